@@ -1,0 +1,33 @@
+"""What a model runs on, as a frozen record. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from jukebox_core.errors import ConfigError, did_you_mean
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HardwareConfig:
+    """Device, precision and batch sizes. None of these but `dtype` can change a key."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 16  # most samples computed side by side
+    prefill_chunk: int = 512  # known tokens read at once
+    threads: int | None = None  # CPU threads; null leaves torch's own choice
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            hint = did_you_mean(self.device, DEVICES)
+            raise ConfigError(f"device is {self.device!r}; choose one of {', '.join(DEVICES)} or cuda:<index>{hint}")
+        for name in ("batch_size", "prefill_chunk"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads is {self.threads}; it must be at least 1, or null for torch's own choice")

@@ -1,0 +1,64 @@
+"""Which windows make a level: integers only, apart from tensors (golden README 2.6)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jukebox_core.errors import ConfigError
+
+
+class Window(NamedTuple):
+    """One window of a level, in absolute token positions of the song's level."""
+
+    start: int  # first token of the context
+    known: int  # one past the last token that is already there when the window begins
+    stop: int  # one past the last token that the window fills
+
+    @property
+    def new(self) -> int:
+        """How many tokens the window samples."""
+        return self.stop - self.known
+
+
+def window_starts(total: int, context: int, hop: int) -> list[int]:
+    """Returns the starts of the full windows over `total` tokens: 0, hop, 2 hop ..., the last one moved back to fit.
+
+    Raises:
+        ConfigError: `total` is shorter than the context, or `hop` is not within 1 to `context`.
+    """
+    if total < context:
+        raise ConfigError(f"{total} tokens do not fill a context of {context}; ask for at least {context}")
+    if not 1 <= hop <= context:
+        raise ConfigError(f"hop {hop} must be between 1 and the context, {context}")
+    last = total - context
+    return [*range(0, last, hop), last]
+
+
+def plan_windows(total: int, context: int, hop: int, have: int = 0) -> list[Window]:
+    """Returns the windows that bring a level from `have` known tokens to `total`, in order.
+
+    Windows that are already full are left out, so every token from `have` to `total` is filled by exactly one window.
+    A level shorter than the context is a single window that starts at 0.
+    """
+    if total < context:
+        return [Window(0, have, total)] if have < total else []
+    windows = []
+    for start in window_starts(total, context, hop):
+        stop = start + context
+        if stop > have:
+            windows.append(Window(start, have, stop))
+            have = stop
+    return windows
+
+
+def append_window(have: int, new: int, context: int) -> Window:
+    """Returns the window that adds `new` tokens to `have` known ones, looking back as far as the context allows.
+
+    This is upstream's partial window (golden README 2.6), which it uses where a level is shorter than its context.
+
+    Raises:
+        ConfigError: more new tokens than the context holds.
+    """
+    if new > context:
+        raise ConfigError(f"{new} new tokens do not fit in a context of {context}; ask for at most {context}")
+    return Window(max(0, have + new - context), have, have + new)
