@@ -1,0 +1,343 @@
+"""Everything a command is told, as one tree of frozen records. Imports neither torch nor OmegaConf.
+
+`conf/generate.yaml` mirrors `Settings` one to one, `conf/encode.yaml` mirrors `EncodeSettings` and `conf/decode.yaml`
+`DecodeSettings`; `pipelines.compose` turns the one into the other. Records that the core has already (model, sampling,
+hardware, weights) are used as they are. A record checks its own values; `Settings` also checks them against each other,
+and names the dotted keys concerned.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig, VQVAEConfig
+from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.weights.config import ModelFiles, WeightsConfig  # noqa: TC001  records are built by reading annotations
+
+AudioFormat = Literal["wav", "flac", "mp3"]
+
+_ROUNDING = 1e-6  # of a sample or token: what a decimal number of seconds may miss a whole one by
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _not_negative(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(value is None or 0 <= value < math.inf, f"{name} is {value}; it cannot be negative or infinite")
+
+
+def _above_zero(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """What the run is called."""
+
+    name: str | None = None  # the run's folder below storage.root; null names it after its time and settings
+
+    def __post_init__(self) -> None:
+        """Checks that the name is one folder's name."""
+        name = self.name
+        _require(
+            name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
+            f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """A model: its hyperparameters and the files it consists of."""
+
+    name: str
+    vqvae: VQVAEConfig
+    priors: PriorsConfig
+    files: ModelFiles
+    trained: bool = True  # false: weights are noise, and the music will be too; reports say so
+
+    def __post_init__(self) -> None:
+        """Checks that VQ-VAE and priors agree."""
+        _ = self.config
+
+    @property
+    def config(self) -> JukeboxConfig:
+        """The hyperparameters alone, as the core wants them."""
+        return JukeboxConfig(name=self.name, vqvae=self.vqvae, priors=self.priors)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SongSettings:
+    """What the model is told about a song."""
+
+    artist: str = "unknown"
+    genre: str = "unknown"
+    lyrics: str = ""
+    lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
+    total_seconds: float | None = None  # the whole song's length; null: what is made, or the model's minimum if longer
+    offset_seconds: float = 0.0  # where in that song the music begins
+
+    def __post_init__(self) -> None:
+        """Checks ranges and that lyrics come from one place."""
+        _above_zero(self, "total_seconds")
+        _not_negative(self, "offset_seconds")
+        _require(
+            not (self.lyrics and self.lyrics_file),
+            f"lyrics and lyrics_file={self.lyrics_file} are both set; give one of them",
+        )
+
+    @property
+    def has_lyrics(self) -> bool:
+        """Whether the song is given words."""
+        return bool(self.lyrics.strip()) or self.lyrics_file is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SongOverride:
+    """What one sample's song has different from `song`; null leaves a field as it is there."""
+
+    artist: str | None = None
+    genre: str | None = None
+    lyrics: str | None = None
+    lyrics_file: str | None = None
+    total_seconds: float | None = None
+    offset_seconds: float | None = None
+
+    def apply(self, song: SongSettings) -> SongSettings:
+        """Returns `song` with the fields given here replaced; words given either way replace words given either way."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if "lyrics" in given or "lyrics_file" in given:
+            given = {"lyrics": "", "lyrics_file": None} | given
+        return replace(song, **given)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptSettings:
+    """Sound that the songs begin with."""
+
+    files: tuple[str, ...] = ()  # one a sample, repeated in order if fewer; none: the songs begin from nothing
+    seconds: float | None = None  # how much of each file; null: all of it, as far as it is shorter than the song
+    offset_seconds: float = 0.0  # where in each file to begin
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _above_zero(self, "seconds")
+        _not_negative(self, "offset_seconds")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageSettings:
+    """Where runs and tokens are kept, and how often unfinished windows are stored."""
+
+    root: str = "outputs"  # run folders
+    tokens: str = "outputs/.store"  # the token store: a folder, or s3://bucket/prefix
+    flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
+    flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _above_zero(self, "flush_tokens", "flush_seconds")
+        for name in ("root", "tokens"):
+            _require(bool(getattr(self, name)), f"{name} is empty; give a folder")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSettings:
+    """What a finished run leaves besides its tokens."""
+
+    format: AudioFormat = "wav"
+    report: bool = True  # write report.html
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceSettings:
+    """The finished run that `continue` or `upsample` starts from."""
+
+    run: str  # its folder
+    command: Literal["continue", "upsample"]
+    keep_seconds: float | None = None  # continue: cut the music here first; null keeps all of it
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _above_zero(self, "keep_seconds")
+        _require(
+            self.keep_seconds is None or self.command == "continue",
+            f"keep_seconds is {self.keep_seconds}, but {self.command} keeps the whole run; set it to null",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything `generate`, `continue` and `upsample` are told (root conf/generate.yaml)."""
+
+    run: RunSettings
+    model: ModelSettings
+    sampling: SamplingConfig
+    hardware: HardwareConfig
+    seconds: float  # length of the music, prompt included; rounded down to whole top-level tokens
+    song: SongSettings = SongSettings()
+    songs: tuple[SongOverride, ...] = ()  # one for each sample, or none
+    prompt: PromptSettings = PromptSettings()
+    storage: StorageSettings = StorageSettings()
+    weights: WeightsConfig
+    output: OutputSettings = OutputSettings()
+    source: SourceSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the settings against each other; every message names the dotted keys."""
+        _above_zero(self, "seconds")
+        self._check_lengths()
+        self._check_songs()
+
+    def tokens(self, level: int) -> int:
+        """Length of the music in tokens of `level`: whole top-level tokens, so that every level ends together."""
+        hops = self.model.vqvae.hops
+        top_tokens = math.floor(self.seconds * self.model.vqvae.sample_rate / hops[-1] + _ROUNDING)
+        return top_tokens * (hops[-1] // hops[level])
+
+    @property
+    def length(self) -> int:
+        """Length of the music in audio samples."""
+        return self.tokens(0) * self.model.vqvae.hops[0]
+
+    def song_of(self, sample: int) -> SongSettings:
+        """What the model is told about the song of one sample of the run."""
+        return self.songs[sample].apply(self.song) if self.songs else self.song
+
+    def offset_of(self, sample: int) -> int:
+        """Where in its song the music of one sample begins, in audio samples."""
+        return math.floor(self.song_of(sample).offset_seconds * self.model.vqvae.sample_rate + _ROUNDING)
+
+    def total_length_of(self, sample: int) -> int:
+        """Length of the whole song that the model is told for one sample, in audio samples."""
+        rate = self.model.vqvae.sample_rate
+        told = self.song_of(sample).total_seconds
+        if told is not None:
+            return math.floor(told * rate + _ROUNDING)
+        timing = self.model.config.priors[self.model.config.top].timing
+        shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 0
+        return max(self.offset_of(sample) + self.length, shortest)
+
+    def _check_lengths(self) -> None:
+        config = self.model.config
+        _require(
+            self.tokens(config.top) >= 1,
+            f"seconds is {self.seconds}, shorter than one top-level token ({config.seconds(config.top, 1):.4f} s); "
+            "ask for more",
+        )
+        for level in range(self.sampling.stop_level, config.top):
+            context = config.priors[level].context
+            step = config.seconds(config.top, 1)
+            least = math.ceil(config.seconds(level, context) / step - _ROUNDING) * step
+            _require(
+                self.tokens(level) >= context,
+                f"seconds is {self.seconds}, but the upsampler of level {level} needs a full context of {context} "
+                f"tokens; set seconds={math.ceil(least * 100) / 100:g} or more, "
+                f"or stop above it with sampling.stop_level={level + 1}",
+            )
+        start = self.prompt.seconds
+        _require(
+            start is None or start < self.seconds,
+            f"prompt.seconds is {start}, which leaves nothing to sample of seconds={self.seconds}; "
+            "make the prompt shorter or the song longer",
+        )
+
+    def _check_songs(self) -> None:
+        samples = self.sampling.n_samples
+        _require(
+            len(self.songs) in (0, samples),
+            f"songs has {len(self.songs)} entries but sampling.n_samples is {samples}; "
+            "give one for each sample, or none to use `song` for all",
+        )
+        for sample in range(len(self.songs) or 1):
+            where = f"songs.{sample}" if self.songs else "song"
+            try:
+                song = self.song_of(sample)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
+            self._check_lyrics(where, song)
+            self._check_timing(where, sample, song)
+
+    def _check_lyrics(self, where: str, song: SongSettings) -> None:
+        top = self.model.priors[self.model.config.top]
+        key = "lyrics" if song.lyrics else "lyrics_file"
+        _require(
+            top.lyrics is not None or not song.has_lyrics,
+            f"{where}.{key} is set, but model {self.model.name} knows no lyrics; "
+            f"remove them, or choose model={'5b_lyrics' if self.model.trained else 'mini'}",
+        )
+
+    def _check_timing(self, where: str, sample: int, song: SongSettings) -> None:
+        rate, total = self.model.vqvae.sample_rate, self.total_length_of(sample)
+        end = self.offset_of(sample) + self.length
+        _require(
+            end <= total,
+            f"{where}.total_seconds is {song.total_seconds}, but the music ends at {end / rate:g} s "
+            f"(offset_seconds={song.offset_seconds} + seconds={self.seconds}); set it to at least that, or to null",
+        )
+        timing = self.model.priors[self.model.config.top].timing
+        if timing is None:
+            return
+        _require(
+            timing.min_seconds * rate - _ROUNDING <= total < timing.max_seconds * rate,
+            f"{where}.total_seconds is {total / rate:g}, but {self.model.name} knows songs "
+            f"from {timing.min_seconds:g} s to just under {timing.max_seconds:g} s; "
+            + ("set it within that, or to null" if song.total_seconds is not None else "make seconds smaller"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeSettings:
+    """Everything `encode` is told: audio files to codes (root conf/encode.yaml)."""
+
+    model: ModelSettings
+    hardware: HardwareConfig
+    weights: WeightsConfig
+    storage: StorageSettings = StorageSettings()
+    audio: tuple[str, ...]  # files to encode, one codes file each
+    seconds: float | None = None  # how much of each file; null: all of it
+    offset_seconds: float = 0.0  # where in each file to begin
+    levels: tuple[int, ...] = (0, 1, 2)
+    folder: str = "outputs/codes"  # codes files are written here
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _require(bool(self.audio), "audio is empty; name at least one file, as in audio=[song.wav]")
+        _above_zero(self, "seconds")
+        _not_negative(self, "offset_seconds")
+        known = range(self.model.vqvae.levels)
+        _require(
+            bool(self.levels) and len(set(self.levels)) == len(self.levels) and all(v in known for v in self.levels),
+            f"levels is {list(self.levels)}; name each of {', '.join(map(str, known))} at most once, and at least one",
+        )
+        _require(bool(self.folder), "folder is empty; give the folder that codes are written to")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeSettings:
+    """Everything `decode` is told: codes to audio (root conf/decode.yaml)."""
+
+    model: ModelSettings
+    hardware: HardwareConfig
+    weights: WeightsConfig
+    storage: StorageSettings = StorageSettings()
+    output: OutputSettings = OutputSettings()
+    codes: tuple[str, ...]  # codes files written by encode, one audio file each
+    level: int = 0  # the level whose codes are decoded
+    folder: str = "outputs/audio"  # audio files are written here
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _require(bool(self.codes), "codes is empty; name at least one file, as in codes=[outputs/codes/song.npz]")
+        known = range(self.model.vqvae.levels)
+        _require(self.level in known, f"level is {self.level}; choose one of {', '.join(map(str, known))}")
+        _require(bool(self.folder), "folder is empty; give the folder that audio is written to")
