@@ -10,6 +10,9 @@ from jukebox_core.errors import ConfigError, did_you_mean
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
+ENGINE_VERSION = 1
+"""Raised whenever a change of the code can change sampled tokens; part of every window's key."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardwareConfig:

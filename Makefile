@@ -1,0 +1,38 @@
+# Five verbs and two shows. Each sets up what it needs: `make demo` on a fresh machine is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all check fix bench clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
+	$(BIN)/jukebox generate experiment=demo
+
+test: $(READY)  ## fast tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(READY)  ## everything: parity, end to end, fault injection
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## lint, types, import contracts, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+fix: $(READY)  ## what the tools can repair by themselves
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## prints a table, and one line of JSON last
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis
