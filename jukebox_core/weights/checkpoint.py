@@ -1,0 +1,332 @@
+"""Opens checkpoints without reading them and puts their tensors into a module, one by one.
+
+Three formats, told apart by content: torch's zip, torch's older row of pickles (`legacy.py`), and safetensors. All are
+mapped into memory, none can run code. Upstream's layout is a dict ``{model, hps, step, opt}`` (golden README, 1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import struct
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from jukebox_core.errors import CheckpointError
+from jukebox_core.weights.legacy import ForbiddenNameError, LazyTensor, MappedTensors, read_legacy
+
+CastRule = Callable[[str, Tensor], torch.dtype | None]
+"""The dtype a tensor is converted to as it is loaded, from its name in the module; None leaves it as stored."""
+
+_WRAPPER_PREFIX = "module."  # what data-parallel training puts before every name
+_OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
+_TELLING = ("name", "level", "levels", "n_ctx", "prior_width", "prior_depth", "width", "depth", "l_bins", "labels_v3")
+_NAMED_AT_MOST = 5
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was opened but not read: tensors are views of the mapped file."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
+    metadata: Mapping[str, Any]  # upstream: hps; safetensors: what `save_safetensors` was given
+    step: int | None = None  # training steps taken, where the file tells
+    own_names: bool = False  # written by `save_safetensors`: names are the module's already
+
+    def describe(self) -> str:
+        """What the file says of itself, for an error message."""
+        told = [f"{key}={self.metadata[key]!r}" for key in _TELLING if self.metadata.get(key) not in (None, "")]
+        parts = sorted({name.split(".", 1)[0] for name in self.tensors})
+        return f"its tensors belong to {_some(parts)}; its hyperparameters say {', '.join(told) or 'nothing'}"
+
+
+class _PrefixFree(Mapping[str, Tensor]):
+    """Tensors under names without the data-parallel prefix, still made one at a time."""
+
+    def __init__(self, get: Callable[[str], Tensor], names: Iterable[str]) -> None:
+        self._get = get
+        self._names = {name.removeprefix(_WRAPPER_PREFIX): name for name in names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._get(self._names[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint at ``path``, mapped: no tensor is read yet and no code in the file is ever run.
+
+    Raises:
+        CheckpointError: the file is missing, empty, truncated, no checkpoint at all (a web page, a text), a pickle
+            that names code, or a torch file of another structure.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; fetch the model first or correct the path") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the path of a checkpoint file") from error
+    _refuse_other_files(path, head)
+    if head.startswith(b"PK"):
+        return _open_zip(path)
+    if head.startswith(b"\x80"):
+        return _open_legacy(path)
+    return _open_safetensors(path)
+
+
+def load_into(
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    renames: Sequence[tuple[str, str]] = (),
+    *,
+    cast: CastRule | None = None,
+    device: torch.device | str | None = None,
+) -> None:
+    """Puts the checkpoint's tensors into ``module``, which may be built on the meta device.
+
+    Tensors are assigned one by one, so that at no time two copies of the weights exist: without ``cast`` and
+    ``device`` they stay views of the mapped file wherever their alignment allows. A stored dtype is kept unless
+    ``cast`` names another. Tied tensors may be in the file under one of their names or all of them.
+
+    Args:
+        module: receives the tensors, as parameters and buffers.
+        checkpoint: what `open_checkpoint` gave.
+        renames: ``(pattern, replacement)`` pairs; the first pattern that matches the whole of a file's name gives the
+            module's name; a name that none matches is left over. No pairs at all: names are taken as they are.
+        cast: chooses the dtype of each tensor.
+        device: where tensors go; None leaves them in main memory.
+
+    Raises:
+        CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All of it is found
+            before the first tensor is assigned and told in one message.
+    """
+    targets = module.state_dict(keep_vars=True)
+    for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
+        loaded = _place(checkpoint.tensors[stored], names[0], cast, device)
+        target = targets[names[0]]
+        if isinstance(target, nn.Parameter):
+            loaded = nn.Parameter(loaded, requires_grad=target.requires_grad and loaded.is_floating_point())
+        for name in names:
+            owner, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(owner), attribute, loaded)
+
+
+def save_safetensors(
+    state: nn.Module | Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Writes weights and JSON-able ``metadata`` to ``path``, whole or not at all; `load_into` needs no renames for it.
+
+    Tensors are written one by one. Of tied tensors the first name is written.
+    """
+    path = Path(path)
+    tensors = dict(state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state)
+    # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
+    kept = sorted((names[0] for names in _tied_groups(tensors)), key=lambda name: -tensors[name].element_size())
+    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value) for key, value in (metadata or {}).items()}}
+    header["__metadata__"][_OWN_NAMES] = "true"
+    position = 0
+    for name in kept:
+        tensor = tensors[name]
+        end = position + tensor.numel() * tensor.element_size()
+        dtype = _SAFETENSORS_DTYPES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            for name in kept:
+                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+                file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)  # temporary files are private to their user; weights are for sharing
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _refuse_other_files(path: Path, head: bytes) -> None:
+    if not head:
+        raise CheckpointError(f"{path} is empty; delete it and fetch it again")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path} is a web page, not a checkpoint; its source answered with an error page")
+    if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head):
+        first = head.splitlines()[0][:60].decode(errors="replace") if head.strip() else ""
+        raise CheckpointError(f"{path} is a text file that begins {first!r}, not a checkpoint; fetch it again")
+
+
+def _open_zip(path: Path) -> Checkpoint:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise _unsafe(path, named[1] if named else "something that is no tensor") from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no archive of torch ({path.stat().st_size:,} bytes); fetch it again"
+        ) from error
+    weights = _upstream_weights(path, content, Tensor)
+    return _upstream_checkpoint(path, content, _PrefixFree(weights.__getitem__, weights))
+
+
+def _open_legacy(path: Path) -> Checkpoint:
+    try:
+        content, mapping, starts = read_legacy(path)
+    except ForbiddenNameError as error:
+        raise _unsafe(path, str(error)) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
+    weights = MappedTensors(mapping, starts, _upstream_weights(path, content, LazyTensor))
+    return _upstream_checkpoint(path, content, _PrefixFree(weights.__getitem__, weights))
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    try:
+        file: Any = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint of torch and no whole safetensors file ({error}); fetch it again"
+        ) from error
+    texts = dict(file.metadata() or {})
+    own_names = texts.pop(_OWN_NAMES, None) is not None
+    metadata = {key: _from_json(text) for key, text in texts.items()}
+    return Checkpoint(path, _PrefixFree(file.get_tensor, file.keys()), metadata, own_names=own_names)
+
+
+def _upstream_weights(path: Path, content: Any, kind: type) -> dict[str, Any]:
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        found = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content)
+        raise CheckpointError(f"{path} holds {found}; a Jukebox checkpoint is a dict of model, hps, step and opt")
+    weights = dict(content["model"])
+    strange = [str(name) for name, value in weights.items() if not isinstance(value, kind) or not isinstance(name, str)]
+    if strange or not weights:
+        raise CheckpointError(
+            f"{path}: 'model' holds {_some(strange) or 'nothing'}; a Jukebox checkpoint holds only named tensors there"
+        )
+    return weights
+
+
+def _upstream_checkpoint(path: Path, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+    hps, step = content.get("hps"), content.get("step")
+    return Checkpoint(
+        path, tensors, dict(hps) if isinstance(hps, Mapping) else {}, step if isinstance(step, int) else None
+    )
+
+
+def _match(
+    checkpoint: Checkpoint, targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
+) -> list[tuple[list[str], str]]:
+    """For each tensor of the module its names and the checkpoint's name for it; one error for all that does not fit."""
+    found, left_over = _renamed(checkpoint.tensors, targets, renames)
+    matches: list[tuple[list[str], str]] = []
+    missing, misshapen, untied = [], [], []
+    for names in _tied_groups(targets):
+        stored = [each for name in names for each in found.get(name, ())]
+        if not stored:
+            missing.append(names[0])
+            continue
+        matches.append((names, stored[0]))
+        tensors = [checkpoint.tensors[each] for each in stored]
+        wanted = targets[names[0]].shape
+        misshapen += [
+            f"{each} is {list(tensor.shape)} but {names[0]} is {list(wanted)}"
+            for each, tensor in zip(stored, tensors, strict=True)
+            if tensor.shape != wanted
+        ]
+        if not all(torch.equal(tensors[0], other) for other in tensors[1:]):
+            untied.append(" and ".join(stored))
+    faults = {"missing": missing, "left over": left_over, "of another shape": misshapen, "tied but different": untied}
+    told = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if told:
+        raise CheckpointError(
+            f"{checkpoint.path} is not a checkpoint of this model: {'; '.join(told)}. Of the file: "
+            f"{checkpoint.describe()}. Choose the file or the configuration that matches"
+        )
+    return matches
+
+
+def _renamed(
+    stored_names: Iterable[str], targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The file's names by the module's name they become, and those that become none."""
+    table = [(re.compile(pattern), replacement) for pattern, replacement in renames] or [(re.compile(".*"), r"\g<0>")]
+    found: dict[str, list[str]] = defaultdict(list)
+    left_over = []
+    for stored in stored_names:
+        matches = ((pattern.fullmatch(stored), replacement) for pattern, replacement in table)
+        name = next((match.expand(replacement) for match, replacement in matches if match), None)
+        if name is not None and name in targets:
+            found[name].append(stored)
+        else:
+            left_over.append(stored)
+    return found, left_over
+
+
+def _tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names by tensor, in order; a tensor that sits under several names, or the same memory, is one group."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name, tensor in tensors.items():
+        memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        groups[id(tensor) if tensor.is_meta or not tensor.numel() else memory].append(name)
+    return list(groups.values())
+
+
+def _place(tensor: Tensor, name: str, cast: CastRule | None, device: torch.device | str | None) -> Tensor:
+    placed = tensor.to(device=device, dtype=cast(name, tensor) if cast else None)
+    # Kernels assume that elements lie at multiples of their size, which a mapped file need not grant.
+    return placed.clone() if placed.device.type == "cpu" and placed.data_ptr() % placed.element_size() else placed
+
+
+def _unsafe(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is a pickle that names {name}: it holds code, and nothing of it was run; use a file from a source you "
+        "trust that holds tensors and plain data only"
+    )
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more:,} more" if more > 0 else "")
