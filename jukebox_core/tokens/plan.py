@@ -62,3 +62,32 @@ def append_window(have: int, new: int, context: int) -> Window:
     if new > context:
         raise ConfigError(f"{new} new tokens do not fit in a context of {context}; ask for at most {context}")
     return Window(max(0, have + new - context), have, have + new)
+
+
+def split_chunks(length: int, size: int | None) -> list[int]:
+    """Returns the sizes of the pieces that `length` is cut into: `size` each, the last one what is left.
+
+    `None` is one piece (golden README 2.5).
+
+    Raises:
+        ConfigError: `length` is negative or `size` is not positive.
+    """
+    if length < 0:
+        raise ConfigError(f"a length of {length} cannot be split; it must be at least 0")
+    if size is not None and size < 1:
+        raise ConfigError(f"pieces of {size} cannot make up {length}; choose a size of at least 1")
+    if length == 0:
+        return []
+    if size is None:
+        return [length]
+    full, rest = divmod(length, size)
+    return [size] * full + ([rest] if rest else [])
+
+
+def split_batch(n: int, size: int) -> list[int]:
+    """Returns how many of `n` samples each part of a batch holds: at most `size`, the last one what is left.
+
+    Raises:
+        ConfigError: as `split_chunks`.
+    """
+    return split_chunks(n, size)

@@ -1,0 +1,126 @@
+"""Lyrics as characters the priors know, and the part that a window sees (golden README 2.7). Imports no torch."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from unidecode import unidecode
+
+from jukebox_core.errors import ConfigError, LabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PADDING = 0  # the token of no character; it prints as nothing
+PADDING_INDEX = -1  # the place in the lyrics of a padding token
+_BEFORE_PLUS = string.ascii_uppercase + string.ascii_lowercase + string.digits + ".,:;!?-"
+_AFTER_PLUS = "'\"()[] \t\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Alphabet:
+    """The characters of a prior's lyrics, in the order of their tokens, which count from 1."""
+
+    characters: str
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, padding included."""
+        return len(self.characters) + 1
+
+    def clean(self, lyrics: str) -> str:
+        """Returns the lyrics in known characters only: transliterated to ASCII, a newline for each backslash."""
+        # Half of a surrogate pair is no character; Unidecode would drop it too, with a warning.
+        whole = lyrics.encode("utf-8", "ignore").decode("utf-8")
+        ascii_only: str = unidecode(whole)
+        return "".join(c for c in ascii_only.replace("\\", "\n") if c in self.characters)
+
+    def tokens(self, lyrics: str) -> tuple[int, ...]:
+        """Returns the tokens of the cleaned lyrics, one a character.
+
+        Raises:
+            LabelError: there are lyrics, but not one character of them is known.
+        """
+        clean = self.clean(lyrics)
+        if lyrics and not clean:
+            raise LabelError(
+                f"lyrics {lyrics[:40]!r} hold no character that the model knows; "
+                "write them in letters, digits and common punctuation, or leave them empty"
+            )
+        token_of = {character: token for token, character in enumerate(self.characters, 1)}
+        return tuple(token_of[character] for character in clean)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Returns the characters of `tokens`; padding is left out."""
+        return "".join(self.characters[token - 1] for token in tokens if token != PADDING)
+
+
+ALPHABET_V2 = Alphabet(_BEFORE_PLUS + "+" + _AFTER_PLUS)
+ALPHABET_V3 = Alphabet(_BEFORE_PLUS + _AFTER_PLUS)
+
+
+def alphabet(size: int) -> Alphabet:
+    """Returns the alphabet of `size` tokens, padding included: 80 is v2, 79 is v3.
+
+    Raises:
+        ConfigError: there is no alphabet of that size.
+    """
+    known = {each.size: each for each in (ALPHABET_V2, ALPHABET_V3)}
+    if size not in known:
+        raise ConfigError(f"lyrics have {size} characters; choose {ALPHABET_V2.size} (v2) or {ALPHABET_V3.size} (v3)")
+    return known[size]
+
+
+class LyricWindow(NamedTuple):
+    """The lyrics that a window sees."""
+
+    tokens: tuple[int, ...]
+    indices: tuple[int, ...]  # the place of each token in the song's lyrics, -1 for padding
+
+
+def lyric_window(
+    full: Sequence[int],
+    size: int,
+    *,
+    total_length: int,
+    offset: int,
+    duration: int,
+    single_precision: bool = True,
+) -> LyricWindow:
+    """Returns the `size` tokens of a song's lyrics that a window sees.
+
+    Lyrics shorter than `size` are padded on the left. Of longer ones it is the part whose middle lies as far into the
+    lyrics as the window's middle lies into the song, moved to stay within them.
+
+    Args:
+        full: all lyric tokens of the song.
+        size: how many tokens the prior sees.
+        total_length: length of the song, in samples, as are `offset` and `duration`.
+        offset: where in the song the window begins.
+        duration: length of the window.
+        single_precision: whether the middle is computed in 32-bit floating point, as a window's was when the released
+            models were sampled; else in 64-bit, as a whole song's labels were. They differ by one now and then.
+
+    Raises:
+        LabelError: the lyrics fill the window, and `offset` is not within the song.
+    """
+    count = len(full)
+    if count < size:
+        padding = size - count
+        return LyricWindow(
+            (PADDING,) * padding + tuple(full),
+            (PADDING_INDEX,) * padding + tuple(range(count)),
+        )
+    if not 0 <= offset < total_length:
+        raise LabelError(
+            f"offset {offset} is outside the song of {total_length} samples; choose one from 0 to {total_length - 1}"
+        )
+    if single_precision:
+        middle = int(np.float32(count) * (np.float32(offset) + np.float32(duration) / 2) / np.float32(total_length))
+    else:
+        middle = int(count * (offset + duration / 2.0) / total_length)
+    first = min(max(middle - size // 2, 0), count - size)
+    return LyricWindow(tuple(full[first : first + size]), tuple(range(first, first + size)))

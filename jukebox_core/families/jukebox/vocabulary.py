@@ -1,0 +1,160 @@
+"""Artist and genre names, and the ids the priors know them by (golden README 2.7). Imports no torch.
+
+A vocabulary is a pair of text files with one ``name;id`` a line; several names may share an id, and id 0 is 'unknown'.
+There are two kinds, which differ in how a name is written and in what a genre is:
+
+    v2   names are lower case with ``_`` for everything but letters and digits; a genre is a list of known words
+    v3   names are lower case; a genre is one known name
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, get_args
+
+from jukebox_core.errors import ConfigError, LabelError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+VocabularyKind: TypeAlias = Literal["v2", "v3"]
+
+UNKNOWN = "unknown"
+UNKNOWN_ID = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NameTable:
+    """Names and their ids, as one file lists them."""
+
+    ids: Mapping[str, int]
+    entries: int  # lines of the file; a name that is listed twice has the id of its last line
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, int]]) -> Self:
+        """Returns the table of these (name, id) pairs."""
+        listed = list(pairs)
+        return cls(dict(listed), len(listed))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a file of ``name;id`` lines, in UTF-8.
+
+        Raises:
+            LabelError: the file is missing, empty, or not of that form.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabelError(f"vocabulary {path} cannot be read ({error}); fetch the model's files again") from error
+        # Not splitlines(): some names hold characters that it would take for the end of a line.
+        table = cls.from_pairs(
+            _parse(line, f"{path}:{number}") for number, line in enumerate(text.split("\n"), 1) if line
+        )
+        if not table.entries:
+            raise LabelError(f"vocabulary {path} is empty; it must list one name;id a line; fetch the file again")
+        return table
+
+
+def _parse(line: str, where: str) -> tuple[str, int]:
+    name, separator, number = line.rpartition(";")
+    if not separator or not re.fullmatch("[0-9]+", number):
+        raise LabelError(f"{where} is {line[:60]!r}; each line must be name;id; fetch the file again")
+    return name, int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The artists and genres of one kind of prior."""
+
+    kind: VocabularyKind
+    artists: NameTable
+    genres: NameTable
+
+    @classmethod
+    def load(cls, kind: VocabularyKind, *, artists: Path, genres: Path) -> Self:
+        """Reads both files; LabelError as `NameTable.load`."""
+        return cls(kind, NameTable.load(artists), NameTable.load(genres))
+
+    def normalise(self, name: str) -> str:
+        """Returns `name` as this kind of vocabulary writes it."""
+        lower = name.lower()
+        return lower if self.kind == "v3" else re.sub("[^a-z0-9]+", "_", lower).strip("_")
+
+    def artist_id(self, artist: str, *, strict: bool = True) -> int:
+        """Returns the id of an artist; 0 for 'unknown' and, unless `strict`, for whoever is not listed.
+
+        Raises:
+            LabelError: `strict`, and the artist is not listed.
+        """
+        name = self.normalise(artist)
+        if strict and not _known(name, self.artists):
+            raise LabelError(
+                f"artist {artist!r} is not among the {self.artists.entries:,} {self.kind} artists"
+                f"{_advice(name, self.artists)}"
+            )
+        return self.artists.ids.get(name, UNKNOWN_ID)
+
+    def genre_ids(self, genre: str, *, max_words: int, strict: bool = True) -> tuple[int, ...]:
+        """Returns the ids of a genre: one (v3), or one a word (v2); what is not listed is 0 unless `strict`.
+
+        Raises:
+            LabelError: more than `max_words` words, whether `strict` or not; or `strict`, and one is not listed.
+        """
+        name = self.normalise(genre)
+        words = [name] if self.kind == "v3" else name.split("_")
+        if len(words) > max_words:
+            named = ", ".join(map(repr, words))
+            raise LabelError(
+                f"genre {genre!r} has {len(words)} words ({named}); a {self.kind} genre has at most {max_words}; "
+                "leave some out"
+            )
+        missing = [word for word in words if not _known(word, self.genres)]
+        if strict and missing:
+            of_genre = f" (in {genre!r})" if len(words) > 1 else ""
+            noun = "genres" if self.kind == "v3" else "genre words"
+            raise LabelError(
+                f"genre {', '.join(map(repr, missing)) if of_genre else repr(genre)}{of_genre} is not among the "
+                f"{self.genres.entries:,} {self.kind} {noun}{_advice(missing[0], self.genres)}"
+            )
+        return tuple(self.genres.ids.get(word, UNKNOWN_ID) for word in words)
+
+
+def _known(name: str, table: NameTable) -> bool:
+    # An empty name is listed in v2 (as unknown), but a user who leaves nothing of a name has made a mistake.
+    return name == UNKNOWN or (name != "" and name in table.ids)
+
+
+def _advice(name: str, table: NameTable) -> str:
+    return did_you_mean(name, filter(None, table.ids)) or f"; choose one of them, or {UNKNOWN!r}"
+
+
+def load_vocabularies(paths: Mapping[str, Path]) -> dict[VocabularyKind, Vocabulary]:
+    """Reads a model's vocabularies.
+
+    Args:
+        paths: files by role, as a model names them: ``artists_v2``, ``genres_v2``, ``artists_v3``, ``genres_v3``.
+
+    Returns:
+        The vocabularies by kind, of the kinds that are named.
+
+    Raises:
+        ConfigError: a role is unknown, or has no counterpart.
+        LabelError: as `NameTable.load`.
+    """
+    kinds: tuple[VocabularyKind, ...] = get_args(VocabularyKind)
+    roles = {kind: (f"artists_{kind}", f"genres_{kind}") for kind in kinds}
+    known = [role for pair in roles.values() for role in pair]
+    for role in paths:
+        if role not in known:
+            raise ConfigError(f"vocabulary {role!r} is not one of {', '.join(known)}{did_you_mean(role, known)}")
+    vocabularies: dict[VocabularyKind, Vocabulary] = {}
+    for kind, pair in roles.items():
+        named = [role for role in pair if role in paths]
+        if len(named) == 1:
+            raise ConfigError(f"vocabularies name {named[0]} alone; name both {' and '.join(pair)}")
+        if named:
+            vocabularies[kind] = Vocabulary.load(kind, artists=paths[pair[0]], genres=paths[pair[1]])
+    return vocabularies
