@@ -7,11 +7,9 @@ mapped into memory, none can run code. Upstream's layout is a dict ``{model, hps
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import struct
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from jukebox_core.atomic import written_whole
 from jukebox_core.errors import CheckpointError
 from jukebox_core.weights.legacy import ForbiddenNameError, LazyTensor, MappedTensors, read_legacy
 
@@ -162,21 +161,11 @@ def save_safetensors(
         position = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(struct.pack("<Q", len(encoded)) + encoded)
-            for name in kept:
-                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-                file.write(memoryview(flat.view(torch.uint8).numpy()))
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)  # temporary files are private to their user; weights are for sharing
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with written_whole(path) as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for name in kept:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(memoryview(flat.view(torch.uint8).numpy()))
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:

@@ -1,0 +1,152 @@
+"""Reads and writes audio files. Imports no torch.
+
+Audio is mono float32 [T] in [-1, 1] at the rate asked for, in Hz.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from jukebox_core.atomic import written_whole
+from jukebox_core.audio.tune import TUNE_SECONDS, tune
+from jukebox_core.errors import AudioError, did_you_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+AudioFormat = Literal["wav", "flac", "mp3"]
+
+BUILTIN_TUNE = "builtin:tune"  # a path that stands for the tune this program can play itself
+
+_ENCODINGS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": "MPEG_LAYER_III"}
+_READABLE = "wav, flac, ogg or mp3"
+_RESAMPLER_REACH = 1024  # samples of context on each side; beyond them a resampled excerpt no longer changes
+
+
+class _Excerpt(NamedTuple):
+    """The frames of a file that an excerpt needs, at the file's own rate."""
+
+    first: int
+    frames: int  # -1: all that follow
+    skip: int  # samples at the wanted rate to drop from the front, once resampled
+
+
+def read_audio(
+    path: str | Path, *, rate: int, seconds: float | None = None, offset: float = 0.0
+) -> NDArray[np.float32]:
+    """The file's sound as mono float32 [T] at ``rate`` Hz: channels are averaged, other rates resampled.
+
+    Args:
+        path: a wav, flac, ogg or mp3 file, or ``builtin:tune``.
+        rate: samples a second of the result.
+        seconds: how much to read; None reads to the end. Only that part of a long file is decoded.
+        offset: where to begin, in seconds.
+
+    Raises:
+        AudioError: the file is missing, a folder, empty, not audio, too short, or holds values that are no numbers.
+    """
+    if offset < 0 or (seconds is not None and seconds <= 0):
+        raise AudioError(f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and ask for some")
+    wanted = None if seconds is None else math.floor(seconds * rate + 1e-6)
+    if str(path) == BUILTIN_TUNE:
+        length = offset + (max(TUNE_SECONDS - offset, 0) if seconds is None else seconds)
+        samples = tune(length, rate)[math.floor(offset * rate + 1e-6) :]
+        found = length
+    else:
+        samples, found = _decode(Path(path), rate, wanted, offset)
+    if len(samples) == 0 or (wanted is not None and len(samples) < wanted):
+        asked = "" if seconds is None else f"{seconds:g} s "
+        raise AudioError(
+            f"{path} lasts {found:.2f} s, too short to read {asked}from {offset:g} s on; "
+            "choose a longer file or ask for less of it"
+        )
+    return samples[:wanted]
+
+
+def write_audio(
+    path: str | Path,
+    samples: NDArray[np.floating],
+    rate: int,
+    format: AudioFormat | None = None,  # noqa: A002
+) -> Path:
+    """Writes mono samples [T], clipped to [-1, 1], whole or not at all: wav and flac with 16 bits, or mp3.
+
+    Without ``format`` the suffix of ``path`` chooses it. Gives the path back.
+
+    Raises:
+        AudioError: unknown format, not one row of numbers, nothing to write, or a rate the format lacks.
+    """
+    path = Path(path)
+    container = format or path.suffix.removeprefix(".").lower()
+    if container not in _ENCODINGS:
+        hint = did_you_mean(container, _ENCODINGS)
+        raise AudioError(f"cannot write {path} as {container!r}; choose one of {', '.join(_ENCODINGS)}{hint}")
+    values = np.asarray(samples, dtype=np.float32)
+    if values.ndim != 1 or values.size == 0:
+        raise AudioError(f"cannot write samples of shape {values.shape} to {path}; give one row of at least one sample")
+    _require_finite(values, rate, path)
+    try:
+        with written_whole(path) as file:
+            soundfile.write(file, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format") from error
+    return path
+
+
+def _decode(path: Path, rate: int, wanted: int | None, offset: float) -> tuple[NDArray[np.float32], float]:
+    """The excerpt, perhaps shorter than wanted; and how long the file is, in seconds."""
+    if not path.exists():
+        raise AudioError(f"audio file {path} does not exist; correct the path, or use {BUILTIN_TUNE}")
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder, not an audio file; name a file in it")
+    if path.stat().st_size == 0:
+        raise AudioError(f"audio file {path} is empty; choose another one")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            own_rate: int = file.samplerate
+            excerpt = _excerpt(own_rate, rate, wanted, math.floor(offset * rate + 1e-6))
+            first = min(excerpt.first, file.frames)
+            file.seek(first)
+            frames_TC = file.read(excerpt.frames, dtype="float32", always_2d=True)
+            length = file.frames
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise AudioError(f"{path} is not audio that can be read ({error}); give a {_READABLE} file") from error
+    if excerpt.frames > len(frames_TC):
+        length = first + len(frames_TC)  # what a header promises can be more than there is
+    mono = frames_TC.mean(axis=1, dtype=np.float32)
+    _require_finite(mono, own_rate, path)
+    if own_rate != rate and len(mono):
+        mono = soxr.resample(mono, own_rate, rate, quality="VHQ")
+    return mono[excerpt.skip :], length / own_rate
+
+
+def _excerpt(own_rate: int, rate: int, wanted: int | None, start: int) -> _Excerpt:
+    """What to read for ``wanted`` samples from sample ``start`` on, both at ``rate``.
+
+    A resampled excerpt equals the same part of the whole file resampled: it begins where samples of both rates
+    coincide, and brings the resampler's context along.
+    """
+    if own_rate == rate:
+        return _Excerpt(start, -1 if wanted is None else wanted, 0)
+    common = math.gcd(own_rate, rate)
+    step, own_step = rate // common, own_rate // common
+    reach = math.ceil(_RESAMPLER_REACH * max(1, rate / own_rate))
+    periods = max(0, start - reach) // step
+    skip = start - periods * step
+    frames = -1 if wanted is None else math.ceil((skip + wanted + reach) * own_rate / rate)
+    return _Excerpt(periods * own_step, frames, skip)
+
+
+def _require_finite(samples: NDArray[np.float32], rate: int, path: Path) -> None:
+    finite = np.isfinite(samples)
+    if not finite.all():
+        where = int(np.argmin(finite)) / rate
+        raise AudioError(
+            f"the sound of {path} holds values that are no numbers, the first {where:.2f} s in; export it again"
+        )
