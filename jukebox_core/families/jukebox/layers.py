@@ -1,0 +1,42 @@
+"""The small layers that transformers and conditioners are made of (golden README 1, 2.3).
+
+Shape suffixes: B batch, T positions, I inputs of a projection, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Projection(nn.Module):
+    """An affine map ``x @ weight + bias`` with the weight stored [inputs, outputs], as in upstream's files.
+
+    The weight may be stored in another precision than x has: it is converted where it is used.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        """Returns [B, T, outputs] in the dtype of x."""
+        dtype = x_BTI.dtype
+        flat = torch.addmm(self.bias.to(dtype), x_BTI.flatten(0, 1), self.weight.to(dtype))
+        return flat.view(*x_BTI.shape[:2], -1)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation that is computed in float32 whatever the dtype of its input, and returned in that dtype."""
+
+    def forward(self, x_BTW: Tensor) -> Tensor:
+        """Returns [B, T, W] in the dtype of x."""
+        return super().forward(x_BTW.float()).to(x_BTW.dtype)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Returns ``x * sigmoid(1.702 x)``, of the shape of x."""
+    return x * torch.sigmoid(1.702 * x)
