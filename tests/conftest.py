@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,8 +23,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _unpack(packed: Path, into: Path) -> Path:
+    """Copies a folder, without the ``.xz`` around its files."""
+    for file in packed.rglob("*"):
+        target = into / file.relative_to(packed)
+        if file.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".xz":
+                target.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
+            else:
+                shutil.copyfile(file, target)
+    return into
+
+
 @pytest.fixture(scope="session")
-def golden(request: pytest.FixtureRequest) -> Path:
+def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of golden vectors; what a test needs from it may be absent and is then skipped by name."""
     chosen: Path | None = request.config.getoption("--golden")
     if chosen is None:
@@ -30,6 +45,8 @@ def golden(request: pytest.FixtureRequest) -> Path:
         chosen = whole if whole.is_dir() else TESTS / "golden"
     if not chosen.is_dir():
         raise pytest.UsageError(f"--golden {chosen} is not a folder; give one that holds golden vectors")
+    if any(chosen.rglob("*.xz")):
+        return _unpack(chosen, tmp_path_factory.mktemp("golden"))
     return chosen.resolve()
 
 
