@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig, VQVAEConfig
+from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
-from jukebox_core.weights.config import ModelFiles, WeightsConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.weights.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 
 AudioFormat = Literal["wav", "flac", "mp3"]
 
@@ -53,26 +53,6 @@ class RunSettings:
             name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
             f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelSettings:
-    """A model: its hyperparameters and the files it consists of."""
-
-    name: str
-    vqvae: VQVAEConfig
-    priors: PriorsConfig
-    files: ModelFiles
-    trained: bool = True  # false: weights are noise, and the music will be too; reports say so
-
-    def __post_init__(self) -> None:
-        """Checks that VQ-VAE and priors agree."""
-        _ = self.config
-
-    @property
-    def config(self) -> JukeboxConfig:
-        """The hyperparameters alone, as the core wants them."""
-        return JukeboxConfig(name=self.name, vqvae=self.vqvae, priors=self.priors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jukebox_core.errors import RunError
 from jukebox_core.tokens.keys import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from jukebox_core.tokens.plan import Window
 
@@ -30,12 +31,19 @@ class Track:
 
     spans: tuple[Span, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Checks that the spans join."""
-        at = 0
-        for span in self.spans:
-            assert span.start == at < span.stop, f"span {span} does not follow position {at}"
-            at = span.stop
+    @classmethod
+    def joined(cls, spans: Iterable[Sequence[Any]]) -> Track:
+        """Returns the track that `spans`, each (key, start, stop), make up, as a manifest keeps them.
+
+        Raises:
+            RunError: they do not follow each other without a gap.
+        """
+        track = cls()
+        for key, start, stop in spans:
+            if start != len(track) or stop <= start:
+                raise RunError(f"tokens {start} to {stop} do not follow position {len(track)}; the run is damaged")
+            track = track.extend(key, stop)
+        return track
 
     def __len__(self) -> int:
         return self.spans[-1].stop if self.spans else 0
@@ -46,11 +54,13 @@ class Track:
     def slice(self, start: int, stop: int) -> tuple[Span, ...]:
         """Returns the spans that cover ``[start, stop)``, trimmed to it."""
         assert 0 <= start <= stop <= len(self), f"[{start}, {stop}) is not within a track of {len(self)} tokens"
-        return tuple(
-            Span(span.key, max(span.start, start), min(span.stop, stop))
-            for span in self.spans
-            if span.start < stop and start < span.stop
-        )
+        covering = []
+        for span in reversed(self.spans):  # windows read what was made last
+            if span.stop <= start:
+                break
+            if span.start < stop and start < stop:
+                covering.append(Span(span.key, max(span.start, start), min(span.stop, stop)))
+        return tuple(reversed(covering))
 
     def cut(self, stop: int) -> Track:
         """Returns the track's first `stop` tokens (all of them if it is shorter)."""

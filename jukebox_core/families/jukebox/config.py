@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ATTENTION_ORDERS = range(13)
 
@@ -243,6 +246,9 @@ class PriorsConfig:
 
     def __len__(self) -> int:
         return 3
+
+    def __iter__(self) -> Iterator[PriorConfig]:
+        return iter((self.level_0, self.level_1, self.level_2))
 
     def __getitem__(self, level: int) -> PriorConfig:
         return (self.level_0, self.level_1, self.level_2)[level]

@@ -9,7 +9,7 @@ from jukebox_core.families.jukebox.labels import window_row
 from jukebox_core.runtime.config import ENGINE_VERSION
 from jukebox_core.tokens.graph import Node, Take, Track, make_node
 from jukebox_core.tokens.keys import digest
-from jukebox_core.tokens.plan import Window, plan_windows
+from jukebox_core.tokens.plan import plan_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.labels import SongLabels
     from jukebox_core.sampling.config import SamplingConfig
+    from jukebox_core.tokens.graph import Span
+    from jukebox_core.tokens.plan import Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,16 +63,32 @@ def plan_song(spec: SongSpec, have: Take | None = None) -> SongPlan:
         prior, sampling = config.priors[level], spec.sampling.level(level)
         hop = max(1, int(sampling.hop_fraction * prior.context))
         total = spec.length // config.vqvae.hops[level]
+        causes = _level_causes(spec, level)
         for window in plan_windows(total, prior.context, hop, have=len(tracks[level])):
-            node = _window_node(spec, level, window, tracks)
+            node = _window_node(spec, level, window, tracks, causes)
             nodes.append(node)
             tracks[level] = tracks[level].extend(node.key, window.stop)
     return SongPlan(tuple(nodes), tuple(tracks))
 
 
-def _window_node(spec: SongSpec, level: int, window: Window, tracks: Sequence[Track]) -> Node:
-    config, sampling = spec.config, spec.sampling.level(level)
-    above = ()
+def _level_causes(spec: SongSpec, level: int) -> dict[str, object]:
+    """What every window of a level has in common."""
+    sampling = spec.sampling.level(level)
+    return {
+        "family": "jukebox",
+        "prior": digest(asdict(spec.config.priors[level])),
+        "weights": spec.weights[level],
+        "sampling": {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p},
+        "seed": spec.sampling.seed,
+        "numerics": {"dtype": spec.dtype, "engine": ENGINE_VERSION},
+    }
+
+
+def _window_node(
+    spec: SongSpec, level: int, window: Window, tracks: Sequence[Track], causes: dict[str, object]
+) -> Node:
+    config = spec.config
+    above: tuple[Span, ...] = ()
     if level < config.top:
         factor = config.upsampling_factor(level)
         above = tracks[level + 1].slice(window.start // factor, window.stop // factor)
@@ -78,7 +96,7 @@ def _window_node(spec: SongSpec, level: int, window: Window, tracks: Sequence[Tr
         spec.labels[level],
         config.priors[level],
         sample_length=spec.context_samples(level),
-        start=window.start * config.vqvae.hops[level],
+        start=window.start,
     )
     return make_node(
         level=level,
@@ -86,11 +104,6 @@ def _window_node(spec: SongSpec, level: int, window: Window, tracks: Sequence[Tr
         window=window,
         reads=tracks[level].slice(window.start, window.known),
         above=above,
-        labels=labels,
-        family="jukebox",
-        prior=digest(asdict(config.priors[level])),
-        weights=spec.weights[level],
-        sampling={"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p},
-        seed=spec.sampling.seed,
-        numerics={"dtype": spec.dtype, "engine": ENGINE_VERSION},
+        labels=labels.row,
+        **causes,
     )

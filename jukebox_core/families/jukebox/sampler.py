@@ -1,0 +1,112 @@
+"""Sampling one window, or a whole level, of a batch of songs (golden README 2.5 and 2.6).
+
+Shape suffixes: B songs, T tokens of this level, N label columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.families.jukebox.decoder import clamp_codes, decode_window
+from jukebox_core.tokens.plan import split_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.sampling.noise import Noise
+    from jukebox_core.tokens.plan import Window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowInputs:
+    """What a window of a batch of songs reads."""
+
+    window: Window
+    known_BT: Tensor  # tokens [start, known) of this level, int64
+    above_BT: Tensor | None  # tokens of the level above that the window stands under, int64; None at the top
+    labels_BN: Tensor  # label rows of this window, int64
+
+
+@torch.inference_mode()
+def sample_window(
+    prior: Prior,
+    inputs: WindowInputs,
+    sampling: LevelSampling,
+    noise: Noise,
+    *,
+    forced_BT: Tensor | None = None,
+    prefill_chunk: int | None = None,
+    block: int = 64,
+) -> Iterator[Tensor]:
+    """Yields the window's new tokens as they are drawn, int64 [B, at most `block`], in order.
+
+    `forced_BT` are tokens that an interrupted attempt drew before: they are taken through the same steps again, not
+    drawn again and not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
+    """
+    device = next(prior.parameters()).device
+    above = None if inputs.above_BT is None else inputs.above_BT.to(device)
+    condition = prior.condition(inputs.labels_BN.to(device), above)
+    yield from decode_window(
+        prior,
+        condition,
+        inputs.known_BT.to(device),
+        inputs.window.new,
+        sampling,
+        noise,
+        start=inputs.window.start,
+        forced_BF=None if forced_BT is None else forced_BT.to(device),
+        prefill_chunk=prefill_chunk,
+        flush=block,
+    )
+
+
+def sample_level(
+    prior: Prior,
+    windows: Iterable[Window],
+    tokens_BT: Tensor,
+    *,
+    labels: Callable[[Window, slice], Tensor],
+    above_BT: Tensor | None,
+    factor: int,
+    sampling: LevelSampling,
+    noise: Callable[[slice], Noise],
+    batch_size: int,
+    prefill_chunk: int | None = None,
+) -> Tensor:
+    """Returns `tokens_BT` with every window of the level filled, int64 [B, T].
+
+    The whole batch takes a window before any of it takes the next; parts of at most `batch_size` songs go one after
+    the other. Label rows come from ``labels(window, songs)`` and noise from ``noise(songs)``, where `songs` is the
+    slice of the batch. `factor` is how many tokens of this level one token above stands for.
+    """
+    parts = _parts(tokens_BT.shape[0], batch_size)
+    for window in windows:
+        filled = []
+        for songs in parts:
+            inputs = WindowInputs(
+                window=window,
+                known_BT=tokens_BT[songs, window.start : window.known],
+                above_BT=None
+                if above_BT is None
+                else above_BT[songs, window.start // factor : window.stop // factor],
+                labels_BN=labels(window, songs),
+            )
+            blocks = sample_window(prior, inputs, sampling, noise(songs), prefill_chunk=prefill_chunk)
+            filled.append(clamp_codes(torch.cat([*blocks], dim=1)))
+        tokens_BT = torch.cat([tokens_BT[:, : window.known], torch.cat(filled).to(tokens_BT.device)], dim=1)
+    return tokens_BT
+
+
+def _parts(samples: int, batch_size: int) -> Sequence[slice]:
+    parts, start = [], 0
+    for size in split_batch(samples, batch_size):
+        parts.append(slice(start, start + size))
+        start += size
+    return parts

@@ -1,0 +1,60 @@
+"""Devices, precisions and free memory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.errors import DeviceError
+
+if TYPE_CHECKING:
+    from jukebox_core.runtime.config import HardwareConfig
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device that `name` stands for; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        DeviceError: the device is not there; the message lists those that are.
+    """
+    if name == "auto":
+        return torch.device(available_devices()[-1])
+    if name not in available_devices():
+        raise DeviceError(
+            f"device {name!r} is not there; this machine has {', '.join(available_devices())}: "
+            "set hardware.device to one of them, or to auto"
+        )
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """Returns the names of this machine's devices, the fastest kind last."""
+    devices = ["cpu"]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    if torch.cuda.is_available():
+        devices += [f"cuda:{index}" for index in reversed(range(torch.cuda.device_count()))] + ["cuda"]
+    return devices
+
+
+def free_memory(device: torch.device) -> int:
+    """Returns the bytes of memory that are free on `device` (of the host for MPS and CPU)."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a kernel file, not a path of ours
+            found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        return found["MemAvailable"]
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def use_threads(hardware: HardwareConfig) -> None:
+    """Sets how many CPU threads torch computes with, if the configuration says so."""
+    if hardware.threads is not None and torch.get_num_threads() != hardware.threads:
+        torch.set_num_threads(hardware.threads)

@@ -1,0 +1,44 @@
+"""What a person sees while a run goes on: short lines on stderr, and the same lines, dated, in the run's log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def run_log(path: Path) -> Iterator[logging.Logger]:
+    """Sends the lines of logger ``jukebox`` to stderr and, dated, to the file `path`, which is appended to."""
+    log = logging.getLogger("jukebox")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    written = logging.FileHandler(path, encoding="utf-8")
+    written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    shown = _shown()
+    for handler in (written, shown):
+        log.addHandler(handler)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        yield log
+    finally:
+        for handler in (written, shown):
+            log.removeHandler(handler)
+            handler.close()
+
+
+def _shown() -> logging.Handler:
+    if not sys.stderr.isatty():
+        handler: logging.Handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        return handler
+    from rich.logging import RichHandler
+
+    from stages.progress import console
+
+    return RichHandler(console=console(), show_level=False, show_path=False, log_time_format="%H:%M:%S")

@@ -1,0 +1,144 @@
+"""What a run leaves for people: audio of every level, codes, pictures, the report and a finished manifest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jukebox_core.audio.files import read_audio
+from jukebox_core.records import to_plain
+from jukebox_core.tokens.keys import digest, digest_file
+from pipelines.runs import now
+from stages.decode import decode_track_task
+from stages.encode import about
+from stages.label import read_lyrics
+from stages.render import draw_task, report_task, write_codes_task
+from stages.report import Report, Song, Timing, Track
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jukebox_core.tokens.graph import Take
+    from pipelines.runs import RunFolder
+    from pipelines.settings import Settings
+    from pipelines.stopwatch import Stopwatch
+    from stages.handles import FileHandle
+
+
+def write_outputs(
+    settings: Settings, run: RunFolder, takes: Sequence[Take], weights: Mapping[str, FileHandle], watch: Stopwatch
+) -> None:
+    """Writes everything a run leaves, reusing files that an earlier invocation wrote from the same tokens."""
+    with watch.time("decode"):
+        files = _write_audio(settings, run, takes, weights)
+    with watch.time("codes"):
+        codes = _write_codes(settings, run, takes, weights)
+    run.update(audio=files, codes=codes)
+    if settings.output.report:
+        with watch.time("draw"):
+            _draw(settings, run, files)
+        report_task(run.path, _report(settings, run, files, watch))
+    run.update(status="finished", finished=now())
+
+
+def _write_audio(
+    settings: Settings, run: RunFolder, takes: Sequence[Take], weights: Mapping[str, FileHandle]
+) -> list[dict[str, Any]]:
+    """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
+    known = {record["path"]: record for record in run.manifest().get("audio", [])}
+    records = []
+    for sample, take in enumerate(takes):
+        for level, track in enumerate(take):
+            if not len(track):
+                continue
+            name = f"audio/level_{level}/sample_{sample}.{settings.output.format}"
+            tokens = digest([weights["vqvae"].sha256, list(track)])
+            record = known.get(name)
+            path = run.path / name
+            if record is None or record["tokens"] != tokens or not _is(path, record["sha256"]):
+                decode_track_task(
+                    settings.model.config, weights["vqvae"], settings.hardware, level, track, settings.storage.tokens, path
+                )
+                record = {"path": name, "level": level, "sample": sample, "tokens": tokens} | _measure(settings, path)
+            records.append(record)
+    return records
+
+
+def _is(path: Any, sha256: str) -> bool:
+    return path.is_file() and digest_file(path) == sha256
+
+
+def _measure(settings: Settings, path: Any) -> dict[str, Any]:
+    rate = settings.model.vqvae.sample_rate
+    samples = read_audio(str(path), rate=rate)
+    return {
+        "sha256": digest_file(path),
+        "seconds": len(samples) / rate,
+        "peak": float(np.abs(samples).max()),
+        "rms": float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
+    }
+
+
+def _write_codes(
+    settings: Settings, run: RunFolder, takes: Sequence[Take], weights: Mapping[str, FileHandle]
+) -> list[dict[str, Any]]:
+    described = about(settings.model.config, weights["vqvae"].sha256)
+    records = []
+    for sample, take in enumerate(takes):
+        path = run.path / "codes" / f"sample_{sample}.npz"
+        write_codes_task(take, settings.storage.tokens, described, path)
+        records.append({"path": f"codes/{path.name}", "sample": sample, "sha256": digest_file(path)})
+    return records
+
+
+def _picture(record: Mapping[str, Any], kind: str) -> str:
+    return f"pictures/level_{record['level']}_sample_{record['sample']}_{kind}.png"
+
+
+def _draw(settings: Settings, run: RunFolder, files: Sequence[Mapping[str, Any]]) -> None:
+    for record in files:
+        waveform, spectrogram = (run.path / _picture(record, kind) for kind in ("waveform", "spectrogram"))
+        sound = run.path / record["path"]
+        if not all(p.is_file() and p.stat().st_mtime >= sound.stat().st_mtime for p in (waveform, spectrogram)):
+            draw_task(sound, settings.model.vqvae.sample_rate, waveform, spectrogram)
+
+
+def _report(settings: Settings, run: RunFolder, files: Sequence[Mapping[str, Any]], watch: Stopwatch) -> Report:
+    songs = []
+    for sample in range(settings.sampling.n_samples):
+        song = settings.song_of(sample)
+        tracks = tuple(
+            Track(
+                level=record["level"],
+                audio=record["path"],
+                seconds=record["seconds"],
+                peak=record["peak"],
+                rms=record["rms"],
+                waveform=_picture(record, "waveform"),
+                spectrogram=_picture(record, "spectrogram"),
+            )
+            for record in files
+            if record["sample"] == sample
+        )
+        lyrics = read_lyrics(song.lyrics, song.lyrics_file)
+        songs.append(Song(index=sample, artist=song.artist, genre=song.genre, lyrics=lyrics, tracks=tracks))
+    return Report(
+        title=run.name,
+        model=settings.model.name,
+        trained=settings.model.trained,
+        licence=settings.model.files.licence,
+        settings=to_plain(settings),
+        songs=tuple(songs),
+        timings=tuple(
+            Timing(
+                stage=timing["stage"],
+                seconds=timing["seconds"],
+                level=timing.get("level"),
+                tokens=timing.get("tokens"),
+                windows_sampled=timing.get("windows"),
+                windows_reused=timing.get("reused"),
+            )
+            for timing in watch.timings
+        ),
+    )

@@ -1,0 +1,96 @@
+"""What is checked before any long work: each mistake gets its one clear error here, not an hour later.
+
+Cheap checks first. Nothing here starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.audio.files import read_audio
+from jukebox_core.errors import DeviceError, RunError
+from jukebox_core.tokens.store import TokenStore
+from pipelines.requests import prompt_excerpts, song_requests
+from pipelines.runs import RunFolder, differences, identity
+from stages.fetch import fetch_vocabularies
+from stages.label import label_songs
+
+if TYPE_CHECKING:
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.runtime.config import HardwareConfig
+    from pipelines.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Checks everything that can be checked without weights.
+
+    Raises:
+        JukeboxError: the first thing found wrong; its message gives value, rule and remedy.
+    """
+    check_source(settings)
+    for excerpt in dict.fromkeys(prompt_excerpts(settings)):
+        read_audio(
+            excerpt.path, rate=settings.model.vqvae.sample_rate, seconds=excerpt.seconds, offset=excerpt.offset_seconds
+        )
+    requests = song_requests(settings)
+    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
+    label_songs(settings.model.config, {name: handle.read() for name, handle in vocabularies.items()}, requests)
+    TokenStore(settings.storage.tokens).probe()
+    levels = range(settings.sampling.stop_level, settings.model.vqvae.levels)
+    check_memory(settings.model.config, settings.hardware, levels, samples=settings.sampling.n_samples)
+
+
+def check_source(settings: Settings) -> None:
+    """Checks that the run to continue or upsample is there and was made by this model.
+
+    Raises:
+        RunError: it is not a run, has no tokens, has another number of samples, or was made by another model.
+    """
+    if settings.source is None:
+        return
+    source = RunFolder(Path(settings.source.run).expanduser())
+    manifest = source.manifest()
+    mine = identity(settings)["model"]
+    theirs = manifest.get("identity", {}).get("model", {})
+    for part in ("name", "vqvae", "priors"):
+        changed = differences(theirs.get(part), mine[part], f"model.{part}")
+        if changed:
+            raise RunError(
+                f"run {source.name} was made by another model ({'; '.join(changed[:2])}); "
+                f"{settings.source.command} needs the same: leave out the model override"
+            )
+    takes = source.takes()
+    if len(takes) != settings.sampling.n_samples:
+        raise RunError(
+            f"run {source.name} has {len(takes)} samples but sampling.n_samples is {settings.sampling.n_samples}; "
+            "leave that override out"
+        )
+
+
+def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: range, *, samples: int) -> None:
+    """Checks that the device is there and that the largest of the models would fit in its free memory.
+
+    Raises:
+        DeviceError: the device is missing, or has too little memory; the message says what would fit.
+    """
+    from jukebox_core.families.jukebox.memory import estimate_bytes  # needs torch, which the checks above do not
+    from jukebox_core.runtime.device import free_memory, resolve_device
+
+    device = resolve_device(hardware.device)
+    free, batch = free_memory(device), min(samples, hardware.batch_size)
+
+    def need(dtype: str, batch: int) -> int:
+        return max(estimate_bytes(config, level, dtype, batch) for level in levels)
+
+    needed = need(hardware.dtype, batch)
+    if needed <= free:
+        return
+    choices = [(f"hardware.dtype={dtype}", need(dtype, batch)) for dtype in ("float32", "bfloat16")]
+    choices.append(("hardware.batch_size=1", need(hardware.dtype, 1)))
+    remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
+    remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
+    raise DeviceError(
+        f"{config.name} in {hardware.dtype} with {batch} samples side by side needs about {needed / 1e9:.1f} GB but "
+        f"{device} has {free / 1e9:.1f} GB free; {'; '.join(remedies)}"
+    )

@@ -1,0 +1,79 @@
+"""The tasks that turn codes into sound: the tracks of a run, and codes files by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from jukebox_core.audio.files import write_audio
+from jukebox_core.errors import StoreError
+from jukebox_core.tokens.codes import read_codes
+from jukebox_core.tokens.keys import digest_file
+from jukebox_core.tokens.store import TokenStore
+from stages.handles import FileHandle
+from stages.resident import resident_vqvae
+from stages.sample import read_spans
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.runtime.config import HardwareConfig
+    from jukebox_core.tokens.graph import Track
+
+
+@task(name="decode track", cache_policy=NO_CACHE, persist_result=False)
+def decode_track_task(
+    config: JukeboxConfig,
+    weights: FileHandle,
+    hardware: HardwareConfig,
+    level: int,
+    track: Track,
+    store: str,
+    path: Path,
+) -> FileHandle:
+    """Writes one level of one song as audio, and returns the file's handle."""
+    tokens = read_spans(TokenStore(store), tuple(track))
+    write_audio(path, decode_codes(config, weights, hardware, level, tokens), config.vqvae.sample_rate)
+    return FileHandle(uri=str(path), sha256=digest_file(path))
+
+
+@task(name="decode file", cache_policy=NO_CACHE, persist_result=False)
+def decode_file_task(
+    config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, codes_file: str, level: int, path: Path
+) -> FileHandle:
+    """Writes one level of a codes file as audio, and returns the file's handle.
+
+    Raises:
+        StoreError: the file lacks the level, holds values that are no codes, or another VQ-VAE made it.
+    """
+    codes = read_codes(Path(codes_file).expanduser())
+    if level not in codes.levels:
+        raise StoreError(f"{codes_file} has no level {level}; it has {sorted(codes.levels)}: choose one of them")
+    maker = codes.about.get("vqvae_sha256", weights.sha256)
+    if maker != weights.sha256:
+        raise StoreError(
+            f"{codes_file} was made by model {codes.about.get('model')!r} (VQ-VAE {maker[:12]}…), not by {config.name!r} "
+            f"({weights.sha256[:12]}…); decode it with the model that made it"
+        )
+    tokens = codes.levels[level]
+    if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vqvae.bins:
+        raise StoreError(f"level {level} of {codes_file} does not hold codes from 0 to {config.vqvae.bins - 1} in a row")
+    write_audio(path, decode_codes(config, weights, hardware, level, tokens), config.vqvae.sample_rate)
+    return FileHandle(uri=str(path), sha256=digest_file(path))
+
+
+def decode_codes(
+    config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, level: int, tokens: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Returns the sound of one level's codes, float32 [time]; it may exceed 1."""
+    vqvae = resident_vqvae(config, weights, hardware)
+    device = next(vqvae.parameters()).device
+    with torch.inference_mode():
+        audio = vqvae.decode(torch.from_numpy(tokens.astype(np.int64)).to(device)[None], level)
+    return audio[0].float().cpu().numpy()

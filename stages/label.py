@@ -1,0 +1,87 @@
+"""The task that turns artist, genre and lyrics into label numbers for every level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from jukebox_core.errors import LabelError
+from jukebox_core.families.jukebox.labels import SongLabels, label_song
+from jukebox_core.families.jukebox.vocabulary import load_vocabularies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
+    from stages.handles import FileHandle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SongRequest:
+    """What the model is told about one song; lengths in audio samples."""
+
+    artist: str
+    genre: str
+    lyrics: str
+    total_length: int
+    offset: int
+
+
+@task(name="label", cache_policy=NO_CACHE, persist_result=False)
+def label_task(
+    config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], songs: Sequence[SongRequest]
+) -> list[tuple[SongLabels, ...]]:
+    """Returns each song's labels, one a level, bottom level first."""
+    return label_songs(config, {name: handle.read() for name, handle in vocabularies.items()}, songs)
+
+
+def label_songs(
+    config: JukeboxConfig, vocabularies: Mapping[str, Path], songs: Sequence[SongRequest]
+) -> list[tuple[SongLabels, ...]]:
+    """Returns each song's labels, one a level, bottom level first.
+
+    The top prior's vocabulary decides which artists and genres exist. An upsampler with another vocabulary that lacks
+    them takes them as unknown, as the released 1b_lyrics model does.
+
+    Raises:
+        LabelError: an artist, genre or lyrics that the top prior does not know; near misses are listed.
+    """
+    known = load_vocabularies(vocabularies)
+    return [tuple(_label(config, level, known, song) for level in range(len(config.priors))) for song in songs]
+
+
+def _label(
+    config: JukeboxConfig, level: int, vocabularies: Mapping[VocabularyKind, Vocabulary], song: SongRequest
+) -> SongLabels:
+    prior, top = config.priors[level], config.priors[config.top]
+    same_names = prior.labels is None or top.labels is None or prior.labels.vocabulary == top.labels.vocabulary
+    return label_song(
+        vocabularies,
+        artist=song.artist,
+        genre=song.genre,
+        lyrics=song.lyrics,
+        total_length=song.total_length,
+        offset=song.offset,
+        config=prior,
+        strict=same_names,
+    )
+
+
+def read_lyrics(lyrics: str, lyrics_file: str | None) -> str:
+    """Returns the lyrics given in either way.
+
+    Raises:
+        LabelError: the file is missing or is not text.
+    """
+    if lyrics_file is None:
+        return lyrics
+    path = Path(lyrics_file).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"lyrics file {path} cannot be read as text ({error}); give a UTF-8 text file") from None

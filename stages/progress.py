@@ -1,0 +1,119 @@
+"""Progress that a person can read: one line a window in the run's log, and a live bar in a terminal."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jukebox_core.tokens.graph import Node
+
+log = logging.getLogger("jukebox")
+
+_console = Console(stderr=True)
+
+
+def console() -> Console:
+    """Returns the terminal that bars and log lines share."""
+    return _console
+
+
+def peak_memory() -> float:
+    """Returns the most memory this process has held so far, in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
+    return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
+
+
+@dataclass
+class Meter:
+    """Counts sampled tokens and says how fast they come and how long the rest will take.
+
+    Totals are tokens of all samples of the run, by level.
+    """
+
+    left: dict[int, int] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    bar: Progress | None = None
+
+    def start(self, level: int) -> float:
+        """Notes that sampling at `level` goes on; returns the clock for `advance`."""
+        if self.bar is not None and not any(task.fields["level"] == level for task in self.bar.tasks):
+            self.bar.add_task(f"level {level}", total=self.left.get(level), level=level)
+        return time.monotonic()
+
+    def advance(self, level: int, tokens: int, since: float) -> float:
+        """Counts `tokens` new tokens of `level` made since the clock `since`; returns the clock now."""
+        now = time.monotonic()
+        self.seconds[level] = self.seconds.get(level, 0.0) + now - since
+        self.tokens[level] = self.tokens.get(level, 0) + tokens
+        if level in self.left:
+            self.left[level] = max(0, self.left[level] - tokens)
+        if self.bar is not None:
+            for task in self.bar.tasks:
+                if task.fields["level"] == level:
+                    self.bar.advance(task.id, tokens)
+        return now
+
+    def rate(self, level: int) -> float:
+        """Tokens a second at `level` so far, all samples together."""
+        return self.tokens.get(level, 0) / max(self.seconds.get(level, 0.0), 1e-9)
+
+    def remaining(self, level: int) -> str:
+        """Time left at `level` at its present rate, as m:ss or h:mm:ss."""
+        rate = self.rate(level)
+        seconds = round(self.left.get(level, 0) / rate) if rate else 0
+        hours, rest = divmod(seconds, 3600)
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+    def window_done(self, nodes: Sequence[Node], seconds: float) -> None:
+        """Writes the line of a window that has just been sealed for these songs."""
+        node, new = nodes[0], sum(node.window.new for node in nodes)
+        log.info(
+            "level %d  window %d-%d  samples %s  %s new tokens  %.0f tokens/s  left at this level %s  peak %.2f GB",
+            node.level,
+            node.window.start,
+            node.window.stop,
+            ",".join(str(node.sample) for node in nodes),
+            f"{new:,}",
+            new / max(seconds, 1e-9),
+            self.remaining(node.level),
+            peak_memory(),
+        )
+
+
+_meter = Meter()
+
+
+def meter() -> Meter:
+    """Returns this process's meter; a worker process that was given none counts for itself."""
+    return _meter
+
+
+@contextmanager
+def metering(left: dict[int, int], *, live: bool) -> Iterator[Meter]:
+    """Installs a fresh meter for one run: `left` holds the tokens to sample by level; `live` shows bars on stderr."""
+    global _meter  # noqa: PLW0603 - one run at a time in a process; tasks cannot be handed an open bar
+    bar = None
+    if live:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, console=_console, transient=True)
+    previous, _meter = _meter, Meter(left=dict(left), bar=bar)
+    try:
+        if bar is not None:
+            with bar:
+                yield _meter
+        else:
+            yield _meter
+    finally:
+        _meter = previous
