@@ -10,9 +10,12 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from jukebox_core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Record = TypeVar("Record")
 
@@ -73,8 +76,18 @@ def field_types(kind: type[Any]) -> dict[str, Any]:
 def unknown_key(kind: type, name: str, key: str = "") -> str:
     """Returns the message for a key `name` that the section `key`, a record of type `kind`, does not have."""
     known = list(field_types(kind))
-    hint = did_you_mean(name, known) or f"; {key or 'the settings'} ha{'s' if key else 've'} {', '.join(known)}"
-    return f"{_join(key, name)} is not a setting{hint}"
+    inside = [_join(key, path) for path in _paths(kind) if path.rpartition(".")[2] == name]
+    hint = did_you_mean(name, known) or (f"; did you mean {' or '.join(inside[:3])}?" if inside else "")
+    whole = f"; {key or 'the whole'} consists of {', '.join(known)}"
+    return f"{_join(key, name)} is not a setting{hint or whole}"
+
+
+def _paths(kind: type) -> Iterator[str]:
+    """Gives the dotted keys of all settings in a record of type `kind`, apart from those in lists and tables."""
+    for name, type_of in field_types(kind).items():
+        yield name
+        if get_origin(type_of) not in (tuple, dict) and (record := record_in(type_of)) is not None:
+            yield from (f"{name}.{path}" for path in _paths(record))
 
 
 def record_in(kind: object) -> type | None:

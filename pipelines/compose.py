@@ -1,0 +1,204 @@
+"""From configuration files and overrides to checked settings. Only pipelines/compose*.py know Hydra and OmegaConf.
+
+`compose` is for programs and deployments; `from_command_line` is the same with all that Hydra's command line can do.
+Whatever is wrong becomes one ConfigError in this project's words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jukebox_core.errors import ConfigError, RunError, did_you_mean
+from jukebox_core.families.jukebox.presets import is_path, load_yaml, option_data, option_path
+from jukebox_core.records import build, to_plain
+from jukebox_core.resources import conf_dir
+from pipelines.compose_errors import explain
+from pipelines.settings import DecodeSettings, EncodeSettings, Settings, StorageSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hydra.core.override_parser.types import Override
+
+T = TypeVar("T")
+
+_HYDRA_VERSION = "1.3"
+_HYDRA = threading.RLock()  # Hydra keeps its state in one global
+
+
+@dataclass(frozen=True, slots=True)
+class Root(Generic[T]):
+    """The configuration that a command starts from, and the record it must become."""
+
+    name: str
+    kind: type[T]
+
+
+GENERATE = Root("generate", Settings)
+ENCODE = Root("encode", EncodeSettings)
+DECODE = Root("decode", DecodeSettings)
+
+
+def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
+    """Returns the settings that `root` and `overrides` (Hydra's grammar) make.
+
+    Raises:
+        ConfigError: an override, a file or a value that does not fit; all that is known to be wrong, a line each.
+    """
+    with _speaking(root, overrides):
+        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
+            config = hydra.compose(root.name, _with_files(overrides))
+        return _checked(root, config)
+
+
+def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
+    """Returns the settings of every job that a command line asks for; none if it asks Hydra for something else.
+
+    Args:
+        root: where the command starts.
+        arguments: overrides and Hydra's flags, in any order: ``--help``, ``--cfg job``, ``--multirun``, ``-sc`` ...
+
+    Raises:
+        ConfigError: as `compose`, for the first job that is wrong: no job is returned before all are checked.
+        SystemExit: Hydra printed what it was asked for, or refused a flag.
+    """
+    jobs: list[T] = []
+    refused: list[ConfigError] = []
+
+    def job(config: DictConfig) -> None:
+        try:
+            jobs.append(_checked(root, config))
+        except (ConfigError, OmegaConfBaseException) as error:
+            refused.append(explain(error, root.kind, overrides))
+
+    flags = [a for a in arguments if not _is_override(a)]
+    overrides = [a for a in arguments if _is_override(a)]
+    with _speaking(root, overrides), _arguments([*flags, *_with_files(overrides)]):
+        hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
+    if refused:
+        raise refused[0]
+    return jobs
+
+
+def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]:
+    """Returns where ``continue RUN`` or ``upsample RUN`` starts: the settings that the run was made with.
+
+    A group named in `overrides`, as in ``song=lantern``, replaces that section of the run's settings.
+
+    Raises:
+        RunError: there is no such run, or its config.yaml cannot be read.
+    """
+    folder = _run_folder(run)
+    stored = load_yaml(folder / "config.yaml")
+    fresh: dict[str, Any] = {
+        "run": {"name": None},
+        "prompt": to_plain(compose(GENERATE).prompt),  # the run's tokens begin with its prompt already
+        "source": {"run": str(folder.resolve()), "command": command, "keep_seconds": None},
+    }
+    if command == "upsample":
+        fresh["sampling"] = {**stored.get("sampling", {}), "stop_level": 0}
+    groups = [group for group in _groups() if any(o.partition("=")[0] == group for o in overrides)]
+    sections = {name: value for name, value in {**stored, **fresh}.items() if name not in groups}
+    defaults = [*({group: None} for group in groups), "quiet", "_self_", {"experiment": None}]
+    name = f"{command}_{_fingerprint(folder)}"
+    ConfigStore.instance().store(name=name, node={"defaults": defaults, **sections}, provider="run")
+    return Root(name, Settings)
+
+
+def dump(settings: object) -> str:
+    """Returns settings as YAML that `run_root` starts from; what a run's config.yaml holds."""
+    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+
+
+def _checked(root: Root[T], config: DictConfig) -> T:
+    return build(root.kind, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+
+
+@contextmanager
+def _speaking(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
+    """Has Hydra for one caller at a time, and turns what it complains of into a ConfigError."""
+    with _HYDRA, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="provider=.* is not", category=UserWarning)
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (HydraException, OmegaConfBaseException, UserWarning, ValueError) as error:  # ValueError: bad flags
+            raise explain(error, root.kind, overrides) from error
+
+
+def _is_override(argument: str) -> bool:
+    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
+@contextmanager
+def _arguments(arguments: list[str]) -> Iterator[None]:
+    """Gives Hydra `arguments` as the process's own, has it raise its errors, and throws its sweep file away."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    with tempfile.TemporaryDirectory(prefix="jukebox-sweep-") as folder:
+        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+            arguments = [*arguments, f"hydra.sweep.dir='{folder}'"]
+        sys.argv = [argv[0], *arguments]
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        try:
+            yield
+        finally:
+            sys.argv = argv
+            os.environ.pop("HYDRA_FULL_ERROR")
+            if full is not None:
+                os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _groups() -> list[str]:
+    return sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "experiment")
+
+
+def _with_files(overrides: Sequence[str]) -> list[str]:
+    """Makes options of the YAML files that overrides like ``model=/my/model.yaml`` name, and returns the overrides."""
+    groups = set(_groups())
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [
+        _with_file(o, text) if o.key_or_group in groups else text for o, text in zip(parsed, overrides, strict=True)
+    ]
+
+
+def _with_file(override: Override, text: str) -> str:
+    value = override.value() if not override.is_sweep_override() else None
+    if not isinstance(value, str) or not is_path(value):
+        return text
+    group = override.key_or_group
+    path = option_path(value, group)
+    name = f"{path.stem}_{_fingerprint(path)}"
+    ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=str(path))
+    return f"{override.get_key_element()}='{name}'"
+
+
+def _fingerprint(path: Path) -> str:
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+
+
+def _run_folder(run: str) -> Path:
+    root = Path(StorageSettings().root)
+    for folder in (Path(run).expanduser(), root / run):
+        if (folder / "config.yaml").is_file():
+            return folder
+    runs = [path.parent.name for path in root.glob("*/config.yaml")]
+    hint = did_you_mean(run, runs) or (f"; there are {', '.join(sorted(runs))}" if runs else f"; {root} holds no runs")
+    raise RunError(f"{run!r} is not a run: there is no config.yaml in it; give a run's folder or its name{hint}")
