@@ -1,0 +1,237 @@
+"""The VQ-VAE: sound to three levels of codes and back (Jukebox paper, section 3; golden README 2.1).
+
+Level l has an encoder, a codebook and a decoder of its own, from and to sound; no level reads another's codes.
+Sound is mono, float32, about -1 to 1. Convolutions work channels first.
+
+Shape suffixes: B batch, T time (samples, or tokens of a level), C channels, N rows, V vocabulary (codebook entries).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.errors import AudioError, ConfigError
+from jukebox_core.families.jukebox.convnet import Downsampler, StackConfig, Upsampler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jukebox_core.families.jukebox.config import VQVAEConfig
+
+PIECE_SECONDS = 10  # long enough that the halo of about a second on either side costs little
+QUANTISED_ROWS = 8192  # feature vectors compared with the codebook at once: 64 MB of distances at 2048 entries
+
+
+class Piece(NamedTuple):
+    """A stretch of a sequence and the longer one it is computed from, in tokens: left <= start < stop <= right."""
+
+    start: int
+    stop: int
+    left: int
+    right: int
+
+
+def plan_pieces(total: int, piece: int, halo: int) -> list[Piece]:
+    """Returns pieces that cover 0 to `total` once, each with `halo` tokens on both sides as far as there are any.
+
+    Raises:
+        ConfigError: `piece` is not positive.
+    """
+    if piece < 1:
+        raise ConfigError(f"piece is {piece}; it must be positive, or None for {PIECE_SECONDS} seconds")
+    stops = ((start, min(start + piece, total)) for start in range(0, total, piece))
+    return [Piece(start, stop, max(0, start - halo), min(total, stop + halo)) for start, stop in stops]
+
+
+class LevelCodec(nn.Module):
+    """Encoder, codebook and decoder of one level. Both lists run from the block nearest to sound to the deepest."""
+
+    codebook: Tensor
+
+    def __init__(self, config: VQVAEConfig, level: int) -> None:
+        super().__init__()
+        multiplier, emb = config.multipliers[level], config.embedding_width
+        width = config.width * multiplier
+
+        def stack(*, reverse: bool) -> StackConfig:
+            return StackConfig(
+                width=width,
+                depth=config.depth * multiplier,
+                hidden_width=int(config.hidden_factor * width),
+                growth=config.dilation_growth,
+                cycle=config.dilation_cycle,
+                reverse=reverse,
+            )
+
+        rates = list(zip(config.downs, config.strides, strict=True))[: level + 1]
+        self.encoder = nn.ModuleList(
+            Downsampler(emb if depth else 1, emb, times=times, stride=stride, stack=stack(reverse=False))
+            for depth, (times, stride) in enumerate(rates)
+        )
+        self.decoder = nn.ModuleList(
+            Upsampler(emb, emb, times=times, stride=stride, stack=stack(reverse=config.reverse_decoder_dilation))
+            for times, stride in rates
+        )
+        self.output = nn.Conv1d(emb, 1, 3, padding=1)
+        self.register_buffer("codebook", torch.zeros(config.bins, emb))  # learnt by averaging, not by gradient
+
+    def encode(self, audio_BT: Tensor) -> Tensor:
+        """Returns features before quantisation, [B, C, T // hop]."""
+        x_BCT = audio_BT[:, None]
+        for block in self.encoder:
+            x_BCT = block(x_BCT)
+        return x_BCT
+
+    def decode(self, features_BCT: Tensor) -> Tensor:
+        """Returns audio, [B, T * hop], not clamped."""
+        for block in reversed(self.decoder):
+            features_BCT = block(features_BCT)
+        return cast("Tensor", self.output(features_BCT))[:, 0]
+
+    def encoder_reach(self) -> int:
+        """Returns how many audio samples beyond its own a token depends on, to either side."""
+        reach = 0
+        for block in reversed(self.encoder):
+            reach = cast("Downsampler", block).reach(reach)
+        return reach
+
+    def decoder_reach(self) -> int:
+        """Returns how many tokens beyond its own an audio sample depends on, to either side."""
+        reach = 1  # the output convolution looks one sample to either side
+        for block in self.decoder:
+            reach = cast("Upsampler", block).reach(reach)
+        return reach
+
+
+class VQVAE(nn.Module):
+    """All levels of the VQ-VAE. Holds weights only; levels count from 0, the bottom.
+
+    Inputs of `encode` and `decode` may lie on any device: they travel to the model's piece by piece, so that memory
+    does not grow with length. Results lie on the model's device.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = nn.ModuleList(LevelCodec(config, level) for level in range(config.levels))
+
+    @torch.no_grad()
+    def encode(
+        self, audio_BT: Tensor, levels: Sequence[int] | None = None, *, piece: int | None = None
+    ) -> list[Tensor]:
+        """Returns codes, int64 [B, T // hop of the level], for each of `levels` in the order asked.
+
+        Args:
+            audio_BT: mono audio; what lies beyond the last whole token is heard but gives no token of its own.
+            levels: levels to encode; all of them, bottom first, by default.
+            piece: audio samples computed at once, ten seconds by default. It changes memory and speed, not codes.
+
+        Raises:
+            AudioError: the audio has the wrong shape, or is shorter than one token of a level asked for.
+            ConfigError: no such level, or `piece` is not positive.
+        """
+        asked = range(self.config.levels) if levels is None else levels
+        return [self._encode_level(audio_BT, level, piece) for level in asked]
+
+    @torch.no_grad()
+    def decode(self, codes_BT: Tensor, level: int, *, piece: int | None = None) -> Tensor:
+        """Returns audio, float32 [B, T * hop], from the codes of one level alone. It may exceed 1: nothing is clamped.
+
+        Args:
+            codes_BT: integers from 0 to the codebook's size.
+            level: the level whose codes they are.
+            piece: tokens computed at once, ten seconds by default. It changes memory and speed, not what is heard.
+
+        Raises:
+            ConfigError: no such level, codes of the wrong shape or out of range, or `piece` is not positive.
+        """
+        codec, hop = self._codec(level), self.config.hops[level]
+        self._check_codes(codes_BT)
+        batch, total = codes_BT.shape
+        piece = self.config.sample_rate * PIECE_SECONDS // hop if piece is None else piece
+        audio_BT = codec.codebook.new_empty(batch, total * hop)
+        for start, stop, left, right in plan_pieces(total, piece, codec.decoder_reach()):
+            part_BT = codec.decode(self.dequantise(codes_BT[:, left:right], level))
+            audio_BT[:, start * hop : stop * hop] = part_BT[:, (start - left) * hop : (stop - left) * hop]
+        return audio_BT
+
+    def features(self, audio_BT: Tensor, level: int) -> Tensor:
+        """Returns the encoder's output before quantisation, [B, C, T // hop], in one piece and with gradients.
+
+        Raises:
+            AudioError: the audio has the wrong shape, or is shorter than one token.
+            ConfigError: no such level.
+        """
+        codec = self._codec(level)
+        self._tokens(audio_BT, level)
+        return codec.encode(audio_BT.to(codec.codebook.device))
+
+    @torch.no_grad()
+    def quantise(self, features_BCT: Tensor, level: int) -> Tensor:
+        """Returns the nearest codebook entry of every feature vector, int64 [B, T]; the lowest index wins a tie.
+
+        Raises:
+            ConfigError: no such level.
+        """
+        codebook_VC = self._codec(level).codebook.float()
+        rows_NC = features_BCT.transpose(1, 2).flatten(0, 1).float()
+        norms_V = codebook_VC.square().sum(-1)
+        codes_N = [
+            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (golden README 2.1).
+            (part_NC @ codebook_VC.T).mul_(-2).add_(part_NC.square().sum(-1, keepdim=True)).add_(norms_V).argmin(-1)
+            for part_NC in torch.split(rows_NC, QUANTISED_ROWS)
+        ]
+        return torch.cat(codes_N).view(features_BCT.shape[0], -1)
+
+    def dequantise(self, codes_BT: Tensor, level: int) -> Tensor:
+        """Returns the codebook entries that `codes_BT` names, [B, C, T].
+
+        Raises:
+            ConfigError: no such level.
+        """
+        codebook_VC = self._codec(level).codebook
+        return codebook_VC[codes_BT.to(codebook_VC.device)].transpose(1, 2)
+
+    def _encode_level(self, audio_BT: Tensor, level: int, piece: int | None) -> Tensor:
+        codec, hop = self._codec(level), self.config.hops[level]
+        total = self._tokens(audio_BT, level)
+        piece = self.config.sample_rate * PIECE_SECONDS if piece is None else piece
+        halo = -(-codec.encoder_reach() // hop)
+        device = codec.codebook.device
+        codes_BT = torch.empty(audio_BT.shape[0], total, dtype=torch.int64, device=device)
+        for start, stop, left, right in plan_pieces(total, -(-piece // hop), halo):
+            # The piece that reaches the end also hears what lies beyond the last whole token.
+            end = audio_BT.shape[1] if right == total else right * hop
+            features_BCT = codec.encode(audio_BT[:, left * hop : end].to(device))
+            codes_BT[:, start:stop] = self.quantise(features_BCT[..., start - left : stop - left], level)
+        return codes_BT
+
+    def _codec(self, level: int) -> LevelCodec:
+        if level not in range(self.config.levels):
+            raise ConfigError(f"level is {level}; choose one of 0 (bottom) to {self.config.levels - 1} (top)")
+        return cast("LevelCodec", self.levels[level])
+
+    def _tokens(self, audio_BT: Tensor, level: int) -> int:
+        """Returns how many tokens the audio gives at `level`, or says why it gives none."""
+        if audio_BT.dim() != 2 or not audio_BT.is_floating_point():
+            found = f"{audio_BT.dtype} of shape {tuple(audio_BT.shape)}"
+            raise AudioError(f"audio is {found}; give floating-point mono audio as [batch, samples]")
+        hop = self.config.hops[level]
+        if audio_BT.shape[1] < hop:
+            raise AudioError(f"audio has {audio_BT.shape[1]} samples; level {level} needs at least {hop}, one token")
+        return audio_BT.shape[1] // hop
+
+    def _check_codes(self, codes_BT: Tensor) -> None:
+        if codes_BT.dim() != 2 or codes_BT.is_floating_point():
+            found = f"{codes_BT.dtype} of shape {tuple(codes_BT.shape)}"
+            raise ConfigError(f"codes are {found}; give integers as [batch, tokens]")
+        if codes_BT.numel():
+            low, high = (int(bound) for bound in codes_BT.aminmax())
+            if low < 0 or high >= self.config.bins:
+                raise ConfigError(
+                    f"codes reach from {low} to {high}; this codebook has 0 to {self.config.bins - 1}: "
+                    "decode with the VQ-VAE that the codes were made for"
+                )
