@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from jukebox_core.atomic import written_whole
 from jukebox_core.errors import CheckpointError
 from jukebox_core.weights.legacy import ForbiddenNameError, LazyTensor, MappedTensors, read_legacy
+from jukebox_core.weights.sources import is_web_page
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """The dtype a tensor is converted to as it is loaded, from its name in the module; None leaves it as stored."""
@@ -171,7 +172,7 @@ def save_safetensors(
 def _refuse_other_files(path: Path, head: bytes) -> None:
     if not head:
         raise CheckpointError(f"{path} is empty; delete it and fetch it again")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if is_web_page(head):
         raise CheckpointError(f"{path} is a web page, not a checkpoint; its source answered with an error page")
     if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head):
         first = head.splitlines()[0][:60].decode(errors="replace") if head.strip() else ""
