@@ -1,0 +1,102 @@
+"""Decoding one window of one level with a Jukebox prior (golden README 2.5).
+
+Shape suffixes: B batch, T known codes, F forced codes, V vocabulary, W width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.sampling.loop import decode, prefill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.prior import Condition, Prior
+    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.sampling.noise import Noise
+
+
+class WindowDecoder:
+    """A prior with the state of one window: what `sampling.loop` steps through."""
+
+    def __init__(self, prior: Prior, condition: Condition) -> None:
+        self.prior = prior
+        self.state = prior.new_state(condition)
+
+    def read(self, tokens_BT: Tensor) -> Tensor:
+        """Reads known tokens, any number of them; returns the features [B, T, W] that predict each."""
+        return self.prior.extend(self.state, tokens_BT)
+
+    def predict(self) -> Tensor:
+        """Reads the next position; returns the features [B, 1, W] that predict its token."""
+        return self.prior.predict(self.state)
+
+    def push(self, tokens_B: Tensor) -> None:
+        """Tells which tokens stand at the position that `predict` read."""
+        self.prior.push(self.state, tokens_B)
+
+    def logits(self, features_BW: Tensor) -> Tensor:
+        """Returns float32 logits [B, V]."""
+        return self.prior.logits(features_BW)
+
+
+@torch.inference_mode()
+def decode_window(
+    prior: Prior,
+    condition: Condition,
+    known_BT: Tensor,
+    count: int,
+    sampling: LevelSampling,
+    noise: Noise,
+    *,
+    start: int,
+    forced_BF: Tensor | None = None,
+    prefill_chunk: int | None = None,
+    flush: int = 64,
+) -> Iterator[Tensor]:
+    """Yields the window's new codes, int64 [B, at most `flush`], in the order in which they are drawn.
+
+    Where lyrics share the sequence they are read first, and a lyric character that is drawn in the place of a code is
+    a negative code: it is read again as it is, and `clamp_codes` removes it once the window is full.
+
+    Args:
+        prior: The prior, in evaluation.
+        condition: What `prior.condition` gave for this window.
+        known_BT: Codes that begin the window; T may be 0. They are clamped codes, 0 or above.
+        count: How many codes to add, forced ones included.
+        sampling: How codes are drawn.
+        noise: Asked for the token at absolute position ``start + T + i`` to draw new code i.
+        start: Absolute position of the window's first code in its level.
+        forced_BF: The first F of the `count` codes, from an attempt that was interrupted, as they were yielded. They
+            take the same steps again and are not yielded, so that what follows is bit for bit the same.
+        prefill_chunk: Known tokens that are read at once; None is all.
+        flush: Codes in a block, but for the last.
+
+    Raises:
+        ConfigError: The window would be longer than the context, there are more forced codes than new ones, or the
+            prior's layers cannot sample.
+    """
+    known, forced = known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
+    if known + count > prior.config.context:
+        raise ConfigError(
+            f"{known} known and {count} new codes exceed the context, {prior.config.context}; ask for fewer"
+        )
+    if forced > count:
+        raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
+    model = WindowDecoder(prior, condition)
+    prefill(model, prior.sequence(known_BT, condition), prefill_chunk)
+    forced_tokens = None if forced_BF is None else forced_BF + prior.shift
+    blocks = decode(model, count, sampling, noise, position=start + known, forced_BF=forced_tokens, flush=flush)
+    for block_BT in blocks:
+        yield block_BT - prior.shift
+
+
+def clamp_codes(codes_BT: Tensor) -> Tensor:
+    """Returns a full window with drawn lyric characters, which are negative, as code 0 (golden README 2.4)."""
+    return codes_BT.clamp(min=0)
