@@ -195,14 +195,14 @@ def _open_zip(path: Path) -> Checkpoint:
 
 def _open_legacy(path: Path) -> Checkpoint:
     try:
-        content, mapping, starts = read_legacy(path)
+        content, file = read_legacy(path)
     except ForbiddenNameError as error:
         raise _unsafe(path, str(error)) from error
     except CheckpointError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
-    weights = MappedTensors(mapping, starts, _upstream_weights(path, content, LazyTensor))
+    weights = MappedTensors(file, _upstream_weights(path, content, LazyTensor))
     return _upstream_checkpoint(path, content, _PrefixFree(weights.__getitem__, weights))
 
 

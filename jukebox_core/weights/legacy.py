@@ -9,8 +9,10 @@ which can run code from the file, and a tensor's values are touched when the ten
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 import struct
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,15 +104,24 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(str(key), dtype, int(count))
 
 
+class OpenFile:
+    """A file held open, so that a new one of its name changes nothing, and the byte at which each storage begins."""
+
+    def __init__(self, file: BinaryIO, starts: Mapping[str, int]) -> None:
+        self.descriptor = os.dup(file.fileno())
+        self.starts = starts
+        weakref.finalize(self, os.close, self.descriptor)
+
+
 class MappedTensors(Mapping[str, torch.Tensor]):
     """The tensors of a file by name, each a view of the mapped file, made when asked for.
 
-    The file has no alignment, so neither have the views; copy one before computing with it.
+    Each view maps its own part of the file and lets go of it when it is dropped, so that a copy can take its place
+    without both in memory. The file has no alignment, so neither have the views; copy one before computing with it.
     """
 
-    def __init__(self, mapping: mmap.mmap, starts: Mapping[str, int], tensors: Mapping[str, LazyTensor]) -> None:
-        self._mapping = mapping
-        self._starts = starts
+    def __init__(self, file: OpenFile, tensors: Mapping[str, LazyTensor]) -> None:
+        self._file = file
         self._tensors = tensors
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -118,9 +129,11 @@ class MappedTensors(Mapping[str, torch.Tensor]):
         storage = lazy.storage
         if storage.count == 0:
             return torch.empty(lazy.size, dtype=storage.dtype)
-        values = torch.frombuffer(
-            self._mapping, dtype=storage.dtype, count=storage.count, offset=self._starts[storage.key]
-        )
+        start = self._file.starts[storage.key]
+        inside = start % mmap.ALLOCATIONGRANULARITY
+        length = inside + storage.count * storage.dtype.itemsize
+        mapping = mmap.mmap(self._file.descriptor, length, access=mmap.ACCESS_COPY, offset=start - inside)
+        values = torch.frombuffer(mapping, dtype=storage.dtype, count=storage.count, offset=inside)
         return values.as_strided(lazy.size, lazy.stride, lazy.offset)
 
     def __iter__(self) -> Iterator[str]:
@@ -130,11 +143,11 @@ class MappedTensors(Mapping[str, torch.Tensor]):
         return len(self._tensors)
 
 
-def read_legacy(path: Path) -> tuple[Any, mmap.mmap, dict[str, int]]:
-    """The object in a checkpoint of the first format, with a `LazyTensor` for each tensor; its mapping; its storages.
+def read_legacy(path: Path) -> tuple[Any, OpenFile]:
+    """The object in a checkpoint of the first format, with a `LazyTensor` for each tensor, and its file.
 
-    Storages are given as byte offsets of their first value, by key. That every storage lies inside the file is
-    checked here, so a truncated file fails now and not at a tensor's first use.
+    That every storage lies inside the file is checked here, so a truncated file fails now and not at a tensor's
+    first use.
 
     Raises:
         ForbiddenNameError: the pickle names code.
@@ -159,8 +172,7 @@ def read_legacy(path: Path) -> tuple[Any, mmap.mmap, dict[str, int]]:
         starts = _storage_starts(path, file, keys, {lazy.storage.key: lazy.storage for lazy in tensors})
         if any(lazy.offset < 0 or lazy.end > lazy.storage.count or min(lazy.stride, default=0) < 0 for lazy in tensors):
             raise CheckpointError(f"{path}: a tensor reaches outside its storage; the file is damaged, fetch it again")
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return content, mapping, starts
+        return content, OpenFile(file, starts)
 
 
 def _storage_starts(path: Path, file: BinaryIO, keys: list[str], storages: Mapping[str, _Storage]) -> dict[str, int]:

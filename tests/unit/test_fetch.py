@@ -161,6 +161,25 @@ def test_a_busy_server_is_asked_again_but_not_forever(site: Site, tmp_path: Path
     assert len(site.statuses) == 47
 
 
+def test_a_busy_server_is_not_given_up_while_bytes_arrive(site: Site, tmp_path: Path) -> None:
+    site.cut_after, site.statuses = 40_000, [0, 503] * 7  # more rounds than there are pauses
+    assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
+
+
+def test_an_answer_without_end_is_cut_off(site: Site, tmp_path: Path) -> None:
+    site.files[NAME], site.content_length = CONTENT * 40, False
+    most = 0
+
+    def watch(done: int, _: int | None) -> None:
+        nonlocal most
+        most = max(most, done)
+
+    with pytest.raises(DownloadError, match="bytes, but the file has 256,000"):
+        fetch_file(EXACT, [site.url], tmp_path, progress=watch)
+    assert len(CONTENT) < most < 8 * len(CONTENT)
+    assert not litter(tmp_path)
+
+
 def test_a_wrong_digest_moves_on_to_the_next_source(site: Site, tmp_path: Path) -> None:
     with serving({NAME: CONTENT[::-1]}) as forged:
         with pytest.raises(
