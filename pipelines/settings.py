@@ -203,7 +203,7 @@ class Settings:
         told = self.song_of(sample).total_seconds
         if told is not None:
             return math.floor(told * rate + _ROUNDING)
-        timing = self.model.config.priors[self.model.config.top].timing
+        timing = self.model.priors[self.model.config.top].timing
         shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 0
         return max(self.offset_of(sample) + self.length, shortest)
 
@@ -214,7 +214,7 @@ class Settings:
             f"seconds is {self.seconds}, shorter than one top-level token ({config.seconds(config.top, 1):.4f} s); "
             "ask for more",
         )
-        for level in range(self.sampling.stop_level, config.top):
+        for level in reversed(range(self.sampling.stop_level, config.top)):  # the upper ones need the most
             context = config.priors[level].context
             step = config.seconds(config.top, 1)
             least = math.ceil(config.seconds(level, context) / step - _ROUNDING) * step
@@ -243,7 +243,7 @@ class Settings:
             try:
                 song = self.song_of(sample)
             except ConfigError as error:
-                raise ConfigError(f"{where}: {error}") from None
+                raise ConfigError(f"{where}.{error}") from None
             self._check_lyrics(where, song)
             self._check_timing(where, sample, song)
 
@@ -267,11 +267,13 @@ class Settings:
         timing = self.model.priors[self.model.config.top].timing
         if timing is None:
             return
+        told, end_seconds = song.total_seconds, song.offset_seconds + self.seconds
+        known = f"{timing.min_seconds:g} s to just under {timing.max_seconds:g} s"
         _require(
             timing.min_seconds * rate - _ROUNDING <= total < timing.max_seconds * rate,
-            f"{where}.total_seconds is {total / rate:g}, but {self.model.name} knows songs "
-            f"from {timing.min_seconds:g} s to just under {timing.max_seconds:g} s; "
-            + ("set it within that, or to null" if song.total_seconds is not None else "make seconds smaller"),
+            (f"{where}.total_seconds is {told:g}" if told else f"{where}.offset_seconds + seconds is {end_seconds:g}")
+            + f", but {self.model.name} knows songs from {known}; "
+            + ("set it within that, or to null" if told else "make seconds smaller"),
         )
 
 

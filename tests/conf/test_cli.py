@@ -1,0 +1,218 @@
+"""The command line as a person meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pipelines import cli
+from pipelines.compose import GENERATE, compose, dump
+from pipelines.settings import EncodeSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """The settings of the jobs that commands hand over; the working directory is an empty folder."""
+    found: list[Any] = []
+    work = ModuleType("pipelines.work")
+    for name in {command.work.partition(":")[2] for command in cli.COMMANDS.values()}:
+        setattr(work, name, found.append)
+    monkeypatch.setitem(sys.modules, "pipelines.work", work)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def store_run(folder: Path, *overrides: str) -> Settings:
+    settings = compose(GENERATE, overrides)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump(settings), encoding="utf-8")
+    return settings
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command.usage in shown for command in cli.COMMANDS.values())
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_an_unknown_command_is_told_with_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["genrate"]) == cli.REFUSED
+    assert capsys.readouterr().err.endswith("upsample, encode, decode; closest: 'generate'\n")
+
+
+def test_generate_hands_over_checked_settings(jobs: list[Any]) -> None:
+    assert cli.main(["generate", "sampling.seed=3", "experiment=demo"]) == 0
+    assert jobs == [compose(GENERATE, ["sampling.seed=3", "experiment=demo"])]
+    assert jobs[0].prompt.files == ("builtin:tune",)
+
+
+def test_encode_hands_over_settings_of_its_own(jobs: list[Any]) -> None:
+    assert cli.main(["encode", "audio=[a.wav,b.wav]", "levels=[2]"]) == 0
+    assert isinstance(jobs[0], EncodeSettings)
+    assert (jobs[0].audio, jobs[0].levels) == (("a.wav", "b.wav"), (2,))
+
+
+@pytest.mark.parametrize("sweep", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
+def test_a_sweep_runs_every_job_in_order(jobs: list[Any], sweep: str) -> None:
+    assert cli.main(["generate", "sampling.seed=1,2", sweep, "seconds=7"]) == 0
+    assert [(job.sampling.seed, job.seconds) for job in jobs] == [(1, 7.0), (2, 7.0)]
+
+
+@pytest.mark.parametrize("arguments", [["sampling.seed=2"], ["-m", "sampling.seed=1,2"], ["--cfg", "job"]])
+def test_composing_leaves_nothing_in_the_working_directory(
+    jobs: list[Any], arguments: list[str], tmp_path: Path
+) -> None:
+    assert cli.main(["generate", *arguments]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert Path.cwd() == tmp_path
+
+
+def test_a_mistake_is_one_line_and_hands_nothing_over(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "sampling.sed=1"]) == cli.REFUSED
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "jukebox: sampling.sed is not a setting; closest: 'seed'\n")
+    assert jobs == []
+
+
+def test_flags_that_exclude_each_other_are_refused(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "--multirun", "--cfg", "job"]) == cli.REFUSED
+    assert "can be specified" in capsys.readouterr().err
+
+
+def test_cfg_shows_settings_and_hands_nothing_over(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "seconds=7", "--cfg", "job"]) == 0
+    assert "seconds: 7" in capsys.readouterr().out
+    assert jobs == []
+
+
+@pytest.mark.parametrize("command", ["generate", "continue", "upsample", "encode", "decode"])
+def test_every_command_has_help(jobs: list[Any], capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert "model: 1b_lyrics, 5b" in capsys.readouterr().out
+
+
+def test_the_process_is_left_as_it_was(jobs: list[Any]) -> None:
+    argv, environment, folder = list(sys.argv), dict(os.environ), Path.cwd()
+    cli.main(["generate", "sampling.seed=1"])
+    cli.main(["generate", "sampling.sed=1"])
+    assert (sys.argv, dict(os.environ), Path.cwd()) == (argv, environment, folder)
+
+
+def test_continue_starts_from_the_runs_settings(jobs: list[Any]) -> None:
+    made = store_run(Path("outputs/first"), "sampling.seed=5", "experiment=demo", "run.name=first")
+    assert cli.main(["continue", "first", "seconds=12", "song.genre=waltz"]) == 0
+    [job] = jobs
+    assert (job.sampling, job.model, job.hardware) == (made.sampling, made.model, made.hardware)
+    assert (job.seconds, job.song.genre, job.song.artist) == (12.0, "waltz", made.song.artist)
+    assert (job.source.command, job.source.run, job.source.keep_seconds) == (
+        "continue",
+        str(Path("outputs/first").resolve()),
+        None,
+    )
+    assert (job.run.name, job.prompt.files) == (None, ())  # a run of its own, which begins with the other's tokens
+
+
+def test_continue_can_choose_a_group_and_cut_the_run(jobs: list[Any], tmp_path: Path) -> None:
+    store_run(tmp_path / "elsewhere", "sampling.seed=5")
+    assert cli.main(["continue", str(tmp_path / "elsewhere"), "source.keep_seconds=2", "song=lantern"]) == 0
+    assert (jobs[0].song.artist, jobs[0].source.keep_seconds, jobs[0].sampling.seed) == ("piano and voice", 2.0, 5)
+
+
+def test_upsample_goes_down_to_the_bottom(jobs: list[Any]) -> None:
+    store_run(Path("outputs/sketch"), "sampling=top_only")
+    assert cli.main(["upsample", "sketch"]) == 0
+    assert (jobs[0].sampling.stop_level, jobs[0].source.command) == (0, "upsample")
+    assert cli.main(["upsample", "sketch", "sampling.stop_level=1"]) == 0
+    assert jobs[1].sampling.stop_level == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["continue"], "continue needs a run to start from; write: jukebox continue RUN [OVERRIDES]"),
+        (["continue", "seconds=9"], "continue needs a run to start from; write: jukebox continue RUN [OVERRIDES]"),
+        (
+            ["upsample", "frist"],
+            "'frist' is not a run: there is no config.yaml in it; give a run's folder or its name; closest: 'first'",
+        ),
+        (["continue", "first", "sampling.sed=1"], "sampling.sed is not a setting; closest: 'seed'"),
+        (["continue", "broken"], "outputs/broken/config.yaml cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_run_is_told(
+    jobs: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    store_run(Path("outputs/first"))
+    store_run(Path("outputs/broken"))
+    Path("outputs/broken/config.yaml").write_text("a: [", encoding="utf-8")
+    assert cli.main(arguments) != 0
+    assert capsys.readouterr().err.startswith(f"jukebox: {message}")
+    assert jobs == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("jukebox ge", {"generate"}),
+        ("jukebox ", set(cli.COMMANDS)),
+        ("jukebox generate outpu", {"output."}),
+        ("jukebox generate output=", {"output=flac", "output=mp3", "output=wav"}),
+        ("jukebox generate seconds=9 prompt=", {"prompt=none", "prompt=tune"}),
+        ("jukebox continue first song=", {"song=lantern", "song=unknown"}),
+        ("jukebox encode level", {"levels."}),
+    ],
+)
+def test_the_shell_completes(
+    jobs: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    expected: set[str],
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert cli.main(["-sc", "query=bash"]) == 0
+    assert expected <= set(capsys.readouterr().out.split())
+
+
+def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["pipelines.work"], "generate", interrupt)
+    assert cli.main(["generate"]) == cli.INTERRUPTED
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "sampling.seed=-1"], ["generate", "--cfg", "job"]])
+def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom pipelines.cli import main\n"
+        f"main({arguments!r})\n"
+        "heavy = sorted({'torch', 'prefect', 'pydantic', 'numpy', 'matplotlib'} & set(sys.modules))\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

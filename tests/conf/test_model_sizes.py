@@ -1,0 +1,44 @@
+"""The hyperparameters in conf/model/ are the released ones: the tensors they make weigh what the files weigh."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.prior import Prior
+from jukebox_core.families.jukebox.vqvae import VQVAE
+
+RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
+CONTAINER = 400  # bytes a tensor's name, shape and alignment may take in its file
+# In the 5b top priors, the fully connected layers of the transformer and of the lyric state are stored in half.
+HALF = re.compile(r"(.*\.)?(project_in|project_out|project_encoder|lyric_encoder\.project)\.weight")
+
+
+def tensor_bytes(module: torch.nn.Module, *, half: bool) -> int:
+    return sum(t.numel() * (2 if half and HALF.fullmatch(name) else 4) for name, t in module.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "level"), [("5b", 0), ("5b", 1), *((name, 2) for name in RELEASED)], ids=str)
+def test_a_prior_weighs_what_its_file_weighs(name: str, level: int) -> None:
+    model = load_preset(name)
+    with torch.device("meta"):
+        prior = Prior(model.priors[level], model.vqvae)
+    found = tensor_bytes(prior, half=level == 2 and name != "1b_lyrics")
+    spec = model.files.weights[f"level_{level}"]
+    if spec.bytes is not None:
+        assert 0 < spec.bytes - found < CONTAINER * len(list(prior.parameters()))
+    else:
+        assert spec.about_bytes == pytest.approx(found, rel=2e-4)
+
+
+def test_the_vqvae_weighs_what_its_file_weighs() -> None:
+    model = load_preset("5b")
+    with torch.device("meta"):
+        vqvae = VQVAE(model.vqvae)
+    state = vqvae.state_dict()
+    size = model.files.weights["vqvae"].bytes
+    assert size is not None
+    assert 0 < size - sum(t.numel() * 4 for t in state.values()) < CONTAINER * len(state)

@@ -1,0 +1,182 @@
+"""Every file in conf/ composes, says every field of its record, and means the same to Hydra and to the core."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.presets import load_preset, load_yaml, option_data, option_names
+from jukebox_core.records import build, to_plain
+from jukebox_core.resources import conf_dir
+from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.sampling.config import SamplingConfig
+from pipelines.compose import DECODE, ENCODE, GENERATE, Root, compose, dump
+from pipelines.settings import OutputSettings, PromptSettings, Settings, SongSettings, StorageSettings
+
+MODELS = option_names("model")
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+OPTIONS = [(group, name) for group in GROUPS for name in option_names(group)]
+NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"], "5b": ["seconds=61"]}
+
+
+def test_the_models_are_the_three_released_ones_and_a_small_one() -> None:
+    assert MODELS == ["1b_lyrics", "5b", "5b_lyrics", "mini"]
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
+def test_every_option_of_every_group_makes_valid_settings(group: str, name: str) -> None:
+    settings = compose(GENERATE, [f"{group}={name}", "seconds=30", *NEEDED.get(name, [])])
+    assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize(
+    ("root", "overrides"), [(GENERATE, []), (ENCODE, ["audio=[a.wav]"]), (DECODE, ["codes=[a.npz]"])], ids=str
+)
+def test_the_files_say_every_field_so_that_every_field_can_be_overridden(
+    root: Root[object], overrides: list[str]
+) -> None:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra_compose(root.name, overrides), resolve=True)
+    assert to_plain(build(root.kind, composed)) == composed
+    assert set(composed) == {field.name for field in fields(root.kind)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_the_same_to_hydra_and_to_the_core(name: str) -> None:
+    seconds = ["seconds=61"]
+    assert compose(GENERATE, [f"model={name}", *seconds]).model == load_preset(name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_survive_the_way_to_yaml_and_back(name: str) -> None:
+    settings = compose(GENERATE, [f"model={name}", "seconds=61", "song.artist=unknown"])
+    assert build(Settings, yaml.safe_load(dump(settings))) == settings
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "record"),
+    [
+        ("sampling", "default", SamplingConfig()),
+        ("hardware", "auto", HardwareConfig()),
+        ("song", "unknown", SongSettings()),
+        ("prompt", "none", PromptSettings()),
+        ("output", "wav", OutputSettings()),
+    ],
+)
+def test_defaults_are_the_same_in_yaml_and_in_python(group: str, option: str, record: object) -> None:
+    assert load_yaml(conf_dir() / group / f"{option}.yaml") == to_plain(record)
+
+
+def test_storage_defaults_are_the_same_in_yaml_and_in_python() -> None:
+    assert compose(GENERATE).storage == StorageSettings()
+
+
+def test_the_upsamplers_of_the_released_models_are_one_and_the_same() -> None:
+    released = [load_preset(name) for name in MODELS if name != "mini"]
+    assert len({model.vqvae for model in released}) == 1
+    assert len({(model.priors[0], model.priors[1]) for model in released}) == 1
+    assert all(model.files.weights["level_0"].path == "5b/prior_level_0.pth.tar" for model in released)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_brings_the_vocabularies_its_priors_need(name: str) -> None:
+    model = load_preset(name)
+    kinds = {labels.vocabulary for level in range(3) if (labels := model.priors[level].labels) is not None}
+    assert set(model.files.vocabularies) == {f"{what}_{kind}" for kind in kinds for what in ("artists", "genres")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_windows_of_an_upsampler_lie_on_whole_tokens_above(name: str) -> None:
+    config = load_preset(name).config
+    sampling = SamplingConfig()
+    for level in range(config.top):
+        factor = config.upsampling_factor(level)
+        assert config.priors[level].context % factor == 0
+        assert int(sampling.level(level).hop_fraction * config.priors[level].context) % factor == 0
+
+
+def test_the_small_models_vocabulary_fits_its_tables() -> None:
+    model = load_preset("mini")
+    labels = model.priors[2].labels
+    assert labels is not None
+    folder = Path(__file__).parents[2] / "jukebox_core" / "data"
+    for what, rows in (("artists", labels.artists), ("genres", labels.genres)):
+        spec = model.files.vocabularies[f"{what}_v3"]
+        lines = (folder / spec.path).read_bytes()
+        assert len(lines) == spec.bytes
+        assert sorted(int(line.rpartition(";")[2]) for line in lines.decode().splitlines()) == list(range(rows))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+MINE = "defaults: [mini]\nname: mine\nfiles:\n  licence: mine\n"
+
+
+def test_a_file_of_ones_own_is_a_model(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", MINE)
+    model = compose(GENERATE, [f"model={path}"]).model
+    assert (model.name, model.files.licence, model.priors) == ("mine", "mine", load_preset("mini").priors)
+    assert load_preset(path) == model
+
+
+def test_a_folder_of_ones_own_is_a_model_even_with_a_space_in_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "a folder" / "model.yaml", MINE)
+    assert compose(GENERATE, [f"model='{tmp_path / 'a folder'}'"]).model == load_preset(tmp_path / "a folder")
+
+
+def test_a_file_named_like_a_shipped_model_is_still_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "5b.yaml", MINE)
+    assert compose(GENERATE, [f"model={path}"]).model.name == "mine"
+
+
+def test_a_file_of_ones_own_works_for_every_group(tmp_path: Path) -> None:
+    path = write(tmp_path / "ballad.yaml", "defaults: [unknown]\nartist: organ\n")
+    assert compose(GENERATE, [f"song={path}"]).song == SongSettings(artist="organ")
+
+
+def test_a_sibling_comes_before_a_shipped_file(tmp_path: Path) -> None:
+    write(tmp_path / "mini.yaml", (conf_dir() / "model" / "mini.yaml").read_text(encoding="utf-8"))
+    write(tmp_path / "big.yaml", "defaults: [mini]\nname: big\n")
+    assert load_preset(tmp_path / "big.yaml").config.priors == load_preset("mini").config.priors
+
+
+def test_a_search_path_adds_options(tmp_path: Path) -> None:
+    write(tmp_path / "model" / "mine.yaml", "defaults: [mini]\nname: mine\n")
+    assert compose(GENERATE, [f"hydra.searchpath=[file://{tmp_path}]", "model=mine"]).model.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("defaults: [mine]\n", "builds on itself"),
+        ("defaults: [minni]\n", "names 'minni', but no minni.yaml is in"),
+        ("defaults: [../x.yaml]\n", "only plain names"),
+        ("- a\n", "holds list; it must hold names and values"),
+        ("a: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(ConfigError, match="mine") as caught:
+        option_data(path, "model")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_model_is_told_with_near_misses() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset("5b_lyric")
+    assert str(caught.value) == (
+        "model is '5b_lyric'; choose one of 1b_lyrics, 5b, 5b_lyrics, mini; closest: '5b_lyrics', '1b_lyrics'"
+    )
