@@ -1,0 +1,1 @@
+"""Settings, flows and the command line."""

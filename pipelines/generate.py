@@ -174,4 +174,3 @@ def shards(plans: Sequence[SongPlan], level: int, batch_size: int) -> Iterator[l
             row = sorted((nodes[index] for nodes in group if index < len(nodes)), key=lambda node: node.window)
             for _, alike in groupby(row, key=lambda node: node.window):
                 yield sorted(alike, key=lambda node: node.sample)
-

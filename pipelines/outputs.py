@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from jukebox_core.audio.files import read_audio
 from jukebox_core.records import to_plain
 from jukebox_core.tokens.keys import digest, digest_file
 from pipelines.runs import now
@@ -18,6 +15,7 @@ from stages.report import Report, Song, Timing, Track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from jukebox_core.tokens.graph import Take
     from pipelines.runs import RunFolder
@@ -57,27 +55,24 @@ def _write_audio(
             record = known.get(name)
             path = run.path / name
             if record is None or record["tokens"] != tokens or not _is(path, record["sha256"]):
-                decode_track_task(
-                    settings.model.config, weights["vqvae"], settings.hardware, level, track, settings.storage.tokens, path
+                sound = decode_track_task(
+                    settings.model.config,
+                    weights["vqvae"],
+                    settings.hardware,
+                    level,
+                    track,
+                    settings.storage.tokens,
+                    path,
                 )
-                record = {"path": name, "level": level, "sample": sample, "tokens": tokens} | _measure(settings, path)
+                record = {"path": name, "level": level, "sample": sample, "tokens": tokens} | sound.model_dump(
+                    include={"sha256", "seconds", "peak", "rms"}
+                )
             records.append(record)
     return records
 
 
-def _is(path: Any, sha256: str) -> bool:
+def _is(path: Path, sha256: str) -> bool:
     return path.is_file() and digest_file(path) == sha256
-
-
-def _measure(settings: Settings, path: Any) -> dict[str, Any]:
-    rate = settings.model.vqvae.sample_rate
-    samples = read_audio(str(path), rate=rate)
-    return {
-        "sha256": digest_file(path),
-        "seconds": len(samples) / rate,
-        "peak": float(np.abs(samples).max()),
-        "rms": float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
-    }
 
 
 def _write_codes(

@@ -15,7 +15,7 @@ from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import read_codes
 from jukebox_core.tokens.keys import digest_file
 from jukebox_core.tokens.store import TokenStore
-from stages.handles import FileHandle
+from stages.handles import FileHandle, SoundHandle
 from stages.resident import resident_vqvae
 from stages.sample import read_spans
 
@@ -36,17 +36,15 @@ def decode_track_task(
     track: Track,
     store: str,
     path: Path,
-) -> FileHandle:
+) -> SoundHandle:
     """Writes one level of one song as audio, and returns the file's handle."""
-    tokens = read_spans(TokenStore(store), tuple(track))
-    write_audio(path, decode_codes(config, weights, hardware, level, tokens), config.vqvae.sample_rate)
-    return FileHandle(uri=str(path), sha256=digest_file(path))
+    return _write_sound(config, weights, hardware, level, read_spans(TokenStore(store), tuple(track)), path)
 
 
 @task(name="decode file", cache_policy=NO_CACHE, persist_result=False)
 def decode_file_task(
     config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, codes_file: str, level: int, path: Path
-) -> FileHandle:
+) -> SoundHandle:
     """Writes one level of a codes file as audio, and returns the file's handle.
 
     Raises:
@@ -63,9 +61,28 @@ def decode_file_task(
         )
     tokens = codes.levels[level]
     if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vqvae.bins:
-        raise StoreError(f"level {level} of {codes_file} does not hold codes from 0 to {config.vqvae.bins - 1} in a row")
-    write_audio(path, decode_codes(config, weights, hardware, level, tokens), config.vqvae.sample_rate)
-    return FileHandle(uri=str(path), sha256=digest_file(path))
+        raise StoreError(
+            f"level {level} of {codes_file} does not hold codes from 0 to {config.vqvae.bins - 1} in a row"
+        )
+    return _write_sound(config, weights, hardware, level, tokens, path)
+
+
+def _write_sound(
+    config: JukeboxConfig,
+    weights: FileHandle,
+    hardware: HardwareConfig,
+    level: int,
+    tokens: NDArray[np.int32],
+    path: Path,
+) -> SoundHandle:
+    audio = decode_codes(config, weights, hardware, level, tokens)
+    write_audio(path, audio, config.vqvae.sample_rate)
+    return SoundHandle(
+        **FileHandle.of(path, digest_file(path)).model_dump(),
+        seconds=len(audio) / config.vqvae.sample_rate,
+        peak=float(np.abs(audio).max()),
+        rms=float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))),
+    )
 
 
 def decode_codes(

@@ -33,22 +33,36 @@ class Handle(BaseModel):
 class FileHandle(Handle):
     """A local file: weights, a vocabulary, audio or codes."""
 
+    bytes: int
+    modified_ns: int  # of the file when its digest was verified
+
+    @classmethod
+    def of(cls, path: Path, sha256: str) -> FileHandle:
+        """Returns the handle of a file whose digest has just been verified."""
+        stat = path.stat()
+        return cls(uri=str(path), sha256=sha256, bytes=stat.st_size, modified_ns=stat.st_mtime_ns)
+
     def read(self) -> Path:
-        """Returns the file's path once its digest has been verified.
+        """Returns the file's path; its digest is verified again if the file was touched since the handle was made.
 
         Raises:
-            CheckpointError: the file is gone, or is not what it was when the handle was made.
+            CheckpointError: the file is gone, or is not what it was.
         """
         path = Path(self.uri)
         if not path.is_file():
             raise CheckpointError(f"{path} is gone; run the command again to fetch it")
-        found = digest_file(path)
-        if found != self.sha256:
-            raise CheckpointError(
-                f"{path} hashes to {found[:12]}…, expected {self.sha256[:12]}…; it changed during the run: remove it "
-                "and run the command again"
-            )
+        stat = path.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (self.bytes, self.modified_ns) and digest_file(path) != self.sha256:
+            raise CheckpointError(f"{path} changed during the run; delete it and run the command again to fetch it")
         return path
+
+
+class SoundHandle(FileHandle):
+    """An audio file, and the level of its sound before it was clipped to full scale."""
+
+    seconds: float
+    peak: float  # largest absolute value; above 1 was clipped
+    rms: float  # root of the mean square
 
 
 class TokensHandle(Handle):

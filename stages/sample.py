@@ -11,7 +11,8 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from jukebox_core.families.jukebox.sampler import WindowInputs, finish, sample_window
+from jukebox_core.families.jukebox.decoder import clamp_codes
+from jukebox_core.families.jukebox.sampler import WindowInputs, sample_window
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.store import TokenStore
 from stages.handles import TokensHandle, tokens_handle
@@ -96,7 +97,7 @@ def _sample(job: SamplingJob, nodes: Sequence[Node], store: TokenStore) -> None:
         if drawn.shape[1] > stored:
             _store_unfinished(store, nodes, drawn)
         raise
-    for node, tokens in zip(nodes, finish(drawn), strict=True):
+    for node, tokens in zip(nodes, clamp_codes(torch.from_numpy(drawn)).numpy(), strict=True):
         store.seal(node.key, tokens, first=window.known, causes=node.causes)
     meter().window_done(nodes, time.monotonic() - began)
 

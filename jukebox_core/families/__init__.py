@@ -1,0 +1,1 @@
+"""Families of token models, a folder each."""

@@ -1,0 +1,1 @@
+"""Drawing tokens: noise by position, filters, and the settings of both."""

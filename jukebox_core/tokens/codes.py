@@ -31,9 +31,10 @@ class Codes:
 
 def write_codes(path: Path, codes: Codes) -> None:
     """Writes a codes file, whole or not at all: arrays ``level_<l>`` int32 [time], and ``about``, a JSON text."""
-    arrays = {f"level_{level}": np.asarray(tokens, np.int32) for level, tokens in codes.levels.items()}
+    arrays: dict[str, Any] = {f"level_{level}": np.asarray(tokens, np.int32) for level, tokens in codes.levels.items()}
+    arrays[_ABOUT] = np.array(json.dumps(dict(codes.about)))
     with written_whole(path) as file:
-        np.savez_compressed(file, **arrays, **{_ABOUT: np.array(json.dumps(dict(codes.about)))})
+        np.savez_compressed(file, **arrays)
 
 
 def read_codes(path: Path) -> Codes:

@@ -30,7 +30,14 @@ def test_spans_with_a_gap_are_no_track() -> None:
 
 
 def test_a_key_is_its_causes() -> None:
-    causes = {"level": 1, "sample": 0, "window": Window(0, 2, 8), "reads": [Span("a", 0, 2)], "above": [], "labels": [1]}
+    causes = {
+        "level": 1,
+        "sample": 0,
+        "window": Window(0, 2, 8),
+        "reads": [Span("a", 0, 2)],
+        "above": [],
+        "labels": [1],
+    }
     node = make_node(**causes, seed=1)
     assert make_node(**causes, seed=1).key == node.key
     assert make_node(**causes, seed=2).key != node.key

@@ -93,9 +93,7 @@ def sample_level(
             inputs = WindowInputs(
                 window=window,
                 known_BT=tokens_BT[songs, window.start : window.known],
-                above_BT=None
-                if above_BT is None
-                else above_BT[songs, window.start // factor : window.stop // factor],
+                above_BT=None if above_BT is None else above_BT[songs, window.start // factor : window.stop // factor],
                 labels_BN=labels(window, songs),
             )
             blocks = sample_window(prior, inputs, sampling, noise(songs), prefill_chunk=prefill_chunk)

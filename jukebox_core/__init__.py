@@ -1,0 +1,59 @@
+"""Token models that make music: load one, generate, encode, decode; codes are integer arrays.
+
+    >>> import jukebox_core as jukebox
+    >>> model = jukebox.load_model("mini")
+    >>> music = model.generate(jukebox.Song(artist="music box", genre="waltz"), seconds=6)
+
+Importing this package imports nothing heavy: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jukebox_core.api import Jukebox, Music, Song, load_model
+    from jukebox_core.audio.files import read_audio, write_audio
+    from jukebox_core.errors import JukeboxError
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.runtime.config import HardwareConfig
+    from jukebox_core.sampling.config import LevelSampling, SamplingConfig
+
+_HOMES = {
+    "HardwareConfig": "jukebox_core.runtime.config",
+    "Jukebox": "jukebox_core.api",
+    "JukeboxConfig": "jukebox_core.families.jukebox.config",
+    "JukeboxError": "jukebox_core.errors",
+    "LevelSampling": "jukebox_core.sampling.config",
+    "Music": "jukebox_core.api",
+    "SamplingConfig": "jukebox_core.sampling.config",
+    "Song": "jukebox_core.api",
+    "load_model": "jukebox_core.api",
+    "read_audio": "jukebox_core.audio.files",
+    "write_audio": "jukebox_core.audio.files",
+}
+
+__all__ = [
+    "HardwareConfig",
+    "Jukebox",
+    "JukeboxConfig",
+    "JukeboxError",
+    "LevelSampling",
+    "Music",
+    "SamplingConfig",
+    "Song",
+    "load_model",
+    "read_audio",
+    "write_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,71 @@
+"""From files to models: built without memory, then filled tensor by tensor from the mapped file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.families.jukebox.layers import Projection
+from jukebox_core.families.jukebox.prior import Prior
+from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
+from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.runtime.device import DTYPES
+from jukebox_core.weights.checkpoint import load_into, open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+
+
+def build_vqvae(config: JukeboxConfig) -> VQVAE:
+    """Returns the VQ-VAE of a model on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        return VQVAE(config.vqvae)
+
+
+def build_prior(config: JukeboxConfig, level: int) -> Prior:
+    """Returns the prior of `level` on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        return Prior(config.priors[level], config.vqvae)
+
+
+def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None = None) -> VQVAE:
+    """Returns the VQ-VAE with the weights in `path`, ready to encode and decode, in float32.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of this VQ-VAE.
+    """
+    vqvae = build_vqvae(config)
+    load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, device=device)
+    return vqvae.eval().requires_grad_(requires_grad=False)
+
+
+def load_prior(
+    config: JukeboxConfig, level: int, path: Path, *, device: torch.device | None = None, dtype: str = "float32"
+) -> Prior:
+    """Returns the prior of `level` with the weights in `path`, ready to sample.
+
+    The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of this prior.
+    """
+    prior = build_prior(config, level)
+    compute = DTYPES[dtype]
+    inner = {
+        f"body.transformer.{name}.{parameter}"
+        for name, module in prior.body.transformer.named_modules()
+        if isinstance(module, Projection)
+        for parameter, _ in module.named_parameters()
+    }
+
+    def cast(name: str, _: Tensor) -> torch.dtype:
+        return compute if name in inner else torch.float32
+
+    load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device)
+    prior.set_compute_dtype(compute)
+    return prior.eval().requires_grad_(requires_grad=False)

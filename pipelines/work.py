@@ -1,0 +1,80 @@
+"""What the commands do once their settings are known: check, then hand over to the flows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jukebox_core.records import to_plain
+from pipelines import prefect_home
+
+if TYPE_CHECKING:
+    from pipelines.runs import RunFolder
+    from pipelines.settings import DecodeSettings, EncodeSettings, Settings
+
+
+def generate(settings: Settings) -> None:
+    """Makes songs, in a run folder of their own; prints where they are.
+
+    Raises:
+        JukeboxError: something is wrong with the settings, or went wrong on the way; all that was made is kept.
+    """
+    prefect_home.use(settings.storage.root)
+    from pipelines import preflight
+    from pipelines.compose import dump
+    from pipelines.console import run_log
+    from pipelines.runs import open_run
+
+    preflight.check(settings)
+    run = open_run(settings, dump(settings))
+    with run_log(run.path / "run.log") as log:
+        log.info("run %s in %s", run.name, run.path)
+        if not settings.model.trained:
+            log.warning("model %s is untrained: what it makes is noise", settings.model.name)
+        try:
+            _flow()(to_plain(settings), str(run.path), live=sys.stderr.isatty())
+        except BaseException as error:
+            run.update(status="stopped", stopped_by=type(error).__name__)
+            raise
+        log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
+    _print_result(run)
+
+
+def _flow() -> Any:
+    from pipelines.generate import generate_flow
+
+    return generate_flow
+
+
+def _print_result(run: RunFolder) -> None:
+    for record in run.manifest()["audio"]:
+        print(run.path / record["path"])  # noqa: T201 - the command's answer
+
+
+def encode(settings: EncodeSettings) -> None:
+    """Turns audio files into codes files; prints their paths."""
+    prefect_home.use(settings.storage.root)
+    from pipelines.codec import encode_flow, targets
+    from pipelines.console import run_log
+    from pipelines.preflight import check_memory
+
+    targets(settings.audio, settings.folder, ".npz")
+    check_memory(settings.model.config, settings.hardware, range(0), samples=1)
+    Path(settings.folder).expanduser().mkdir(parents=True, exist_ok=True)
+    with run_log(Path(settings.folder).expanduser() / "encode.log"):
+        print(*encode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def decode(settings: DecodeSettings) -> None:
+    """Turns codes files into audio files; prints their paths."""
+    prefect_home.use(settings.storage.root)
+    from pipelines.codec import decode_flow, targets
+    from pipelines.console import run_log
+    from pipelines.preflight import check_memory
+
+    targets(settings.codes, settings.folder, f".{settings.output.format}")
+    check_memory(settings.model.config, settings.hardware, range(0), samples=1)
+    Path(settings.folder).expanduser().mkdir(parents=True, exist_ok=True)
+    with run_log(Path(settings.folder).expanduser() / "decode.log"):
+        print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
