@@ -276,7 +276,7 @@ class Prior(nn.Module):
     def _check_labels(self, labels_BN: Tensor) -> None:
         config, lyrics = self.config.labels, self.config.lyrics
         genres = config.max_genre_words if config else 0
-        columns = FIRST_GENRE + genres + (lyrics.tokens if lyrics else 0)
+        columns = (FIRST_GENRE + genres if config else ARTIST) + (lyrics.tokens if lyrics else 0)
         if labels_BN.shape[1] != columns:
             raise LabelError(f"label rows have {labels_BN.shape[1]} columns; level {self.config.level} takes {columns}")
         if config is None:
