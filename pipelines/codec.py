@@ -10,10 +10,9 @@ from prefect import flow
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.records import build
+from pipelines import tasks
 from pipelines.settings import DecodeSettings, EncodeSettings
-from stages.decode import decode_file_task
-from stages.encode import Excerpt, encode_file_task
-from stages.fetch import fetch_weights_task
+from stages.prompt import Excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +25,11 @@ def encode_flow(config: dict[str, Any]) -> list[str]:
     """Writes a codes file for each audio file; returns their paths."""
     settings = build(EncodeSettings, config)
     model = settings.model.config
-    weights = fetch_weights_task(model, settings.model.files, settings.weights, roles=("vqvae",))
+    weights = tasks.fetch_weights(model, settings.model.files, settings.weights, roles=("vqvae",))
     written = []
     for audio, path in zip(settings.audio, targets(settings.audio, settings.folder, ".npz"), strict=True):
         excerpt = Excerpt(path=audio, seconds=settings.seconds, offset_seconds=settings.offset_seconds)
-        encode_file_task(model, weights["vqvae"], settings.hardware, excerpt, settings.levels, path)
+        tasks.encode_file(model, weights["vqvae"], settings.hardware, excerpt, settings.levels, path)
         log.info("%s -> %s", audio, path)
         written.append(str(path))
     return written
@@ -41,12 +40,12 @@ def decode_flow(config: dict[str, Any]) -> list[str]:
     """Writes an audio file for each codes file; returns their paths."""
     settings = build(DecodeSettings, config)
     model = settings.model.config
-    weights = fetch_weights_task(model, settings.model.files, settings.weights, roles=("vqvae",))
+    weights = tasks.fetch_weights(model, settings.model.files, settings.weights, roles=("vqvae",))
     written = []
     for codes, path in zip(
         settings.codes, targets(settings.codes, settings.folder, f".{settings.output.format}"), strict=True
     ):
-        decode_file_task(model, weights["vqvae"], settings.hardware, codes, settings.level, path)
+        tasks.decode_file(model, weights["vqvae"], settings.hardware, codes, settings.level, path)
         log.info("%s -> %s", codes, path)
         written.append(str(path))
     return written

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.records import to_plain
 from jukebox_core.tokens.keys import digest, digest_file
+from pipelines import tasks
 from pipelines.runs import now
-from stages.decode import decode_track_task
 from stages.encode import about
 from stages.label import read_lyrics
-from stages.render import draw_task, report_task, write_codes_task
 from stages.report import Report, Song, Timing, Track
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def write_outputs(
     if settings.output.report:
         with watch.time("draw"):
             _draw(settings, run, files)
-        report_task(run.path, _report(settings, run, files, watch))
+        tasks.write_report(run.path, _report(settings, run, files, watch))
     run.update(status="finished", finished=now())
 
 
@@ -55,7 +54,7 @@ def _write_audio(
             record = known.get(name)
             path = run.path / name
             if record is None or record["tokens"] != tokens or not _is(path, record["sha256"]):
-                sound = decode_track_task(
+                sound = tasks.decode_track(
                     settings.model.config,
                     weights["vqvae"],
                     settings.hardware,
@@ -82,7 +81,7 @@ def _write_codes(
     records = []
     for sample, take in enumerate(takes):
         path = run.path / "codes" / f"sample_{sample}.npz"
-        write_codes_task(take, settings.storage.tokens, described, path)
+        tasks.write_song_codes(take, settings.storage.tokens, described, path)
         records.append({"path": f"codes/{path.name}", "sample": sample, "sha256": digest_file(path)})
     return records
 
@@ -96,7 +95,7 @@ def _draw(settings: Settings, run: RunFolder, files: Sequence[Mapping[str, Any]]
         waveform, spectrogram = (run.path / _picture(record, kind) for kind in ("waveform", "spectrogram"))
         sound = run.path / record["path"]
         if not all(p.is_file() and p.stat().st_mtime >= sound.stat().st_mtime for p in (waveform, spectrogram)):
-            draw_task(sound, settings.model.vqvae.sample_rate, waveform, spectrogram)
+            tasks.draw_sound(sound, settings.model.vqvae.sample_rate, waveform, spectrogram)
 
 
 def _report(settings: Settings, run: RunFolder, files: Sequence[Mapping[str, Any]], watch: Stopwatch) -> Report:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.audio.files import read_audio
 from jukebox_core.errors import DeviceError, RunError
 from jukebox_core.tokens.store import TokenStore
-from pipelines.requests import prompt_excerpts, song_requests
+from pipelines.planning import prompt_excerpts, song_requests
 from pipelines.runs import RunFolder, differences, identity
 from stages.fetch import fetch_vocabularies
 from stages.label import label_songs
@@ -30,12 +29,10 @@ def check(settings: Settings) -> None:
     """
     check_source(settings)
     for excerpt in dict.fromkeys(prompt_excerpts(settings)):
-        read_audio(
-            excerpt.path, rate=settings.model.vqvae.sample_rate, seconds=excerpt.seconds, offset=excerpt.offset_seconds
-        )
+        excerpt.read(settings.model.config)
     requests = song_requests(settings)
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
-    label_songs(settings.model.config, {name: handle.read() for name, handle in vocabularies.items()}, requests)
+    label_songs(settings.model.config, vocabularies, requests)
     TokenStore(settings.storage.tokens).probe()
     levels = range(settings.sampling.stop_level, settings.model.vqvae.levels)
     check_memory(settings.model.config, settings.hardware, levels, samples=settings.sampling.n_samples)

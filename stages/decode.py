@@ -1,4 +1,4 @@
-"""The tasks that turn codes into sound: the tracks of a run, and codes files by themselves."""
+"""Turns codes into sound: the tracks of a run, and codes files by themselves."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import read_codes
 from jukebox_core.tokens.keys import digest_file
+from jukebox_core.tokens.spans import read_spans
 from jukebox_core.tokens.store import TokenStore
 from stages.handles import FileHandle, SoundHandle
 from stages.resident import resident_vqvae
-from stages.sample import read_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Track
 
 
-@task(name="decode track", cache_policy=NO_CACHE, persist_result=False)
-def decode_track_task(
+def decode_track(
     config: JukeboxConfig,
     weights: FileHandle,
     hardware: HardwareConfig,
@@ -41,8 +38,7 @@ def decode_track_task(
     return _write_sound(config, weights, hardware, level, read_spans(TokenStore(store), tuple(track)), path)
 
 
-@task(name="decode file", cache_policy=NO_CACHE, persist_result=False)
-def decode_file_task(
+def decode_file(
     config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, codes_file: str, level: int, path: Path
 ) -> SoundHandle:
     """Writes one level of a codes file as audio, and returns the file's handle.
@@ -56,8 +52,8 @@ def decode_file_task(
     maker = codes.about.get("vqvae_sha256", weights.sha256)
     if maker != weights.sha256:
         raise StoreError(
-            f"{codes_file} was made by model {codes.about.get('model')!r} (VQ-VAE {maker[:12]}…), not by {config.name!r} "
-            f"({weights.sha256[:12]}…); decode it with the model that made it"
+            f"{codes_file} was made by model {codes.about.get('model')!r} (VQ-VAE {maker[:12]}), not by "
+            f"{config.name!r} ({weights.sha256[:12]}); decode it with the model that made it"
         )
     tokens = codes.levels[level]
     if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vqvae.bins:

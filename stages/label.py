@@ -1,13 +1,10 @@
-"""The task that turns artist, genre and lyrics into label numbers for every level."""
+"""Turns artist, genre and lyrics into label numbers for every level."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from jukebox_core.errors import LabelError
 from jukebox_core.families.jukebox.labels import SongLabels, label_song
@@ -32,16 +29,8 @@ class SongRequest:
     offset: int
 
 
-@task(name="label", cache_policy=NO_CACHE, persist_result=False)
-def label_task(
-    config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], songs: Sequence[SongRequest]
-) -> list[tuple[SongLabels, ...]]:
-    """Returns each song's labels, one a level, bottom level first."""
-    return label_songs(config, {name: handle.read() for name, handle in vocabularies.items()}, songs)
-
-
 def label_songs(
-    config: JukeboxConfig, vocabularies: Mapping[str, Path], songs: Sequence[SongRequest]
+    config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], songs: Sequence[SongRequest]
 ) -> list[tuple[SongLabels, ...]]:
     """Returns each song's labels, one a level, bottom level first.
 
@@ -51,7 +40,7 @@ def label_songs(
     Raises:
         LabelError: an artist, genre or lyrics that the top prior does not know; near misses are listed.
     """
-    known = load_vocabularies(vocabularies)
+    known = load_vocabularies({role: handle.read() for role, handle in vocabularies.items()})
     return [tuple(_label(config, level, known, song) for level in range(len(config.priors))) for song in songs]
 
 

@@ -103,7 +103,7 @@ def meter() -> Meter:
 @contextmanager
 def metering(left: dict[int, int], *, live: bool) -> Iterator[Meter]:
     """Installs a fresh meter for one run: `left` holds the tokens to sample by level; `live` shows bars on stderr."""
-    global _meter  # noqa: PLW0603 - one run at a time in a process; tasks cannot be handed an open bar
+    global _meter
     bar = None
     if live:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

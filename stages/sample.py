@@ -1,4 +1,4 @@
-"""The task that samples one window of a shard of songs, storing its tokens as they come."""
+"""Samples one window of a shard of songs, storing its tokens as they come."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from jukebox_core.families.jukebox.decoder import clamp_codes
 from jukebox_core.families.jukebox.sampler import WindowInputs, sample_window
 from jukebox_core.sampling.noise import CounterNoise
+from jukebox_core.tokens.spans import read_spans
 from jukebox_core.tokens.store import TokenStore
 from stages.handles import TokensHandle, tokens_handle
 from stages.progress import meter
@@ -46,16 +45,11 @@ class SamplingJob:
     flush_seconds: float  # ... or so many seconds
 
 
-@task(name="sample window", cache_policy=NO_CACHE, persist_result=False)
-def sample_window_task(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
-    """Returns the handles of one window for a shard of songs, sampling those that are not stored yet."""
-    return sample_shard(job, nodes)
-
-
 def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
-    """Samples the same window of several songs side by side, and seals each song's tokens under its own key.
+    """Samples one window of several songs side by side, and seals each song's tokens under its own key.
 
-    Songs whose window is sealed already are skipped. Tokens of an interrupted window are taken up again.
+    Returns the windows' handles, in the order of `nodes`. Songs whose window is sealed already are skipped. Tokens of
+    an interrupted window are taken up again.
     """
     store = TokenStore(job.store)
     todo = [node for node in nodes if not store.sealed(node.key)]
@@ -119,16 +113,3 @@ def _store_unfinished(store: TokenStore, nodes: Sequence[Node], drawn: NDArray[n
 def _tokens(store: TokenStore, spans: Sequence[Sequence[Span]]) -> torch.Tensor:
     """Returns the tokens that each song's spans cover, int64 [samples, time]."""
     return torch.from_numpy(np.stack([read_spans(store, song) for song in spans])).long()
-
-
-def read_spans(store: TokenStore, spans: Sequence[Span]) -> NDArray[np.int32]:
-    """Returns the tokens that `spans` cover, int32 [time], each window read and verified once.
-
-    Raises:
-        DamagedError: a stored window is damaged; it was set aside, and running again samples it anew.
-    """
-    pieces = [np.empty(0, np.int32)]
-    for span in spans:
-        stored = store.read(span.key)
-        pieces.append(stored.tokens[span.start - stored.first : span.stop - stored.first])
-    return np.concatenate(pieces)

@@ -86,6 +86,6 @@ def test_what_is_no_cause_changes_no_key() -> None:
 
 def test_later_lyrics_leave_the_first_windows_alone() -> None:
     words = replace(LABELS, lyric_tokens=tuple(range(1, 60)) * 10)
-    other = replace(words, lyric_tokens=words.lyric_tokens[:-1] + (1,))
+    other = replace(words, lyric_tokens=(*words.lyric_tokens[:-1], 1))
     before, after = keys(plan_song(spec(20.0, labels=[words] * 3))), keys(plan_song(spec(20.0, labels=[other] * 3)))
     assert before[2][0] == after[2][0]

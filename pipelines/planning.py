@@ -1,0 +1,130 @@
+"""What a run will do, known before it does any of it: every window of every song, with its key.
+
+Integers and hashes only: nothing here needs torch or Prefect, so a run that has nothing left to do is known in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
+from jukebox_core.tokens.graph import Node, Take, Track
+from pipelines.runs import RunFolder
+from stages.label import SongRequest, read_lyrics
+from stages.prompt import Excerpt, Prompt, plan_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jukebox_core.families.jukebox.labels import SongLabels
+    from jukebox_core.tokens.store import TokenStore
+    from pipelines.settings import Settings
+    from stages.handles import FileHandle
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The prompts to encode and the windows to sample."""
+
+    prompts: tuple[Prompt, ...]
+    songs: tuple[SongPlan, ...]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every window of every song."""
+        return [node for song in self.songs for node in song.nodes]
+
+    @property
+    def takes(self) -> list[Take]:
+        """What each song will be made of."""
+        return [song.take for song in self.songs]
+
+    def missing(self, store: TokenStore) -> set[str]:
+        """Returns the keys of all that is planned and not stored yet, prompts included."""
+        keys = {key for prompt in self.prompts for key in prompt.keys} | {node.key for node in self.nodes}
+        return {key for key in keys if not store.sealed(key)}
+
+
+def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights: Mapping[str, FileHandle]) -> RunPlan:
+    """Returns the plan of a run, from what its songs begin with to their full length.
+
+    Raises:
+        AudioError: a prompt cannot be read.
+        RunError: the run to start from has no tokens.
+    """
+    excerpts, config = prompt_excerpts(settings), settings.model.config
+    known = {each: plan_prompt(each, config, weights["vqvae"].sha256) for each in dict.fromkeys(excerpts)}
+    have = starting_takes(settings, [known[each] for each in excerpts])
+    songs = (
+        plan_song(song_spec(settings, sample, labels[sample], weights), have[sample])
+        for sample in range(settings.sampling.n_samples)
+    )
+    return RunPlan(tuple(known.values()), tuple(songs))
+
+
+def song_requests(settings: Settings) -> list[SongRequest]:
+    """Returns what the model is told about each song."""
+    requests = []
+    for sample in range(settings.sampling.n_samples):
+        song = settings.song_of(sample)
+        requests.append(
+            SongRequest(
+                artist=song.artist,
+                genre=song.genre,
+                lyrics=read_lyrics(song.lyrics, song.lyrics_file),
+                total_length=settings.total_length_of(sample),
+                offset=settings.offset_of(sample),
+            )
+        )
+    return requests
+
+
+def prompt_excerpts(settings: Settings) -> list[Excerpt]:
+    """Returns the part of a file that each song begins with; files are repeated in order if they are fewer."""
+    prompt = settings.prompt
+    if not prompt.files:
+        return []
+    return [
+        Excerpt(
+            path=prompt.files[sample % len(prompt.files)],
+            seconds=prompt.seconds,
+            offset_seconds=prompt.offset_seconds,
+            longest=settings.seconds,
+        )
+        for sample in range(settings.sampling.n_samples)
+    ]
+
+
+def starting_takes(settings: Settings, prompts: Sequence[Prompt]) -> list[Take]:
+    """Returns what each song has before sampling begins: an earlier run's take, a prompt's codes, or nothing."""
+    if settings.source is not None:
+        takes = RunFolder(Path(settings.source.run).expanduser()).takes()
+        seconds = settings.source.keep_seconds
+        return takes if seconds is None else [cut_take(settings, take, seconds) for take in takes]
+    if prompts:
+        return [prompt.take for prompt in prompts]
+    return [(Track(),) * settings.model.vqvae.levels] * settings.sampling.n_samples
+
+
+def cut_take(settings: Settings, take: Take, seconds: float) -> Take:
+    """Returns the beginning of a take, every level cut to the same whole top-level tokens."""
+    hops = settings.model.vqvae.hops
+    tokens = int(seconds * settings.model.vqvae.sample_rate) // hops[-1]
+    return tuple(track.cut(tokens * (hops[-1] // hop)) for track, hop in zip(take, hops, strict=True))
+
+
+def song_spec(
+    settings: Settings, sample: int, labels: Sequence[SongLabels], weights: Mapping[str, FileHandle]
+) -> SongSpec:
+    """Returns everything that decides the tokens of one song."""
+    return SongSpec(
+        config=settings.model.config,
+        weights=[weights[f"level_{level}"].sha256 for level in range(settings.model.vqvae.levels)],
+        sampling=settings.sampling,
+        dtype=settings.hardware.dtype,
+        sample=sample,
+        labels=labels,
+        length=settings.length,
+    )
