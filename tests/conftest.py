@@ -36,18 +36,36 @@ def _unpack(packed: Path, into: Path) -> Path:
     return into
 
 
-@pytest.fixture(scope="session")
-def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of golden vectors; what a test needs from it may be absent and is then skipped by name."""
-    chosen: Path | None = request.config.getoption("--golden")
+def golden_source(config: pytest.Config) -> Path:
+    """The folder that golden vectors are taken from, as it lies there: its files may be packed (``.xz``)."""
+    chosen: Path | None = config.getoption("--golden")
     if chosen is None:
         whole = SHARED / "golden"
         chosen = whole if whole.is_dir() else TESTS / "golden"
     if not chosen.is_dir():
         raise pytest.UsageError(f"--golden {chosen} is not a folder; give one that holds golden vectors")
-    if any(chosen.rglob("*.xz")):
-        return _unpack(chosen, tmp_path_factory.mktemp("golden"))
     return chosen.resolve()
+
+
+def golden_files(config: pytest.Config, pattern: str) -> dict[str, bytes]:
+    """The contents of golden files by their unpacked paths, for tests that are made out of what is there."""
+    source = golden_source(config)
+    found = sorted(path for suffix in ("", ".xz") for path in source.glob(pattern + suffix))
+    return {
+        path.relative_to(source).as_posix().removesuffix(".xz"): (
+            lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        )
+        for path in found
+    }
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of golden vectors; what a test needs from it may be absent and is then skipped by name."""
+    source = golden_source(request.config)
+    if any(source.rglob("*.xz")):
+        return _unpack(source, tmp_path_factory.mktemp("golden"))
+    return source
 
 
 @pytest.fixture(scope="session")
