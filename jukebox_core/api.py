@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.labels import SongLabels, check_timing, label_song, window_row
+from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
+from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.sampler import sample_level
@@ -25,24 +27,20 @@ from jukebox_core.tokens.plan import plan_windows
 from jukebox_core.weights.config import WeightsConfig
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.presets import ModelSettings
     from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
     from jukebox_core.families.jukebox.vqvae import VQVAE
     from jukebox_core.tokens.plan import Window
 
     Codes = NDArray[np.int64]
     Audio = NDArray[np.float32]
-
-DEFAULT_FOLDER = "~/.cache/jukebox"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +67,7 @@ def load_model(
     name: str | os.PathLike[str] = "mini",
     *,
     hardware: HardwareConfig | None = None,
-    folder: str = DEFAULT_FOLDER,
+    folder: str | os.PathLike[str] | None = None,
     mirrors: Sequence[str] = (),
     offline: bool = False,
 ) -> Jukebox:
@@ -78,7 +76,8 @@ def load_model(
     Args:
         name: a shipped model (mini, 1b_lyrics, 5b, 5b_lyrics), or the path of a model's yaml file.
         hardware: device, dtype and batch size; the default takes the best device, in float32.
-        folder: where fetched files are kept.
+        folder: where fetched files are kept; by default what the environment variable JUKEBOX_WEIGHTS says, else
+            ``~/.cache/jukebox``, as on the command line.
         mirrors: sources tried before those the model names.
         offline: open no connection.
 
@@ -86,7 +85,8 @@ def load_model(
         ConfigError: there is no such model.
         DeviceError: the device is not there.
     """
-    weights = WeightsConfig(folder=folder, mirrors=tuple(mirrors), offline=offline)
+    kept = os.fspath(folder or os.environ.get("JUKEBOX_WEIGHTS", "~/.cache/jukebox"))
+    weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline)
     return Jukebox(load_preset(name), hardware or HardwareConfig(), weights)
 
 
@@ -124,17 +124,21 @@ class Jukebox:
         return self._prior[1]
 
     @torch.inference_mode()
-    def encode(self, audio: Audio, levels: Iterable[int] = (0, 1, 2)) -> dict[int, Codes]:
+    def encode(self, audio: Audio, levels: Iterable[int] | None = None) -> dict[int, Codes]:
         """Returns codes by level, int64 [..., time // hop], of mono audio, float32 [..., time] at the model's rate.
 
+        Args:
+            audio: sound in [-1, 1], as `read_audio` gives it.
+            levels: those wanted; all by default.
+
         Raises:
+            AudioError: it is shorter than one token of a level asked for.
             ConfigError: a level that the model does not have.
         """
-        wanted = tuple(levels)
-        sound = np.atleast_2d(np.asarray(audio, np.float32))
-        codes = self.vqvae.encode(torch.from_numpy(sound).to(self._device), wanted)
-        shape = np.shape(audio)[:-1]
-        return {level: _array(tokens).reshape(*shape, -1) for level, tokens in zip(wanted, codes, strict=True)}
+        wanted = tuple(range(self.config.vqvae.levels) if levels is None else levels)
+        sound = np.atleast_1d(np.asarray(audio, np.float32))
+        codes = self.vqvae.encode(_rows(sound).to(self._device), wanted)
+        return {level: _array(each).reshape(*sound.shape[:-1], -1) for level, each in zip(wanted, codes, strict=True)}
 
     @torch.inference_mode()
     def decode(self, codes: Codes, level: int = 0) -> Audio:
@@ -143,50 +147,50 @@ class Jukebox:
         Raises:
             ConfigError: values that are no codes, or a level that the model does not have.
         """
-        tokens = torch.from_numpy(np.atleast_2d(np.asarray(codes, np.int64))).to(self._device)
-        audio: Audio = self.vqvae.decode(tokens, level).float().cpu().numpy()
-        return audio.reshape(*np.shape(codes)[:-1], -1)
+        tokens = np.atleast_1d(_integers(codes, "codes"))
+        audio: Audio = self.vqvae.decode(_rows(tokens).to(self._device), level).float().cpu().numpy()
+        return audio.reshape(*tokens.shape[:-1], -1)
 
     def generate(
         self,
-        songs: Song | Sequence[Song] = Song(),  # noqa: B008 - frozen
+        songs: Song | Sequence[Song] = Song(),
         *,
         seconds: float,
         n_samples: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         sampling: SamplingConfig | None = None,
         start: Mapping[int, Codes] | None = None,
     ) -> Music:
         """Makes music, all samples side by side.
 
-        The same call gives what ``jukebox generate`` gives for the same settings.
+        The same settings give the same tokens as ``jukebox generate``.
 
         Args:
             songs: what to make: one song for all samples, or one for each.
             seconds: length of the music, `start` included; rounded down to whole top-level tokens.
-            n_samples: how many; by default one for each song.
-            seed: chooses among all songs that could be made.
-            sampling: temperatures, filters, hops and the last level to sample; its seed and n_samples are not used.
+            n_samples: how many; by default `sampling.n_samples`, or one for each song if there are several.
+            seed: chooses among all songs that could be made; by default `sampling.seed`.
+            sampling: temperatures, filters, hops and the last level to sample.
             start: codes that the music begins with, by level, [samples, tokens] or [tokens], as `encode` gives them.
 
         Raises:
-            ConfigError: lengths that the model cannot make.
+            ConfigError: lengths that the model cannot make, or a start that does not fit.
             LabelError: an artist, genre or lyrics that the model does not know.
+            DownloadError, CheckpointError: the model's files cannot be had, or are not what they should be.
         """
-        asked = [songs] if isinstance(songs, Song) else list(songs)
-        count = n_samples or len(asked)
+        asked = (songs,) if isinstance(songs, Song) else tuple(songs)
+        how = sampling or SamplingConfig()
+        count = n_samples if n_samples is not None else len(asked) if len(asked) != 1 else how.n_samples
         if len(asked) not in (1, count):
-            raise ConfigError(f"{len(asked)} songs for {count} samples; give one song, or one for each sample")
-        each = asked * count if len(asked) == 1 else asked
-        how = replace(sampling or SamplingConfig(), seed=seed, n_samples=count)
-        hop = self.config.vqvae.hops[-1]
-        length = math.floor(seconds * self.config.vqvae.sample_rate / hop + 1e-6) * hop
-        labels = self._labels(each, length)
-        codes: dict[int, Tensor] = {}
+            raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
+        how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
+        length = music_length(self.config, seconds, stop_level=how.stop_level)
+        tokens = self._starts(start or {}, length, count)
+        labels = self._labels(asked if len(asked) == count else asked * count, seconds)
         for level in range(self.config.top, how.stop_level - 1, -1):
-            codes[level] = self._sample(level, length, labels, how, codes.get(level + 1), _start(start, level, count))
-        audio = self.decode(_array(codes[how.stop_level]), how.stop_level)
-        return Music({level: _array(tokens) for level, tokens in codes.items()}, audio, self.config.vqvae.sample_rate)
+            tokens[level] = self._sample(level, length, labels, how, tokens)
+        made = {level: _array(tokens[level]) for level in range(how.stop_level, self.config.top + 1)}
+        return Music(made, self.decode(made[how.stop_level], how.stop_level), self.config.vqvae.sample_rate)
 
     def _sample(
         self,
@@ -194,76 +198,89 @@ class Jukebox:
         length: int,
         labels: Sequence[Sequence[SongLabels]],
         how: SamplingConfig,
-        above: Tensor | None,
-        tokens: Tensor,
+        tokens: Mapping[int, Tensor],
     ) -> Tensor:
-        prior, sampling = self.config.priors[level], how.level(level)
-        total, context = length // self.config.vqvae.hops[level], prior.context
-        if above is not None and total < context:
-            least = self.config.seconds(level, context)
-            raise ConfigError(
-                f"level {level} needs {context} tokens, {least:.2f} s; make more seconds, or stop above it"
-            )
-        if tokens.shape[1] > total:
-            raise ConfigError(
-                f"start has {tokens.shape[1]} tokens at level {level}, more than {total}; make more seconds"
-            )
+        """Returns the tokens of one level, those of the level above being there."""
+        config, sampling, have_BT = self.config, how.level(level), tokens[level]
+        prior = config.priors[level]
 
         def rows(window: Window, songs: slice) -> Tensor:
-            span = context * self.config.vqvae.hops[level]
-            found = [
-                window_row(song[level], prior, sample_length=span, start=window.start).row for song in labels[songs]
-            ]
-            return torch.tensor(found)
+            span = config.context_length(level)
+            return torch.tensor(
+                [window_row(song[level], prior, sample_length=span, start=window.start).row for song in labels[songs]]
+            )
 
+        hop = window_hop(config, level, sampling.hop_fraction)
         return sample_level(
             self.prior(level),
-            plan_windows(total, context, max(1, int(sampling.hop_fraction * context)), have=tokens.shape[1]),
-            tokens,
+            plan_windows(length // config.vqvae.hops[level], prior.context, hop, have=have_BT.shape[1]),
+            have_BT,
             labels=rows,
-            above_BT=above,
-            factor=self.config.upsampling_factor(level) if above is not None else 1,
+            above_BT=tokens.get(level + 1),
+            factor=config.upsampling_factor(level) if level < config.top else 1,
             sampling=sampling,
             noise=lambda songs: CounterNoise(how.seed, level, range(songs.start, songs.stop)),
             batch_size=self._hardware.batch_size,
             prefill_chunk=self._hardware.prefill_chunk,
         )
 
-    def _labels(self, songs: Sequence[Song], length: int) -> list[list[SongLabels]]:
+    def _labels(self, songs: Sequence[Song], seconds: float) -> list[tuple[SongLabels, ...]]:
         files = obtain_vocabularies(self._settings.files, self._weights)
         known = load_vocabularies({role: file.path for role, file in files.items()})
-        return [[self._label(song, level, length, known) for level in range(len(self.config.priors))] for song in songs]
+        labels = []
+        for song in songs:
+            times = song_times(
+                self.config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds
+            )
+            named = label_levels(
+                known,
+                self.config,
+                artist=song.artist,
+                genre=song.genre,
+                lyrics=song.lyrics,
+                total_length=times.total_length,
+                offset=times.offset,
+            )
+            labels.append(named)
+        return labels
 
-    def _label(self, song: Song, level: int, length: int, known: Mapping[VocabularyKind, Vocabulary]) -> SongLabels:
-        rate, top, prior = self.config.vqvae.sample_rate, self.config.priors[self.config.top], self.config.priors[level]
-        offset = math.floor(song.offset_seconds * rate + 1e-6)
-        shortest = math.ceil(top.timing.min_seconds * rate) if top.timing else 0
-        total = max(offset + length, shortest)
-        if song.total_seconds is not None:
-            total = math.floor(song.total_seconds * rate + 1e-6)
-        if top.timing is not None:
-            check_timing(top.timing, sample_rate=rate, total_length=total, offset=offset, length=length)
-        same = prior.labels is None or top.labels is None or prior.labels.vocabulary == top.labels.vocabulary
-        return label_song(
-            known,
-            artist=song.artist,
-            genre=song.genre,
-            lyrics=song.lyrics,
-            total_length=total,
-            offset=offset,
-            config=prior,
-            strict=same,
-        )
+    def _starts(self, start: Mapping[int, Codes], length: int, samples: int) -> dict[int, Tensor]:
+        """Returns the codes that each level begins with, int64 [samples, tokens]; none where `start` gives none."""
+        known = range(self.config.vqvae.levels)
+        for level in start:
+            if level not in known:
+                raise ConfigError(f"start has level {level}; its levels are {', '.join(map(str, known))}")
+        return {level: self._start(start.get(level, ()), level, length, samples) for level in known}
+
+    def _start(self, given: ArrayLike, level: int, length: int, samples: int) -> Tensor:
+        codes, bins = np.atleast_2d(_integers(given, f"start[{level}]")), self.config.vqvae.bins
+        most = length // self.config.vqvae.hops[level]
+        if codes.ndim != 2 or codes.shape[0] not in (1, samples):
+            raise ConfigError(
+                f"start[{level}] has shape {codes.shape}; give [{samples}, tokens], or [tokens] for all samples"
+            )
+        if codes.shape[1] > most:
+            raise ConfigError(
+                f"start[{level}] has {codes.shape[1]} tokens but the music only {most}; make more seconds"
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < bins:
+            raise ConfigError(f"start[{level}] holds {codes.min()} to {codes.max()}; codes are from 0 to {bins - 1}")
+        return torch.from_numpy(np.broadcast_to(codes, (samples, codes.shape[1])).copy())
 
     def _weights_of(self, role: str) -> Path:
         return obtain_weights(self.config, self._settings.files, self._weights, roles=(role,))[role].path
 
 
-def _start(start: Mapping[int, Codes] | None, level: int, samples: int) -> Tensor:
-    if start is None or level not in start:
-        return torch.empty(samples, 0, dtype=torch.int64)
-    codes = np.atleast_2d(np.asarray(start[level], np.int64))
-    return torch.from_numpy(np.broadcast_to(codes, (samples, codes.shape[1])).copy())
+def _integers(values: ArrayLike, name: str) -> Codes:
+    found = np.asarray(values)
+    if found.size and not np.issubdtype(found.dtype, np.integer):
+        raise ConfigError(f"{name} holds {found.dtype} values; codes are integers")
+    return found.astype(np.int64)
+
+
+def _rows(values: NDArray[Any]) -> Tensor:
+    """Returns an array [..., time] as one of rows, [rows, time]."""
+    return torch.from_numpy(values.reshape(math.prod(values.shape[:-1]), values.shape[-1]))
 
 
 def _array(codes: Tensor) -> Codes:

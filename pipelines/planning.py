@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.families.jukebox.lengths import whole_tokens
 from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
 from jukebox_core.tokens.graph import Node, Take, Track
 from pipelines.runs import RunFolder
@@ -68,14 +69,14 @@ def song_requests(settings: Settings) -> list[SongRequest]:
     """Returns what the model is told about each song."""
     requests = []
     for sample in range(settings.sampling.n_samples):
-        song = settings.song_of(sample)
+        song, times = settings.song_of(sample), settings.times_of(sample)
         requests.append(
             SongRequest(
                 artist=song.artist,
                 genre=song.genre,
                 lyrics=read_lyrics(song.lyrics, song.lyrics_file),
-                total_length=settings.total_length_of(sample),
-                offset=settings.offset_of(sample),
+                total_length=times.total_length,
+                offset=times.offset,
             )
         )
     return requests
@@ -110,9 +111,8 @@ def starting_takes(settings: Settings, prompts: Sequence[Prompt]) -> list[Take]:
 
 def cut_take(settings: Settings, take: Take, seconds: float) -> Take:
     """Returns the beginning of a take, every level cut to the same whole top-level tokens."""
-    hops = settings.model.vqvae.hops
-    tokens = int(seconds * settings.model.vqvae.sample_rate) // hops[-1]
-    return tuple(track.cut(tokens * (hops[-1] // hop)) for track, hop in zip(take, hops, strict=True))
+    length = whole_tokens(settings.model.config, seconds)
+    return tuple(track.cut(length // hop) for track, hop in zip(take, settings.model.vqvae.hops, strict=True))
 
 
 def song_spec(

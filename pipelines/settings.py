@@ -13,14 +13,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.lengths import SongTimes, music_length, song_times
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 
 AudioFormat = Literal["wav", "flac", "mp3"]
-
-_ROUNDING = 1e-6  # of a sample or token: what a decimal number of seconds may miss a whole one by
 
 
 def _require(condition: bool, message: str) -> None:
@@ -67,9 +66,7 @@ class SongSettings:
     offset_seconds: float = 0.0  # where in that song the music begins
 
     def __post_init__(self) -> None:
-        """Checks ranges and that lyrics come from one place."""
-        _above_zero(self, "total_seconds")
-        _not_negative(self, "offset_seconds")
+        """Checks that lyrics come from one place; lengths are checked where the music's own is known."""
         _require(
             not (self.lyrics and self.lyrics_file),
             f"lyrics and lyrics_file={self.lyrics_file} are both set; give one of them",
@@ -174,61 +171,32 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks the settings against each other; every message names the dotted keys."""
-        _above_zero(self, "seconds")
-        self._check_lengths()
-        self._check_songs()
-
-    def tokens(self, level: int) -> int:
-        """Length of the music in tokens of `level`: whole top-level tokens, so that every level ends together."""
-        hops = self.model.vqvae.hops
-        top_tokens = math.floor(self.seconds * self.model.vqvae.sample_rate / hops[-1] + _ROUNDING)
-        return top_tokens * (hops[-1] // hops[level])
-
-    @property
-    def length(self) -> int:
-        """Length of the music in audio samples."""
-        return self.tokens(0) * self.model.vqvae.hops[0]
-
-    def song_of(self, sample: int) -> SongSettings:
-        """What the model is told about the song of one sample of the run."""
-        return self.songs[sample].apply(self.song) if self.songs else self.song
-
-    def offset_of(self, sample: int) -> int:
-        """Where in its song the music of one sample begins, in audio samples."""
-        return math.floor(self.song_of(sample).offset_seconds * self.model.vqvae.sample_rate + _ROUNDING)
-
-    def total_length_of(self, sample: int) -> int:
-        """Length of the whole song that the model is told for one sample, in audio samples."""
-        rate = self.model.vqvae.sample_rate
-        told = self.song_of(sample).total_seconds
-        if told is not None:
-            return math.floor(told * rate + _ROUNDING)
-        timing = self.model.priors[self.model.config.top].timing
-        shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 0
-        return max(self.offset_of(sample) + self.length, shortest)
-
-    def _check_lengths(self) -> None:
-        config = self.model.config
-        _require(
-            self.tokens(config.top) >= 1,
-            f"seconds is {self.seconds}, shorter than one top-level token ({config.seconds(config.top, 1):.4f} s); "
-            "ask for more",
-        )
-        for level in reversed(range(self.sampling.stop_level, config.top)):  # the upper ones need the most
-            context = config.priors[level].context
-            step = config.seconds(config.top, 1)
-            least = math.ceil(config.seconds(level, context) / step - _ROUNDING) * step
-            _require(
-                self.tokens(level) >= context,
-                f"seconds is {self.seconds}, but the upsampler of level {level} needs a full context of {context} "
-                f"tokens; set seconds={math.ceil(least * 100) / 100:g} or more, "
-                f"or stop above it with sampling.stop_level={level + 1}",
-            )
+        _ = self.length
         start = self.prompt.seconds
         _require(
             start is None or start < self.seconds,
             f"prompt.seconds is {start}, which leaves nothing to sample of seconds={self.seconds}; "
             "make the prompt shorter or the song longer",
+        )
+        self._check_songs()
+
+    @property
+    def length(self) -> int:
+        """Length of the music in audio samples: whole top-level tokens, so that every level ends together."""
+        return music_length(self.model.config, self.seconds, stop_level=self.sampling.stop_level)
+
+    def song_of(self, sample: int) -> SongSettings:
+        """What the model is told about the song of one sample of the run."""
+        return self.songs[sample].apply(self.song) if self.songs else self.song
+
+    def times_of(self, sample: int) -> SongTimes:
+        """Where the music of one sample lies in its song."""
+        song = self.song_of(sample)
+        return song_times(
+            self.model.config,
+            seconds=self.seconds,
+            total_seconds=song.total_seconds,
+            offset_seconds=song.offset_seconds,
         )
 
     def _check_songs(self) -> None:
@@ -241,39 +209,18 @@ class Settings:
         for sample in range(len(self.songs) or 1):
             where = f"songs.{sample}" if self.songs else "song"
             try:
-                song = self.song_of(sample)
+                self._check_lyrics(self.song_of(sample))
+                self.times_of(sample)
             except ConfigError as error:
                 raise ConfigError(f"{where}.{error}") from None
-            self._check_lyrics(where, song)
-            self._check_timing(where, sample, song)
 
-    def _check_lyrics(self, where: str, song: SongSettings) -> None:
+    def _check_lyrics(self, song: SongSettings) -> None:
         top = self.model.priors[self.model.config.top]
         key = "lyrics" if song.lyrics else "lyrics_file"
         _require(
             top.lyrics is not None or not song.has_lyrics,
-            f"{where}.{key} is set, but model {self.model.name} knows no lyrics; "
+            f"{key} is set, but model {self.model.name} knows no lyrics; "
             f"remove them, or choose model={'5b_lyrics' if self.model.trained else 'mini'}",
-        )
-
-    def _check_timing(self, where: str, sample: int, song: SongSettings) -> None:
-        rate, total = self.model.vqvae.sample_rate, self.total_length_of(sample)
-        end = self.offset_of(sample) + self.length
-        _require(
-            end <= total,
-            f"{where}.total_seconds is {song.total_seconds}, but the music ends at {end / rate:g} s "
-            f"(offset_seconds={song.offset_seconds} + seconds={self.seconds}); set it to at least that, or to null",
-        )
-        timing = self.model.priors[self.model.config.top].timing
-        if timing is None:
-            return
-        told, end_seconds = song.total_seconds, song.offset_seconds + self.seconds
-        known = f"{timing.min_seconds:g} s to just under {timing.max_seconds:g} s"
-        _require(
-            timing.min_seconds * rate - _ROUNDING <= total < timing.max_seconds * rate,
-            (f"{where}.total_seconds is {told:g}" if told else f"{where}.offset_seconds + seconds is {end_seconds:g}")
-            + f", but {self.model.name} knows songs from {known}; "
-            + ("set it within that, or to null" if told else "make seconds smaller"),
         )
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import LabelError
-from jukebox_core.families.jukebox.labels import SongLabels, label_song
+from jukebox_core.families.jukebox.labels import SongLabels, label_levels
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
     from stages.handles import FileHandle
 
 
@@ -41,24 +40,18 @@ def label_songs(
         LabelError: an artist, genre or lyrics that the top prior does not know; near misses are listed.
     """
     known = load_vocabularies({role: handle.read() for role, handle in vocabularies.items()})
-    return [tuple(_label(config, level, known, song) for level in range(len(config.priors))) for song in songs]
-
-
-def _label(
-    config: JukeboxConfig, level: int, vocabularies: Mapping[VocabularyKind, Vocabulary], song: SongRequest
-) -> SongLabels:
-    prior, top = config.priors[level], config.priors[config.top]
-    same_names = prior.labels is None or top.labels is None or prior.labels.vocabulary == top.labels.vocabulary
-    return label_song(
-        vocabularies,
-        artist=song.artist,
-        genre=song.genre,
-        lyrics=song.lyrics,
-        total_length=song.total_length,
-        offset=song.offset,
-        config=prior,
-        strict=same_names,
-    )
+    return [
+        label_levels(
+            known,
+            config,
+            artist=song.artist,
+            genre=song.genre,
+            lyrics=song.lyrics,
+            total_length=song.total_length,
+            offset=song.offset,
+        )
+        for song in songs
+    ]
 
 
 def read_lyrics(lyrics: str, lyrics_file: str | None) -> str:

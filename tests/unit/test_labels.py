@@ -12,7 +12,7 @@ from jukebox_core.families.jukebox.config import (
     TimingConfig,
     TransformerConfig,
 )
-from jukebox_core.families.jukebox.labels import NO_GENRE, SongLabels, check_timing, label_song, window_row
+from jukebox_core.families.jukebox.labels import NO_GENRE, SongLabels, label_song, window_row
 from jukebox_core.families.jukebox.vocabulary import NameTable, Vocabulary, load_vocabularies
 
 V2 = Vocabulary(
@@ -168,30 +168,6 @@ class TestSong:
         small = dataclasses.replace(TOP, labels=dataclasses.replace(TOP.labels, genres=1))
         with pytest.raises(LabelError, match="genre 'Blues Rock' has id 1"):
             song(small)
-
-
-class TestTiming:
-    def check(self, total_length=300, offset=0, length=100):
-        check_timing(TIMING, sample_rate=100, total_length=total_length, offset=offset, length=length)
-
-    @pytest.mark.parametrize("total_length", [150, 399])
-    def test_the_shortest_and_the_longest_song_pass(self, total_length):
-        self.check(total_length)
-
-    @pytest.mark.parametrize("total_length", [149, 400])
-    def test_shorter_and_longer_songs_do_not(self, total_length):
-        with pytest.raises(LabelError, match=rf"is {total_length} samples \(.* s\); .*; choose 150 to 399 samples"):
-            self.check(total_length)
-
-    def test_the_music_may_end_with_the_song_but_not_after_it(self):
-        self.check(offset=200)
-        with pytest.raises(LabelError, match=r"offset 201 and 100 samples of music end at 301; .*300"):
-            self.check(offset=201)
-
-    @pytest.mark.parametrize(("offset", "length"), [(-1, 100), (0, 0)])
-    def test_negative_offsets_and_no_music_are_errors(self, offset, length):
-        with pytest.raises(LabelError, match="must lie within"):
-            self.check(offset=offset, length=length)
 
 
 class TestWindowRow:

@@ -279,6 +279,10 @@ class JukeboxConfig:
         hops = self.vqvae.hops
         return hops[level + 1] // hops[level]
 
+    def context_length(self, level: int) -> int:
+        """Audio samples of a full window of `level`: what its labels call sample_length."""
+        return self.priors[level].context * self.vqvae.hops[level]
+
     def seconds(self, level: int, tokens: int) -> float:
         """Duration of `tokens` tokens of `level`, in seconds."""
         return tokens * self.vqvae.hops[level] / self.vqvae.sample_rate

@@ -5,7 +5,6 @@ Lengths and offsets are in audio samples. Imports no torch, so that a wrong labe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,7 @@ from jukebox_core.families.jukebox.vocabulary import UNKNOWN_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jukebox_core.families.jukebox.config import LabelConfig, PriorConfig, TimingConfig
+    from jukebox_core.families.jukebox.config import JukeboxConfig, LabelConfig, PriorConfig
     from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
 
 NO_GENRE = -1  # fills the genre columns that a song leaves free
@@ -51,7 +50,7 @@ def label_song(
     config: PriorConfig,
     strict: bool = True,
 ) -> SongLabels:
-    """Returns the labels of a song for the prior of `config`. `check_timing` is apart, as it needs the music's length.
+    """Returns the labels of a song for the prior of `config`. What a length may be is `lengths.song_times`' matter.
 
     Args:
         vocabularies: by kind; the one that the prior was trained with must be there.
@@ -86,6 +85,39 @@ def label_song(
     )
 
 
+def label_levels(
+    vocabularies: Mapping[VocabularyKind, Vocabulary],
+    config: JukeboxConfig,
+    *,
+    artist: str,
+    genre: str,
+    lyrics: str,
+    total_length: int,
+    offset: int,
+) -> tuple[SongLabels, ...]:
+    """Returns the labels of a song for every prior of a model, bottom level first; arguments as `label_song`.
+
+    An upsampler with another vocabulary than the top prior's takes a name that it does not list as unknown.
+
+    Raises:
+        ConfigError, LabelError: as `label_song`.
+    """
+    top = config.priors[config.top].labels
+    return tuple(
+        label_song(
+            vocabularies,
+            artist=artist,
+            genre=genre,
+            lyrics=lyrics,
+            total_length=total_length,
+            offset=offset,
+            config=prior,
+            strict=prior.labels is None or top is None or prior.labels.vocabulary == top.vocabulary,
+        )
+        for prior in config.priors
+    )
+
+
 def _name_ids(
     vocabularies: Mapping[VocabularyKind, Vocabulary], artist: str, genre: str, config: LabelConfig, *, strict: bool
 ) -> tuple[int, tuple[int, ...]]:
@@ -107,30 +139,6 @@ def _check_rows(noun: str, name: str, ids: tuple[int, ...], rows: int) -> None:
         raise LabelError(
             f"{noun} {name!r} has id {max(ids)}, but the prior knows ids below {rows}; "
             "its vocabulary belongs to another model; give the one it was trained with"
-        )
-
-
-def check_timing(timing: TimingConfig, *, sample_rate: int, total_length: int, offset: int, length: int) -> None:
-    """Checks that a top prior can be told where `length` samples of music lie in their song.
-
-    Lengths are judged as they are given: whole tokens of the top level, so floored by the caller.
-
-    Raises:
-        LabelError: the song is shorter or longer than those the prior knows, or does not hold the music.
-    """
-    shortest = math.ceil(timing.min_seconds * sample_rate)
-    longest = math.ceil(timing.max_seconds * sample_rate) - 1
-    if not shortest <= total_length <= longest:
-        raise LabelError(
-            f"the song's total length is {total_length:,} samples ({total_length / sample_rate:.2f} s); "
-            f"the prior knows songs from {timing.min_seconds:g} s to below {timing.max_seconds:g} s; "
-            f"choose {shortest:,} to {longest:,} samples"
-        )
-    if offset < 0 or length < 1 or offset + length > total_length:
-        raise LabelError(
-            f"offset {offset:,} and {length:,} samples of music end at {offset + length:,}; they must lie within the "
-            f"song's total length, {total_length:,} ({total_length / sample_rate:.2f} s); "
-            "start earlier, make less music, or give the song a longer total"
         )
 
 

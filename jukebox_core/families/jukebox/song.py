@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from jukebox_core.families.jukebox.labels import window_row
+from jukebox_core.families.jukebox.lengths import window_hop
 from jukebox_core.runtime.config import ENGINE_VERSION
 from jukebox_core.tokens.graph import Node, Take, Track, make_node
 from jukebox_core.tokens.keys import digest
@@ -33,10 +34,6 @@ class SongSpec:
     labels: Sequence[SongLabels]  # of each level, bottom first
     length: int  # audio samples, a multiple of the top level's hop
 
-    def context_samples(self, level: int) -> int:
-        """Returns the audio samples of a full window of `level`: what its labels call sample_length."""
-        return self.config.priors[level].context * self.config.vqvae.hops[level]
-
 
 @dataclass(frozen=True, slots=True)
 class SongPlan:
@@ -61,7 +58,7 @@ def plan_song(spec: SongSpec, have: Take | None = None) -> SongPlan:
     nodes: list[Node] = []
     for level in range(config.top, spec.sampling.stop_level - 1, -1):
         prior, sampling = config.priors[level], spec.sampling.level(level)
-        hop = max(1, int(sampling.hop_fraction * prior.context))
+        hop = window_hop(config, level, sampling.hop_fraction)
         total = spec.length // config.vqvae.hops[level]
         causes = _level_causes(spec, level)
         for window in plan_windows(total, prior.context, hop, have=len(tracks[level])):
@@ -95,7 +92,7 @@ def _window_node(
     labels = window_row(
         spec.labels[level],
         config.priors[level],
-        sample_length=spec.context_samples(level),
+        sample_length=config.context_length(level),
         start=window.start,
     )
     return make_node(

@@ -1,0 +1,109 @@
+"""Lengths: seconds as people give them, whole tokens and audio samples as the models have them. Imports no torch.
+
+Messages begin with the name of the argument concerned, so that a caller may put a dotted key before it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+
+_ROUNDING = 1e-6  # of a sample or token: what a decimal number of seconds may miss a whole one by
+
+
+class SongTimes(NamedTuple):
+    """Where the music lies in its song, as a top prior is told; in audio samples."""
+
+    total_length: int  # of the whole song
+    offset: int  # where in it the music begins
+
+
+def whole_samples(config: JukeboxConfig, seconds: float) -> int:
+    """Returns how many audio samples fit into `seconds`."""
+    return math.floor(seconds * config.vqvae.sample_rate + _ROUNDING)
+
+
+def whole_tokens(config: JukeboxConfig, seconds: float) -> int:
+    """Returns the audio samples of as many top-level tokens as fit into `seconds`: there, every level ends together."""
+    hop = config.vqvae.hops[-1]
+    return math.floor(seconds * config.vqvae.sample_rate / hop + _ROUNDING) * hop
+
+
+def window_hop(config: JukeboxConfig, level: int, hop_fraction: float) -> int:
+    """Returns how many tokens of `level` a window starts after the one before (golden README 2.6).
+
+    At least one, and whole tokens of the level above, which is what the window reads.
+    """
+    step = 1 if level == config.top else config.upsampling_factor(level)
+    return max(1, int(hop_fraction * config.priors[level].context) // step) * step
+
+
+def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> int:
+    """Returns the length of `seconds` of music in audio samples, rounded down to whole top-level tokens.
+
+    Args:
+        config: the model.
+        seconds: what is asked for.
+        stop_level: the last level that is sampled.
+
+    Raises:
+        ConfigError: `seconds` is no length, is less than a top-level token, or less than an upsampler's full context.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"seconds is {seconds}; it must be above 0 and finite")
+    length, token = whole_tokens(config, seconds), config.seconds(config.top, 1)
+    if not length:
+        raise ConfigError(f"seconds is {seconds}, shorter than one top-level token ({token:.4f} s); ask for more")
+    for level in reversed(range(stop_level, config.top)):  # the upper ones need the most
+        context = config.priors[level].context
+        if length < config.context_length(level):
+            least = math.ceil(config.seconds(level, context) / token - _ROUNDING) * token
+            raise ConfigError(
+                f"seconds is {seconds}, but the upsampler of level {level} needs a full context of {context} tokens; "
+                f"set seconds={math.ceil(least * 100) / 100:g} or more, "
+                f"or stop above it with sampling.stop_level={level + 1}"
+            )
+    return length
+
+
+def song_times(
+    config: JukeboxConfig, *, seconds: float, total_seconds: float | None, offset_seconds: float
+) -> SongTimes:
+    """Returns where music lies in its song (golden README 2.4).
+
+    Args:
+        config: the model.
+        seconds: length of the music.
+        total_seconds: length of the whole song; None: to the end of the music, or the model's minimum if longer.
+        offset_seconds: where in the song the music begins.
+
+    Raises:
+        ConfigError: a negative length, a song that does not hold the music, or one outside what the model knows.
+    """
+    if not 0 <= offset_seconds < math.inf:
+        raise ConfigError(f"offset_seconds is {offset_seconds}; it cannot be negative or infinite")
+    if total_seconds is not None and not 0 < total_seconds < math.inf:
+        raise ConfigError(f"total_seconds is {total_seconds}; it must be above 0 and finite")
+    rate, timing = config.vqvae.sample_rate, config.priors[config.top].timing
+    offset = whole_samples(config, offset_seconds)
+    end = offset + whole_tokens(config, seconds)
+    shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 1
+    total = max(end, shortest) if total_seconds is None else whole_samples(config, total_seconds)
+    if end > total:
+        raise ConfigError(
+            f"total_seconds is {total_seconds}, but the music ends at {end / rate:g} s "
+            f"(offset_seconds={offset_seconds} + seconds={seconds}); set it to at least that, or to null"
+        )
+    if timing is not None and not shortest <= total < timing.max_seconds * rate:
+        raise ConfigError(
+            (f"offset_seconds + seconds is {offset_seconds + seconds:g}" if total_seconds is None else "")
+            + (f"total_seconds is {total_seconds:g}" if total_seconds is not None else "")
+            + f", but {config.name} knows songs from {timing.min_seconds:g} s to just under {timing.max_seconds:g} s; "
+            + ("make seconds smaller" if total_seconds is None else "set it within that, or to null")
+        )
+    return SongTimes(total, offset)
