@@ -1,11 +1,12 @@
 """The small layers that transformers and conditioners are made of (golden README 1, 2.3).
 
-Shape suffixes: B batch, T positions, I inputs of a projection, W width.
+Shape suffixes: B batch, T positions, I inputs and O outputs of a projection, W width.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's usual name
 from torch import Tensor, nn
 
 
@@ -25,8 +26,11 @@ class Projection(nn.Module):
     def forward(self, x_BTI: Tensor) -> Tensor:
         """Returns [B, T, outputs] in the dtype of x."""
         dtype = x_BTI.dtype
-        flat = torch.addmm(self.bias.to(dtype), x_BTI.flatten(0, 1), self.weight.to(dtype))
-        return flat.view(*x_BTI.shape[:2], -1)
+        weight_IO: Tensor = self.weight
+        bias_O: Tensor = self.bias
+        if weight_IO.dtype is not dtype or bias_O.dtype is not dtype:  # a step is short enough for idle calls to count
+            weight_IO, bias_O = weight_IO.to(dtype), bias_O.to(dtype)
+        return F.linear(x_BTI, weight_IO.t(), bias_O)
 
 
 class LayerNorm(nn.LayerNorm):
