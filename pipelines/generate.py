@@ -98,6 +98,8 @@ def _sample_missing(
         store=settings.storage.tokens,
         flush_tokens=settings.storage.flush_tokens,
         flush_seconds=settings.storage.flush_seconds,
+        scratch=settings.storage.scratch,
+        snapshot_share=settings.storage.snapshot_share,
     )
     levels = sorted({node.level for node in nodes}, reverse=True)
     left = {level: sum(n.window.new for n in nodes if n.level == level and n.key in missing) for level in levels}

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.records import to_plain
-from jukebox_core.tokens.keys import digest, digest_file
+from jukebox_core.tokens.keys import digest_file
 from pipelines import tasks
 from pipelines.runs import now
+from pipelines.sounds import sounds
 from stages.encode import about
 from stages.label import read_lyrics
 from stages.report import Report, Song, Timing, Track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from jukebox_core.tokens.graph import Take
     from pipelines.runs import RunFolder
@@ -43,35 +43,23 @@ def _write_audio(
     settings: Settings, run: RunFolder, takes: Sequence[Take], weights: Mapping[str, FileHandle]
 ) -> list[dict[str, Any]]:
     """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
-    known = {record["path"]: record for record in run.manifest().get("audio", [])}
     records = []
-    for sample, take in enumerate(takes):
-        for level, track in enumerate(take):
-            if not len(track):
-                continue
-            name = f"audio/level_{level}/sample_{sample}.{settings.output.format}"
-            tokens = digest([weights["vqvae"].sha256, list(track)])
-            record = known.get(name)
-            path = run.path / name
-            if record is None or record["tokens"] != tokens or not _is(path, record["sha256"]):
-                sound = tasks.decode_track(
-                    settings.model.config,
-                    weights["vqvae"],
-                    settings.hardware,
-                    level,
-                    track,
-                    settings.storage.tokens,
-                    path,
-                )
-                record = {"path": name, "level": level, "sample": sample, "tokens": tokens} | sound.model_dump(
-                    include={"sha256", "seconds", "peak", "rms"}
-                )
-            records.append(record)
+    for sound in sounds(takes, weights["vqvae"].sha256, settings.output.format):
+        record = sound.record(run)
+        if record is None:
+            made = tasks.decode_track(
+                settings.model.config,
+                weights["vqvae"],
+                settings.hardware,
+                sound.level,
+                sound.track,
+                settings.storage.tokens,
+                run.path / sound.path,
+            )
+            record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
+            record |= made.model_dump(include={"sha256", "seconds", "peak", "rms"})
+        records.append(record)
     return records
-
-
-def _is(path: Path, sha256: str) -> bool:
-    return path.is_file() and digest_file(path) == sha256
 
 
 def _write_codes(

@@ -5,14 +5,16 @@ Cheap checks first. Nothing here starts Prefect or loads weights; vocabularies, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.errors import DeviceError, RunError
+from jukebox_core.errors import DeviceError, DownloadError, RunError
 from jukebox_core.tokens.store import TokenStore
-from pipelines.planning import prompt_excerpts, song_requests
-from pipelines.runs import RunFolder, differences, identity
-from stages.fetch import fetch_vocabularies
+from pipelines.planning import plan_run, prompt_excerpts, song_requests
+from pipelines.runs import RunFolder, differences, identity, run_path
+from pipelines.sounds import sounds
+from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.label import label_songs
 
 if TYPE_CHECKING:
@@ -34,6 +36,37 @@ def check(settings: Settings) -> None:
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
     label_songs(settings.model.config, vocabularies, requests)
     TokenStore(settings.storage.tokens).probe()
+
+
+def finished(settings: Settings) -> RunFolder | None:
+    """Returns the run's folder if all that the settings ask for is there already, else None.
+
+    Every window's key is looked up and every audio file is hashed; neither torch nor Prefect is needed for it.
+    """
+    run = RunFolder(run_path(settings))
+    if not run.manifest_path.exists() or run.manifest().get("status") != "finished":
+        return None
+    try:
+        here = replace(settings.weights, offline=True)
+        weights = fetch_weights(settings.model.config, settings.model.files, here)
+    except DownloadError:
+        return None
+    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
+    labels = label_songs(settings.model.config, vocabularies, song_requests(settings))
+    plan = plan_run(settings, labels, weights)
+    files = sounds(plan.takes, weights["vqvae"].sha256, settings.output.format)
+    report = not settings.output.report or (run.path / "report.html").is_file()
+    if plan.missing(TokenStore(settings.storage.tokens)) or not report:
+        return None
+    return run if all(sound.record(run) for sound in files) else None
+
+
+def check_device(settings: Settings) -> None:
+    """Checks that the device is there and has the memory that the levels to be sampled need.
+
+    Raises:
+        DeviceError: it is not, or has not.
+    """
     levels = range(settings.sampling.stop_level, settings.model.vqvae.levels)
     check_memory(settings.model.config, settings.hardware, levels, samples=settings.sampling.n_samples)
 

@@ -39,6 +39,11 @@ def default_name(settings: Settings) -> str:
     return f"{verb}-{digest(identity(settings))[:8]}"
 
 
+def run_path(settings: Settings) -> Path:
+    """Returns the folder of the run that these settings make."""
+    return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The folder of one run, and its manifest."""
@@ -103,10 +108,10 @@ def open_run(settings: Settings, config_yaml: str) -> RunFolder:
     Raises:
         RunError: the folder holds a run with other settings, or something that is not a run.
     """
-    folder = RunFolder(Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings)))
+    folder = RunFolder(run_path(settings))
     mine = identity(settings)
     if folder.manifest_path.exists():
-        _refuse_other(folder, mine)
+        refuse_other(folder, mine)
     elif folder.path.exists() and any(folder.path.iterdir()):
         raise RunError(f"{folder.path} exists and is not a run; choose another run.name, nothing there is overwritten")
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -116,7 +121,12 @@ def open_run(settings: Settings, config_yaml: str) -> RunFolder:
     return folder
 
 
-def _refuse_other(folder: RunFolder, mine: Mapping[str, Any]) -> None:
+def refuse_other(folder: RunFolder, mine: Mapping[str, Any]) -> None:
+    """Refuses a folder whose run was made with settings other than `mine`.
+
+    Raises:
+        RunError: it was; the message names what differs.
+    """
     theirs = folder.manifest().get("identity", {})
     if theirs == mine:
         return

@@ -119,10 +119,13 @@ class StorageSettings:
     tokens: str = "outputs/.store"  # the token store: a folder, or s3://bucket/prefix
     flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
     flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
+    scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
+    snapshot_share: float = 0.01  # of the sampling time that writing these may take
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _above_zero(self, "flush_tokens", "flush_seconds")
+        _above_zero(self, "flush_tokens", "flush_seconds", "snapshot_share")
+        _require(self.snapshot_share < 1, f"snapshot_share is {self.snapshot_share}; it must be below 1")
         for name in ("root", "tokens"):
             _require(bool(getattr(self, name)), f"{name} is empty; give a folder")
 

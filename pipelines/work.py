@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jukebox_core.records import to_plain
 from pipelines import prefect_home
@@ -20,31 +20,38 @@ def generate(settings: Settings) -> None:
     Raises:
         JukeboxError: something is wrong with the settings, or went wrong on the way; all that was made is kept.
     """
-    prefect_home.use(settings.storage.root)
     from pipelines import preflight
+
+    preflight.check(settings)
+    run = preflight.finished(settings)
+    if run is not None:
+        print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
+    else:
+        preflight.check_device(settings)
+        run = _make(settings)
+    _print_result(run)
+
+
+def _make(settings: Settings) -> RunFolder:
     from pipelines.compose import dump
     from pipelines.console import run_log
     from pipelines.runs import open_run
 
-    preflight.check(settings)
     run = open_run(settings, dump(settings))
     with run_log(run.path / "run.log") as log:
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: what it makes is noise", settings.model.name)
+        prefect_home.use(settings.storage.root)
+        from pipelines.generate import generate_flow
+
         try:
-            _flow()(to_plain(settings), str(run.path), live=sys.stderr.isatty())
+            generate_flow(to_plain(settings), str(run.path), live=sys.stderr.isatty())
         except BaseException as error:
             run.update(status="stopped", stopped_by=type(error).__name__)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
-    _print_result(run)
-
-
-def _flow() -> Any:
-    from pipelines.generate import generate_flow
-
-    return generate_flow
+    return run
 
 
 def _print_result(run: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 
 from jukebox_core.families.jukebox.decoder import clamp_codes
-from jukebox_core.families.jukebox.sampler import WindowInputs, sample_window
+from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.spans import read_spans
 from jukebox_core.tokens.store import TokenStore
+from stages import stopping
 from stages.handles import TokensHandle, tokens_handle
 from stages.progress import meter
 from stages.resident import resident_prior
+from stages.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.decoder import WindowDecoder
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.sampling.config import SamplingConfig
     from jukebox_core.tokens.graph import Node, Span
     from stages.handles import FileHandle
 
-SYNC_TOKENS = 64  # tokens drawn between two looks at the clock
+log = logging.getLogger("jukebox")
+
+SYNC_TOKENS = 64  # tokens drawn between two looks at the clock, where a look waits for the device ...
+CPU_TOKENS = 8  # ... and where it does not, but a token may take a second
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +50,8 @@ class SamplingJob:
     store: str  # URI of the token store
     flush_tokens: int  # store unfinished windows after so many new tokens ...
     flush_seconds: float  # ... or so many seconds
+    scratch: str | None = None  # local folder for snapshots of caches; None keeps none
+    snapshot_share: float = 0.01  # of the sampling time that writing snapshots may take
 
 
 def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
@@ -62,52 +71,85 @@ def _sample(job: SamplingJob, nodes: Sequence[Node], store: TokenStore) -> None:
     level, window = nodes[0].level, nodes[0].window
     began = time.monotonic()
     prior = resident_prior(job.config, level, job.weights[level], job.hardware)
-    drawn = _interrupted(store, nodes)
-    stored = drawn.shape[1]
+    inputs = WindowInputs(
+        window=window,
+        known_BT=_tokens(store, [node.reads for node in nodes]),
+        above_BT=_tokens(store, [node.above for node in nodes]) if nodes[0].above else None,
+        labels_BN=torch.tensor([node.labels for node in nodes]),
+    )
+    decoder = open_window(prior, inputs)
+    keeper = _Keeper(job, nodes, store, decoder)
+    keeper.take_up()
     blocks = sample_window(
-        prior,
-        WindowInputs(
-            window=window,
-            known_BT=_tokens(store, [node.reads for node in nodes]),
-            above_BT=_tokens(store, [node.above for node in nodes]) if nodes[0].above else None,
-            labels_BN=torch.tensor([node.labels for node in nodes]),
-        ),
+        decoder,
+        inputs,
         job.sampling.level(level),
         CounterNoise(job.sampling.seed, level, [node.sample for node in nodes]),
-        forced_BT=torch.from_numpy(drawn).long(),
+        forced_BT=torch.from_numpy(keeper.drawn).long(),
         prefill_chunk=job.hardware.prefill_chunk,
-        block=min(SYNC_TOKENS, job.flush_tokens),
+        block=CPU_TOKENS if next(prior.parameters()).device.type == "cpu" else SYNC_TOKENS,
     )
-    clock, flushed = meter().start(level), time.monotonic()
+    clock = meter().start(level)
     try:
         for block_BT in blocks:
-            drawn = np.concatenate([drawn, block_BT.cpu().numpy().astype(np.int32)], axis=1)
+            keeper.add(block_BT.cpu().numpy().astype(np.int32))
             clock = meter().advance(level, block_BT.numel(), clock)
-            due = drawn.shape[1] - stored >= job.flush_tokens or time.monotonic() - flushed >= job.flush_seconds
-            if due and drawn.shape[1] < window.new:
-                _store_unfinished(store, nodes, drawn)
-                stored, flushed = drawn.shape[1], time.monotonic()
+            stopping.check()
     except BaseException:
-        if drawn.shape[1] > stored:
-            _store_unfinished(store, nodes, drawn)
+        keeper.flush()
         raise
-    for node, tokens in zip(nodes, clamp_codes(torch.from_numpy(drawn)).numpy(), strict=True):
-        store.seal(node.key, tokens, first=window.known, causes=node.causes)
+    keeper.seal()
     meter().window_done(nodes, time.monotonic() - began)
 
 
-def _interrupted(store: TokenStore, nodes: Sequence[Node]) -> NDArray[np.int32]:
-    """Returns the tokens that an interrupted attempt left, [samples, time]: as many as every song of the shard has."""
-    partial = [store.read_partial(node.key) for node in nodes]
-    common = min(0 if found is None else len(found.tokens) for found in partial)
-    if common == 0:
-        return np.empty((len(nodes), 0), np.int32)
-    return np.stack([found.tokens[:common] for found in partial if found is not None])
+class _Keeper:
+    """Keeps what is drawn of one window: tokens in the store every so often, and the cache on the local disk."""
 
+    def __init__(self, job: SamplingJob, nodes: Sequence[Node], store: TokenStore, decoder: WindowDecoder) -> None:
+        self.drawn = np.empty((len(nodes), 0), np.int32)  # [samples, time], raw
+        self._job, self._nodes, self._store, self._decoder = job, nodes, store, decoder
+        self._blocks: list[NDArray[np.int32]] = []
+        self._new, self._flushed = 0, time.monotonic()
+        self._snapshots = Snapshots(job.scratch, nodes, job.snapshot_share)
 
-def _store_unfinished(store: TokenStore, nodes: Sequence[Node], drawn: NDArray[np.int32]) -> None:
-    for node, tokens in zip(nodes, drawn, strict=True):
-        store.write_partial(node.key, tokens, first=node.window.known, causes=node.causes)
+    def take_up(self) -> None:
+        """Takes up what an interrupted attempt left: as many tokens as every song of the shard has, and their cache."""
+        partial = [self._store.read_partial(node.key) for node in self._nodes]
+        common = min(0 if found is None else len(found.tokens) for found in partial)
+        if common:
+            self.drawn = np.stack([found.tokens[:common] for found in partial if found is not None])
+            saved = self._snapshots.read(self.drawn)
+            if saved is not None:
+                self._decoder.restore(saved)
+            log.info("level %d: %d tokens of an interrupted window taken up", self._nodes[0].level, common)
+
+    def add(self, block: NDArray[np.int32]) -> None:
+        """Takes newly drawn tokens [samples, time], and stores them all if that is due."""
+        self._blocks.append(block)
+        self._new += block.shape[1]
+        if self._new >= self._job.flush_tokens or time.monotonic() - self._flushed >= self._job.flush_seconds:
+            self.flush()
+            if self._snapshots.due(self._job.flush_seconds):
+                self._snapshots.write(self._decoder.save(), self.drawn)
+
+    def flush(self) -> None:
+        """Stores the tokens drawn so far."""
+        if self._blocks:
+            self._gather()
+            for node, tokens in zip(self._nodes, self.drawn, strict=True):
+                self._store.write_partial(node.key, tokens, first=node.window.known, causes=node.causes)
+        self._new, self._flushed = 0, time.monotonic()
+
+    def seal(self) -> None:
+        """Stores the finished window, every song's tokens under its own key."""
+        self._gather()
+        for node, tokens in zip(self._nodes, clamp_codes(torch.from_numpy(self.drawn)).numpy(), strict=True):
+            self._store.seal(node.key, tokens, first=node.window.known, causes=node.causes)
+        self._snapshots.remove()
+
+    def _gather(self) -> None:
+        self.drawn = np.concatenate([self.drawn, *self._blocks], axis=1)
+        self._blocks = []
 
 
 def _tokens(store: TokenStore, spans: Sequence[Sequence[Span]]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.sampling.loop import decode, prefill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -27,6 +27,7 @@ class WindowDecoder:
 
     def __init__(self, prior: Prior, condition: Condition) -> None:
         self.prior = prior
+        self.condition = condition
         self.state = prior.new_state(condition)
 
     def read(self, tokens_BT: Tensor) -> Tensor:
@@ -45,11 +46,59 @@ class WindowDecoder:
         """Returns float32 logits [B, V]."""
         return self.prior.logits(features_BW)
 
+    def save(self) -> dict[str, Tensor]:
+        """Returns all that reading has changed in the state, by name: what `restore` needs, and no more.
 
-@torch.inference_mode()
+        The tensors are the state's own: copy or write them before the next step.
+        """
+        layers = {f"layer_{index}": layer.kv for index, layer in enumerate(self.state.cache.layers)}
+        return {"position": torch.tensor(self.state.cache.position), "input": self.state.input_B1W, **layers}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Takes up what `save` returned for the same window of the same songs, bit for bit.
+
+        Raises:
+            ConfigError: It was saved by another prior, or for another batch.
+        """
+        layers = self.state.cache.layers
+        if {name: tensor.shape for name, tensor in saved.items()} != {n: t.shape for n, t in self.save().items()}:
+            raise ConfigError("the saved state is of another prior or batch; delete it to sample without it")
+        for index, layer in enumerate(layers):
+            layer.kv.copy_(saved[f"layer_{index}"])
+        self.state.input_B1W = saved["input"].to(self.state.input_B1W)
+        self.state.cache.position = int(saved["position"])
+
+
 def decode_window(
     prior: Prior,
     condition: Condition,
+    known_BT: Tensor,
+    count: int,
+    sampling: LevelSampling,
+    noise: Noise,
+    *,
+    start: int,
+    forced_BF: Tensor | None = None,
+    prefill_chunk: int | None = None,
+    flush: int = 64,
+) -> Iterator[Tensor]:
+    """Yields the new codes of a window from its beginning: `draw_codes` with a decoder that has read nothing yet."""
+    return draw_codes(
+        WindowDecoder(prior, condition),
+        known_BT,
+        count,
+        sampling,
+        noise,
+        start=start,
+        forced_BF=forced_BF,
+        prefill_chunk=prefill_chunk,
+        flush=flush,
+    )
+
+
+@torch.inference_mode()
+def draw_codes(
+    decoder: WindowDecoder,
     known_BT: Tensor,
     count: int,
     sampling: LevelSampling,
@@ -66,8 +115,7 @@ def decode_window(
     a negative code: it is read again as it is, and `clamp_codes` removes it once the window is full.
 
     Args:
-        prior: The prior, in evaluation.
-        condition: What `prior.condition` gave for this window.
+        decoder: Of this window. What it has read already, because it was restored, is not read again.
         known_BT: Codes that begin the window; T may be 0. They are clamped codes, 0 or above.
         count: How many codes to add, forced ones included.
         sampling: How codes are drawn.
@@ -79,20 +127,25 @@ def decode_window(
         flush: Codes in a block, but for the last.
 
     Raises:
-        ConfigError: The window would be longer than the context, there are more forced codes than new ones, or the
-            prior's layers cannot sample.
+        ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
+            forced codes than the decoder has read, or the prior's layers cannot sample.
     """
-    known, forced = known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
+    prior, known, forced = decoder.prior, known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
     if known + count > prior.config.context:
         raise ConfigError(
             f"{known} known and {count} new codes exceed the context, {prior.config.context}; ask for fewer"
         )
     if forced > count:
         raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
-    model = WindowDecoder(prior, condition)
-    prefill(model, prior.sequence(known_BT, condition), prefill_chunk)
-    forced_tokens = None if forced_BF is None else forced_BF + prior.shift
-    blocks = decode(model, count, sampling, noise, position=start + known, forced_BF=forced_tokens, flush=flush)
+    if decoder.state.cache.position == 0:
+        prefill(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk)
+    read = decoder.state.cache.position - prior.config.lyric_positions - known
+    if not 0 <= read <= forced:
+        raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
+    left_BF = None if forced_BF is None else forced_BF[:, read:] + prior.shift
+    blocks = decode(
+        decoder, count - read, sampling, noise, position=start + known + read, forced_BF=left_BF, flush=flush
+    )
     for block_BT in blocks:
         yield block_BT - prior.shift
 

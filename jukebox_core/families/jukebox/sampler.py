@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.families.jukebox.decoder import clamp_codes, decode_window
+from jukebox_core.families.jukebox.decoder import WindowDecoder, clamp_codes, draw_codes
 from jukebox_core.tokens.plan import split_batch
 
 if TYPE_CHECKING:
@@ -35,8 +35,15 @@ class WindowInputs:
 
 
 @torch.inference_mode()
+def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
+    """Returns the decoder of a window that has read nothing yet; what is constant in the window is computed here."""
+    device = next(prior.parameters()).device
+    above = None if inputs.above_BT is None else inputs.above_BT.to(device)
+    return WindowDecoder(prior, prior.condition(inputs.labels_BN.to(device), above))
+
+
 def sample_window(
-    prior: Prior,
+    decoder: WindowDecoder,
     inputs: WindowInputs,
     sampling: LevelSampling,
     noise: Noise,
@@ -50,12 +57,9 @@ def sample_window(
     `forced_BT` are tokens that an interrupted attempt drew before: they are taken through the same steps again, not
     drawn again and not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
     """
-    device = next(prior.parameters()).device
-    above = None if inputs.above_BT is None else inputs.above_BT.to(device)
-    condition = prior.condition(inputs.labels_BN.to(device), above)
-    yield from decode_window(
-        prior,
-        condition,
+    device = next(decoder.prior.parameters()).device
+    return draw_codes(
+        decoder,
         inputs.known_BT.to(device),
         inputs.window.new,
         sampling,
@@ -96,7 +100,9 @@ def sample_level(
                 above_BT=None if above_BT is None else above_BT[songs, window.start // factor : window.stop // factor],
                 labels_BN=labels(window, songs),
             )
-            blocks = sample_window(prior, inputs, sampling, noise(songs), prefill_chunk=prefill_chunk)
+            blocks = sample_window(
+                open_window(prior, inputs), inputs, sampling, noise(songs), prefill_chunk=prefill_chunk
+            )
             filled.append(clamp_codes(torch.cat([*blocks], dim=1)))
         tokens_BT = torch.cat([tokens_BT[:, : window.known], torch.cat(filled).to(tokens_BT.device)], dim=1)
     return tokens_BT
