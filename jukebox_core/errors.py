@@ -8,7 +8,8 @@
     ├── DownloadError     a file that no source could deliver whole
     ├── DeviceError       a device that is not there, or has too little memory
     ├── StoreError        the token store: unreachable, full, refused
-    │   └── DamagedError  a stored object whose digest or form is wrong; it was set aside
+    │   ├── DamagedError      a stored object whose digest or form is wrong; it was set aside
+    │   └── UnreachableError  a store that does not answer now, and may later
     └── RunError          a run: unknown, unfinished, or of another model
 
 Each message gives the value, the rule it breaks, and the remedy.
@@ -57,6 +58,10 @@ class StoreError(JukeboxError):
 
 class DamagedError(StoreError):
     """A stored object has the wrong digest or form; it was set aside."""
+
+
+class UnreachableError(StoreError):
+    """The token store does not answer, for a reason that may pass by itself."""
 
 
 class RunError(JukeboxError):

@@ -21,16 +21,17 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from jukebox_core.errors import StoreError, did_you_mean
+from jukebox_core.tokens.config import RetryConfig
+from jukebox_core.tokens.faults import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _SCRATCH = "tmp"
 _STRAY_SECONDS = 3600  # a temporary file lives for milliseconds; one as old as this was left by a killed process
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _SCHEMES = ("s3", "file", "memory", "gs", "abfs")
+_S3 = ("s3", "s3a")
 
 
 class Objects(Protocol):
@@ -54,75 +55,98 @@ class Objects(Protocol):
         """Stores an object in the place of the one of that name, if any."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Removes the object, if it is there."""
+    def remove(self, *names: str) -> None:
+        """Removes those of the objects that are there."""
         ...
 
-    def names(self, folder: str) -> list[str]:
-        """Returns the names of all objects below `folder`, sorted."""
+    def size(self, name: str) -> int | None:
+        """Returns how many bytes the object has, or None if there is no such object."""
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Returns the names of all objects below `folder`, sorted, and how many bytes each has."""
+        ...
+
+    def age(self, name: str) -> float | None:
+        """Returns the seconds since the object was stored, by the clock of the place; None if there is none."""
         ...
 
 
-def open_objects(uri: str, options: Mapping[str, Any] | None = None) -> Objects:
+def open_objects(uri: str, options: Mapping[str, Any] | None = None, retry: RetryConfig | None = None) -> Objects:
     """Returns the objects under `uri`: a local path, or an address such as ``s3://bucket/folder``.
 
-    Opens no connection. `options` go to the fsspec file system.
+    Opens no connection. `options` go to the fsspec file system; S3's endpoint may also be in the environment, as
+    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
 
     Raises:
         StoreError: The scheme is unknown, or the package that serves it is not installed.
     """
+    retry = retry or RetryConfig()
     if "://" not in uri:
-        return LocalObjects(Path(uri))
+        return LocalObjects(Path(uri), retry)
     scheme = uri.partition("://")[0]
     try:
-        # Listings are not cached: other processes write here.
-        system, root = fsspec.core.url_to_fs(uri, **{"use_listings_cache": False, **(options or {})})
+        system, root = fsspec.core.url_to_fs(uri, **_options(scheme, dict(options or {})))
     except ImportError as error:
-        remedy = "pip install 'jukebox-pipelines[s3]'" if scheme in ("s3", "s3a") else str(error)
+        remedy = "pip install 'jukebox-pipelines[s3]'" if scheme in _S3 else str(error)
         raise StoreError(f"{uri} needs a package that is not installed; {remedy}") from error
     except ValueError as error:
         hint = did_you_mean(scheme, _SCHEMES)
         raise StoreError(f"{uri} cannot be a store ({error}); give a local path or s3://bucket/folder{hint}") from error
-    return LocalObjects(Path(root)) if isinstance(system, LocalFileSystem) else RemoteObjects(uri, system, root)
+    if isinstance(system, LocalFileSystem):
+        return LocalObjects(Path(root), retry)
+    if scheme in _S3:
+        system.retries = 1  # `_guarded` repeats; three loops in each other would take minutes
+    return RemoteObjects(uri, system, root, retry)
+
+
+def _options(scheme: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the file system is opened with: what is `given`, and what whole small objects want."""
+    options: dict[str, Any] = {"use_listings_cache": False, **given}  # other processes write here
+    if scheme not in _S3:
+        return options
+    options.setdefault("max_concurrency", 1)  # else every read asks for the object's size first
+    client, config = options.get("client_kwargs", {}), options.get("config_kwargs", {})
+    options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **config}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and "endpoint_url" not in options and "endpoint_url" not in client:
+        options["endpoint_url"] = endpoint  # fsspec keeps a file system for each set of options: name what decides
+    return options
 
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_O = TypeVar("_O", bound=Objects)
 
 
-def _explained(method: Callable[Concatenate[_O, _P], _T]) -> Callable[Concatenate[_O, _P], _T]:
-    """Turns whatever a file system raises into a StoreError. Every access passes here; retries belong here too."""
+class _Place:
+    """A place that objects are in; every access to it passes through `_guarded`."""
+
+    def __init__(self, uri: str, retry: RetryConfig) -> None:
+        self.uri = uri
+        self._retry = retry
+
+
+_O = TypeVar("_O", bound=_Place)
+
+
+def _guarded(method: Callable[Concatenate[_O, _P], _T]) -> Callable[Concatenate[_O, _P], _T]:
+    """Repeats what failed for a passing reason, and turns whatever a file system raises into a StoreError."""
 
     @functools.wraps(method)
-    def explained(self: _O, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return method(self, *args, **kwargs)
-        except Exception as error:
-            raise StoreError(_explain(self.uri, error)) from error
+    def guarded(self: _O, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return patiently(lambda: method(self, *args, **kwargs), self.uri, self._retry)
 
-    return explained
+    return guarded
 
 
-def _explain(uri: str, error: Exception) -> str:
-    code = error.errno if isinstance(error, OSError) else None
-    if code in _FULL:
-        return f"no space left in {uri}; free some or choose another place (what is stored there stays valid)"
-    if isinstance(error, PermissionError) or code in _REFUSED:
-        return f"access to {uri} was refused ({error}); check its owner and mode, or the credentials, or choose another"
-    if isinstance(error, FileNotFoundError):
-        return f"{uri} is not there ({error}); create the bucket or folder, or correct the address"
-    return f"{uri} cannot be used ({type(error).__name__}: {error}); check the address, the network and the credentials"
-
-
-class LocalObjects:
+class LocalObjects(_Place):
     """Objects as files below a folder, which is made when the first is written."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, retry: RetryConfig) -> None:
         self._root = root.expanduser().absolute()
-        self.uri = str(self._root)
+        super().__init__(str(self._root), retry)
 
-    @_explained
+    @_guarded
     def read(self, name: str) -> bytes | None:
         """Returns the file's content, or None."""
         try:
@@ -130,12 +154,12 @@ class LocalObjects:
         except FileNotFoundError:
             return None
 
-    @_explained
+    @_guarded
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         return (self._root / name).is_file()
 
-    @_explained
+    @_guarded
     def create(self, name: str, data: bytes) -> bool:
         """Stores a new file; False if the name is taken, whoever took it."""
         path = self._root / name
@@ -154,7 +178,7 @@ class LocalObjects:
             _synchronise(path.parent)
         return True
 
-    @_explained
+    @_guarded
     def replace(self, name: str, data: bytes) -> None:
         """Stores a file in the place of the one of that name."""
         path = self._root / name
@@ -163,16 +187,38 @@ class LocalObjects:
             temporary.replace(path)
             _synchronise(path.parent)
 
-    @_explained
-    def remove(self, name: str) -> None:
-        """Removes the file, if it is there."""
-        (self._root / name).unlink(missing_ok=True)
+    @_guarded
+    def remove(self, *names: str) -> None:
+        """Removes those of the files that are there."""
+        for name in names:
+            (self._root / name).unlink(missing_ok=True)
 
-    @_explained
-    def names(self, folder: str) -> list[str]:
-        """Returns the paths of all files below `folder`, relative to the root, sorted."""
-        files = (path for path in (self._root / folder).rglob("*") if path.is_file())
-        return sorted(path.relative_to(self._root).as_posix() for path in files)
+    @_guarded
+    def size(self, name: str) -> int | None:
+        """Returns how many bytes the file has, or None."""
+        try:
+            return (self._root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    @_guarded
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Returns the paths of all files below `folder`, relative to the root, sorted, and their bytes."""
+        found = {}
+        for path, _, names in os.walk(self._root / folder):
+            for name in names:
+                file = Path(path) / name
+                with contextlib.suppress(FileNotFoundError):  # another process removes too
+                    found[file.relative_to(self._root).as_posix()] = file.stat().st_size
+        return dict(sorted(found.items()))
+
+    @_guarded
+    def age(self, name: str) -> float | None:
+        """Returns the seconds since the file was stored; None if there is none."""
+        try:
+            return time.time() - (self._root / name).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     @contextlib.contextmanager
     def _temporary(self, data: bytes) -> Iterator[Path]:
@@ -190,7 +236,7 @@ class LocalObjects:
         finally:
             path.unlink(missing_ok=True)
 
-    @_explained
+    @_guarded
     def sweep(self) -> None:
         """Removes temporary files that killed processes left behind."""
         for path in (self._root / _SCRATCH).glob("*"):
@@ -216,15 +262,15 @@ def _synchronise(folder: Path) -> None:
         os.close(descriptor)
 
 
-class RemoteObjects:
+class RemoteObjects(_Place):
     """Objects of an fsspec file system whose uploads are whole: S3 and its like, and memory for tests."""
 
-    def __init__(self, uri: str, system: fsspec.AbstractFileSystem, root: str) -> None:
-        self.uri = uri.rstrip("/")
+    def __init__(self, uri: str, system: fsspec.AbstractFileSystem, root: str, retry: RetryConfig) -> None:
+        super().__init__(uri.rstrip("/"), retry)
         self._system = system
         self._root = root.rstrip("/")
 
-    @_explained
+    @_guarded
     def read(self, name: str) -> bytes | None:
         """Returns the object's content, or None."""
         try:
@@ -232,12 +278,12 @@ class RemoteObjects:
         except FileNotFoundError:
             return None
 
-    @_explained
+    @_guarded
     def exists(self, name: str) -> bool:
         """Whether there is such an object."""
         return bool(self._system.exists(self._path(name)))
 
-    @_explained
+    @_guarded
     def create(self, name: str, data: bytes) -> bool:
         """Stores a new object; False if the name is taken (decided by the server where it can)."""
         try:
@@ -246,21 +292,52 @@ class RemoteObjects:
             return False
         return True
 
-    @_explained
+    @_guarded
     def replace(self, name: str, data: bytes) -> None:
         """Stores an object in the place of the one of that name."""
         self._system.pipe_file(self._path(name), data)
 
-    @_explained
-    def remove(self, name: str) -> None:
-        """Removes the object, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._system.rm_file(self._path(name))
+    @_guarded
+    def remove(self, *names: str) -> None:
+        """Removes those of the objects that are there."""
+        if len(names) > 1:
+            try:
+                self._system.rm([self._path(name) for name in names])  # S3 takes a thousand in one request
+            except FileNotFoundError:  # from file systems that insist; the rest is not removed then
+                pass
+            else:
+                return
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self._system.rm_file(self._path(name))
 
-    @_explained
-    def names(self, folder: str) -> list[str]:
-        """Returns the names of all objects below `folder`, sorted."""
-        return sorted(path[len(self._root) + 1 :] for path in self._system.find(self._path(folder)))
+    @_guarded
+    def size(self, name: str) -> int | None:
+        """Returns how many bytes the object has, or None."""
+        try:
+            return int(self._system.size(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    @_guarded
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Returns the names of all objects below `folder`, sorted, and their bytes."""
+        found = self._system.find(self._path(folder), detail=True)
+        return dict(sorted((path[len(self._root) + 1 :], info["size"]) for path, info in found.items()))
+
+    @_guarded
+    def age(self, name: str) -> float | None:
+        """Returns the seconds since the object was stored, by the server's clock; None if there is none."""
+        clock = self._path(f"{_SCRATCH}/clock-{secrets.token_hex(8)}")
+        try:
+            stored = self._system.modified(self._path(name))
+            self._system.pipe_file(clock, b"")
+            return float((self._system.modified(clock) - stored).total_seconds())
+        except FileNotFoundError:
+            return None
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self._system.rm_file(clock)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -6,6 +6,7 @@ One object a window, in safetensors format, under the root:
     windows/<key[:2]>/<key>.part.safetensors  unfinished: the tokens drawn so far, replaced at each flush
     damaged/<file name>.<digits>              what failed its check when it was read
     tmp/                                      what is being written, and probes
+    store.json                                the schema of the whole, written by the first probe
 
 The header's metadata holds `digest` (sha256 of the whole object with these 64 characters as zeros, in every schema, so
 that one flipped bit anywhere shows), `schema`, `key`, `first` (position of the first token in its level),
@@ -15,6 +16,7 @@ The spelling is fixed: the same window is the same bytes, whoever stores it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -31,16 +33,22 @@ from jukebox_core.tokens.objects import LocalObjects, open_objects
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
-SCHEMA = 1
+    from jukebox_core.tokens.config import RetryConfig
+
+SCHEMA = 1  # of an object
+LAYOUT = 1  # of the store: which objects there are, and their names
 PROBE_BYTES = 2**16  # more than the object of a window of 8192 tokens
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("jukebox.store")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SEALED = re.compile(rf"windows/[0-9a-f]{{2}}/({_KEY.pattern})\.safetensors")
+_PARTIAL = re.compile(rf"windows/[0-9a-f]{{2}}/({_KEY.pattern})\.part\.safetensors")
+_MARK = "store.json"
+_FEW = 32  # windows that are asked for one by one; more are looked up in a listing
 _LENGTH = struct.Struct("<Q")  # safetensors: length of the header
 _PREFIX = b'{"__metadata__":{"digest":"'
 _DIGEST = slice(_LENGTH.size + len(_PREFIX), _LENGTH.size + len(_PREFIX) + 64)
@@ -66,24 +74,32 @@ class TokenStore:
     Args:
         uri: A local path, or an fsspec address such as ``s3://bucket/folder``.
         options: Settings of the fsspec file system, such as ``client_kwargs``.
+        retry: How often a request is made again that failed for a passing reason.
 
     Attributes:
         uri: The address; of a local store its absolute path.
 
     Raises:
         StoreError: The address has an unknown scheme, or one whose package is not installed. Every method raises it
-            where the place itself fails: unreachable, full, access refused.
+            where the place itself fails: full, access refused, or unreachable (UnreachableError).
     """
 
-    def __init__(self, uri: str | os.PathLike[str], *, options: Mapping[str, Any] | None = None) -> None:
-        self._objects = open_objects(str(uri), options)
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        options: Mapping[str, Any] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> None:
+        self._objects = open_objects(str(uri), options, retry)
         self.uri = self._objects.uri
 
     def probe(self) -> None:
         """Stores, reads and removes an object of a window's size, so that a run fails at its start or not at all.
 
         Raises:
-            StoreError: The store cannot be written, or does not give back what was written.
+            StoreError: The store cannot be written, does not give back what was written, or was laid out by a newer
+                version of this program.
         """
         name, data = f"tmp/probe-{secrets.token_hex(8)}", secrets.token_bytes(PROBE_BYTES)
         self._objects.create(name, data)
@@ -92,17 +108,70 @@ class TokenStore:
                 raise StoreError(f"{self.uri} did not give back what was written to it; choose another place")
         finally:
             self._objects.remove(name)
+        self._check_layout()
         if isinstance(self._objects, LocalObjects):
             self._objects.sweep()
+
+    def _check_layout(self) -> None:
+        mark = self._objects.read(_MARK)
+        if mark is None:
+            self._objects.create(_MARK, json.dumps({"schema": LAYOUT}).encode("ascii"))
+            return
+        try:
+            layout = int(json.loads(mark)["schema"])
+        except (ValueError, TypeError, KeyError):
+            raise StoreError(f"{self.uri}/{_MARK} is not that of a token store; choose another place") from None
+        if layout > LAYOUT:
+            raise StoreError(
+                f"{self.uri} has schema {layout}, and this version knows up to {LAYOUT}; update this program, or use "
+                "another store"
+            )
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Returns when all that was written is in the store; here, that is always so."""
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """A block whose writes may wait for the store together, at its end; here, each waits for itself."""
+        return contextlib.nullcontext()
 
     def sealed(self, key: str) -> bool:
         """Whether the window is finished. Its content is checked by `read`, not here."""
         return self._objects.exists(_sealed_name(key))
 
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Returns those of `keys` that are not sealed; cheaper than asking for each."""
+        wanted = set(keys)
+        if len(wanted) > _FEW:
+            return wanted.difference(self.keys())
+        return {key for key in wanted if not self.sealed(key)}
+
     def keys(self) -> list[str]:
         """Returns the keys of all sealed windows, sorted."""
-        matches = (_SEALED.fullmatch(name) for name in self._objects.names("windows"))
-        return sorted(match[1] for match in matches if match)
+        return sorted(self.sizes()[0])
+
+    def partials(self) -> list[str]:
+        """Returns the keys of all windows of which something unfinished is stored, sorted."""
+        return sorted(self.sizes()[1])
+
+    def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Returns the bytes of each sealed window, and of each unfinished one, by key: one listing of the store."""
+        listing = self._objects.sizes("windows").items()
+        sealed = {match[1]: size for name, size in listing if (match := _SEALED.fullmatch(name))}
+        partial = {match[1]: size for name, size in listing if (match := _PARTIAL.fullmatch(name))}
+        return sealed, partial
+
+    def size(self, key: str) -> int:
+        """Returns the bytes that are stored of a window, finished or not; 0 if there is nothing."""
+        return sum(self._objects.size(name) or 0 for name in (_sealed_name(key), _partial_name(key)))
+
+    def remove(self, *keys: str) -> None:
+        """Removes all that is stored of these windows, finished or not."""
+        names = [name for key in keys for name in (_sealed_name(key), _partial_name(key))]
+        if len(keys) > _FEW:
+            there = self._objects.sizes("windows")
+            names = [name for name in names if name in there]
+        if names:
+            self._objects.remove(*names)
 
     def read(self, key: str) -> Stored:
         """Returns a sealed window, checked.
@@ -148,11 +217,18 @@ class TokenStore:
     def seal(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
         """Stores a finished window for good, and drops what was stored of it unfinished.
 
-        Sealing a window again is fine if the tokens are the same. Arguments are those of `write_partial`.
+        A key has one outcome: who seals a window that is sealed already changes nothing, and goes on with the tokens
+        that are stored. If they are not those given, because another kind of machine sampled them, a warning says so.
+
+        Args:
+            key: The window's key.
+            tokens: All tokens of the window [time], whole numbers that fit in int32.
+            first: Absolute position of the first of them in its level.
+            causes: All that the key hashes.
 
         Raises:
-            StoreError: The window is sealed with other tokens.
             ValueError: The tokens are of another shape, kind or range.
+            TypeError: The causes hold what canonical JSON cannot.
         """
         name, data = _sealed_name(key), _encode(key, tokens, first, causes)
         while not self._objects.create(name, data):
@@ -162,9 +238,11 @@ class TokenStore:
                 _log.warning("%s", error)
                 continue  # the name is free now
             if found is not None and (found.first != first or not np.array_equal(found.tokens, np.asarray(tokens))):
-                raise StoreError(
-                    f"window {key[:12]} is sealed in {self.uri} with other tokens, but a key has only one outcome; "
-                    "sample on one kind of machine, or use a store of its own for each"
+                _log.warning(
+                    "window %s is sealed in %s with other tokens, sampled on another kind of machine or by another "
+                    "build of torch; those that were there first are kept and used",
+                    key[:12],
+                    self.uri,
                 )
             if found is not None:
                 break

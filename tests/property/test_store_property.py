@@ -43,14 +43,15 @@ class _StoreMachine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), key=_keys, tokens=_tokens)
     def seal(self, who: int, key: str, tokens: list[int]) -> None:
-        before = self.sealed.get(key)
-        array = np.array(tokens, np.int32)
-        if before is not None and before != tokens:
-            with pytest.raises(StoreError, match="other tokens"):
-                self.stores[who].seal(key, array, first=0, causes={"key": key})
-            return
-        self.stores[who].seal(key, array, first=0, causes={"key": key})
-        self.sealed[key] = tokens
+        self.stores[who].seal(key, np.array(tokens, np.int32), first=0, causes={"key": key})
+        if self.sealed.get(key) is None:
+            self.sealed[key] = tokens  # who comes second changes nothing
+        self.partial.pop(key, None)
+
+    @rule(who=st.integers(0, 1), key=_keys)
+    def remove(self, who: int, key: str) -> None:
+        self.stores[who].remove(key)
+        self.sealed.pop(key, None)
         self.partial.pop(key, None)
 
     @rule(key=_keys, at=st.integers(0, 10_000), bit=st.integers(0, 7), part=st.booleans())
@@ -91,6 +92,7 @@ class _StoreMachine(RuleBasedStateMachine):
         for store in self.stores:
             assert store.keys() == sorted(self.sealed)
             assert [store.sealed(key) for key in KEYS] == [key in self.sealed for key in KEYS]
+            assert store.partials() == sorted(self.partial)
 
 
 TestStoreMachine = _StoreMachine.TestCase

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jukebox_core.errors import StoreError
+from jukebox_core.tokens.config import RetryConfig
 from jukebox_core.tokens.keys import digest
 from jukebox_core.tokens.store import TokenStore
 
@@ -52,7 +53,8 @@ def test_s3_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (errno.EDQUOT, "no space left in"),
         (errno.EACCES, "access to .* was refused"),
         (errno.EROFS, "access to .* was refused"),
-        (errno.EIO, "cannot be used"),
+        (errno.EIO, "cannot be reached"),
+        (errno.EINVAL, "cannot be used"),
     ],
 )
 def test_probe_explains_a_disk_that_fails(
@@ -61,7 +63,7 @@ def test_probe_explains_a_disk_that_fails(
     def fail(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    store = TokenStore(tmp_path)
+    store = TokenStore(tmp_path, retry=RetryConfig(attempts=2, first_seconds=0.01))
     store.seal(KEY, TOKENS, first=0, causes=CAUSES)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StoreError, match=message):
@@ -104,8 +106,7 @@ def test_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "link", link)
     store = TokenStore(tmp_path)
     store.seal(KEY, TOKENS, first=0, causes=CAUSES)
-    with pytest.raises(StoreError, match="with other tokens"):
-        store.seal(KEY, TOKENS + 1, first=0, causes=CAUSES)
+    store.seal(KEY, TOKENS + 1, first=0, causes=CAUSES)
     assert np.array_equal(store.read(KEY).tokens, TOKENS)
     assert _files(tmp_path) == [_name(KEY)]
 

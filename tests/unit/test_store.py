@@ -64,7 +64,7 @@ def _damage(store: TokenStore, name: str, data: bytes) -> None:
 
 
 def _names(store: TokenStore) -> list[str]:
-    return [name for folder in ("windows", "damaged", "tmp") for name in store._objects.names(folder)]
+    return [name for folder in ("windows", "damaged", "tmp") for name in store._objects.sizes(folder)]
 
 
 def _name(key: str, part: str = "") -> str:
@@ -99,15 +99,47 @@ def test_a_window_from_first_flush_to_seal(store: TokenStore) -> None:
     assert _names(store) == [_name(KEY)]
 
 
-def test_sealing_again_is_fine_only_with_the_same_tokens(store: TokenStore) -> None:
+def test_who_seals_second_goes_on_with_what_is_there(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
     store.seal(KEY, TOKENS, first=0, causes=CAUSES)
     store.write_partial(KEY, TOKENS[:5], first=0, causes=CAUSES)
-    store.seal(KEY, TOKENS.tolist(), first=0, causes=CAUSES)
-    assert store.read_partial(KEY) is None
-    for tokens, first in [(TOKENS + 1, 0), (TOKENS[:-1], 0), (TOKENS, 1)]:
-        with pytest.raises(StoreError, match="with other tokens"):
+    with caplog.at_level(logging.WARNING, logger="jukebox"):
+        store.seal(KEY, TOKENS.tolist(), first=0, causes=CAUSES)
+        assert "is sealed in" not in caplog.text
+        assert store.read_partial(KEY) is None
+        for count, (tokens, first) in enumerate([(TOKENS + 1, 0), (TOKENS[:-1], 0), (TOKENS, 1)], start=1):
             store.seal(KEY, tokens, first=first, causes=CAUSES)
+            assert caplog.text.count("is sealed in") == caplog.text.count("with other tokens") == count
     assert np.array_equal(store.read(KEY).tokens, TOKENS)
+    assert store.read(KEY).first == 0
+
+
+def test_what_is_missing_is_told_alike_for_few_and_for_many(store: TokenStore) -> None:
+    keys = [digest(index) for index in range(50)]
+    for key in keys[::5]:
+        store.seal(key, TOKENS[:3], first=0, causes={})
+    store.write_partial(keys[1], TOKENS[:3], first=0, causes={})
+    for count in (0, 7, 50):
+        assert store.missing(keys[:count]) == set(keys[:count]) - set(keys[::5])
+
+
+def test_windows_are_counted_weighed_and_removed(store: TokenStore) -> None:
+    keys = sorted(digest(index) for index in range(40))
+    for key in keys[:38]:
+        store.seal(key, TOKENS[:3], first=0, causes={})
+    for key in keys[38:]:
+        store.write_partial(key, TOKENS, first=0, causes={})
+    assert (store.keys(), store.partials()) == (keys[:38], keys[38:])
+    sealed, partial = store.sizes()
+    assert (list(sealed), list(partial)) == (keys[:38], keys[38:])
+    assert store.size(keys[0]) == sealed[keys[0]] > 12
+    assert store.size(keys[39]) == partial[keys[39]] > 1200
+    assert store.size(KEY) == 0
+    store.remove(keys[0], keys[39], KEY)
+    assert (store.keys(), store.partials()) == (keys[1:38], [keys[38]])
+    store.remove(*keys)
+    assert _names(store) == []
+    store.remove(*keys)
+    store.remove()
 
 
 def test_a_damaged_window_is_set_aside_and_can_be_sealed_again(store: TokenStore) -> None:
@@ -293,7 +325,7 @@ def test_probe_names_an_unreachable_server(s3: dict[str, Any]) -> None:
             "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{unused.getsockname()[1]}"},
             "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 2},
         }
-        with pytest.raises(StoreError, match=r"s3://store/x cannot be used.*check the address, the network"):
+        with pytest.raises(StoreError, match=r"s3://store/x cannot be reached.*check the address and the network"):
             TokenStore("s3://store/x", options=options).probe()
 
 
