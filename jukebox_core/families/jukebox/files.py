@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.tokens.keys import digest
 from jukebox_core.weights.config import FileSpec
+from jukebox_core.weights.convert import converted, copy_is_current, is_pickle, written_once
+from jukebox_core.weights.digests import read_records
 from jukebox_core.weights.fetch import digest as file_digest
-from jukebox_core.weights.fetch import fetch_file
+from jukebox_core.weights.library import Found, Wanted, home, obtain, verify
+from jukebox_core.weights.progress import meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.weights.config import ModelFiles, WeightsConfig
-    from jukebox_core.weights.fetch import Progress
+    from jukebox_core.weights.config import ModelFiles, WeightsConfig, WholeCopy
+    from jukebox_core.weights.library import Meters
 
 ROLES = ("vqvae", "level_0", "level_1", "level_2")
 _SEED = "seed:"
-_SEEDED_RECIPE = 1  # raised whenever initialisation changes, so that an older file is not taken for the new one
+_SEEDED_RECIPE = 2  # raised whenever initialisation changes, so that an older file is not taken for the new one
+_SPLIT_RECIPE = 1  # raised whenever names in the files split from a whole copy change
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +38,16 @@ class Obtained:
 
 
 def obtain_vocabularies(
-    files: ModelFiles, weights: WeightsConfig, *, progress: Progress | None = None
+    files: ModelFiles, weights: WeightsConfig, *, meters: Meters | None = meter
 ) -> dict[str, Obtained]:
     """Returns the model's vocabulary files by role, fetching those that are not here yet.
 
     Raises:
         DownloadError: no source delivers one of them.
+        ConfigError: terms must be acknowledged first.
     """
-    sources = (*weights.mirrors, *files.vocabulary_sources)
-    return {role: _fetched(spec, sources, weights, progress) for role, spec in files.vocabularies.items()}
+    wanted = wanted_vocabularies(files, weights)
+    return {role: _obtained(wanted[role], found) for role, found in obtain(wanted, files, weights, meters).items()}
 
 
 def obtain_weights(
@@ -49,24 +56,82 @@ def obtain_weights(
     weights: WeightsConfig,
     *,
     roles: Iterable[str] = ROLES,
-    progress: Progress | None = None,
+    meters: Meters | None = meter,
 ) -> dict[str, Obtained]:
     """Returns the model's weight files by role, fetching or making those that are not here yet.
 
+    Pickles are read without running code and copied to safetensors, as `WeightsConfig.pickles` says.
+
     Raises:
         DownloadError: no source delivers one of them.
+        CheckpointError: one of them is not a checkpoint; it was set aside.
+        ConfigError: terms must be acknowledged first.
     """
-    seed = next((source for source in files.weight_sources if source.startswith(_SEED)), None)
+    check_roles(weights)
+    seed = seed_of(files)
     if seed is not None:
         return {role: _seeded(config, role, seed, weights) for role in roles}
-    sources = (*weights.mirrors, *files.weight_sources)
-    return {role: _fetched(files.weights[role], sources, weights, progress) for role in roles}
+    if files.whole is not None:
+        return _from_whole(config, files, files.whole, weights, roles, meters)
+    wanted = {role: wanted_weights(files, weights)[role] for role in roles}
+    found = obtain(wanted, files, weights, meters)
+    return {role: _as_safetensors(wanted[role], each) for role, each in found.items()}
 
 
-def _fetched(spec: FileSpec, sources: tuple[str, ...], weights: WeightsConfig, progress: Progress | None) -> Obtained:
-    folder = Path(weights.folder).expanduser()
-    path = fetch_file(spec, sources, folder, offline=weights.offline, progress=progress)
-    return Obtained(path, file_digest(spec, folder))
+def wanted_vocabularies(files: ModelFiles, weights: WeightsConfig) -> dict[str, Wanted]:
+    """Returns where each vocabulary belongs and comes from. A substitute may hold them too, but only the published."""
+    first = (*weights.mirrors, *((weights.substitute,) if weights.substitute else ()))
+    return {
+        role: Wanted(spec, (*first, *spec.sources, *files.vocabulary_sources), home(weights))
+        for role, spec in files.vocabularies.items()
+    }
+
+
+def wanted_weights(files: ModelFiles, weights: WeightsConfig) -> dict[str, Wanted]:
+    """Returns where each file of weights belongs and comes from: by role, or the shards of a whole copy by path."""
+    if files.whole is not None:
+        shards, name = files.whole, hashlib.sha256(" ".join(files.whole.sources).encode()).hexdigest()[:8]
+        folder = home(weights) / "whole" / name
+        return {
+            spec.path: Wanted(spec, (*weights.mirrors, *spec.sources, *shards.sources), folder)
+            for spec in shards.shards
+        }
+    given = {role: Path(path).expanduser() for role, path in weights.paths.items()}
+    if weights.substitute is not None:
+        # Another content under the same names: kept apart, so that neither is ever taken for the other.
+        apart = home(weights) / "substitutes" / hashlib.sha256(weights.substitute.encode()).hexdigest()[:8]
+        return {
+            role: Wanted(FileSpec(path=spec.path), (weights.substitute,), apart, given.get(role), weights.pickles)
+            for role, spec in files.weights.items()
+        }
+    return {
+        role: Wanted(
+            spec,
+            (*weights.mirrors, *spec.sources, *files.weight_sources),
+            home(weights),
+            given.get(role),
+            weights.pickles,
+        )
+        for role, spec in files.weights.items()
+    }
+
+
+def check_roles(weights: WeightsConfig) -> None:
+    """Checks that paths are given for roles that there are.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for role in weights.paths:
+        if role not in ROLES:
+            raise ConfigError(
+                f"weights.paths.{role} is no file of a model; choose among {', '.join(ROLES)}{did_you_mean(role, ROLES)}"
+            )
+
+
+def seed_of(files: ModelFiles) -> str | None:
+    """Returns the seed that an untrained model's weights are made from."""
+    return next((source for source in files.weight_sources if source.startswith(_SEED)), None)
 
 
 def level_of(role: str) -> int:
@@ -74,8 +139,65 @@ def level_of(role: str) -> int:
     return int(role.removeprefix("level_"))
 
 
+def _obtained(wanted: Wanted, found: Found) -> Obtained:
+    return Obtained(found.path, verify(wanted, found))
+
+
+def _as_safetensors(wanted: Wanted, found: Found) -> Obtained:
+    """Returns the file, or its copy; files of the user's own and of other programs are used as they are."""
+    sha256 = verify(wanted, found)
+    if wanted.pickles == "keep" or not found.own or found.path != wanted.path or not is_pickle(found.path.name):
+        return Obtained(found.path, sha256)
+    copy = converted(found.path, sha256, wanted.folder)
+    made = Obtained(copy, file_digest(FileSpec(path=str(copy.relative_to(wanted.folder))), wanted.folder))
+    if wanted.pickles == "replace":
+        found.path.unlink(missing_ok=True)
+    return made
+
+
+def _from_whole(
+    config: JukeboxConfig,
+    files: ModelFiles,
+    whole: WholeCopy,
+    weights: WeightsConfig,
+    roles: Iterable[str],
+    meters: Meters | None,
+) -> dict[str, Obtained]:
+    """Returns the networks of a whole copy, each split off into a file of its own once."""
+    wanted = wanted_weights(files, weights)
+    folder = next(iter(wanted.values())).folder
+    targets = {role: folder / f"{role}.v{_SPLIT_RECIPE}.safetensors" for role in roles}
+    recorded = _recorded_origin(wanted, folder)
+    if recorded is None or not all(copy_is_current(target, folder, recorded) for target in targets.values()):
+        found = obtain(wanted, files, weights, meters)
+        origin = digest({path: verify(wanted[path], each) for path, each in found.items()})
+        for role, target in targets.items():
+            _split(config, whole, role, target, folder, origin, [each.path for each in found.values()])
+        if weights.pickles == "replace" and set(targets) == set(ROLES):
+            for each in found.values():
+                each.path.unlink(missing_ok=True)
+    return {role: Obtained(path, file_digest(FileSpec(path=path.name), folder)) for role, path in targets.items()}
+
+
+def _recorded_origin(wanted: Mapping[str, Wanted], folder: Path) -> str | None:
+    """Returns what identifies the shards that were fetched; None if not all were. They may be gone by now."""
+    records = read_records(folder)
+    return digest({path: records[path].sha256 for path in wanted}) if set(wanted) <= set(records) else None
+
+
+def _split(
+    config: JukeboxConfig, whole: WholeCopy, role: str, target: Path, folder: Path, origin: str, shards: list[Path]
+) -> None:
+    def write() -> None:
+        from jukebox_core.families.jukebox.hub import write_network  # needs torch, the rest here does not
+
+        write_network(config, role, shards, target)
+
+    written_once(target, folder, origin, f"split from {whole.sources[0]}", write, *shards)
+
+
 def _seeded(config: JukeboxConfig, role: str, seed: str, weights: WeightsConfig) -> Obtained:
-    folder, number = Path(weights.folder).expanduser(), int(seed.removeprefix(_SEED))
+    folder, number = home(weights), int(seed.removeprefix(_SEED))
     sizes = {
         "recipe": _SEEDED_RECIPE,
         "vqvae": asdict(config.vqvae),

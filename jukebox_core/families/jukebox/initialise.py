@@ -5,25 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from jukebox_core.families.jukebox.files import level_of
 from jukebox_core.families.jukebox.prior import Prior
-from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
 from jukebox_core.weights.checkpoint import save_safetensors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from jukebox_core.families.jukebox.config import JukeboxConfig, VQVAEConfig
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
+_LOUDNESS = 0.1  # RMS of the noise that an untrained model makes, and is made with
 
 
 def write_seeded(config: JukeboxConfig, role: str, seed: int, path: Path) -> None:
     """Writes the untrained weights of one role to `path`, whole or not at all."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module: nn.Module = (
-            VQVAE(config.vqvae) if role == "vqvae" else Prior(config.priors[level_of(role)], config.vqvae)
-        )
+        module: nn.Module
+        if role == "vqvae":
+            module = VQVAE(config.vqvae)
+            _liven(module, config.vqvae)
+        else:
+            module = Prior(config.priors[level_of(role)], config.vqvae)
     save_safetensors(module, path, {"seed": seed, "role": role, "model": config.name, "trained": False})
+
+
+@torch.no_grad()
+def _liven(vqvae: VQVAE, config: VQVAEConfig) -> None:
+    """Makes an untrained VQ-VAE use its codes: sound reaches the codebook, and codes reach the sound.
+
+    Default initialisation lets signals die away in so many layers; what is left then is a hum of biases.
+    """
+    for parameter in vqvae.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="linear")
+        else:
+            nn.init.zeros_(parameter)
+    audio_BT = _LOUDNESS * torch.randn(1, (config.bins + 1) * config.hops[-1])
+    for level, codec in enumerate(vqvae.levels):
+        assert isinstance(codec, LevelCodec)
+        rows_NC = vqvae.features(audio_BT, level)[0].T
+        codec.codebook.copy_(rows_NC[torch.randperm(len(rows_NC))[: config.bins]])
+        loudness = codec.decode(codec.codebook.T[None]).square().mean().sqrt()
+        codec.output.weight *= _LOUDNESS / loudness
