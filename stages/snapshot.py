@@ -45,7 +45,7 @@ class Snapshots:
     folder: str | None  # None keeps none
     nodes: Sequence[Node]
     share: float
-    _due: float = field(default_factory=time.monotonic)
+    _written: float = field(default_factory=lambda: time.monotonic())
     _cost: float = 0.0
 
     @property
@@ -59,7 +59,7 @@ class Snapshots:
         return (
             self.folder is not None
             and self.share > 0
-            and time.monotonic() >= self._due + max(every, self._cost / max(self.share, 1e-9))
+            and time.monotonic() >= self._written + max(every, self._cost / max(self.share, 1e-9))
         )
 
     def write(self, saved: Mapping[str, Tensor], tokens: NDArray[np.int32]) -> None:
@@ -79,8 +79,8 @@ class Snapshots:
                     file.write(json.dumps({"sha256": sha256, **_about(tokens)}).encode())
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)
-        self._due = time.monotonic()
-        self._cost = self._due - began
+        self._written = time.monotonic()
+        self._cost = self._written - began
 
     def read(self, tokens: NDArray[np.int32]) -> dict[str, Tensor] | None:
         """Returns the stored cache if it was written by this version after a beginning of `tokens`, else None."""
