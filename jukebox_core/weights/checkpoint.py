@@ -1,13 +1,13 @@
 """Opens checkpoints without reading them and puts their tensors into a module, one by one.
 
-Three formats, told apart by content: torch's zip, torch's older row of pickles (`legacy.py`), and safetensors. All are
-mapped into memory, none can run code. Upstream's layout is a dict ``{model, hps, step, opt}`` (golden README, 1).
+Three formats, told apart by content: torch's zip (`archive.py`), torch's older row of pickles (`legacy.py`), and
+safetensors. All are mapped into memory tensor by tensor, none can run code. Upstream's layout is a dict
+``{model, hps, step, opt}`` (golden README, 1).
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import struct
 from collections import defaultdict
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from jukebox_core.atomic import written_whole
 from jukebox_core.errors import CheckpointError
-from jukebox_core.weights.legacy import ForbiddenNameError, LazyTensor, MappedTensors, read_legacy
+from jukebox_core.weights.archive import read_archive
+from jukebox_core.weights.legacy import read_legacy
+from jukebox_core.weights.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
 from jukebox_core.weights.sources import is_web_page
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
@@ -48,7 +50,7 @@ _SAFETENSORS_DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was opened but not read: tensors are views of the mapped file."""
+    """A checkpoint that was opened but not read: each tensor is mapped when it is asked for, until it is dropped."""
 
     path: Path
     tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
@@ -80,8 +82,12 @@ class _PrefixFree(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
     """The checkpoint at ``path``, mapped: no tensor is read yet and no code in the file is ever run.
+
+    Args:
+        path: the file.
+        bare: a pickle holds the named tensors themselves, not a dict with them under ``model``.
 
     Raises:
         CheckpointError: the file is missing, empty, truncated, no checkpoint at all (a web page, a text), a pickle
@@ -97,9 +103,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the path of a checkpoint file") from error
     _refuse_other_files(path, head)
     if head.startswith(b"PK"):
-        return _open_zip(path)
+        return _open_zip(path, bare)
     if head.startswith(b"\x80"):
-        return _open_legacy(path)
+        return _open_legacy(path, bare)
     return _open_safetensors(path)
 
 
@@ -113,9 +119,9 @@ def load_into(
 ) -> None:
     """Puts the checkpoint's tensors into ``module``, which may be built on the meta device.
 
-    Tensors are assigned one by one, so that at no time two copies of the weights exist: without ``cast`` and
-    ``device`` they stay views of the mapped file wherever their alignment allows. A stored dtype is kept unless
-    ``cast`` names another. Tied tensors may be in the file under one of their names or all of them.
+    Tensors are copied one by one out of the mapped file, whose pages are let go at once: at no time are more of them
+    in memory twice than one. A stored dtype is kept unless ``cast`` names another. Tied tensors may be in the file
+    under one of their names or all of them.
 
     Args:
         module: receives the tensors, as parameters and buffers.
@@ -131,7 +137,10 @@ def load_into(
     """
     targets = module.state_dict(keep_vars=True)
     for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
-        loaded = _place(checkpoint.tensors[stored], names[0], cast, device)
+        stored_tensor = checkpoint.tensors[stored]
+        dtype = cast(names[0], stored_tensor) if cast else None
+        loaded = stored_tensor.to(device=device, dtype=dtype, copy=True)
+        del stored_tensor  # and its pages, before the next tensor is mapped
         target = targets[names[0]]
         if isinstance(target, nn.Parameter):
             loaded = nn.Parameter(loaded, requires_grad=target.requires_grad and loaded.is_floating_point())
@@ -141,18 +150,24 @@ def load_into(
 
 
 def save_safetensors(
-    state: nn.Module | Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, Any] | None = None
+    state: nn.Module | Mapping[str, Tensor],
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    own_names: bool = True,
 ) -> None:
-    """Writes weights and JSON-able ``metadata`` to ``path``, whole or not at all; `load_into` needs no renames for it.
+    """Writes weights and ``metadata``, as JSON, to ``path``, whole or not at all.
 
-    Tensors are written one by one. Of tied tensors the first name is written.
+    Tensors are written one by one. Of tied tensors the first name is written. With ``own_names``, names are those of
+    a module of this program, and `load_into` needs no renames.
     """
     path = Path(path)
     tensors = dict(state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state)
     # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
     kept = sorted((names[0] for names in _tied_groups(tensors)), key=lambda name: -tensors[name].element_size())
-    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value) for key, value in (metadata or {}).items()}}
-    header["__metadata__"][_OWN_NAMES] = "true"
+    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}}
+    if own_names:
+        header["__metadata__"][_OWN_NAMES] = "true"
     position = 0
     for name in kept:
         tensor = tensors[name]
@@ -179,21 +194,21 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         raise CheckpointError(f"{path} is a text file that begins {first!r}, not a checkpoint; fetch it again")
 
 
-def _open_zip(path: Path) -> Checkpoint:
+def _open_zip(path: Path, bare: bool) -> Checkpoint:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise _unsafe(path, named[1] if named else "something that is no tensor") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        content, file = read_archive(path)
+    except ForbiddenNameError as error:
+        raise _unsafe(path, str(error)) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged zip or pickle can raise nearly anything
         raise CheckpointError(
             f"{path} is truncated or no archive of torch ({path.stat().st_size:,} bytes); fetch it again"
         ) from error
-    weights = _upstream_weights(path, content, Tensor)
-    return _upstream_checkpoint(path, content, _PrefixFree(weights.__getitem__, weights))
+    return _upstream_checkpoint(path, content, file)
 
 
-def _open_legacy(path: Path) -> Checkpoint:
+def _open_legacy(path: Path, bare: bool) -> Checkpoint:
     try:
         content, file = read_legacy(path)
     except ForbiddenNameError as error:
@@ -202,8 +217,7 @@ def _open_legacy(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
-    weights = MappedTensors(file, _upstream_weights(path, content, LazyTensor))
-    return _upstream_checkpoint(path, content, _PrefixFree(weights.__getitem__, weights))
+    return _upstream_checkpoint(path, content, file)
 
 
 def _open_safetensors(path: Path) -> Checkpoint:
@@ -216,15 +230,23 @@ def _open_safetensors(path: Path) -> Checkpoint:
     texts = dict(file.metadata() or {})
     own_names = texts.pop(_OWN_NAMES, None) is not None
     metadata = {key: _from_json(text) for key, text in texts.items()}
-    return Checkpoint(path, _PrefixFree(file.get_tensor, file.keys()), metadata, own_names=own_names)
+
+    def get(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as opened:  # anew: what is mapped is the whole file, touched in one place
+            tensor: Tensor = opened.get_tensor(name)
+            return tensor
+
+    return Checkpoint(path, _PrefixFree(get, file.keys()), metadata, own_names=own_names)
 
 
-def _upstream_weights(path: Path, content: Any, kind: type) -> dict[str, Any]:
+def _upstream_weights(path: Path, content: Any) -> dict[str, LazyTensor]:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         found = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content)
         raise CheckpointError(f"{path} holds {found}; a Jukebox checkpoint is a dict of model, hps, step and opt")
     weights = dict(content["model"])
-    strange = [str(name) for name, value in weights.items() if not isinstance(value, kind) or not isinstance(name, str)]
+    strange = [
+        str(name) for name, value in weights.items() if not isinstance(value, LazyTensor) or not isinstance(name, str)
+    ]
     if strange or not weights:
         raise CheckpointError(
             f"{path}: 'model' holds {_some(strange) or 'nothing'}; a Jukebox checkpoint holds only named tensors there"
@@ -232,10 +254,14 @@ def _upstream_weights(path: Path, content: Any, kind: type) -> dict[str, Any]:
     return weights
 
 
-def _upstream_checkpoint(path: Path, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint:
+    weights = MappedTensors(file, _upstream_weights(path, content))
     hps, step = content.get("hps"), content.get("step")
     return Checkpoint(
-        path, tensors, dict(hps) if isinstance(hps, Mapping) else {}, step if isinstance(step, int) else None
+        path,
+        _PrefixFree(weights.__getitem__, weights),
+        dict(hps) if isinstance(hps, Mapping) else {},
+        step if isinstance(step, int) else None,
     )
 
 
@@ -295,12 +321,6 @@ def _tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
         memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         groups[id(tensor) if tensor.is_meta or not tensor.numel() else memory].append(name)
     return list(groups.values())
-
-
-def _place(tensor: Tensor, name: str, cast: CastRule | None, device: torch.device | str | None) -> Tensor:
-    placed = tensor.to(device=device, dtype=cast(name, tensor) if cast else None)
-    # Kernels assume that elements lie at multiples of their size, which a mapped file need not grant.
-    return placed.clone() if placed.device.type == "cpu" and placed.data_ptr() % placed.element_size() else placed
 
 
 def _unsafe(path: Path, name: str) -> CheckpointError:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +144,35 @@ def test_the_cast_rule_chooses_dtypes_by_our_names(tmp_path: Path) -> None:
     assert net.body[0].bias.dtype == torch.float32
 
 
-def test_only_one_copy_of_the_weights_is_made(tmp_path: Path) -> None:
-    net = loaded(upstream(tmp_path / "x.pth.tar", weights()), on_meta())
-    checkpoint = open_checkpoint(tmp_path / "x.pth.tar")
-    load_into(net, checkpoint, RENAMES_WITH_CODEBOOK)
-    assert net.codebook.data_ptr() == checkpoint.tensors["codebook"].data_ptr()
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_what_is_loaded_keeps_neither_pages_nor_descriptors_of_the_file(
+    tmp_path: Path, form: str, dtype: torch.dtype | None
+) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("this system has no /proc/self/maps")
+    path = tmp_path / "weights-of-the-test"
+    if form == "safetensors":
+        save_safetensors({name.replace("table", "embedding"): made for name, made in weights().items()}, path)
+    else:
+        upstream(path, weights(), zipped=form == "zip")
+    checkpoint = open_checkpoint(path)
+    if form == "safetensors":
+        checkpoint = replace(checkpoint, own_names=False)
+    net, descriptors, mapped = on_meta(), [], []
+
+    def cast(_name: str, _: Tensor) -> torch.dtype | None:
+        descriptors.append(len([*Path("/proc/self/fd").iterdir()]))
+        mapped.append(Path("/proc/self/maps").read_text().count(path.name))
+        return dtype
+
+    load_into(net, checkpoint, (*RENAMES_WITH_CODEBOOK, (r"embedding\.weight", "embedding.weight")), cast=cast)
+    assert len(descriptors) == 6
+    assert len(set(descriptors)) == 1  # no more of them with every tensor
+    assert len(set(mapped)) == 1
+    del checkpoint
+    assert path.name not in Path("/proc/self/maps").read_text()
+    assert torch.equal(net.codebook, weights()["codebook"].to(dtype or torch.float32))
 
 
 def test_everything_that_does_not_fit_is_told_at_once_and_nothing_is_loaded(tmp_path: Path) -> None:
@@ -263,6 +289,29 @@ def test_a_tensor_that_reaches_outside_its_storage_is_damage(tmp_path: Path) -> 
     (tmp_path / "x.pt").write_bytes(buffer.getvalue().replace(b"K\x15\x85", b"K\x16\x85"))
     with pytest.raises(CheckpointError, match="reaches outside its storage"):
         open_checkpoint(tmp_path / "x.pt")
+
+
+def test_an_archive_whose_storages_do_not_fit_its_index_is_damage(tmp_path: Path) -> None:
+    whole = upstream(tmp_path / "x.pth.tar", weights())
+    for name, change in (("data/0", None), ("data/0", b"short"), ("byteorder", b"big")):
+        path = tmp_path / "changed.pth.tar"
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+            for member in source.namelist():
+                if not member.endswith(name):
+                    target.writestr(member, source.read(member))
+                elif change is not None:
+                    target.writestr(member, change)
+        with pytest.raises(CheckpointError, match="fetch it again"):
+            open_checkpoint(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    whole, path = upstream(tmp_path / "x.pth.tar", weights()), tmp_path / "packed.pth.tar"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.namelist():
+            target.writestr(member, source.read(member))
+    with pytest.raises(CheckpointError, match="no archive of torch"):
+        open_checkpoint(path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

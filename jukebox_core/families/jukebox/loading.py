@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.prior import Prior
@@ -14,6 +16,7 @@ from jukebox_core.runtime.device import DTYPES
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -21,15 +24,26 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
 
+class _ShapesOnly(TorchFunctionMode):
+    """Leaves out random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], _types: Any, arguments: tuple[Any, ...] = (), named: Any = None
+    ) -> Any:
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return None  # initialisers write in place; what they return goes unused
+        return function(*arguments, **(named or {}))
+
+
 def build_vqvae(config: JukeboxConfig) -> VQVAE:
     """Returns the VQ-VAE of a model on the meta device: shapes without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _ShapesOnly():
         return VQVAE(config.vqvae)
 
 
 def build_prior(config: JukeboxConfig, level: int) -> Prior:
     """Returns the prior of `level` on the meta device: shapes without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _ShapesOnly():
         return Prior(config.priors[level], config.vqvae)
 
 
