@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from stages.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -41,6 +41,7 @@ def draw(decoder: WindowDecoder, kind: str, forced: Tensor | None, block: int = 
     )
 
 
+@torch.inference_mode()  # as the sampler opens a window
 def fresh(kind: str) -> WindowDecoder:
     prior = tiny_prior(kind)
     return WindowDecoder(prior, tiny_condition(prior))

@@ -54,6 +54,7 @@ class WindowDecoder:
         layers = {f"layer_{index}": layer.kv for index, layer in enumerate(self.state.cache.layers)}
         return {"position": torch.tensor(self.state.cache.position), "input": self.state.input_B1W, **layers}
 
+    @torch.inference_mode()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Takes up what `save` returned for the same window of the same songs, bit for bit.
 
