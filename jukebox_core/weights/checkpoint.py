@@ -8,6 +8,7 @@ safetensors. All are mapped into memory tensor by tensor, none can run code. Ups
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections import defaultdict
@@ -25,7 +26,7 @@ from jukebox_core.errors import CheckpointError
 from jukebox_core.weights.archive import read_archive
 from jukebox_core.weights.legacy import read_legacy
 from jukebox_core.weights.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
-from jukebox_core.weights.sources import is_web_page
+from jukebox_core.weights.replies import is_web_page
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """The dtype a tensor is converted to as it is loaded, from its name in the module; None leaves it as stored."""
@@ -162,18 +163,19 @@ def save_safetensors(
     a module of this program, and `load_into` needs no renames.
     """
     path = Path(path)
-    tensors = dict(state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state)
+    tensors: Mapping[str, Tensor] = state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state
+    # Of a mapping that reads a file each tensor is a new one, so that only a module can tell which are tied.
+    names = [group[0] for group in _tied_groups(tensors)] if isinstance(tensors, dict) else list(tensors)
+    traits = {name: _traits(tensors[name]) for name in names}
     # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
-    kept = sorted((names[0] for names in _tied_groups(tensors)), key=lambda name: -tensors[name].element_size())
-    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}}
-    if own_names:
-        header["__metadata__"][_OWN_NAMES] = "true"
+    kept = sorted(names, key=lambda name: -traits[name][2])
+    texts = {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}
+    header: dict[str, Any] = {"__metadata__": texts | ({_OWN_NAMES: "true"} if own_names else {})}
     position = 0
     for name in kept:
-        tensor = tensors[name]
-        end = position + tensor.numel() * tensor.element_size()
-        dtype = _SAFETENSORS_DTYPES[tensor.dtype]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        dtype, shape, width = traits[name]
+        end = position + math.prod(shape) * width
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
         position = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -181,7 +183,21 @@ def save_safetensors(
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name in kept:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            file.write(flat.view(torch.uint8).numpy().data)
+
+
+def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The checkpoint's name for each tensor of ``module``, by the module's; of tied tensors the first name.
+
+    Raises:
+        CheckpointError: as `load_into`.
+    """
+    return {names[0]: stored for names, stored in _match(checkpoint, module.state_dict(keep_vars=True), renames)}
+
+
+def _traits(tensor: Tensor) -> tuple[str, list[int], int]:
+    """Dtype as safetensors call it, shape, and bytes of an element."""
+    return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:
@@ -205,7 +221,7 @@ def _open_zip(path: Path, bare: bool) -> Checkpoint:
         raise CheckpointError(
             f"{path} is truncated or no archive of torch ({path.stat().st_size:,} bytes); fetch it again"
         ) from error
-    return _upstream_checkpoint(path, content, file)
+    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
 
 
 def _open_legacy(path: Path, bare: bool) -> Checkpoint:
@@ -217,7 +233,7 @@ def _open_legacy(path: Path, bare: bool) -> Checkpoint:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
-    return _upstream_checkpoint(path, content, file)
+    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
 
 
 def _open_safetensors(path: Path) -> Checkpoint:
@@ -236,7 +252,9 @@ def _open_safetensors(path: Path) -> Checkpoint:
             tensor: Tensor = opened.get_tensor(name)
             return tensor
 
-    return Checkpoint(path, _PrefixFree(get, file.keys()), metadata, own_names=own_names)
+    step = metadata.pop("step", None)
+    tensors = _PrefixFree(get, file.keys())
+    return Checkpoint(path, tensors, metadata, step if isinstance(step, int) else None, own_names=own_names)
 
 
 def _upstream_weights(path: Path, content: Any) -> dict[str, LazyTensor]:

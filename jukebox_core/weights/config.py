@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from jukebox_core.errors import ConfigError
+
+_MOST_CONNECTIONS = 16  # servers refuse clients that open many more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +19,8 @@ class FileSpec:
     bytes: int | None = None  # exact size
     about_bytes: int | None = None  # size to within 0.5 %, where the exact one was never published
     sha256: str | None = None
+    purpose: str = ""  # what it is for, in a few words
+    sources: tuple[str, ...] = ()  # sources of this file alone, tried before those of the model
 
     def __post_init__(self) -> None:
         """Checks the form of path and digest."""
@@ -26,11 +31,27 @@ class FileSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WholeCopy:
+    """A copy of a model in which one set of files holds all networks, under names of its own."""
+
+    layout: Literal["hub"]  # "hub": as on the Hugging Face hub
+    sources: tuple[str, ...]
+    shards: tuple[FileSpec, ...]
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to fetch."""
+        for name in ("sources", "shards"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; give at least one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFiles:
     """The files of a model, by role, and the sources that hold them, in the order they are tried.
 
-    A source is ``https://...``, ``file:///...``, ``package:<folder>`` (files shipped with this program) or
-    ``seed:<number>`` (weights are initialised from that seed: an untrained model).
+    A source is ``https://...``, ``file:///...``, an absolute folder, ``s3://``, ``gs://`` or ``az://`` (fsspec),
+    ``hf://owner/name`` (the Hugging Face hub), ``lfs+https://...`` (git-lfs), ``package:<folder>`` (files shipped with
+    this program) or ``seed:<number>`` (weights are initialised from that seed: an untrained model).
     """
 
     weight_sources: tuple[str, ...]
@@ -38,6 +59,8 @@ class ModelFiles:
     weights: dict[str, FileSpec]  # vqvae, level_0, level_1, level_2
     vocabularies: dict[str, FileSpec]  # artists_v2, genres_v2, artists_v3, genres_v3, as the priors need
     licence: str  # one line, recorded with every run
+    terms: str | None = None  # name of terms that must be acknowledged before the first download; null: none
+    whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
         """Checks that every role is filled."""
@@ -51,8 +74,21 @@ class ModelFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsConfig:
-    """Where fetched files are kept and looked for."""
+    """Where files are kept and looked for, and how they are fetched."""
 
     folder: str  # fetched files are kept here
-    mirrors: tuple[str, ...] = ()  # tried before the sources a model names, with the same layout
-    offline: bool = False  # open no connection; a missing file is an error
+    mirrors: tuple[str, ...] = ()  # tried before the sources a model names, with the same layout and the same content
+    substitute: str | None = None  # the only source of weights; may hold other content, kept apart from the published
+    elsewhere: tuple[str, ...] = ()  # folders of other programs with the same layout: used in place, never written to
+    paths: dict[str, str] = field(default_factory=dict)  # files of your own by role, as level_2: /data/prior.pth.tar
+    offline: bool = False  # open no connection; a missing file is an error (so does HF_HUB_OFFLINE=1)
+    connections: int = 4  # ranges of one large file fetched side by side
+    pickles: Literal["keep", "convert", "replace"] = "convert"  # convert: a safetensors copy beside; replace: instead
+    accept_licence: bool = False  # the model's licence has been read and is accepted (so does JUKEBOX_ACCEPT_LICENCE=1)
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 1 <= self.connections <= _MOST_CONNECTIONS:
+            raise ConfigError(f"connections is {self.connections}; choose 1 to {_MOST_CONNECTIONS}")
+        if not self.folder:
+            raise ConfigError("folder is empty; give the folder that fetched files are kept in")

@@ -14,7 +14,7 @@ import pytest
 from servers import Site, serving
 
 from jukebox_core.errors import ConfigError, DownloadError
-from jukebox_core.weights import fetch, sources
+from jukebox_core.weights import digests, fetch, web
 from jukebox_core.weights.config import FileSpec
 from jukebox_core.weights.digests import RECORDS_NAME, read_records
 from jukebox_core.weights.fetch import digest, fetch_file, present
@@ -82,7 +82,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(site: Site, tmp_path:
     site.files[NAME] = CONTENT
     with pytest.raises(DownloadError, match=r"HTTP 404 .*What arrived is kept \(100,000 bytes\)"):
         fetch_file(EXACT, [site.url], tmp_path, progress=lambda *_: site.files.pop(NAME, None))
-    assert litter(tmp_path) == {"vqvae.pth.tar.part", "vqvae.pth.tar.part.version"}
+    assert litter(tmp_path) == {"vqvae.pth.tar.part", "vqvae.pth.tar.part.json"}
     site.files[NAME] = CONTENT
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
     assert site.requests[-1][1] == "bytes=100000-"
@@ -102,7 +102,7 @@ def test_a_server_that_always_breaks_is_given_up(site: Site, tmp_path: Path) -> 
 
 
 def test_a_silent_server_is_a_break_not_a_wait(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(web, "READ_TIMEOUT", 0.3)
     site.stall_after = 70_000
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
     assert site.requests[1][1] == "bytes=70000-"
@@ -228,7 +228,7 @@ def test_a_file_in_place_is_adopted_or_set_aside(site: Site, tmp_path: Path) -> 
     assert read_records(tmp_path)[NAME].source == "found in place"
     assert not site.requests
     path.write_bytes(CONTENT[::-1])  # the same size, other content
-    with pytest.raises(DownloadError, match=f"it must be {SHA256}; delete the file"):
+    with pytest.raises(DownloadError, match=f"it must be {SHA256}, as published; delete the file"):
         digest(EXACT, tmp_path)
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
     assert (tmp_path / f"{NAME}.damaged").read_bytes() == CONTENT[::-1]
@@ -239,8 +239,8 @@ def test_the_digest_is_computed_once_and_again_when_the_file_changes(
 ) -> None:
     (tmp_path / "a").write_bytes(CONTENT)
     spec, hashed = FileSpec(path="a"), []
-    original = fetch.sha256_of
-    monkeypatch.setattr(fetch, "sha256_of", lambda path: hashed.append(path) or original(path))
+    original = digests.sha256_of
+    monkeypatch.setattr(digests, "sha256_of", lambda path: hashed.append(path) or original(path))
     assert digest(spec, tmp_path) == digest(spec, tmp_path) == SHA256
     assert len(hashed) == 1
     os.utime(tmp_path / "a", ns=(1, 1))

@@ -125,7 +125,8 @@ def check_roles(weights: WeightsConfig) -> None:
     for role in weights.paths:
         if role not in ROLES:
             raise ConfigError(
-                f"weights.paths.{role} is no file of a model; choose among {', '.join(ROLES)}{did_you_mean(role, ROLES)}"
+                f"weights.paths.{role} is no file of a model; choose among {', '.join(ROLES)}"
+                f"{did_you_mean(role, ROLES)}"
             )
 
 

@@ -1,0 +1,171 @@
+"""The bytes of a file that have arrived: ``<name>.part``, and a note beside it of what they belong to. No torch.
+
+Bytes may arrive in several places at once, so the note says which spans are there. After a kill it is right to within
+a fraction of the file; after a power loss only what was on the disk by then counts, which the note says too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Span = tuple[int, int]  # first byte, and one past the last
+
+SYNC_SECONDS = 10.0  # what a power loss may cost
+
+_CHUNK = 1 << 20
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same bytes as few spans in order."""
+    joined: list[Span] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
+
+
+def gaps(spans: Iterable[Span], total: int) -> list[Span]:
+    """The bytes of [0, total) that ``spans`` lack, in order."""
+    edges = [0, *(edge for span in merged(spans) for edge in span), total]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop > start]
+
+
+@dataclass(slots=True)
+class Part:
+    """What has arrived of one file, and the hash of its beginning."""
+
+    path: Path
+    spans: list[Span] = field(init=False)  # what is there
+    origin: str | None = field(init=False, default=None)  # source and version that the bytes are of
+    hashed: int = field(init=False, default=0)  # how many of the first bytes went into the hash
+    _hash: Any = field(init=False)
+    _synced: list[Span] = field(init=False)
+    _synced_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._synced_at = time.monotonic()
+        self.spans = self._synced = []
+        if not self.path.exists():
+            return
+        size = self.path.stat().st_size
+        self.spans = [(0, size)]
+        try:
+            note = json.loads(self.note_path.read_text())
+            self.origin, kept = note["origin"], note["spans"] if note["boot"] == _boot() else note["synced"]
+            if kept is not None:
+                self.spans = merged((start, min(stop, size)) for start, stop in kept)
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):  # a note that cannot be read vouches for nothing
+            self.spans = []
+        self._synced = self.spans
+
+    @property
+    def note_path(self) -> Path:
+        """Where the note is."""
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def size(self) -> int:
+        """How many bytes are there."""
+        return sum(stop - start for start, stop in self.spans)
+
+    @property
+    def prefix(self) -> int:
+        """How many bytes are there from the start without a gap."""
+        return self.spans[0][1] if self.spans and self.spans[0][0] == 0 else 0
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes hashed so far."""
+        digest: str = self._hash.hexdigest()
+        return digest
+
+    def note(self, descriptor: int, *, growing: bool = False, sync: bool = False) -> None:
+        """Writes down what is there, and now and then waits until it is on the disk.
+
+        Args:
+            descriptor: the part, open.
+            growing: the part is one span that ends where the file does, so that the note need not follow it.
+            sync: wait for the disk in any case.
+        """
+        if sync or time.monotonic() - self._synced_at > SYNC_SECONDS:
+            os.fdatasync(descriptor)
+            self._synced, self._synced_at = list(self.spans), time.monotonic()
+        spans = None if growing else self.spans
+        note = {"origin": self.origin, "boot": _boot(), "spans": spans, "synced": self._synced}
+        fresh = self.note_path.with_suffix(".new")
+        fresh.write_text(json.dumps(note))
+        fresh.replace(self.note_path)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to wait for the disk again."""
+        return time.monotonic() - self._synced_at > SYNC_SECONDS
+
+    def cut(self, descriptor: int) -> None:
+        """Drops what lies beyond the first gap."""
+        os.ftruncate(descriptor, self.prefix)
+        self.spans = self._synced = [(0, self.prefix)] if self.prefix else []
+
+    def append(self, descriptor: int, chunk: bytes) -> None:
+        """Adds bytes at the end of a part without gaps."""
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        self._hash.update(chunk)
+        self.hashed += len(chunk)
+        self.spans = [(0, self.hashed)]
+
+    def catch_up(self, descriptor: int, *, most: int | None = None) -> None:
+        """Hashes bytes that are there without a gap and were not hashed yet, at most ``most`` of them."""
+        stop = self.prefix if most is None else min(self.prefix, self.hashed + most)
+        while self.hashed < stop:
+            chunk = os.pread(descriptor, min(_CHUNK, stop - self.hashed), self.hashed)
+            if not chunk:
+                raise OSError(f"{self.path} was cut off while it was read")
+            self._hash.update(chunk)
+            self.hashed += len(chunk)
+
+    def head(self) -> bytes:
+        """The first bytes."""
+        with self.path.open("rb") as file:
+            return file.read(512)
+
+    def discard(self) -> None:
+        """Forgets what arrived."""
+        self.path.unlink(missing_ok=True)
+        self.forget()
+
+    def set_aside(self, target: Path) -> None:
+        """Keeps what arrived under another name and forgets it here."""
+        self.path.replace(target)
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts anew; the file itself has gone elsewhere."""
+        self.note_path.unlink(missing_ok=True)
+        self.note_path.with_suffix(".new").unlink(missing_ok=True)
+        self.spans, self._synced, self.origin, self.hashed = [], [], None, 0
+        self._hash = hashlib.sha256()
+
+
+def _boot() -> str:
+    """Changes whenever the machine starts: what a running machine has written, it also reads."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return "unknown"
