@@ -100,9 +100,11 @@ def explain(uri: str, error: Exception) -> StoreError:
 def _may_pass(error: Exception, code: int | None, status: int | None, names: set[str]) -> bool:
     if names & _CERTIFICATE_NAMES:
         return False
+    if names & _PASSING_NAMES:  # first, since aiohttp gives half an answer the status 400
+        return True
     if status is not None:
         return status in _PASSING_STATUS
-    return isinstance(error, TimeoutError | ConnectionError) or code in _PASSING or bool(names & _PASSING_NAMES)
+    return isinstance(error, TimeoutError | ConnectionError) or code in _PASSING
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,6 +5,7 @@ One object a window, in safetensors format, under the root:
     windows/<key[:2]>/<key>.safetensors       sealed: all tokens of a finished window
     windows/<key[:2]>/<key>.part.safetensors  unfinished: the tokens drawn so far, replaced at each flush
     damaged/<file name>.<digits>              what failed its check when it was read
+    runs/<digits>.json                        which windows a run needs (`tokens.pins`)
     tmp/                                      what is being written, and probes
     store.json                                the schema of the whole, written by the first probe
 
@@ -180,10 +181,19 @@ class TokenStore:
             DamagedError: The object is not what was stored. It was set aside, and the window is unsealed again.
             StoreError: The window is not sealed, or was stored by a newer version of this program.
         """
-        found = self._read(_sealed_name(key), key)
+        found = self.find(key)
         if found is None:
             raise StoreError(f"window {key[:12]} is not in {self.uri}; run the command again to sample it")
         return found
+
+    def find(self, key: str) -> Stored | None:
+        """Returns a sealed window, checked; None if it is not sealed.
+
+        Raises:
+            DamagedError: As `read`.
+            StoreError: The window was stored by a newer version of this program.
+        """
+        return self._read(_sealed_name(key), key)
 
     def read_partial(self, key: str) -> Stored | None:
         """Returns what is stored of an unfinished window, checked; None if that is nothing.
