@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jukebox_core.weights.config import FileSpec
 
 BAR_SECONDS, LINE_SECONDS = 0.2, 15.0  # between two updates
+QUIET_SECONDS = 1.0  # a file that takes no longer is not worth a word
 
 _BAR = 24  # characters
 _RATE_SECONDS = 10.0  # the rate is that of so many last seconds
@@ -44,7 +45,8 @@ class Meter:
         self._live = self._stream.isatty()
         self._seen: deque[tuple[float, int]] = deque()
         self._first: tuple[float, int] | None = None
-        self._next = 0.0
+        self._next: float | None = None  # when to show something next; None before the first bytes
+        self._spoke = False
         self._width = 0
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -54,13 +56,15 @@ class Meter:
         self._seen.append((at, done))
         while len(self._seen) > 2 and at - self._seen[0][0] > _RATE_SECONDS:
             self._seen.popleft()
+        if self._next is None:
+            self._next = at + QUIET_SECONDS
         if at >= self._next:
             self._next = at + (BAR_SECONDS if self._live else LINE_SECONDS)
             self._show(self._text(done, total))
 
     def close(self) -> None:
-        """Says what was fetched in all; nothing if nothing was."""
-        if self._first is None or not self._seen:
+        """Says what was fetched in all; nothing if nothing was, or in no time."""
+        if self._first is None or not self._spoke:
             return
         (began, had), (ended, done) = self._first, self._seen[-1]
         rate = (done - had) / max(ended - began, 1e-3)
@@ -84,6 +88,7 @@ class Meter:
         return f"{self._name}:{bar} {done / total:.0%} {told}{left}"
 
     def _show(self, text: str) -> None:
+        self._spoke = True
         if self._live:
             self._stream.write(f"\r{text:<{self._width}}")
             self._width = len(text)

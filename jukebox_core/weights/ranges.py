@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from jukebox_core.weights.part import Span, gaps, merged
-from jukebox_core.weights.replies import ChangedError, Reply, SourceError
+from jukebox_core.weights.replies import ChangedError, NoRangesError, Reply, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,7 @@ class Ranges:
         if (reply.total, reply.version) != (first.total, first.version):
             raise ChangedError("changed the file while it was fetched")
         if reply.start != position:
-            raise SourceError("does not serve parts of the file")
+            raise NoRangesError("does not serve parts of the file")
         while position < stop and not self._errors:
             chunk = reply.read(min(_CHUNK, stop - position))
             if not chunk:

@@ -30,6 +30,10 @@ class ChangedError(SourceError):
     """The source's file became another one while it was fetched; what arrived is of no use."""
 
 
+class NoRangesError(SourceError):
+    """The source promised parts of its file and sent all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An opened file: its bytes from ``start`` on, and what the source knows of the whole."""

@@ -14,7 +14,7 @@ from jukebox_core.errors import DownloadError
 from jukebox_core.weights.digests import RECORDS_NAME, Record, largest, read_records, size_fault
 from jukebox_core.weights.part import Part
 from jukebox_core.weights.ranges import Ranges
-from jukebox_core.weights.replies import ChangedError, Reply, Source, SourceError, unfit_head
+from jukebox_core.weights.replies import ChangedError, NoRangesError, Reply, Source, SourceError, unfit_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,9 @@ class Transfer:
             ranges.fetch(reply, self.connections, tell)
         except ChangedError:
             self.part.discard()
+            raise
+        except NoRangesError:
+            self.connections = 1
             raise
 
     def _receive_stream(self, reply: Reply, descriptor: int, total: int | None) -> None:

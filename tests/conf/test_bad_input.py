@@ -26,7 +26,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     # groups
     (["output=ogg"], "output is 'ogg'; choose one of flac, mp3, wav"),
-    (["model=5bb"], "model is '5bb'; choose one of 1b_lyrics, 5b, 5b_lyrics, mini; closest: '5b'"),
+    (
+        ["model=5bb"],
+        "model is '5bb'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small; "
+        "closest: '5b'",
+    ),
     (
         ["hydra.searchpath=[file:///no/such]"],
         "hydra.searchpath names /no/such, which is not a folder; name folders, as in [file:///my/conf]",

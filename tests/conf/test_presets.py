@@ -25,7 +25,7 @@ NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"], "5b": ["seconds=61"]}
 
 
 def test_the_models_are_the_three_released_ones_and_a_small_one() -> None:
-    assert MODELS == ["1b_lyrics", "5b", "5b_lyrics", "mini"]
+    assert MODELS == ["1b_lyrics", "1b_lyrics_hub", "5b", "5b_lyrics", "5b_lyrics_hub", "best", "mini", "small"]
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
@@ -178,5 +178,6 @@ def test_an_unknown_model_is_told_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")
     assert str(caught.value) == (
-        "model is '5b_lyric'; choose one of 1b_lyrics, 5b, 5b_lyrics, mini; closest: '5b_lyrics', '1b_lyrics'"
+        "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small; "
+        "closest: '5b_lyrics', '5b_lyrics_hub', '1b_lyrics'"
     )
