@@ -1,0 +1,93 @@
+"""A whole model in the hub's layout gives the same numbers as the original's files (golden README 1, 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from golden_priors import FILES, FLOAT32, VQVAE_FILE, close, condition, hyperparameters, need, read_bundle, read_vqvae
+from hub_layout import whole_model, write_shards
+from servers import serving
+
+from jukebox_core.errors import CheckpointError
+from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig
+from jukebox_core.families.jukebox.files import obtain_weights
+from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.upstream import prior_config, vqvae_config
+from jukebox_core.weights.config import FileSpec, ModelFiles, WeightsConfig, WholeCopy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOPS = pytest.mark.parametrize("top", ["p1bl", "p5bl", "p5b"])
+REPOSITORY = "openai/jukebox-tiny"
+
+
+def tiny(golden: Path, top: str) -> JukeboxConfig:
+    hps = hyperparameters(golden, VQVAE_FILE)
+    levels = {
+        f"level_{level}": prior_config(hyperparameters(golden, FILES[kind]), hps)
+        for level, kind in enumerate(("up0", "up1", top))
+    }
+    return JukeboxConfig(name=f"tiny_{top}", vqvae=vqvae_config(hps), priors=PriorsConfig(**levels))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving({}) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url)
+        yield site.files
+
+
+def entry(hub: dict[str, bytes], shards: list[Path]) -> ModelFiles:
+    for shard in shards:
+        hub[f"{REPOSITORY}/resolve/main/{shard.name}"] = shard.read_bytes()
+    copy = WholeCopy(
+        layout="hub", sources=(f"hf://{REPOSITORY}",), shards=tuple(FileSpec(path=shard.name) for shard in shards)
+    )
+    return replace(load_preset("1b_lyrics").files, whole=copy, terms=None)
+
+
+@pytest.mark.slow
+@TOPS
+@torch.no_grad()
+def test_the_hubs_copy_gives_the_same_logits_and_codes(
+    golden: Path, top: str, tmp_path: Path, hub: dict[str, bytes]
+) -> None:
+    config, models = tiny(golden, top), golden / "zoo/models"
+    stored = {"vqvae": VQVAE_FILE, "priors.0": FILES[top], "priors.1": FILES["up1"], "priors.2": FILES["up0"]}
+    sources = {prefix: need(models / f"{file}.pth.tar") for prefix, file in stored.items()}
+    files = entry(hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub"))
+    weights = WeightsConfig(folder=str(tmp_path / "weights"), pickles="replace")
+    obtained = obtain_weights(config, files, weights, meters=None)
+    assert len({file.sha256 for file in obtained.values()}) == len(obtained)
+    for level, kind in enumerate(("up0", "up1", top)):
+        bundle = read_bundle(golden, f"prior_{kind}/teacher_forced")
+        prior = load_prior(config, level, obtained[f"level_{level}"].path)
+        found = prior(bundle.arrays["z"], condition(prior, bundle.arrays))
+        close(found, bundle.arrays["logits"], f"{kind} logits", **FLOAT32)
+    vqvae, oracle = load_vqvae(config, obtained["vqvae"].path), read_vqvae(golden)
+    assert all(
+        torch.equal(a, b) for a, b in zip(vqvae.state_dict().values(), oracle.state_dict().values(), strict=True)
+    )
+    hub.clear()  # the shards are gone, here and there, and not needed again
+    assert not list((tmp_path / "weights").rglob("*.bin"))
+    assert obtain_weights(config, files, weights, meters=None) == obtained
+
+
+@pytest.mark.slow
+def test_another_models_copy_is_refused_by_names(golden: Path, tmp_path: Path, hub: dict[str, bytes]) -> None:
+    models = golden / "zoo/models"
+    sources = {"vqvae": need(models / f"{VQVAE_FILE}.pth.tar"), "priors.0": need(models / f"{FILES['p5b']}.pth.tar")}
+    config = tiny(golden, "p5bl")
+    files = entry(hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub", 1))
+    weights = WeightsConfig(folder=str(tmp_path / "weights"))
+    with pytest.raises(CheckpointError, match=r"missing: .*lyric_encoder|missing: "):
+        obtain_weights(config, files, weights, roles=("level_2",), meters=None)
+    with pytest.raises(CheckpointError, match=r"hold no priors\.1\.\*"):
+        obtain_weights(config, files, weights, roles=("level_1",), meters=None)
