@@ -15,7 +15,7 @@ from typing import Literal
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.lengths import SongTimes, music_length, song_times
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
-from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 
@@ -139,6 +139,40 @@ class OutputSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunnerSettings:
+    """Who samples, and in which order. Nothing here can change a token."""
+
+    kind: Literal["threads", "dask", "ray"] = "threads"  # what workers are: threads of this process, or processes
+    workers: int = 1  # shards of songs sampled at a time
+    shards: int | None = None  # groups that the songs are cut into; null: one a worker
+    schedule: Literal["by_level", "wavefront"] = "by_level"  # one model in memory at a time, or sound soon
+    devices: tuple[str, ...] = ()  # one for each worker of a machine, as in [cuda:0, cuda:1]; none: hardware.device
+    address: str | None = None  # a Dask or Ray cluster that runs already; null starts workers on this machine
+    preview_seconds: float | None = 10.0  # refresh audio/preview so often at most while sampling goes on; null: never
+
+    def __post_init__(self) -> None:
+        """Checks ranges, and that devices suffice."""
+        _above_zero(self, "workers", "shards")
+        _not_negative(self, "preview_seconds")
+        _require(len(set(self.devices)) == len(self.devices), f"devices is {list(self.devices)}; name each device once")
+        _require(
+            not self.devices or self.address is not None or self.workers <= len(self.devices),
+            f"workers is {self.workers}, but devices names {len(self.devices)}; one model a device: lower workers",
+        )
+        for device in self.devices:
+            HardwareConfig(device=device)
+        _require(
+            self.address is None or self.kind != "threads",
+            f"address is {self.address!r}, but runner.kind is threads; choose runner=dask or runner=ray, or null",
+        )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether windows are sampled one after the other, by the flow itself."""
+        return self.kind == "threads" and self.workers == 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSettings:
     """The finished run that `continue` or `upsample` starts from."""
 
@@ -170,6 +204,7 @@ class Settings:
     storage: StorageSettings = StorageSettings()
     weights: WeightsConfig
     output: OutputSettings = OutputSettings()
+    runner: RunnerSettings = RunnerSettings()
     source: SourceSettings | None = None
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ class Stopwatch:
     def __init__(self, run: RunFolder) -> None:
         """Starts with no timings; an earlier invocation's are kept under ``earlier_timings``."""
         self._run = run
+        self.began = time.monotonic()
         self.timings: list[dict[str, Any]] = []
         manifest = run.manifest()
         earlier = [*manifest.get("earlier_timings", []), *manifest.get("timings", [])]
@@ -30,5 +31,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.timings.append({"stage": stage, **counts, "seconds": round(time.monotonic() - began, 3)})
-            self._run.update(timings=self.timings)
+            self.add(stage, time.monotonic() - began, **counts)
+
+    def add(self, stage: str, seconds: float, **counts: int) -> None:
+        """Notes how long a stage took that was timed elsewhere."""
+        self.timings.append({"stage": stage, **counts, "seconds": round(seconds, 3)})
+        self._run.update(timings=self.timings)

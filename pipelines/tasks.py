@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from stages import decode, encode, fetch, label, render, report, sample
+from stages import decode, encode, fetch, label, render, report, shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ fetch_weights = _task(fetch.fetch_weights, "fetch weights")
 label_songs = _task(label.label_songs, "label")
 encode_prompt = _task(encode.encode_prompt, "encode prompt")
 encode_file = _task(encode.encode_file, "encode file")
-sample_shard = _task(sample.sample_shard, "sample window")
+sample_unit = _task(shard.sample_unit, "sample window")
 decode_track = _task(decode.decode_track, "decode track")
 decode_file = _task(decode.decode_file, "decode file")
 write_song_codes = _task(render.write_song_codes, "write codes")

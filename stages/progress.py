@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,31 +39,37 @@ def peak_memory() -> float:
 class Meter:
     """Counts sampled tokens and says how fast they come and how long the rest will take.
 
-    Totals are tokens of all samples of the run, by level.
+    Totals are tokens of all samples of the run, by level; windows sampled side by side share their seconds.
     """
 
     left: dict[int, int] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     bar: Progress | None = None
+    _until: dict[int, float] = field(default_factory=dict)  # by level: the time that `seconds` accounts for
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, level: int) -> float:
         """Notes that sampling at `level` goes on; returns the clock for `advance`."""
-        if self.bar is not None and not any(task.fields["level"] == level for task in self.bar.tasks):
-            self.bar.add_task(f"level {level}", total=self.left.get(level), level=level)
+        with self._lock:
+            if self.bar is not None and not any(task.fields["level"] == level for task in self.bar.tasks):
+                self.bar.add_task(f"level {level}", total=self.left.get(level), level=level)
         return time.monotonic()
 
     def advance(self, level: int, tokens: int, since: float) -> float:
         """Counts `tokens` new tokens of `level` made since the clock `since`; returns the clock now."""
         now = time.monotonic()
-        self.seconds[level] = self.seconds.get(level, 0.0) + now - since
-        self.tokens[level] = self.tokens.get(level, 0) + tokens
-        if level in self.left:
-            self.left[level] = max(0, self.left[level] - tokens)
-        if self.bar is not None:
-            for task in self.bar.tasks:
-                if task.fields["level"] == level:
-                    self.bar.advance(task.id, tokens)
+        with self._lock:
+            self.seconds[level] = self.seconds.get(level, 0.0) + now - max(since, self._until.get(level, since))
+            self._until[level] = now
+            self.tokens[level] = self.tokens.get(level, 0) + tokens
+            if level in self.left:
+                self.left[level] = max(0, self.left[level] - tokens)
+            bar = self.bar
+            if bar is not None:
+                for task in bar.tasks:
+                    if task.fields["level"] == level:
+                        bar.advance(task.id, tokens)
         return now
 
     def rate(self, level: int) -> float:

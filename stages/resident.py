@@ -1,6 +1,7 @@
 """Models kept in memory by a process, so that each window need not load its own.
 
-One prior at a time: asking for another level's frees the last one first (schedule by level).
+On each device a process holds one VQ-VAE and as many priors as it is told to: one where levels are sampled one after
+the other, all of them where they take turns. The prior that was used least recently makes room.
 """
 
 from __future__ import annotations
@@ -25,19 +26,27 @@ if TYPE_CHECKING:
 log = logging.getLogger("jukebox")
 
 _lock = threading.Lock()
-_held: dict[str, tuple[tuple[object, ...], Any]] = {}  # kind of model -> (what it is, the model)
+_held: dict[tuple[str, str], dict[tuple[object, ...], Any]] = {}  # (kind, device) -> models, least recently used first
+_priors = 1  # to be held on each device
 
 
-def _resident(kind: str, identity: tuple[object, ...], load: Callable[[], Any]) -> Any:
+def keep_priors(count: int) -> None:
+    """Sets how many priors this process holds on each device; those beyond are freed when the next one is asked for."""
+    global _priors
+    _priors = count
+
+
+def _resident(kind: str, device: str, identity: tuple[object, ...], room: int, load: Callable[[], Any]) -> Any:
     with _lock:
-        held, model = _held.get(kind, (None, None))
-        if held != identity:
-            model = None
-            _held.pop(kind, None)
-            gc.collect()
-            log.info("loading %s", identity[0])
-            model = load()
-            _held[kind] = (identity, model)
+        held = _held.setdefault((kind, device), {})
+        if identity in held:
+            held[identity] = held.pop(identity)
+            return held[identity]
+        while len(held) >= room:
+            del held[next(iter(held))]
+        gc.collect()
+        log.info("loading %s", identity[0])
+        held[identity] = model = load()
         return model
 
 
@@ -45,8 +54,10 @@ def resident_vqvae(config: JukeboxConfig, weights: FileHandle, hardware: Hardwar
     """Returns the VQ-VAE on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} vqvae", weights.sha256, device)
-    model: VQVAE = _resident("vqvae", identity, lambda: load_vqvae(config, weights.read(), device=device))
+    identity = (f"{config.name} vqvae", weights.sha256)
+    model: VQVAE = _resident(
+        "vqvae", str(device), identity, 1, lambda: load_vqvae(config, weights.read(), device=device)
+    )
     return model
 
 
@@ -54,10 +65,12 @@ def resident_prior(config: JukeboxConfig, level: int, weights: FileHandle, hardw
     """Returns the prior of `level` on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} prior of level {level}", weights.sha256, device, hardware.dtype)
-    model: Prior = _resident(
-        "prior", identity, lambda: load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)
-    )
+    identity = (f"{config.name} prior of level {level}", weights.sha256, hardware.dtype)
+
+    def load() -> Prior:
+        return load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)
+
+    model: Prior = _resident("prior", str(device), identity, _priors, load)
     return model
 
 

@@ -18,7 +18,7 @@ from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.graph import Track
 from jukebox_core.tokens.keys import digest, digest_file
 from jukebox_core.tokens.store import TokenStore
-from pipelines.generate import shards
+from pipelines.schedule import plan_units
 from stages import resident, sample
 from stages.handles import FileHandle
 
@@ -92,10 +92,9 @@ class Songs:
             flush_tokens=FLUSH,
             flush_seconds=3600.0,
         )
-        for level in range(2, self.sampling.stop_level - 1, -1):
-            for shard in shards(plans, level, batch_size):
-                handles = sample.sample_shard(job, shard)
-                assert [(handle.key, handle.sample) for handle in handles] == [(n.key, n.sample) for n in shard]
+        for unit in plan_units(plans, batch_size):
+            handles = sample.sample_shard(job, unit.nodes)
+            assert [(handle.key, handle.sample) for handle in handles] == [(n.key, n.sample) for n in unit.nodes]
         return {path.name: path.read_bytes() for path in (self.folder / store).rglob("*") if path.is_file()}
 
     def prompt(self, song: int, tokens: int, *stores: str) -> Take:
