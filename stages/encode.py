@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from jukebox_core.tokens.codes import Codes, write_codes
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 from stages.resident import resident_vqvae
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def encode_prompt(
     config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, prompt: Prompt, store: str
 ) -> None:
     """Seals a prompt's codes, every level's under its key; those that are stored already are left alone."""
-    tokens = TokenStore(store)
+    tokens = open_store(store)
     missing = [level for level, key in enumerate(prompt.keys) if not tokens.sealed(key)]
     if not missing:
         log.info("prompt %s: codes reused", prompt.excerpt.path)

@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict
 
 from jukebox_core.errors import CheckpointError, StoreError
 from jukebox_core.tokens.keys import digest_file
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from jukebox_core.tokens.graph import Node
+    from jukebox_core.tokens.store import TokenStore
 
 SCHEMA_VERSION = 1
 
@@ -80,7 +81,7 @@ class TokensHandle(Handle):
         Raises:
             StoreError: the window is missing, damaged, or not the one the handle names.
         """
-        stored = TokenStore(self.uri).read(self.key)
+        stored = open_store(self.uri).read(self.key)
         if stored.digest != self.sha256:
             raise StoreError(f"window {self.key[:12]} in {self.uri} is not the one this handle names; run again")
         return stored.tokens

@@ -8,7 +8,7 @@ from jukebox_core.audio.files import read_audio
 from jukebox_core.audio.pictures import spectrogram_png, waveform_png
 from jukebox_core.tokens.codes import Codes, write_codes
 from jukebox_core.tokens.spans import read_spans
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def write_song_codes(take: Take, store: str, about: Mapping[str, object], path: Path) -> Path:
     """Writes one song's tokens, all levels that exist, as a codes file; returns its path."""
-    tokens = TokenStore(store)
+    tokens = open_store(store)
     levels = {level: read_spans(tokens, tuple(track)) for level, track in enumerate(take) if len(track)}
     write_codes(path, Codes(levels, about))
     return path

@@ -14,7 +14,7 @@ from jukebox_core.families.jukebox.decoder import clamp_codes
 from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.spans import read_spans
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 from stages import stopping
 from stages.handles import TokensHandle, tokens_handle
 from stages.progress import meter
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.sampling.config import SamplingConfig
     from jukebox_core.tokens.graph import Node, Span
+    from jukebox_core.tokens.store import TokenStore
     from stages.handles import FileHandle
 
 log = logging.getLogger("jukebox")
@@ -60,7 +61,7 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
     Returns the windows' handles, in the order of `nodes`. Songs whose window is sealed already are skipped. Tokens of
     an interrupted window are taken up again.
     """
-    store = TokenStore(job.store)
+    store = open_store(job.store)
     todo = [node for node in nodes if not store.sealed(node.key)]
     if todo:
         _sample(job, todo, store)
@@ -136,15 +137,17 @@ class _Keeper:
         """Stores the tokens drawn so far."""
         if self._blocks:
             self._gather()
-            for node, tokens in zip(self._nodes, self.drawn, strict=True):
-                self._store.write_partial(node.key, tokens, first=node.window.known, causes=node.causes)
+            with self._store.together():
+                for node, tokens in zip(self._nodes, self.drawn, strict=True):
+                    self._store.write_partial(node.key, tokens, first=node.window.known, causes=node.causes)
         self._new, self._flushed = 0, time.monotonic()
 
     def seal(self) -> None:
         """Stores the finished window, every song's tokens under its own key."""
         self._gather()
-        for node, tokens in zip(self._nodes, clamp_codes(torch.from_numpy(self.drawn)).numpy(), strict=True):
-            self._store.seal(node.key, tokens, first=node.window.known, causes=node.causes)
+        with self._store.together():
+            for node, tokens in zip(self._nodes, clamp_codes(torch.from_numpy(self.drawn)).numpy(), strict=True):
+                self._store.seal(node.key, tokens, first=node.window.known, causes=node.causes)
         self._snapshots.remove()
 
     def _gather(self) -> None:
