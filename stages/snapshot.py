@@ -76,7 +76,7 @@ class Snapshots:
                 sha256 = digest_file(draft)
                 draft.replace(self.path)
                 with written_whole(self._about) as file:
-                    file.write(json.dumps({"sha256": sha256, **_about(tokens)}).encode())
+                    file.write(json.dumps({"sha256": sha256, **self._says(tokens)}).encode())
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
@@ -89,7 +89,7 @@ class Snapshots:
         try:
             about = json.loads(self._about.read_bytes())
             drawn = tokens[:, : about["drawn"]]
-            if {"sha256": digest_file(self.path), **_about(drawn)} != about:
+            if {"sha256": digest_file(self.path), **self._says(drawn)} != about:
                 return None
             return load_file(self.path)
         except (OSError, ValueError, KeyError, SafetensorError):
@@ -104,6 +104,10 @@ class Snapshots:
     def _about(self) -> Path:
         return self.path.with_suffix(".json")
 
-
-def _about(tokens: NDArray[np.int32]) -> dict[str, object]:
-    return {"drawn": tokens.shape[1], "tokens": digest_bytes(tokens.tobytes()), "torch": torch.__version__}
+    def _says(self, tokens: NDArray[np.int32]) -> dict[str, object]:
+        return {
+            "windows": [node.key for node in self.nodes],
+            "drawn": tokens.shape[1],
+            "tokens": digest_bytes(tokens.tobytes()),
+            "torch": torch.__version__,
+        }

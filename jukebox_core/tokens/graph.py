@@ -5,20 +5,28 @@ Legend: a *track* is one level of one song, an unbroken row of spans; a *take* i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jukebox_core.errors import RunError
 from jukebox_core.tokens.keys import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from jukebox_core.tokens.plan import Window
 
+_LINE = re.compile(r"([0-9a-f]{64}) (\d+)-(\d+)")
+
 
 class Span(NamedTuple):
-    """Tokens ``[start, stop)`` of a level, in absolute positions, as stored under `key`."""
+    """Tokens ``[start, stop)`` of what is stored under `key`, in the positions at which they are stored.
+
+    In the song they were sampled for, these are the song's positions; in a song they were spliced into, they are not.
+    """
 
     key: str
     start: int
@@ -27,48 +35,96 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One level of one song: spans that follow each other without a gap, from position 0."""
+    """One level of one song: spans one after the other, from position 0.
+
+    Tracks of the same tokens are equal: spans that follow each other under one key are one span.
+    """
 
     spans: tuple[Span, ...] = ()
+    _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)  # of each span: its end in this track
+
+    def __post_init__(self) -> None:
+        """Joins what is one span."""
+        joined = joined_spans(self.spans)
+        object.__setattr__(self, "spans", joined)
+        object.__setattr__(self, "_ends", tuple(accumulate(span.stop - span.start for span in joined)))
 
     @classmethod
-    def joined(cls, spans: Iterable[Sequence[Any]]) -> Track:
-        """Returns the track that `spans`, each (key, start, stop), make up, as a manifest keeps them.
+    def parse(cls, lines: Iterable[str]) -> Track:
+        """Returns the track that `lines` made.
 
         Raises:
-            RunError: they do not follow each other without a gap.
+            RunError: they are not what `lines` gives.
         """
-        track = cls()
-        for key, start, stop in spans:
-            if start != len(track) or stop <= start:
-                raise RunError(f"tokens {start} to {stop} do not follow position {len(track)}; the run is damaged")
-            track = track.extend(key, stop)
-        return track
+        spans = []
+        for line in lines:
+            found = _LINE.fullmatch(line) if isinstance(line, str) else None
+            if found is None or int(found[2]) >= int(found[3]):
+                raise RunError(
+                    f"{line!r} does not name tokens, as in KEY 0-512; the run is damaged: make it again, or remove it"
+                )
+            spans.append(Span(found[1], int(found[2]), int(found[3])))
+        return cls(tuple(spans))
+
+    def lines(self) -> list[str]:
+        """Returns the track as text, ``KEY START-STOP`` for each span, as manifests keep it."""
+        return [f"{key} {start}-{stop}" for key, start, stop in self.spans]
 
     def __len__(self) -> int:
-        return self.spans[-1].stop if self.spans else 0
+        return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[Span]:
         return iter(self.spans)
 
+    def reach(self, unsealed: Collection[str]) -> int:
+        """Returns how many tokens from the beginning on do not lie under a key of `unsealed`."""
+        starts = (0, *self._ends)
+        return next((start for start, span in zip(starts, self.spans, strict=False) if span.key in unsealed), len(self))
+
     def slice(self, start: int, stop: int) -> tuple[Span, ...]:
-        """Returns the spans that cover ``[start, stop)``, trimmed to it."""
+        """Returns the spans that hold the track's tokens ``[start, stop)``, trimmed to them."""
         assert 0 <= start <= stop <= len(self), f"[{start}, {stop}) is not within a track of {len(self)} tokens"
-        covering = []
-        for span in reversed(self.spans):  # windows read what was made last
-            if span.stop <= start:
-                break
-            if span.start < stop and start < stop:
-                covering.append(Span(span.key, max(span.start, start), min(span.stop, stop)))
-        return tuple(reversed(covering))
+        covering: list[Span] = []
+        index = bisect_right(self._ends, start)
+        while start < stop:
+            key, first, last = self.spans[index]
+            shift = last - self._ends[index]  # from positions in this track to those in the store
+            end = min(stop, self._ends[index])
+            covering.append(Span(key, max(first, start + shift), end + shift))
+            start, index = end, index + 1
+        return tuple(covering)
 
     def cut(self, stop: int) -> Track:
         """Returns the track's first `stop` tokens (all of them if it is shorter)."""
         return Track(self.slice(0, min(stop, len(self))))
 
     def extend(self, key: str, stop: int) -> Track:
-        """Returns the track with the tokens stored under `key` added, up to position `stop`."""
-        return Track((*self.spans, Span(key, len(self), stop)))
+        """Returns the track with tokens added up to position `stop`, stored under `key` at the same positions."""
+        return self.append((Span(key, len(self), stop),))
+
+    def append(self, spans: Iterable[Span]) -> Track:
+        """Returns the track with `spans` added, wherever they stood in their own song."""
+        last, others = self.spans[-1:], len(self.spans[:-1])
+        added = joined_spans((*last, *spans))
+        at = self._ends[others - 1] if others else 0
+        ends = accumulate((span.stop - span.start for span in added), initial=at)
+        track = object.__new__(Track)  # what was joined before is not gone through again: tracks grow by thousands
+        object.__setattr__(track, "spans", (*self.spans[:others], *added))
+        object.__setattr__(track, "_ends", (*self._ends[:others], *islice(ends, 1, None)))
+        return track
+
+
+def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Returns the spans without empty ones, and those that follow each other without a gap under one key as one."""
+    joined: list[Span] = []
+    for span in spans:
+        if span.start == span.stop:
+            continue
+        if joined and joined[-1].key == span.key and joined[-1].stop == span.start:
+            joined[-1] = Span(span.key, joined[-1].start, span.stop)
+        else:
+            joined.append(span)
+    return tuple(joined)
 
 
 Take = tuple[Track, ...]

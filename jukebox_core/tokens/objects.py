@@ -26,6 +26,7 @@ from jukebox_core.tokens.faults import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
 _SCRATCH = "tmp"
 _STRAY_SECONDS = 3600  # a temporary file lives for milliseconds; one as old as this was left by a killed process
@@ -69,6 +70,10 @@ class Objects(Protocol):
 
     def age(self, name: str) -> float | None:
         """Returns the seconds since the object was stored, by the clock of the place; None if there is none."""
+        ...
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Returns the names of all objects below `folder`, and the age of each: one listing."""
         ...
 
 
@@ -220,6 +225,17 @@ class LocalObjects(_Place):
         except FileNotFoundError:
             return None
 
+    @_guarded
+    def ages(self, folder: str) -> dict[str, float]:
+        """Returns the paths of all files below `folder`, relative to the root, and the age of each."""
+        found, now = {}, time.time()
+        for path, _, names in os.walk(self._root / folder):
+            for name in names:
+                file = Path(path) / name
+                with contextlib.suppress(FileNotFoundError):  # another process removes too
+                    found[file.relative_to(self._root).as_posix()] = now - file.stat().st_mtime
+        return found
+
     @contextlib.contextmanager
     def _temporary(self, data: bytes) -> Iterator[Path]:
         """Gives a file that holds `data` safely, and removes it if it was not given a name."""
@@ -328,13 +344,29 @@ class RemoteObjects(_Place):
     @_guarded
     def age(self, name: str) -> float | None:
         """Returns the seconds since the object was stored, by the server's clock; None if there is none."""
-        clock = self._path(f"{_SCRATCH}/clock-{secrets.token_hex(8)}")
         try:
             stored = self._system.modified(self._path(name))
-            self._system.pipe_file(clock, b"")
-            return float((self._system.modified(clock) - stored).total_seconds())
         except FileNotFoundError:
             return None
+        return float((self._now() - stored).total_seconds())
+
+    @_guarded
+    def ages(self, folder: str) -> dict[str, float]:
+        """Returns the names of all objects below `folder`, and the age of each, by the server's clock."""
+        found, now = self._system.find(self._path(folder), detail=True), self._now()
+        stored = {
+            path[len(self._root) + 1 :]: info.get("LastModified") or self._system.modified(path)  # S3 tells it in lists
+            for path, info in found.items()
+        }
+        return {name: float((now - time).total_seconds()) for name, time in stored.items()}
+
+    def _now(self) -> datetime:
+        """Returns the time by the server's clock."""
+        clock = self._path(f"{_SCRATCH}/clock-{secrets.token_hex(8)}")
+        try:
+            self._system.pipe_file(clock, b"")
+            now: datetime = self._system.modified(clock)
+            return now
         finally:
             with contextlib.suppress(FileNotFoundError):
                 self._system.rm_file(clock)

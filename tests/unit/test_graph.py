@@ -23,10 +23,36 @@ def test_cut_and_extend_keep_a_track_whole() -> None:
     assert len(Track()) == 0
 
 
-def test_spans_with_a_gap_are_no_track() -> None:
-    assert Track.joined([list(span) for span in TRACK]) == TRACK
-    with pytest.raises(RunError, match="11 to 20 do not follow position 10"):
-        Track.joined([["a", 0, 10], ["b", 11, 20]])
+def test_a_spliced_range_keeps_its_place_in_the_store() -> None:
+    spliced = TRACK.cut(12).append((Span("x", 100, 104), Span("y", 3, 5)))
+    assert len(spliced) == 18
+    assert spliced.slice(11, 17) == (Span("b", 11, 12), Span("x", 100, 104), Span("y", 3, 4))
+    assert spliced.extend("d", 20).spans[-1] == Span("d", 18, 20)
+
+
+def test_spans_that_follow_each_other_under_one_key_are_one() -> None:
+    whole = Track((Span("a", 0, 10),))
+    assert Track((Span("a", 0, 4), Span("a", 4, 4), Span("a", 4, 10))) == whole
+    assert whole.cut(4).append(whole.slice(4, 10)) == whole
+    assert len(Track((Span("a", 4, 10), Span("a", 0, 4))).spans) == 2
+
+
+def test_a_track_reaches_to_the_first_key_that_is_not_there() -> None:
+    assert TRACK.reach(()) == 30
+    assert TRACK.reach({"b", "c"}) == 10
+    assert Track((Span("x", 100, 104), Span("y", 3, 5))).reach({"y"}) == 4
+
+
+def test_a_track_is_kept_as_text() -> None:
+    track = Track((Span("a" * 64, 5, 10), Span("b" * 64, 10, 25)))
+    assert track.lines() == [f"{'a' * 64} 5-10", f"{'b' * 64} 10-25"]
+    assert Track.parse(track.lines()) == track
+
+
+@pytest.mark.parametrize("line", ["", "a 0-5", f"{'a' * 64} 5-5", f"{'a' * 64} 0-", 7])
+def test_text_that_names_no_tokens_is_refused(line: str) -> None:
+    with pytest.raises(RunError, match="does not name tokens"):
+        Track.parse([line])
 
 
 def test_a_key_is_its_causes() -> None:
