@@ -11,31 +11,41 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.errors import DeviceError, DownloadError, RunError
 from jukebox_core.tokens.store import TokenStore
-from pipelines.planning import plan_run, prompt_excerpts, song_requests
-from pipelines.runs import RunFolder, differences, identity, run_path
+from pipelines.inputs import (
+    check_codes,
+    check_prompts,
+    check_recordings,
+    check_weights_here,
+    check_work_left,
+    free_targets,
+)
+from pipelines.planning import plan_run, song_requests
+from pipelines.runs import RunFolder, check_free, differences, identity, run_path
 from pipelines.sounds import sounds
 from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.label import label_songs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.runtime.config import HardwareConfig
-    from pipelines.settings import Settings
+    from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
 
 def check(settings: Settings) -> None:
-    """Checks everything that can be checked without weights.
+    """Checks everything that can be checked without weights and without torch. Writes nothing but vocabularies.
 
     Raises:
         JukeboxError: the first thing found wrong; its message gives value, rule and remedy.
     """
+    check_free(settings)
     check_source(settings)
-    for excerpt in dict.fromkeys(prompt_excerpts(settings)):
-        excerpt.read(settings.model.config)
+    check_work_left(settings)
+    check_prompts(settings)
     requests = song_requests(settings)
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
     label_songs(settings.model.config, vocabularies, requests)
-    TokenStore(settings.storage.tokens).probe()
 
 
 def finished(settings: Settings) -> RunFolder | None:
@@ -61,14 +71,44 @@ def finished(settings: Settings) -> RunFolder | None:
     return run if all(sound.record(run) for sound in files) else None
 
 
-def check_device(settings: Settings) -> None:
-    """Checks that the device is there and has the memory that the levels to be sampled need.
+def check_machine(settings: Settings) -> None:
+    """Checks device, memory, the weights that are here already, and last the token store, which is written to.
 
     Raises:
-        DeviceError: it is not, or has not.
+        DeviceError: the device is not there, or has too little memory for the levels to be sampled.
+        CheckpointError: weights are truncated, unsafe, or of another model.
+        StoreError: the token store cannot be written.
     """
-    levels = range(settings.sampling.stop_level, settings.model.vqvae.levels)
-    check_memory(settings.model.config, settings.hardware, levels, samples=settings.sampling.n_samples)
+    config = settings.model.config
+    levels = range(settings.sampling.stop_level, config.top + 1)
+    check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples)
+    roles = ("vqvae", *(f"level_{level}" for level in levels))
+    check_weights_here(config, settings.model.files, settings.weights, roles)
+    TokenStore(settings.storage.tokens).probe()
+
+
+def check_encode(settings: EncodeSettings) -> None:
+    """Checks everything that `encode` needs, before anything is written.
+
+    Raises:
+        JukeboxError: the first thing found wrong.
+    """
+    free_targets(settings.audio, settings.folder, ".npz")
+    check_recordings(settings)
+    check_memory(settings.model.config, settings.hardware, (), samples=1)
+    check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
+
+
+def check_decode(settings: DecodeSettings) -> None:
+    """Checks everything that `decode` needs, before anything is written.
+
+    Raises:
+        JukeboxError: the first thing found wrong.
+    """
+    free_targets(settings.codes, settings.folder, f".{settings.output.format}")
+    check_memory(settings.model.config, settings.hardware, (), samples=1)
+    here = check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
+    check_codes(settings, here.get("vqvae"))
 
 
 def check_source(settings: Settings) -> None:
@@ -98,8 +138,8 @@ def check_source(settings: Settings) -> None:
         )
 
 
-def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: range, *, samples: int) -> None:
-    """Checks that the device is there and that the largest of the models would fit in its free memory.
+def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: Sequence[int], *, samples: int) -> None:
+    """Checks that the device is there and that the largest of the priors of `levels` would fit in its free memory.
 
     Raises:
         DeviceError: the device is missing, or has too little memory; the message says what would fit.
@@ -111,7 +151,7 @@ def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: range,
     free, batch = free_memory(device), min(samples, hardware.batch_size)
 
     def need(dtype: str, batch: int) -> int:
-        return max(estimate_bytes(config, level, dtype, batch) for level in levels)
+        return max((estimate_bytes(config, level, dtype, batch) for level in levels), default=0)
 
     needed = need(hardware.dtype, batch)
     if needed <= free:

@@ -102,22 +102,36 @@ class RunFolder:
         return [tuple(Track.joined(track) for track in take) for take in takes]
 
 
-def open_run(settings: Settings, config_yaml: str) -> RunFolder:
-    """Returns the run's folder, made if need be, with config.yaml and manifest.json in it.
+def check_free(settings: Settings) -> RunFolder:
+    """Returns the folder of the run that these settings make, which holds that run or nothing yet.
 
     Raises:
         RunError: the folder holds a run with other settings, or something that is not a run.
     """
     folder = RunFolder(run_path(settings))
-    mine = identity(settings)
     if folder.manifest_path.exists():
-        refuse_other(folder, mine)
-    elif folder.path.exists() and any(folder.path.iterdir()):
+        refuse_other(folder, identity(settings))
+    elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise RunError(f"{folder.path} exists and is not a run; choose another run.name, nothing there is overwritten")
-    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_run(settings: Settings, config_yaml: str) -> RunFolder:
+    """Returns the run's folder, made if need be, with config.yaml and manifest.json in it.
+
+    Raises:
+        RunError: as `check_free`, or the folder cannot be made.
+    """
+    folder = check_free(settings)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder.path} ({error.strerror}); choose another storage.root") from None
     _write_text(folder.path / "config.yaml", config_yaml)
     if not folder.manifest_path.exists():
-        folder.update(identity=mine, created=now(), versions=versions(), licence=settings.model.files.licence)
+        folder.update(
+            identity=identity(settings), created=now(), versions=versions(), licence=settings.model.files.licence
+        )
     return folder
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.errors import ConfigError
 from jukebox_core.records import to_plain
 from pipelines import prefect_home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
@@ -27,7 +31,7 @@ def generate(settings: Settings) -> None:
     if run is not None:
         print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
     else:
-        preflight.check_device(settings)
+        preflight.check_machine(settings)
         run = _make(settings)
     _print_result(run)
 
@@ -60,28 +64,45 @@ def _print_result(run: RunFolder) -> None:
 
 
 def encode(settings: EncodeSettings) -> None:
-    """Turns audio files into codes files; prints their paths."""
-    prefect_home.use(settings.storage.root)
-    from pipelines.codec import encode_flow, targets
-    from pipelines.console import run_log
-    from pipelines.preflight import check_memory
+    """Turns audio files into codes files; prints their paths.
 
-    targets(settings.audio, settings.folder, ".npz")
-    check_memory(settings.model.config, settings.hardware, range(0), samples=1)
-    Path(settings.folder).expanduser().mkdir(parents=True, exist_ok=True)
-    with run_log(Path(settings.folder).expanduser() / "encode.log"):
+    Raises:
+        JukeboxError: something is wrong with the settings or a file.
+    """
+    from pipelines import preflight
+
+    preflight.check_encode(settings)
+    with _logged(settings.folder, "encode.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.codec import encode_flow
+
         print(*encode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
 
 
 def decode(settings: DecodeSettings) -> None:
-    """Turns codes files into audio files; prints their paths."""
-    prefect_home.use(settings.storage.root)
-    from pipelines.codec import decode_flow, targets
-    from pipelines.console import run_log
-    from pipelines.preflight import check_memory
+    """Turns codes files into audio files; prints their paths.
 
-    targets(settings.codes, settings.folder, f".{settings.output.format}")
-    check_memory(settings.model.config, settings.hardware, range(0), samples=1)
-    Path(settings.folder).expanduser().mkdir(parents=True, exist_ok=True)
-    with run_log(Path(settings.folder).expanduser() / "decode.log"):
+    Raises:
+        JukeboxError: something is wrong with the settings or a file.
+    """
+    from pipelines import preflight
+
+    preflight.check_decode(settings)
+    with _logged(settings.folder, "decode.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.codec import decode_flow
+
         print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+@contextmanager
+def _logged(folder: str, name: str) -> Iterator[None]:
+    from pipelines.console import run_log
+
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
+    with run_log(path / name):
+        yield

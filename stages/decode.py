@@ -46,21 +46,37 @@ def decode_file(
     Raises:
         StoreError: the file lacks the level, holds values that are no codes, or another VQ-VAE made it.
     """
+    tokens = read_level(config, codes_file, level, weights.sha256)
+    return _write_sound(config, weights, hardware, level, tokens, path)
+
+
+def read_level(config: JukeboxConfig, codes_file: str, level: int, vqvae_sha256: str | None) -> NDArray[np.int32]:
+    """Returns the codes of one level of a codes file, int32 [time].
+
+    Args:
+        config: the model that is to decode them.
+        codes_file: the file.
+        level: the level.
+        vqvae_sha256: digest of the model's VQ-VAE; None, where it is not known yet, leaves the file's maker unchecked.
+
+    Raises:
+        StoreError: the file lacks the level, holds values that are no codes, or another VQ-VAE made it.
+    """
     codes = read_codes(Path(codes_file).expanduser())
     if level not in codes.levels:
         raise StoreError(f"{codes_file} has no level {level}; it has {sorted(codes.levels)}: choose one of them")
-    maker = codes.about.get("vqvae_sha256", weights.sha256)
-    if maker != weights.sha256:
+    maker = codes.about.get("vqvae_sha256")
+    if None not in (maker, vqvae_sha256) and maker != vqvae_sha256:
         raise StoreError(
-            f"{codes_file} was made by model {codes.about.get('model')!r} (VQ-VAE {maker[:12]}), not by "
-            f"{config.name!r} ({weights.sha256[:12]}); decode it with the model that made it"
+            f"{codes_file} was made by model {codes.about.get('model')!r} (VQ-VAE {str(maker)[:12]}), not by "
+            f"{config.name!r} ({str(vqvae_sha256)[:12]}); decode it with the model that made it"
         )
     tokens = codes.levels[level]
     if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vqvae.bins:
         raise StoreError(
             f"level {level} of {codes_file} does not hold codes from 0 to {config.vqvae.bins - 1} in a row"
         )
-    return _write_sound(config, weights, hardware, level, tokens, path)
+    return tokens
 
 
 def _write_sound(

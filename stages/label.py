@@ -58,12 +58,15 @@ def read_lyrics(lyrics: str, lyrics_file: str | None) -> str:
     """Returns the lyrics given in either way.
 
     Raises:
-        LabelError: the file is missing or is not text.
+        LabelError: the file is missing, is not text, or is blank.
     """
     if lyrics_file is None:
         return lyrics
     path = Path(lyrics_file).expanduser()
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"lyrics file {path} cannot be read as text ({error}); give a UTF-8 text file") from None
+    if not text.strip():
+        raise LabelError(f"lyrics file {path} holds no words; write them into it, or leave lyrics_file out")
+    return text

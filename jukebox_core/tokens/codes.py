@@ -49,6 +49,8 @@ def read_codes(path: Path) -> Codes:
             levels = {int(name[6:]): arrays[name] for name in arrays.files if name.startswith("level_")}
     except FileNotFoundError:
         raise StoreError(f"codes file {path} does not exist; `jukebox encode` makes one") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path} is not a codes file ({error}); `jukebox encode` makes one") from None
+    except (EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        raise StoreError(f"{path} is not a codes file; `jukebox encode` makes one") from None
+    except OSError as error:
+        raise StoreError(f"codes file {path} cannot be read ({error.strerror}); give one that can") from None
     return Codes(levels, about)

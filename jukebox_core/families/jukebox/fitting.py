@@ -1,0 +1,28 @@
+"""Whether a file holds the weights that a role of a model needs, found out without reading them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
+from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
+from jukebox_core.weights.checkpoint import load_into, open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+
+
+def check_weights(config: JukeboxConfig, role: str, path: Path) -> None:
+    """Checks that the file at `path` holds every tensor of `role`, in its shape, and nothing else.
+
+    Raises:
+        CheckpointError: it does not: it is truncated, no checkpoint, unsafe, or of another model.
+    """
+    checkpoint = open_checkpoint(path)
+    if role == "vqvae":
+        load_into(build_vqvae(config), checkpoint, VQVAE_RENAMES, device="meta")
+    else:
+        load_into(build_prior(config, level_of(role)), checkpoint, PRIOR_RENAMES, device="meta")
