@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 from pipelines import artifacts
 from pipelines.runner import open_workers, run_units
 from pipelines.schedule import Schedule, plan_units
@@ -45,7 +45,7 @@ def sample_plan(
         DamagedError: a stored window that is read turned out to be damaged; it was set aside.
     """
     runner = settings.runner
-    missing = plan.missing(TokenStore(settings.storage.tokens))
+    missing = plan.missing(open_store(settings.storage.tokens))
     shards = runner.workers if runner.shards is None else runner.shards
     schedule = Schedule(plan_units(plan.songs, settings.hardware.batch_size, shards), missing, runner.schedule)
     tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
@@ -76,7 +76,7 @@ def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
         weights={level: weights[f"level_{level}"] for level in range(settings.model.vqvae.levels)},
         sampling=settings.sampling,
         hardware=settings.hardware,
-        store=TokenStore(storage.tokens).uri,  # a worker may run in another folder
+        store=open_store(storage.tokens).uri,  # a worker may run in another folder
         flush_tokens=storage.flush_tokens,
         flush_seconds=storage.flush_seconds,
         scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
@@ -90,6 +90,7 @@ def _workplace(settings: Settings) -> Workplace:
         files=settings.model.files,
         weights=settings.weights,
         devices=runner.devices,
+        remote=runner.kind != "threads",
         resident_priors=settings.model.vqvae.levels if runner.schedule == "wavefront" else 1,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import CheckpointError
+from jukebox_core.tokens.spooled import open_store
 from stages.devices import own_device
 from stages.fetch import fetch_weights
 from stages.resident import keep_priors
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from stages.sample import SamplingJob
 
 
+DELIVERY_SECONDS = 600.0  # that a worker tries to give its windows to a store that does not answer
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workplace:
     """What a worker needs to find for itself, on whatever machine it runs."""
@@ -28,6 +32,7 @@ class Workplace:
     files: ModelFiles  # where the model's files come from
     weights: WeightsConfig  # where they are kept
     devices: tuple[str, ...]  # one for each worker; none: all use the job's
+    remote: bool  # other processes read what is sampled here: a window counts when it is in the store
     resident_priors: int  # how many priors stay in memory
 
 
@@ -36,13 +41,17 @@ def sample_unit(job: SamplingJob, place: Workplace, nodes: Sequence[Node]) -> li
 
     Raises:
         CheckpointError: this machine has other weights than the run was planned with.
+        StoreError: others could not be given what was sampled; it is kept on this machine.
     """
     keep_priors(place.resident_priors)
     level = nodes[0].level
     weights = local_weights(job, place, level)
     with own_device(place.devices, job.hardware.device) as device:
         here = replace(job, hardware=replace(job.hardware, device=device), weights={**job.weights, level: weights})
-        return sample_shard(here, nodes)
+        handles = sample_shard(here, nodes)
+    if place.remote:
+        open_store(job.store).settle(DELIVERY_SECONDS)
+    return handles
 
 
 def local_weights(job: SamplingJob, place: Workplace, level: int) -> FileHandle:
