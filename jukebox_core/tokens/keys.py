@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ALREADY_PLAIN = frozenset({str, int, bool, type(None)})
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _Json: TypeAlias = "str | int | float | bool | list[_Json] | dict[str, _Json] | None"
 
 
@@ -27,7 +29,7 @@ def canonical_json(value: object) -> str:
         TypeError: Some part is of another type, whose text could differ between runs.
         ValueError: Some number is not finite.
     """
-    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(_plain(value, "value"))
 
 
 def digest(value: object) -> str:
@@ -62,6 +64,8 @@ def _plain(value: object, where: str) -> _Json:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list | tuple):
+        if _ALREADY_PLAIN.issuperset(map(type, value)):  # labels and spans: most of what a key hashes
+            return list(value)
         return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
         for name in value:
