@@ -35,14 +35,27 @@ class Command:
     usage: str
     summary: str
     work: str  # module:function that is called with the settings of each job
+    own_flags: bool = False  # it reads its arguments itself, and is called with them
 
 
 COMMANDS = {
     "generate": Command("generate [OVERRIDES]", "make songs, from nothing or from a prompt", "pipelines.work:generate"),
     "continue": Command("continue RUN [OVERRIDES]", "make a finished run's songs longer", "pipelines.work:generate"),
     "upsample": Command("upsample RUN [OVERRIDES]", "finish the lower levels of a run", "pipelines.work:generate"),
+    "runs": Command(
+        "runs COMMAND [RUN]",
+        "list, show, resume and remove runs; collect what none names",
+        "pipelines.run_commands:run",
+        True,
+    ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.work:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.work:decode"),
+    "serve": Command(
+        "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serve:serve", True
+    ),
+    "models": Command(
+        "models COMMAND [NAMES]", "list, fetch, verify, remove and carry models", "pipelines.models:run", True
+    ),
 }
 
 EXAMPLES = """\
@@ -101,14 +114,16 @@ def help_text() -> str:
 
 
 def _run(name: str, arguments: list[str]) -> int:
+    if COMMANDS[name].own_flags:
+        _work(name)(arguments)
+        return 0
     from pipelines.compose import from_command_line
 
     root, rest = _root(name, arguments)
     jobs = from_command_line(root, rest)
     if not jobs:
         return 0
-    module, _, function = COMMANDS[name].work.partition(":")
-    work: Work = getattr(import_module(module), function)
+    work = _work(name)
     for number, settings in enumerate(jobs, start=1):
         if len(jobs) > 1:
             print(f"jukebox: job {number} of {len(jobs)}", file=sys.stderr)
@@ -116,14 +131,22 @@ def _run(name: str, arguments: list[str]) -> int:
     return 0
 
 
+def _work(name: str) -> Work:
+    module, _, function = COMMANDS[name].work.partition(":")
+    work: Work = getattr(import_module(module), function)
+    return work
+
+
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns where a command starts, and the arguments that are left for Hydra."""
-    from pipelines.compose import DECODE, ENCODE, GENERATE, run_root
+    from pipelines.compose import DECODE, ENCODE, GENERATE
 
     roots: dict[str, Root[Any]] = {"generate": GENERATE, "encode": ENCODE, "decode": DECODE}
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
+        from pipelines.compose_runs import run_root
+
         return run_root(name, arguments[0], arguments[1:]), arguments[1:]
     if any(argument.startswith("-") for argument in arguments):  # help and completion need no run
         return GENERATE, arguments
@@ -134,7 +157,7 @@ def _complete(arguments: list[str]) -> int:
     """Answers the shell, which asks the bare program: completes a command's name, or asks the command itself."""
     program, *words = os.environ.get("COMP_LINE", "jukebox ").split(" ")
     name = words[0] if words else ""
-    if len(words) < 2 or name not in COMMANDS:
+    if len(words) < 2 or name not in COMMANDS or COMMANDS[name].own_flags:
         print(" ".join(command for command in COMMANDS if command.startswith(name)))
         return 0
     os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])

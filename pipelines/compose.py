@@ -14,7 +14,6 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import hydra
@@ -25,15 +24,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jukebox_core.errors import ConfigError, RunError, did_you_mean
-from jukebox_core.families.jukebox.presets import is_path, load_yaml, option_data, option_path
+from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.presets import is_path, option_data, option_path
 from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from pipelines.compose_errors import explain
-from pipelines.settings import DecodeSettings, EncodeSettings, Settings, StorageSettings
+from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from hydra.core.override_parser.types import Override
 
@@ -97,33 +97,27 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     return jobs
 
 
-def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]:
-    """Returns where ``continue RUN`` or ``upsample RUN`` starts: the settings that the run was made with.
+def stored_root(name: str, sections: Mapping[str, Any], overrides: Sequence[str]) -> Root[Settings]:
+    """Returns where a command starts that goes on from settings which were stored before.
 
-    A group named in `overrides`, as in ``song=lantern``, replaces that section of the run's settings.
-
-    Raises:
-        RunError: there is no such run, or its config.yaml cannot be read.
+    A group named in `overrides`, as in ``song=lantern``, replaces that section of the stored settings.
     """
-    folder = _run_folder(run)
-    stored = load_yaml(folder / "config.yaml")
-    fresh: dict[str, Any] = {
-        "run": {"name": None},
-        "prompt": to_plain(compose(GENERATE).prompt),  # the run's tokens begin with its prompt already
-        "source": {"run": str(folder.resolve()), "command": command, "keep_seconds": None},
-    }
-    if command == "upsample":
-        fresh["sampling"] = {**stored.get("sampling", {}), "stop_level": 0}
     groups = [group for group in _groups() if any(o.partition("=")[0] == group for o in overrides)]
-    sections = {name: value for name, value in {**stored, **fresh}.items() if name not in groups}
+    left = {section: value for section, value in sections.items() if section not in groups}
     defaults = [*({group: None} for group in groups), "quiet", "_self_", {"experiment": None}]
-    name = f"{command}_{_fingerprint(folder)}"
-    ConfigStore.instance().store(name=name, node={"defaults": defaults, **sections}, provider="run")
+    ConfigStore.instance().store(name=name, node={"defaults": defaults, **left}, provider="run")
     return Root(name, Settings)
 
 
+def override_value(overrides: Sequence[str], key: str) -> object:
+    """Returns the value that `overrides` give a setting; None if they do not name it, or name several for a sweep."""
+    parsed = OverridesParser.create().parse_overrides([o for o in overrides if _is_override(o)])
+    found = [o.value() for o in parsed if o.key_or_group == key and not o.is_sweep_override()]
+    return OmegaConf.to_container(OmegaConf.create({"value": found[-1]}))["value"] if found else None  # type: ignore[call-overload,index]
+
+
 def dump(settings: object) -> str:
-    """Returns settings as YAML that `run_root` starts from; what a run's config.yaml holds."""
+    """Returns settings as YAML that `pipelines.compose_runs` starts from; what a run's config.yaml holds."""
     return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
 
 
@@ -185,20 +179,11 @@ def _with_file(override: Override, text: str) -> str:
         return text
     group = override.key_or_group
     path = option_path(value, group)
-    name = f"{path.stem}_{_fingerprint(path)}"
+    name = f"{path.stem}_{fingerprint(path)}"
     ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=str(path))
     return f"{override.get_key_element()}='{name}'"
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
+    """Returns a few digits that stand for a path, for the names of what is made from it."""
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-
-
-def _run_folder(run: str) -> Path:
-    root = Path(StorageSettings().root)
-    for folder in (Path(run).expanduser(), root / run):
-        if (folder / "config.yaml").is_file():
-            return folder
-    runs = [path.parent.name for path in root.glob("*/config.yaml")]
-    hint = did_you_mean(run, runs) or (f"; there are {', '.join(sorted(runs))}" if runs else f"; {root} holds no runs")
-    raise RunError(f"{run!r} is not a run: there is no config.yaml in it; give a run's folder or its name{hint}")

@@ -22,6 +22,7 @@ from pipelines.previews import Previews, drop_previews
 from pipelines.runs import RunFolder
 from pipelines.sampling import sample_plan
 from pipelines.settings import Settings
+from pipelines.signals import stopping_on_signals
 from pipelines.stopwatch import Stopwatch
 from pipelines.takes import note_plan
 
@@ -41,8 +42,12 @@ def generate_flow(config: dict[str, Any], folder: str, live: bool = False) -> st
         config: the settings, resolved, as plain data.
         folder: the run's folder, as `pipelines.runs.open_run` made it.
         live: show bars on stderr.
+
+    Raises:
+        StoppedError: a signal asked the process to stop; all that was sampled is stored.
     """
-    make_songs(build(Settings, config), RunFolder(Path(folder)), live=live)
+    with stopping_on_signals():
+        make_songs(build(Settings, config), RunFolder(Path(folder)), live=live)
     return folder
 
 

@@ -6,13 +6,11 @@ Integers and hashes only: nothing here needs torch or Prefect, so a run that has
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.families.jukebox.lengths import whole_tokens
+from jukebox_core.errors import RunError
 from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
-from jukebox_core.tokens.graph import Node, Take, Track
-from pipelines.runs import RunFolder
+from pipelines.takes import check_weights, starting_takes
 from stages.label import SongRequest, read_lyrics
 from stages.prompt import Excerpt, Prompt, plan_prompt
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.families.jukebox.labels import SongLabels
+    from jukebox_core.tokens.graph import Node, Take
     from jukebox_core.tokens.store import TokenStore
     from pipelines.settings import Settings
     from stages.handles import FileHandle
@@ -30,6 +29,7 @@ class RunPlan:
     """The prompts to encode and the windows to sample."""
 
     prompts: tuple[Prompt, ...]
+    start: tuple[Take, ...]  # what each song has before sampling begins
     songs: tuple[SongPlan, ...]
 
     @property
@@ -43,9 +43,20 @@ class RunPlan:
         return [song.take for song in self.songs]
 
     def missing(self, store: TokenStore) -> set[str]:
-        """Returns the keys of all that is planned and not stored yet, prompts included."""
+        """Returns the keys of all that is planned and not stored yet, prompts included.
+
+        Raises:
+            RunError: something that is kept of an earlier run is not stored any more.
+        """
         keys = {key for prompt in self.prompts for key in prompt.keys} | {node.key for node in self.nodes}
-        return {key for key in keys if not store.sealed(key)}
+        kept = {span.key for take in self.start for track in take for span in track} - keys
+        missing = store.missing(keys | kept)
+        if missing & kept:
+            raise RunError(
+                f"{len(missing & kept)} windows that the songs begin with are not in {store.uri} any more; resume the "
+                "run that made them, which samples them again (`jukebox runs tree` names it)"
+            )
+        return missing
 
 
 def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights: Mapping[str, FileHandle]) -> RunPlan:
@@ -53,16 +64,18 @@ def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights
 
     Raises:
         AudioError: a prompt cannot be read.
-        RunError: the run to start from has no tokens.
+        ConfigError: the runs to start from do not have what is asked of them.
+        RunError: one of them has no tokens, or was made with other weights.
     """
     excerpts, config = prompt_excerpts(settings), settings.model.config
     known = {each: plan_prompt(each, config, weights["vqvae"].sha256) for each in dict.fromkeys(excerpts)}
+    check_weights(settings, weights)
     have = starting_takes(settings, [known[each] for each in excerpts])
     songs = (
         plan_song(song_spec(settings, sample, labels[sample], weights), have[sample])
         for sample in range(settings.sampling.n_samples)
     )
-    return RunPlan(tuple(known.values()), tuple(songs))
+    return RunPlan(tuple(known.values()), tuple(have), tuple(songs))
 
 
 def song_requests(settings: Settings) -> list[SongRequest]:
@@ -96,23 +109,6 @@ def prompt_excerpts(settings: Settings) -> list[Excerpt]:
         )
         for sample in range(settings.sampling.n_samples)
     ]
-
-
-def starting_takes(settings: Settings, prompts: Sequence[Prompt]) -> list[Take]:
-    """Returns what each song has before sampling begins: an earlier run's take, a prompt's codes, or nothing."""
-    if settings.source is not None:
-        takes = RunFolder(Path(settings.source.run).expanduser()).takes()
-        seconds = settings.source.keep_seconds
-        return takes if seconds is None else [cut_take(settings, take, seconds) for take in takes]
-    if prompts:
-        return [prompt.take for prompt in prompts]
-    return [(Track(),) * settings.model.vqvae.levels] * settings.sampling.n_samples
-
-
-def cut_take(settings: Settings, take: Take, seconds: float) -> Take:
-    """Returns the beginning of a take, every level cut to the same whole top-level tokens."""
-    length = whole_tokens(settings.model.config, seconds)
-    return tuple(track.cut(length // hop) for track, hop in zip(take, settings.model.vqvae.hops, strict=True))
 
 
 def song_spec(

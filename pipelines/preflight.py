@@ -6,10 +6,10 @@ Cheap checks first. Nothing here starts Prefect or loads weights; vocabularies, 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.errors import DeviceError, DownloadError, RunError
+from jukebox_core.errors import DeviceError, DownloadError
+from jukebox_core.tokens.spooled import open_store
 from jukebox_core.tokens.store import TokenStore
 from pipelines.inputs import (
     check_codes,
@@ -19,9 +19,11 @@ from pipelines.inputs import (
     check_work_left,
     free_targets,
 )
+from pipelines.licence import ask
 from pipelines.planning import plan_run, song_requests
-from pipelines.runs import RunFolder, check_free, differences, identity, run_path
+from pipelines.runs import RunFolder, check_free, run_path
 from pipelines.sounds import sounds
+from pipelines.takes import check_source
 from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.label import label_songs
 
@@ -44,6 +46,7 @@ def check(settings: Settings) -> None:
     check_work_left(settings)
     check_prompts(settings)
     requests = song_requests(settings)
+    ask(settings.model.files, settings.weights)
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
     label_songs(settings.model.config, vocabularies, requests)
 
@@ -84,7 +87,7 @@ def check_machine(settings: Settings) -> None:
     check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples)
     roles = ("vqvae", *(f"level_{level}" for level in levels))
     check_weights_here(config, settings.model.files, settings.weights, roles)
-    TokenStore(settings.storage.tokens).probe()
+    open_store(settings.storage.tokens).probe()
 
 
 def check_encode(settings: EncodeSettings) -> None:
@@ -95,6 +98,7 @@ def check_encode(settings: EncodeSettings) -> None:
     """
     free_targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
+    ask(settings.model.files, settings.weights)
     check_memory(settings.model.config, settings.hardware, (), samples=1)
     check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
 
@@ -106,36 +110,10 @@ def check_decode(settings: DecodeSettings) -> None:
         JukeboxError: the first thing found wrong.
     """
     free_targets(settings.codes, settings.folder, f".{settings.output.format}")
+    ask(settings.model.files, settings.weights)
     check_memory(settings.model.config, settings.hardware, (), samples=1)
     here = check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
     check_codes(settings, here.get("vqvae"))
-
-
-def check_source(settings: Settings) -> None:
-    """Checks that the run to continue or upsample is there and was made by this model.
-
-    Raises:
-        RunError: it is not a run, has no tokens, has another number of samples, or was made by another model.
-    """
-    if settings.source is None:
-        return
-    source = RunFolder(Path(settings.source.run).expanduser())
-    manifest = source.manifest()
-    mine = identity(settings)["model"]
-    theirs = manifest.get("identity", {}).get("model", {})
-    for part in ("name", "vqvae", "priors"):
-        changed = differences(theirs.get(part), mine[part], f"model.{part}")
-        if changed:
-            raise RunError(
-                f"run {source.name} was made by another model ({'; '.join(changed[:2])}); "
-                f"{settings.source.command} needs the same: leave out the model override"
-            )
-    takes = source.takes()
-    if len(takes) != settings.sampling.n_samples:
-        raise RunError(
-            f"run {source.name} has {len(takes)} samples but sampling.n_samples is {settings.sampling.n_samples}; "
-            "leave that override out"
-        )
 
 
 def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: Sequence[int], *, samples: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import re
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.atomic import written_whole
-from jukebox_core.errors import RunError
+from jukebox_core.errors import RunError, did_you_mean
 from jukebox_core.records import to_plain
 from jukebox_core.runtime.config import ENGINE_VERSION
 from jukebox_core.tokens.graph import Track
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
 
 MANIFEST_SCHEMA = 1
+_LINEAGE = re.compile(r"(-(continue|upsample)-[0-9a-f]{8})+$")  # of a run that goes on from another
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -35,13 +38,43 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 def default_name(settings: Settings) -> str:
     """Returns the name of a run that was given none: the same settings give the same name, so a command resumes."""
-    verb = f"{Path(settings.source.run).name}-{settings.source.command}" if settings.source else settings.model.name
+    verb = settings.model.name
+    if settings.source is not None:
+        verb = f"{_LINEAGE.sub('', Path(settings.source.run).name)}-{settings.source.command}"
     return f"{verb}-{digest(identity(settings))[:8]}"
+
+
+def lock_name(settings: Settings) -> str:
+    """Returns the name under which the run is locked in its token store: other runs of one name may use it."""
+    name, own = settings.run.name, digest(identity(settings))[:8]
+    return f"{name}-{own}" if name else default_name(settings)
 
 
 def run_path(settings: Settings) -> Path:
     """Returns the folder of the run that these settings make."""
     return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+
+
+def find_run(run: str, root: str) -> RunFolder:
+    """Returns the run of that name below `root`, or in that folder.
+
+    Raises:
+        RunError: there is no such run; near misses are listed.
+    """
+    for folder in (Path(run).expanduser(), Path(root).expanduser() / run):
+        if (folder / "config.yaml").is_file() or (folder / "manifest.json").is_file():
+            return RunFolder(folder)
+    names = [found.name for found in runs_in(root)]
+    hint = did_you_mean(run, names) or (f"; there are {', '.join(names)}" if names else f"; {root} holds no runs")
+    raise RunError(f"{run!r} is not a run: there is no config.yaml in it; give a run's folder or its name{hint}")
+
+
+def runs_in(root: str) -> list[RunFolder]:
+    """Returns the runs below `root`, by name."""
+    folders = {
+        path.parent for name in ("config.yaml", "manifest.json") for path in Path(root).expanduser().glob(f"*/{name}")
+    }
+    return [RunFolder(folder) for folder in sorted(folders) if not folder.name.startswith(".")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +87,11 @@ class RunFolder:
     def name(self) -> str:
         """The run's name."""
         return self.path.name
+
+    @property
+    def place(self) -> str:
+        """Machine and folder, which tell the run from others of the same name."""
+        return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
 
     @property
     def manifest_path(self) -> Path:
@@ -99,7 +137,7 @@ class RunFolder:
         takes = self.manifest().get("takes")
         if not takes:
             raise RunError(f"run {self.name} made no tokens yet; run it again to its end first")
-        return [tuple(Track.joined(track) for track in take) for take in takes]
+        return [tuple(Track.parse(track) for track in take) for take in takes]
 
 
 def check_free(settings: Settings) -> RunFolder:
@@ -159,9 +197,9 @@ def differences(old: object, new: object, at: str = "") -> list[str]:
     return [] if old == new else [f"{at}: {old!r} -> {new!r}"]
 
 
-def take_to_json(take: Take) -> list[list[list[object]]]:
-    """Returns a take as plain lists, for the manifest."""
-    return [[list(span) for span in track] for track in take]
+def take_to_json(take: Take) -> list[list[str]]:
+    """Returns a take as text, one line for each span of each track, for the manifest."""
+    return [track.lines() for track in take]
 
 
 def now() -> str:

@@ -43,7 +43,8 @@ def _above_zero(owner: object, *names: str) -> None:
 class RunSettings:
     """What the run is called."""
 
-    name: str | None = None  # the run's folder below storage.root; null names it after its time and settings
+    name: str | None = None  # the run's folder below storage.root; null names it after its settings
+    wait: bool = False  # where another process works on this run, wait until it ends; else leave
 
     def __post_init__(self) -> None:
         """Checks that the name is one folder's name."""
@@ -173,19 +174,62 @@ class RunnerSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChooseSettings:
+    """Where a run stops for somebody to listen and choose how it goes on."""
+
+    after_level: int | None = None  # the last level that is sampled before the choice; null: no choice, all levels
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _require(
+            self.after_level is None or self.after_level > 0,
+            f"after_level is {self.after_level}; choose after level 2 or 1, or never (null): below level 0 is nothing",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpliceSettings:
+    """A range of an earlier run's sample, to be put after what is kept."""
+
+    run: str  # its name or folder
+    sample: int = 0
+    from_seconds: float = 0.0
+    to_seconds: float | None = None  # null: to its end
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _not_negative(self, "sample", "from_seconds")
+        _require(bool(self.run), "run is empty; give the name or folder of the run to take from")
+        _require(
+            self.to_seconds is None or self.from_seconds < self.to_seconds < math.inf,
+            f"to_seconds is {self.to_seconds}; it must be above from_seconds={self.from_seconds:g} and finite",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSettings:
-    """The finished run that `continue` or `upsample` starts from."""
+    """The run that `continue` or `upsample` starts from, and what of it is kept."""
 
     run: str  # its folder
     command: Literal["continue", "upsample"]
+    samples: tuple[int, ...] = ()  # those of its samples that songs start from; one: all songs; none: each from its own
     keep_seconds: float | None = None  # continue: cut the music here first; null keeps all of it
+    splice: tuple[SpliceSettings, ...] = ()  # continue: ranges of other samples, put after what is kept, in order
 
     def __post_init__(self) -> None:
         """Checks ranges."""
         _above_zero(self, "keep_seconds")
         _require(
+            all(sample >= 0 for sample in self.samples),
+            f"samples is {list(self.samples)}; samples are counted from 0",
+        )
+        _require(
             self.keep_seconds is None or self.command == "continue",
             f"keep_seconds is {self.keep_seconds}, but {self.command} keeps the whole run; set it to null",
+        )
+        _require(
+            not self.splice or self.command == "continue",
+            f"splice has {len(self.splice)} entries, but {self.command} keeps the run as it is; use continue",
         )
 
 
@@ -205,6 +249,7 @@ class Settings:
     weights: WeightsConfig
     output: OutputSettings = OutputSettings()
     runner: RunnerSettings = RunnerSettings()
+    choose: ChooseSettings = ChooseSettings()
     source: SourceSettings | None = None
 
     def __post_init__(self) -> None:
@@ -215,6 +260,11 @@ class Settings:
             start is None or start < self.seconds,
             f"prompt.seconds is {start}, which leaves nothing to sample of seconds={self.seconds}; "
             "make the prompt shorter or the song longer",
+        )
+        _require(
+            self.choose.after_level is None or self.choose.after_level < self.model.vqvae.levels,
+            f"choose.after_level is {self.choose.after_level}, but {self.model.name} has no level above "
+            f"{self.model.config.top}; choose one of its levels, or null",
         )
         self._check_songs()
 

@@ -10,33 +10,70 @@ from typing import TYPE_CHECKING
 from jukebox_core.errors import ConfigError
 from jukebox_core.records import to_plain
 from pipelines import prefect_home
+from pipelines.processes import own_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jukebox_core.tokens.lock import RunLock
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
 
 def generate(settings: Settings) -> None:
-    """Makes songs, in a run folder of their own; prints where they are.
+    """Makes songs, in a run folder of their own; prints where they are, and what there is to choose.
 
     Raises:
         JukeboxError: something is wrong with the settings, or went wrong on the way; all that was made is kept.
+    """
+    from pipelines import choice
+
+    run = make(choice.first_part(settings))
+    _print_result(run)
+    for line in choice.advice(settings, run):
+        print(line, file=sys.stderr)  # noqa: T201 - for the person
+
+
+def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
+    """Makes songs, if they are not made yet, and returns their run.
+
+    Args:
+        settings: what to make.
+        in_flow: this is part of a flow run that Prefect began; otherwise it becomes a flow run of its own.
+
+    Raises:
+        JukeboxError: as `generate`.
     """
     from pipelines import preflight
 
     preflight.check(settings)
     run = preflight.finished(settings)
-    if run is not None:
-        print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
-    else:
+    if run is None:
         preflight.check_machine(settings)
-        run = _make(settings)
-    _print_result(run)
+        with _alone(settings):
+            run = preflight.finished(settings) if settings.run.wait else None
+            if run is None:
+                return _make(settings, in_flow=in_flow)
+    print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
+    return run
 
 
-def _make(settings: Settings) -> RunFolder:
+def _alone(settings: Settings) -> RunLock:
+    """Returns the lock of the run that these settings make."""
+    from jukebox_core.tokens.lock import RunLock
+    from pipelines.runs import lock_name
+    from stages import stopping
+
+    return RunLock(
+        settings.storage.tokens,
+        lock_name(settings),
+        wait=settings.run.wait,
+        say=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
+        on_lost=stopping.request_stop,
+    )
+
+
+def _make(settings: Settings, *, in_flow: bool) -> RunFolder:
     from pipelines.compose import dump
     from pipelines.console import run_log
     from pipelines.runs import open_run
@@ -46,16 +83,34 @@ def _make(settings: Settings) -> RunFolder:
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: what it makes is noise", settings.model.name)
+        run.update(status="running", process=own_name())
         prefect_home.use(settings.storage.root)
         from pipelines.generate import generate_flow
 
         try:
-            generate_flow(to_plain(settings), str(run.path), live=sys.stderr.isatty())
+            if in_flow:
+                generate_flow.fn(to_plain(settings), str(run.path))
+            else:
+                with _flow_run():
+                    generate_flow(to_plain(settings), str(run.path), live=sys.stderr.isatty())
         except BaseException as error:
             run.update(status="stopped", stopped_by=type(error).__name__)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
     return run
+
+
+@contextmanager
+def _flow_run() -> Iterator[None]:
+    """Marks a flow run as this process's, after those that killed processes left are put right."""
+    from prefect import tags
+
+    from pipelines import reconcile
+
+    reconcile.stop_leaked_servers()
+    reconcile.reconcile()
+    with tags(*reconcile.tags()):
+        yield
 
 
 def _print_result(run: RunFolder) -> None:
