@@ -10,6 +10,7 @@ import pytest
 import torch
 import zoo
 
+from jukebox_core.families.jukebox.decoder import WindowDecoder
 from jukebox_core.families.jukebox.labels import SongLabels
 from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
 from jukebox_core.runtime.config import HardwareConfig
@@ -81,8 +82,13 @@ class Songs:
         )
         return plan_song(spec, have)
 
-    def sample(self, store: str, plans: Sequence[SongPlan], batch_size: int = 16) -> Objects:
-        """Samples songs as a run does; returns what is in the store then."""
+    def sample(
+        self, store: str, plans: Sequence[SongPlan], batch_size: int = 16, *, snapshots: bool = False
+    ) -> Objects:
+        """Samples songs as a run does; returns what is in the store then.
+
+        With `snapshots`, tokens and caches are kept at every opportunity.
+        """
         job = sample.SamplingJob(
             config=self.config,
             weights=self.weights,
@@ -90,7 +96,9 @@ class Songs:
             hardware=HardwareConfig(device="cpu", batch_size=batch_size, threads=1),
             store=str(self.folder / store),
             flush_tokens=FLUSH,
-            flush_seconds=3600.0,
+            flush_seconds=0.0 if snapshots else 3600.0,
+            scratch=str(self.folder / "scratch") if snapshots else None,
+            snapshot_share=1e9,
         )
         for unit in plan_units(plans, batch_size):
             handles = sample.sample_shard(job, unit.nodes)
@@ -144,9 +152,10 @@ class Kill(BaseException):
 ENDS = {"power": ("write_partial", 6, False), "signal": ("write_partial", 3, True), "between seals": ("seal", 2, True)}
 
 
+@pytest.mark.parametrize("snapshots", [False, True], ids=["stepping again", "restoring"])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_song_is_the_same_however_often_it_was_interrupted(
-    songs: Songs, end: str, monkeypatch: pytest.MonkeyPatch
+    songs: Songs, end: str, snapshots: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: Counter[str] = Counter()
     store, calls = "plain", 0
@@ -165,6 +174,14 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
             raise Kill
         real(self, *given, **named)
 
+    restored: list[bool] = []
+    restore = WindowDecoder.restore
+
+    def counted(self: WindowDecoder, saved: Any) -> None:
+        restored.append(True)
+        restore(self, saved)
+
+    monkeypatch.setattr(WindowDecoder, "restore", counted)
     monkeypatch.setattr(sample, "CounterNoise", CountingNoise)
     plans = [songs.plan(song) for song in (0, 1)]
     plain = songs.sample(store, plans)
@@ -174,11 +191,12 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
     while killed is None:
         calls = 0
         try:
-            killed = songs.sample(store, plans)
+            killed = songs.sample(store, plans, snapshots=snapshots)
         except Kill:
             kills += 1
     assert kills > 1
     assert killed == plain
+    assert bool(restored) == snapshots
     # What each kill costs is what had not been stored: less than a flush for each song, which were drawn in step.
     lost = drawn["killed"] - drawn["plain"]
     assert 0 <= lost <= kills * 2 * FLUSH
