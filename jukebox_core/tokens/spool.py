@@ -18,6 +18,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ class Spool:
         self._lock: FileLock | None = None
         self._own: TokenStore | None = None
         self._parcels: dict[str, _Parcel] = {}  # by key, oldest first
+        self._writing: Counter[str] = Counter()  # by key: writes that go on
         self._travelling: set[str] = set()  # keys
         self._bytes = 0
         self._versions = itertools.count()
@@ -94,22 +96,32 @@ class Spool:
         """
         with self._changed:
             own, self._refusal = self._folder(), None  # what was refused may have been put right
+            self._writing[key] += 1  # its file is not removed meanwhile
+        version = None
+        try:
             if sealed:
                 own.seal(key, tokens, first=first, causes=causes)
             else:
                 own.write_partial(key, tokens, first=first, causes=causes)
-            return self._enqueue(key, sealed=sealed, adopted=False)
+            version = next(self._versions)
+        finally:
+            with self._changed:
+                self._writing -= Counter([key])
+                if version is not None:
+                    self._enqueue(key, version, sealed=sealed, adopted=False)
+                self._changed.notify_all()
+        return version
 
-    def wait(self, versions: Mapping[str, int]) -> None:
-        """Waits until these windows are delivered; not if the store is slow or away.
+    def wait(self, key: str, version: int) -> None:
+        """Waits until a window is delivered; not if the store is slow or away.
 
         Raises:
-            StoreError: the store refused a window, or has been away for too long, or too much waits for it. Everything
+            StoreError: the store refused it, or has been away for too long, or too much waits for it. Everything
                 is kept.
         """
         deadline = time.monotonic() + self._config.patience_seconds
         with self._changed:
-            while self._refusal is None and not self._behind and self._any_waits(versions):
+            while self._refusal is None and not self._behind and self._waits(key, version):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self._fall_behind(f"has not answered for {self._config.patience_seconds:g} s")
@@ -225,11 +237,11 @@ class Spool:
         except FileNotFoundError:
             return []
 
-    def _enqueue(self, key: str, *, sealed: bool, adopted: bool) -> int:
+    def _enqueue(self, key: str, version: int, *, sealed: bool, adopted: bool) -> None:
         before = self._parcels.get(key)
         parcel = _Parcel(
             sealed=sealed or (before is not None and before.sealed),
-            version=next(self._versions),
+            version=version,
             size=self._folder().size(key),
             adopted=adopted and before is None,
         )
@@ -241,7 +253,6 @@ class Spool:
             self._couriers += 1
             threading.Thread(target=self._carry, name=f"courier {self._couriers}", daemon=True).start()
         self._changed.notify_all()
-        return parcel.version
 
     def _move_in(self, folder: Path) -> int:
         """Moves the windows of a folder whose lock is held into this process's own, and removes the folder."""
@@ -254,12 +265,12 @@ class Spool:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     if not target.exists():  # what this process has itself is newer
                         path.rename(target)
-                self._enqueue(key, sealed=key in sealed, adopted=True)
+                self._enqueue(key, next(self._versions), sealed=key in sealed, adopted=True)
         shutil.rmtree(folder)
         return len({**sealed, **partial})
 
-    def _any_waits(self, versions: Mapping[str, int]) -> bool:
-        return any(key in self._parcels and self._parcels[key].version == number for key, number in versions.items())
+    def _waits(self, key: str, version: int) -> bool:
+        return key in self._parcels and self._parcels[key].version == version
 
     def _fall_behind(self, why: str) -> None:
         if not self._behind:
@@ -297,7 +308,8 @@ class Spool:
                 # While the store is away, one asks for all.
                 if self._refusal is None and (self._away is None or not self._travelling):
                     pause = self._next_attempt - time.monotonic()
-                    key = next((key for key in self._parcels if key not in self._travelling), None)
+                    busy = self._travelling | self._writing.keys()
+                    key = next((key for key in self._parcels if key not in busy), None)
                     if pause <= 0 and key is not None:
                         self._travelling.add(key)
                         return key, self._parcels[key]
@@ -327,7 +339,7 @@ class Spool:
             self._travelling.discard(key)
             if error is None:
                 now = self._parcels.get(key)
-                if now is not None and now.version == parcel.version:
+                if now is not None and now.version == parcel.version and not self._writing[key]:
                     self._drop(key)
                 self.heard()
             elif isinstance(error, UnreachableError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -19,7 +18,7 @@ from jukebox_core.tokens.spool import Spool
 from jukebox_core.tokens.store import Stored, TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike
 
@@ -83,7 +82,6 @@ class SpooledStore(TokenStore):
             if key not in _spools:
                 _spools[key] = Spool(self._hasty, config), Recent(_RECENT_BYTES)
             self._spool, self._recent = _spools[key]
-        self._here = threading.local()
 
     def probe(self) -> None:
         """Checks the store as `TokenStore.probe` does, and delivers what earlier processes have left on this machine.
@@ -104,17 +102,6 @@ class SpooledStore(TokenStore):
             StoreError: something still waits after `seconds`; it is kept, and the same command delivers it.
         """
         self._spool.settle(seconds)
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """A block whose writes, of this thread, wait for the store together, at its end."""
-        versions: dict[str, int] = {}
-        self._here.versions = versions
-        try:
-            yield
-        finally:
-            del self._here.versions
-        self._spool.wait(versions)
 
     def sealed(self, key: str) -> bool:
         """Whether the window is finished, in the store or on this machine; while the store is away, as far as known."""
@@ -170,11 +157,11 @@ class SpooledStore(TokenStore):
         Raises:
             StoreError: the store has been away for too long, or this disk is full as well. Tokens stay where they are.
         """
-        self._write(key, tokens, first, causes, sealed=False)
+        self._carry_out(lambda: self._write(key, tokens, first, causes, sealed=False))
 
     def seal(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
         """Stores a finished window for good; see `write_partial` for when the store does not answer."""
-        self._write(key, tokens, first, causes, sealed=True)
+        self._carry_out(lambda: self._write(key, tokens, first, causes, sealed=True))
 
     def remove(self, *keys: str) -> None:
         """Removes all that is stored of these windows, and what waits of them in this process."""
@@ -190,16 +177,12 @@ class SpooledStore(TokenStore):
                 raise
             _log.warning("%s; tokens go to %s directly", error, self.uri)
             self._spool.forget(key)
-            (super().seal if sealed else super().write_partial)(key, tokens, first=first, causes=causes)
+            (self._create_sealed if sealed else self._replace_partial)(key, tokens, first, causes)
             return
         if sealed:
             array = np.asarray(tokens, "<i4")
             self._recent.put(key, Stored(array, first, dict(causes), digest_bytes(array.tobytes())))
-        pending: dict[str, int] | None = getattr(self._here, "versions", None)
-        if pending is None:
-            self._spool.wait({key: version})
-        else:
-            pending[key] = version
+        self._spool.wait(key, version)
 
     def _ask(self, question: Callable[[TokenStore], _T]) -> _T:
         """Asks the store, patiently while it keeps up; not at all between two attempts while it is away.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 import numpy as np
@@ -18,6 +20,9 @@ from jukebox_core.errors import StoreError
 from jukebox_core.tokens.config import RetryConfig
 from jukebox_core.tokens.keys import digest
 from jukebox_core.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEY, OTHER = digest("one"), digest("other")
 CAUSES = {"level": 2, "parents": [OTHER]}
@@ -186,3 +191,55 @@ def _read_all(store: TokenStore) -> int:
             assert len(stored.tokens) in (1000, 4000)
             found += 1
     return found
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"cannot mount a small disk here ({made.stderr.decode().strip()})")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_that_fills_up_harms_nothing(small_disk: Path) -> None:
+    store, ballast = TokenStore(small_disk / "store"), small_disk / "ballast"
+    store.probe()
+    store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    store.write_partial(OTHER, TOKENS[:100], first=0, causes=CAUSES)
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(b"x" * 2**21)
+    before = _files(small_disk)
+    big = np.arange(8192)
+    for act in (
+        store.probe,
+        lambda: store.write_partial(OTHER, big, first=0, causes=CAUSES),
+        lambda: store.seal(OTHER, big, first=0, causes=CAUSES),
+        lambda: store.write_partial(digest("third"), big, first=0, causes=CAUSES),
+    ):
+        with pytest.raises(StoreError, match=r"no space left in .*free some"):
+            act()
+    assert _files(small_disk) == before
+    assert np.array_equal(store.read(KEY).tokens, TOKENS)
+    partial = store.read_partial(OTHER)
+    assert partial is not None
+    assert len(partial.tokens) == 100
+    ballast.unlink()
+    store.probe()
+    store.seal(OTHER, big, first=0, causes=CAUSES)
+    assert store.keys() == sorted([KEY, OTHER])
+
+
+def test_a_disk_that_stumbles_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failures = os.fsync, [errno.EIO, errno.ESTALE]
+
+    def fsync(descriptor: int) -> None:
+        if failures:
+            raise OSError(failures.pop(), "now and then")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = TokenStore(tmp_path, retry=RetryConfig(first_seconds=0.01))
+    store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    assert _files(tmp_path) == [_name(KEY)]

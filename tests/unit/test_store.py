@@ -357,3 +357,21 @@ def test_a_reader_that_finds_damage_leaves_a_good_replacement_alone(
 def test_the_store_imports_no_torch() -> None:
     code = "import sys, jukebox_core.tokens.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_windows_are_written_side_by_side(store: TokenStore) -> None:
+    keys = sorted(digest(index) for index in range(20))
+    with store.together():
+        for key in keys:
+            store.write_partial(key, TOKENS[:5], first=0, causes={})
+    assert store.partials() == keys
+    with store.together():
+        for key in keys:
+            store.seal(key, TOKENS, first=0, causes={})
+    assert (store.keys(), store.partials()) == (keys, [])
+    with pytest.raises(ValueError, match="tokens"), store.together():
+        store.seal(KEY, [0.5], first=0, causes={})
+        store.seal(OTHER, TOKENS, first=0, causes={})
+    assert store.sealed(OTHER)
+    store.seal(KEY, TOKENS, first=0, causes={})  # alone again
+    assert store.sealed(KEY)
