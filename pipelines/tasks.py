@@ -6,32 +6,59 @@ stores are asked for it directly (docs/decisions/0003).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import deployment
 
+from jukebox_core.errors import DamagedError, DownloadError, StoreError
 from stages import decode, encode, fetch, label, render, report, shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefect.client.schemas.objects import State, TaskRun
+
+RETRY_SECONDS = [10.0, 60.0, 300.0]  # before each further try; a host that is being restarted is back by then
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage failed for want of a host or a store, with nobody there to try again."""
+    if deployment.id is None:
+        return False
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, (DownloadError, StoreError)) and not isinstance(error, DamagedError)
+
+
 def _task(function: Callable[P, R], name: str) -> Task[P, R]:
+    """Returns a stage that runs once: what it has stored is taken up by whoever runs it next."""
     return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
 
 
-fetch_vocabularies = _task(fetch.fetch_vocabularies, "fetch vocabularies")
-fetch_weights = _task(fetch.fetch_weights, "fetch weights")
+def _fetching(function: Callable[P, R], name: str) -> Task[P, R]:
+    """Returns a short stage that depends on a host or a store, which a deployment tries again with longer waits."""
+    return task(
+        name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_SECONDS),
+        retry_delay_seconds=RETRY_SECONDS,
+        retry_jitter_factor=0.2,
+        retry_condition_fn=_may_pass,
+    )(function)
+
+
+fetch_vocabularies = _fetching(fetch.fetch_vocabularies, "fetch vocabularies")
+fetch_weights = _fetching(fetch.fetch_weights, "fetch weights")
 label_songs = _task(label.label_songs, "label")
-encode_prompt = _task(encode.encode_prompt, "encode prompt")
+encode_prompt = _fetching(encode.encode_prompt, "encode prompt")
 encode_file = _task(encode.encode_file, "encode file")
 sample_unit = _task(shard.sample_unit, "sample window")
-decode_track = _task(decode.decode_track, "decode track")
+decode_track = _fetching(decode.decode_track, "decode track")
 decode_file = _task(decode.decode_file, "decode file")
-write_song_codes = _task(render.write_song_codes, "write codes")
+write_song_codes = _fetching(render.write_song_codes, "write codes")
 draw_sound = _task(render.draw_sound, "draw")
 write_report = _task(report.write_report, "report")
