@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -414,3 +416,76 @@ def test_a_store_of_a_newer_layout_is_refused(gate: Gate, uri: str) -> None:
     store._objects.replace("store.json", b"nonsense")
     with pytest.raises(StoreError, match="choose another place"):
         store.probe()
+
+
+_SAMPLER = """
+import sys, numpy as np
+from jukebox_core.errors import StoreError
+from jukebox_core.tokens.config import RetryConfig, SpoolConfig
+from jukebox_core.tokens.keys import digest
+from jukebox_core.tokens.spooled import open_store
+uri, folder = sys.argv[1:]
+options = {"config_kwargs": {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 1}}}
+store = open_store(uri, options=options, spool=SpoolConfig(folder=folder, patience_seconds=0.2))
+print("started", flush=True)
+for index in range(60):
+    key, whole = digest(index), np.arange(2000) * index
+    if store.sealed(key):
+        continue
+    found = store.read_partial(key)
+    begin = 0 if found is None else len(found.tokens)
+    assert found is None or found.tokens.tolist() == whole[:begin].tolist()
+    for count in range(begin + 200, 2000, 200):
+        store.write_partial(key, whole[:count], first=0, causes={"index": index})
+        print(index, begin, count, flush=True)
+    store.seal(key, whole, first=0, causes={"index": index})
+store.settle(60)
+print("finished", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_while_its_store_fails(gate: Gate, uri: str, tmp_path: Path) -> None:
+    """Windows are only ever whole or a prefix; what was stored is not sampled again; at the end, all is there."""
+    chance, gate.delay, kills, resampled = random.Random(5), 0.3, 0, 0
+    stored: dict[int, int] = {}
+    command = [sys.executable, "-c", _SAMPLER, uri, str(tmp_path)]
+    environment = os.environ | {"AWS_ENDPOINT_URL": gate.url}
+    finished = False
+    while not finished:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        timer = threading.Timer(chance.uniform(0.05, 1.5), process.kill)
+        timer.start()
+        gate.mode = chance.choice(["pass", "pass", "500", "503", "refuse", "slow", "lose", "cut", "stall"])
+        gate.times = chance.choice([3, 10, 10**9]) if kills < 12 else 0
+        if kills >= 12:
+            timer.cancel()
+        for line in process.stdout:
+            if line == "finished\n":
+                finished = True
+                break
+            index, begin, count = map(int, line.split())
+            if index in stored and begin < stored[index] and count == begin + 200:
+                resampled += 1
+            stored[index] = max(stored.get(index, 0), count)
+        timer.cancel()
+        gate.mode = "pass"
+        _, trouble = process.communicate()
+        assert process.returncode in (0, -9), trouble
+        kills += not finished
+        _whole_or_a_prefix(TokenStore(uri))
+    assert TokenStore(uri).keys() == sorted(digest(index) for index in range(60))
+    assert TokenStore(uri).partials() == []
+    assert _waiting(tmp_path) == []
+    assert resampled == 0
+    print(f"{kills} kills, {resampled} stores lost")
+
+
+def _whole_or_a_prefix(store: TokenStore) -> None:
+    assert store._objects.sizes("damaged") == {}
+    for key, number in {digest(index): index for index in range(60)}.items():
+        for found in (store.find(key), store.read_partial(key)):
+            if found is not None:
+                assert found.tokens.tolist() == (np.arange(len(found.tokens)) * number).tolist()
