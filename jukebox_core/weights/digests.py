@@ -95,13 +95,23 @@ def write_record(folder: Path, name: str, record: Record | None) -> None:
             file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def verified_digest(spec: FileSpec, folder: Path, path: Path, *, again: bool = False) -> str:
+def verified_digest(
+    folder: Path,
+    path: Path,
+    *,
+    published: str | None = None,
+    known_as: str | None = None,
+    pinned: bool = True,
+    again: bool = False,
+) -> str:
     """The sha256 of the file at ``path``: from its record while size and time are unchanged, else computed.
 
     Args:
-        spec: the published digest, if there is one.
         folder: holds the records.
         path: the file, in ``folder`` or elsewhere.
+        published: the digest that it must have.
+        known_as: whose record tells the digest that it must have, if it has no record of its own.
+        pinned: what was recorded once must stay; else a new content is recorded anew.
         again: compute it whatever the record says.
 
     Raises:
@@ -114,10 +124,10 @@ def verified_digest(spec: FileSpec, folder: Path, path: Path, *, again: bool = F
     record = records.get(name)
     unchanged = record is not None and (record.bytes, record.modified_ns) == (stat.st_size, stat.st_mtime_ns)
     found = record.sha256 if record is not None and unchanged and not again else sha256_of(path)
-    first = record or records.get(spec.path)
-    wanted = spec.sha256 or (first.sha256 if first else found)
+    first = record or records.get(known_as or name)
+    wanted = published or (first.sha256 if first and pinned else found)
     if found != wanted:
-        basis = "published" if spec.sha256 else f"recorded in {folder / RECORDS_NAME}"
+        basis = "published" if published else f"recorded in {folder / RECORDS_NAME}"
         raise DownloadError(
             f"{path} has sha256 {found}, but it must be {wanted}, as {basis}; delete the file to fetch it again"
         )

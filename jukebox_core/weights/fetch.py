@@ -42,7 +42,7 @@ def digest(spec: FileSpec, folder: str | Path) -> str:
     Raises:
         DownloadError: the file is absent, or its digest is not the published or recorded one.
     """
-    return verified_digest(spec, Path(folder), Path(folder) / spec.path)
+    return verified_digest(Path(folder), Path(folder) / spec.path, published=spec.sha256)
 
 
 def set_aside(path: Path) -> Path:

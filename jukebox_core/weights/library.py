@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -112,12 +112,12 @@ def verify(wanted: Wanted, found: Found, *, again: bool = False) -> str:
     Raises:
         DownloadError: it is not the published or recorded one.
     """
-    other = wanted.given is not None or found.path != wanted.path
+    if wanted.given is not None:
+        return verified_digest(wanted.folder, found.path, pinned=False, again=again)
+    if is_pickle(wanted.spec.path) and not is_pickle(found.path.name):  # a copy, which nobody published
+        return verified_digest(wanted.folder, found.path, again=again)
     spec = wanted.spec
-    if wanted.given is not None or (other and is_pickle(spec.path) and not is_pickle(found.path.name)):
-        # What a user gave, or what was made from a published file, has no published digest of its own.
-        spec = replace(spec, path=record_name(wanted.folder, found.path), bytes=None, about_bytes=None, sha256=None)
-    return verified_digest(spec, wanted.folder, found.path, again=again)
+    return verified_digest(wanted.folder, found.path, published=spec.sha256, known_as=spec.path, again=again)
 
 
 def obtain(

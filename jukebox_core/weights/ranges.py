@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 20, 64 << 20
 
-_CHUNK = 1 << 20
+_CHUNK = 256 << 10  # read, written and hashed while still in the processor's cache
+_LOOK_SECONDS = 0.05  # between two looks at what arrived; the connections are not to be held up by being watched
 _NOTES = 256  # a note is written whenever this share of the file has arrived
 _HASH_STEP = 32 << 20  # bytes hashed between two looks at what arrived
 
@@ -85,7 +86,7 @@ class Ranges:
         noted = self._part.size
         while True:
             with self._changed:
-                self._changed.wait(0.2)
+                self._changed.wait(_LOOK_SECONDS)
                 self._arrived = merged(self._arrived)
                 self._part.spans, running = list(self._arrived), self._running
             if self._part.size - noted > step or self._part.due:
@@ -133,5 +134,4 @@ class Ranges:
                 written += os.pwrite(self._descriptor, chunk[written:], position + written)
             with self._changed:
                 self._arrived.append((position, position + len(chunk)))
-                self._changed.notify()
             position += len(chunk)

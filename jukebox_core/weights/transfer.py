@@ -27,7 +27,7 @@ Progress = Callable[[int, int | None], None]
 
 RANGES_FROM = 32 << 20  # missing bytes from which on several connections pay
 
-_CHUNK = 1 << 20
+_CHUNK = 256 << 10
 _RECORDED = "is recorded in {}; delete its entry there if the file was replaced on purpose"
 
 

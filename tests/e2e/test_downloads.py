@@ -1,0 +1,326 @@
+"""Downloads as a person meets them: killed, corrupted, offline, from a mirror; each against a server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import Site, serving
+
+from jukebox_core.errors import DownloadError
+from jukebox_core.weights import fetch, ranges, transfer, web
+from jukebox_core.weights.config import FileSpec
+from jukebox_core.weights.digests import read_records
+from jukebox_core.weights.fetch import fetch_file
+from jukebox_core.weights.part import Part
+from pipelines.compose import GENERATE, compose
+from stages.fetch import fetch_vocabularies, fetch_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "5b/prior_level_2.pth.tar"
+SERVERS_BUFFERS = 16 << 20  # what two ends of loopback connections may hold that the client never read
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+FETCH = """
+import sys
+from jukebox_core.weights.config import FileSpec
+from jukebox_core.weights.fetch import fetch_file
+url, folder, size, sha256, connections = sys.argv[1:]
+spec = FileSpec(path="5b/prior_level_2.pth.tar", bytes=int(size), sha256=sha256 or None)
+fetch_file(spec, [url], folder, connections=int(connections))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False], ids=["published digest", "unknown digest"])
+@pytest.mark.parametrize("connections", [1, 4])
+def test_a_kill_at_half_costs_next_to_nothing(tmp_path: Path, connections: int, known: bool) -> None:
+    content = random.Random(3).randbytes(64 << 20)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with serving({NAME: content}) as site:
+        site.accept_ranges, site.rate = True, (20 << 20) / connections
+        command = [
+            sys.executable,
+            "-c",
+            FETCH,
+            site.url,
+            str(tmp_path),
+            str(len(content)),
+            sha256 if known else "",
+            str(connections),
+        ]
+        process = subprocess.Popen(command)
+        part = tmp_path / f"{NAME}.part"
+        deadline = time.monotonic() + 120
+        while not part.exists() or part.stat().st_blocks * 512 < len(content) // 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / NAME).exists()
+        kept = Part(part)
+        there = part.read_bytes()
+        arrived = sum(there[at : at + 4096] == content[at : at + 4096] for at in range(0, len(there), 4096)) * 4096
+        assert arrived > len(content) // 2 - (1 << 20)
+        assert all(there[start:stop] == content[start:stop] for start, stop in kept.spans)
+        again = arrived - kept.size
+        print(
+            f"connections {connections}: {again:,} of {len(content):,} bytes fetched again, {again / len(content):.2%}"
+        )
+        assert again <= len(content) // 100
+        site.rate, site.sent = None, 0
+        subprocess.run(command, check=True)
+        assert (tmp_path / NAME).read_bytes() == content
+        assert site.sent <= len(content) - kept.size + SERVERS_BUFFERS
+
+
+FAULTS = (
+    "cut",
+    "stall",
+    "page",
+    "short",
+    "long",
+    "etag",
+    "flip",
+    "no ranges",
+    "busy",
+    "gone",
+    "silent size",
+    "wrong part",
+)
+
+
+def misbehave(site: Site, fault: str, content: bytes, rng: random.Random) -> None:
+    site.files[NAME], site.etag = content, "v1"
+    site.statuses, site.cut_after, site.stall_after, site.flip_bit = [], None, None, None
+    site.ignore_range, site.content_length, site.accept_ranges = False, True, rng.random() < 0.7
+    if fault == "cut":
+        site.cut_after, site.cuts = rng.randrange(1, 60_000), rng.randrange(1, 6)
+    elif fault == "stall":
+        site.stall_after = rng.randrange(60_000)
+    elif fault == "page":
+        site.files[NAME] = b"<!DOCTYPE html><html>" + b"x" * (len(content) - 21)
+    elif fault == "short":
+        site.files[NAME] = content[: rng.randrange(1, len(content))]
+    elif fault == "long":
+        site.files[NAME] = content + rng.randbytes(rng.randrange(1, 9999))
+    elif fault == "flip":
+        site.flip_bit = rng.randrange(8 * len(content))
+    elif fault == "no ranges":
+        site.ignore_range, site.accept_ranges, site.cut_after, site.cuts = True, True, 50_000, 1
+    elif fault == "busy":
+        site.statuses = [rng.choice([429, 500, 503]) for _ in range(rng.randrange(1, 5))]
+    elif fault == "gone":
+        site.statuses = [404]
+    elif fault == "silent size":
+        site.content_length, site.accept_ranges = False, False
+        site.files[NAME] = content[: rng.randrange(1, len(content))]
+
+
+@pytest.mark.slow
+def test_a_hundred_faults_install_nothing_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, good, refused = random.Random(4), 0, 0
+    monkeypatch.setattr(fetch, "PAUSES", (0.0,))
+    monkeypatch.setattr(web, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(transfer, "RANGES_FROM", 60_000)
+    monkeypatch.setattr(ranges, "SMALLEST_BLOCK", 20_000)
+    content, before = rng.randbytes(150_000), rng.randbytes(150_000)
+    published = FileSpec(path=NAME, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    with serving({NAME: content}) as site:
+        for number in range(108):
+            fault, folder = FAULTS[number % len(FAULTS)], tmp_path / str(number)
+            spec = published
+            if rng.random() < 0.5:  # never published: recorded at first use, then fetched again
+                spec = FileSpec(path=NAME)
+                misbehave(site, "", content, rng)
+                fetch_file(spec, [site.url], folder)
+                (folder / NAME).unlink()
+            if fault == "wrong part":
+                (folder / NAME).parent.mkdir(parents=True, exist_ok=True)
+                (folder / f"{NAME}.part").write_bytes(before[: rng.randrange(150_000)])
+            misbehave(site, fault, content, rng)
+
+            def swap(done: int, _: int | None, fault: str = fault) -> None:
+                if fault == "etag" and done > 50_000 and site.etag == "v1":
+                    site.files[NAME], site.etag = before, "v2"
+                    site.cut_after, site.cuts = 10_000, 2
+
+            try:
+                fetch_file(spec, [site.url], folder, connections=rng.choice([1, 3]), progress=swap)
+            except DownloadError:
+                refused += 1
+                assert not (folder / NAME).exists(), fault
+            else:
+                good += 1
+                assert (folder / NAME).read_bytes() == content, fault
+            misbehave(site, "", content, rng)
+            assert fetch_file(spec, [site.url], folder).read_bytes() == content  # and it recovers
+    print(f"108 faults: {good} survived, {refused} refused, 0 bad files installed")
+    assert good >= 30
+    assert refused >= 30
+
+
+def test_no_single_bit_gets_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(5)
+    monkeypatch.setattr(fetch, "PAUSES", ())
+    content = rng.randbytes(30_000)
+    spec = FileSpec(path=NAME, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    with serving({NAME: content}) as site:
+        for bit in [0, 8 * len(content) - 1, *(rng.randrange(8 * len(content)) for _ in range(40))]:
+            site.flip_bit = bit
+            with pytest.raises(DownloadError, match="was published"):
+                fetch_file(spec, [site.url], tmp_path)
+            assert not (tmp_path / NAME).exists()
+
+
+OFFLINE = """
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("socket.") else None)
+from jukebox_core.errors import DownloadError
+from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.weights.config import WeightsConfig
+model = load_preset("1b_lyrics")
+weights = WeightsConfig(folder=sys.argv[1], offline=sys.argv[2] == "set", mirrors=("s3://b/m",))
+for arguments in ((obtain_weights, model.config), (obtain_vocabularies,)):
+    obtain, *first = arguments
+    try:
+        obtain(*first, model.files, weights)
+    except DownloadError as error:
+        print(error)
+mini = load_preset("mini")
+print(obtain_weights(mini.config, mini.files, weights, roles=("vqvae",))["vqvae"].path)
+sys.exit(f"sockets: {opened}" if opened else 0)
+"""
+
+
+def namespace() -> list[str]:
+    """What runs a command where there is no network at all, not even loopback, if that can be had here."""
+    isolated = ["unshare", "--user", "--map-root-user", "--net"]
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode == 0
+    ):
+        return isolated
+    return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["set", "environment"])
+def test_offline_opens_no_socket_and_lists_what_is_missing(tmp_path: Path, how: str) -> None:
+    env = {**os.environ, **({"HF_HUB_OFFLINE": "1"} if how == "environment" else {})}
+    trace = (
+        ["strace", "-f", "-qq", "-e", "trace=socket", "-o", str(tmp_path / "trace")] if shutil.which("strace") else []
+    )
+    command = [*namespace(), *trace, sys.executable, "-c", OFFLINE, str(tmp_path / "weights"), how]
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for file in (
+        "5b/vqvae.pth.tar (7,726,329 bytes)",
+        "1b_lyrics/prior_level_2.pth.tar (about 3.77 GB)",
+        "ids/v3_genre_ids.txt",
+    ):
+        assert f"{tmp_path}/weights/{file}" in done.stdout
+    assert not trace or not (tmp_path / "trace").read_text()
+
+
+@pytest.fixture
+def zoo(golden: Path, shared: Path) -> Iterator[Site]:
+    """The golden models and the vocabularies in the official layout."""
+    models, ids = golden / "zoo/models", shared / "vocab"
+    if not models.is_dir():
+        pytest.skip(f"{models} is absent")
+    files = {str(path.relative_to(models)): path.read_bytes() for path in models.rglob("*.pth.tar")}
+    files |= {f"ids/{path.name}": path.read_bytes() for path in ids.glob("*.txt")}
+    with serving(files) as site:
+        site.accept_ranges = True
+        yield site
+
+
+@pytest.mark.slow
+def test_the_zoo_takes_the_place_of_the_unchanged_entry_when_told_to(zoo: Site, tmp_path: Path) -> None:
+    common = ["model=1b_lyrics", "seconds=30", f"weights.folder={tmp_path}", "weights.accept_licence=true"]
+    told = compose(GENERATE, [*common, f"weights.substitute={zoo.url}", "weights.elsewhere=[]"])
+    model = told.model
+    found = fetch_weights(model.config, model.files, told.weights)
+    assert {role: handle.sha256 for role, handle in found.items()}.keys() == set(model.files.weights)
+    assert all(handle.read().suffix == ".safetensors" for handle in found.values())
+    words = fetch_vocabularies(model.files, told.weights)
+    assert words["artists_v3"].sha256 == model.files.vocabularies["artists_v3"].sha256
+    [apart] = (tmp_path / "substitutes").iterdir()
+    assert {name for name in read_records(apart) if name.endswith(".tar")} == {
+        s.path for s in model.files.weights.values()
+    }
+    asked = len(zoo.requests)
+    assert fetch_weights(model.config, model.files, told.weights) == found
+    assert len(zoo.requests) == asked
+    original = apart / "5b/vqvae.pth.tar"
+    recorded = read_records(apart)["5b/vqvae.pth.tar"].sha256
+    original.unlink()
+    original.with_suffix("").with_suffix(".safetensors").unlink()
+    zoo.files["5b/vqvae.pth.tar"] = zoo.files["5b/vqvae.pth.tar"][::-1]
+    with pytest.raises(DownloadError, match=recorded):  # trusted once, compared ever after
+        fetch_weights(model.config, model.files, told.weights, roles=("vqvae",))
+
+
+@pytest.mark.slow
+def test_a_mirror_with_other_content_is_not_believed(
+    zoo: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "PAUSES", ())
+    settings = compose(
+        GENERATE,
+        [
+            "model=1b_lyrics",
+            "seconds=30",
+            f"weights.folder={tmp_path}",
+            "weights.accept_licence=true",
+            f"weights.mirrors=[{zoo.url}]",
+        ],
+    )
+    files = settings.model.files
+    local = {**{f: getattr(files, f) for f in ("weights", "vocabularies", "licence", "terms", "whole")}}
+    lonely = type(files)(weight_sources=(zoo.url,), vocabulary_sources=(zoo.url,), **local)
+    with pytest.raises(DownloadError, match=r"offers 628,555 bytes, but the file has 7,726,329"):
+        fetch_weights(settings.model.config, lonely, settings.weights, roles=("vqvae",))
+
+
+MEASURED = (
+    FETCH
+    + """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks = []
+    for megabytes in (8, 160):
+        content = random.Random(megabytes).randbytes(1 << 20) * megabytes
+        with serving({NAME: content}) as site:
+            site.accept_ranges = True
+            given = [site.url, str(tmp_path / str(megabytes)), str(len(content)), "", "4"]
+            done = subprocess.run([sys.executable, "-c", MEASURED, *given], check=True, capture_output=True, text=True)
+            peaks.append(int(done.stdout) * 1024)
+    print(f"peak memory: {peaks[0]:,} bytes for 8 MB, {peaks[1]:,} bytes for 160 MB")
+    assert peaks[1] - peaks[0] < 24 << 20
