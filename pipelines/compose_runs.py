@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.families.jukebox.presets import load_yaml
 from jukebox_core.records import to_plain
-from pipelines.compose import GENERATE, compose, fingerprint, override_value, stored_root
+from pipelines.compose import fingerprint, override_value, stored_root
 from pipelines.runs import find_run
-from pipelines.settings import ChooseSettings, StorageSettings
+from pipelines.settings import ChooseSettings, PromptSettings, StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]
     stored = load_yaml(folder / "config.yaml")
     fresh: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": None},
-        "prompt": to_plain(compose(GENERATE).prompt),  # the run's tokens begin with its prompt already
+        "prompt": to_plain(PromptSettings()),  # the run's tokens begin with its prompt already
         "songs": _chosen_songs(stored, overrides),
         "source": {
             "run": str(folder.resolve()),

@@ -10,8 +10,8 @@ from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
 from jukebox_core.families.jukebox.files import seed_of, wanted_weights
 from jukebox_core.weights.library import is_offline
 from jukebox_core.weights.sources import source_for
-from pipelines.planning import prompt_excerpts, starting_takes
-from pipelines.runs import RunFolder
+from pipelines.planning import prompt_excerpts
+from pipelines.takes import starting_takes
 from stages.fetch import fetch_weights
 from stages.prompt import Excerpt
 
@@ -77,22 +77,23 @@ def _read(excerpt: Excerpt, config: JukeboxConfig) -> int:
 
 
 def check_work_left(settings: Settings) -> None:
-    """Checks that a run to go on from lacks some of what is asked for.
+    """Checks that a run to go on from lacks some of what is asked for, unless samples or parts of it are chosen.
 
     Raises:
-        RunError: it lacks nothing, or ends before the place where it is to be cut.
+        RunError: it lacks nothing.
     """
-    if settings.source is None:
+    source = settings.source
+    if source is None or source.samples or source.splice or source.keep_seconds is not None:
         return
-    source, hops = RunFolder(Path(settings.source.run)), settings.model.vqvae.hops
+    hops = settings.model.vqvae.hops
     levels = range(settings.sampling.stop_level, len(hops))
     takes = starting_takes(settings, [])
     if any(len(take[level]) * hops[level] < settings.length for take in takes for level in levels):
         return
-    remedy = "name a run that stopped above" if settings.source.command == "upsample" else "ask for more seconds"
+    remedy = "name a run that stopped above" if source.command == "upsample" else "ask for more seconds"
     raise RunError(
-        f"run {source.name} has {settings.seconds:g} s at every level down to {levels[0]} already, so "
-        f"{settings.source.command} has nothing to do; {remedy}"
+        f"run {Path(source.run).name} has {settings.seconds:g} s at every level down to {levels[0]} already, so "
+        f"{source.command} has nothing to do; {remedy}"
     )
 
 

@@ -28,7 +28,7 @@ class Summary:
     seconds: float | None = None
     samples: int | None = None
     levels: str = ""
-    created: str = ""
+    created: str = ""  # ISO time
     parent: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -45,7 +45,7 @@ class Summary:
                 seconds=told["seconds"],
                 samples=told["sampling"]["n_samples"],
                 levels=" ".join(str(level) for level in reversed(levels) if level >= told["sampling"]["stop_level"]),
-                created=_local(manifest["created"]),
+                created=datetime.fromisoformat(manifest["created"]).isoformat(),
                 parent=manifest.get("parent", {}),
             )
         except (RunError, KeyError, TypeError, ValueError):
@@ -69,7 +69,7 @@ def table(summaries: Sequence[Summary]) -> list[str]:
             "" if each.seconds is None else f"{each.seconds:g}",
             "" if each.samples is None else str(each.samples),
             each.levels,
-            each.created,
+            _local(each.created),
             str(each.parent.get("run", "")),
         )
         for each in sorted(summaries, key=lambda each: (each.created, each.run.name))
@@ -104,11 +104,10 @@ def _leaf(each: Summary, *, known: bool) -> str:
 
 def origin_of(parent: Mapping[str, Any], *, named: bool = True) -> str:
     """Returns what a run keeps of others, in words; `named` says which run it goes on from."""
-    kept, samples = parent.get("kept_seconds", []), parent.get("samples", [])
-    lengths = f"{min(kept):g} s" if kept and min(kept) == max(kept) else f"up to {max(kept, default=0):g} s"
-    same = list(range(len(samples))) == samples
-    words = f"keeps {lengths}" + (f" of {parent['run']}" if named else "")
-    words += "" if same else f", samples {','.join(map(str, samples))}"
+    keep, samples, begins = parent.get("keep_seconds"), parent.get("samples", []), parent.get("begins_seconds", [])
+    words = "all" if parent.get("splice") or not begins else f"{max(begins):.4g} s"
+    words = f"keeps {words if keep is None else f'{keep:g} s'}" + (f" of {parent['run']}" if named else "")
+    words += "" if list(range(len(samples))) == samples else f", samples {','.join(map(str, samples))}"
     for piece in parent.get("splice", []):
         end = "end" if piece["to_seconds"] is None else f"{piece['to_seconds']:g} s"
         words += f" + {piece['run']} sample {piece['sample']} {piece['from_seconds']:g}-{end}"
@@ -125,7 +124,7 @@ def full(run: RunFolder) -> list[str]:
     told, summary = manifest.get("identity", {}), Summary.of(run)
     lines = [
         f"run {run.name} in {run.path}",
-        f"  {summary.status}, created {summary.created or 'at an unknown time'}"
+        f"  {summary.status}, created {_local(summary.created) or 'at an unknown time'}"
         + (f", finished {_local(manifest['finished'])}" if manifest.get("finished") else "")
         + (
             f", stopped by {manifest['stopped_by']}" if summary.status == "stopped" and "stopped_by" in manifest else ""
@@ -197,4 +196,4 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _local(time: str) -> str:
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
+    return "" if not time else datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")

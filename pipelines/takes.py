@@ -105,8 +105,9 @@ def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
         "path": source.run,
         "command": source.command,
         "samples": list(samples or range(len(start))),
-        "kept_seconds": [round(config.seconds(config.top, len(take[config.top])), 3) for take in start],
+        "keep_seconds": source.keep_seconds,
         "splice": [to_plain(piece) | {"run": Path(piece.run).name} for piece in source.splice],
+        "begins_seconds": [round(config.seconds(config.top, len(take[config.top])), 3) for take in start],
     }
     return {"parent": parent, "kept": [[len(track) for track in take] for take in start]}
 

@@ -52,7 +52,7 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command_is_told_with_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["genrate"]) == cli.REFUSED
-    assert capsys.readouterr().err.endswith("upsample, encode, decode; closest: 'generate'\n")
+    assert capsys.readouterr().err.endswith("; closest: 'generate'\n")
 
 
 def test_generate_hands_over_checked_settings(jobs: list[Any]) -> None:
@@ -199,7 +199,17 @@ def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest
     assert cli.main(["generate"]) == cli.INTERRUPTED
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "sampling.seed=-1"], ["generate", "--cfg", "job"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["generate", "sampling.seed=-1"],
+        ["generate", "--cfg", "job"],
+        ["runs", "list"],
+        ["runs", "tree"],
+        ["runs", "--help"],
+    ],
+)
 def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, arguments: list[str]) -> None:
     program = (
         "import sys\nfrom pipelines.cli import main\n"
