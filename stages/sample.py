@@ -92,7 +92,7 @@ def _sample(job: SamplingJob, nodes: Sequence[Node], store: TokenStore) -> None:
     )
     clock = meter().start(level)
     try:
-        for block_BT in blocks:
+        for block_BT in blocks if keeper.drawn.shape[1] < window.new else ():
             keeper.add(block_BT.cpu().numpy().astype(np.int32))
             clock = meter().advance(level, block_BT.numel(), clock)
             stopping.check()
@@ -144,6 +144,8 @@ class _Keeper:
 
     def seal(self) -> None:
         """Stores the finished window, every song's tokens under its own key."""
+        if len(self._nodes) > 1:
+            self.flush()  # a kill between two seals must not leave a song to be finished in a smaller batch
         self._gather()
         with self._store.together():
             for node, tokens in zip(self._nodes, clamp_codes(torch.from_numpy(self.drawn)).numpy(), strict=True):
