@@ -179,5 +179,5 @@ def test_an_unknown_model_is_told_with_near_misses() -> None:
         load_preset("5b_lyric")
     assert str(caught.value) == (
         "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small; "
-        "closest: '5b_lyrics', '5b_lyrics_hub', '1b_lyrics'"
+        "closest: '5b_lyrics', '1b_lyrics', '5b_lyrics_hub'"
     )

@@ -95,7 +95,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
     assert catalogue.resolve(["best", "5b_lyrics", "mini"]) == ["5b_lyrics", "mini"]
     assert catalogue.resolve(["all"]) == ["1b_lyrics", "5b", "5b_lyrics", "mini"]
     with pytest.raises(ConfigError, match="closest: 'small'"):
-        catalogue.resolve(["smal"])
+        catalogue.resolve(["smalll"])
 
 
 def test_shared_files_are_named_once_and_every_entry_says_what_it_is_for() -> None:
