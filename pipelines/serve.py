@@ -81,9 +81,11 @@ def parse(arguments: Sequence[str]) -> Serving:
     parser.add_argument("--timezone", default="UTC", help="of the cron expression (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address of the server it starts (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4200, help="port of the server it starts (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=1, help="runs at a time (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=1, help="runs at a time (default: %(default)s); 0: no worker")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="what a run makes that is not told otherwise")
     given = parser.parse_intermixed_args(list(arguments))
+    if given.limit < 0:
+        raise ConfigError(f"--limit is {given.limit}; it cannot be negative")
     settings = compose(GENERATE, given.overrides)
     return Serving(**vars(given) | {"overrides": tuple(given.overrides)}, storage_root=settings.storage.root)
 
@@ -109,7 +111,8 @@ def serve(arguments: Sequence[str]) -> None:
         links = stack.enter_context(_shelf(serving))
         identifier = register(serving, links)
         reconcile.reconcile(restart=True)
-        processes.append(stack.enter_context(_worker(serving)))
+        if serving.limit:
+            processes.append(stack.enter_context(_worker(serving)))
         _tell(serving, url, identifier)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -133,7 +136,8 @@ def register(serving: Serving, links: str) -> str:
         work_pool_name=POOL,
         job_variables={
             "working_dir": str(Path.cwd()),
-            "env": {LINKS: links, "PREFECT_LOGGING_EXTRA_LOGGERS": "jukebox"},
+            # without a worker here, the sound is on other machines
+            "env": {"PREFECT_LOGGING_EXTRA_LOGGERS": "jukebox"} | ({LINKS: links} if serving.limit else {}),
         },
     )
     return str(deployment.apply())

@@ -1,0 +1,122 @@
+"""What `jukebox serve` and a request are told, and how a mistake in them is answered. No server is started."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from jukebox_core.errors import ConfigError
+from pipelines import serve
+from pipelines.compose import GENERATE, compose
+
+if TYPE_CHECKING:
+    from pipelines.serve import Serving
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_overrides_and_flags_may_be_mixed() -> None:
+    serving = serve.parse(["seconds=9", "--cron", "0 3 * * *", "song.genre=waltz", "--name", "nightly", "--limit=2"])
+    assert (serving.name, serving.cron, serving.limit) == ("nightly", "0 3 * * *", 2)
+    assert serving.overrides == ("seconds=9", "song.genre=waltz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "new_seed"),
+    [([], False), (["--cron", "0 3 * * *"], True), (["--cron", "0 3 * * *", "sampling.seed=4"], False)],
+)
+def test_a_schedule_makes_new_songs_unless_a_seed_is_given(arguments: list[str], new_seed: bool) -> None:
+    assert serve.parse(arguments).request["new_seed"] is new_seed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sampling.sed=1"], "sampling.sed is not a setting; closest: 'seed'"),
+        (["--corn", "x"], "unrecognized arguments: --corn; `jukebox serve --help` shows what there is"),
+        (["--port", "x"], "argument --port: invalid int value: 'x'; `jukebox serve --help` shows what there is"),
+        (["--limit", "-1"], "--limit is -1; it cannot be negative"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        serve.parse(arguments)
+    assert message in str(caught.value)
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    return serve.parse([f"storage.root={tmp_path}"])
+
+
+def test_the_shelf_gives_what_runs_made_and_nothing_else(serving: Serving, tmp_path: Path) -> None:
+    (tmp_path / "run" / "audio").mkdir(parents=True)
+    (tmp_path / "run" / "audio" / "a b.wav").write_bytes(b"sound")
+    (tmp_path / ".store").mkdir()
+    (tmp_path / ".store" / "tokens").write_bytes(b"secret")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with serve._shelf(serving) as address:
+        with opener.open(f"{address}/run/audio/a%20b.wav", timeout=10) as reply:
+            assert reply.read() == b"sound"
+        for hidden in ("", "run/", ".store/tokens", "%2estore/tokens", "run/../.store/tokens", "../../etc/passwd"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                opener.open(f"{address}/{hidden}", timeout=10)
+            with caught.value as error:
+                assert error.code == 404
+
+
+@pytest.mark.slow
+def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request() -> None:
+    from pipelines.deploy import GenerateRequest  # imports Prefect
+
+    pattern = GenerateRequest.model_json_schema()["properties"]["overrides"]["items"]["pattern"]
+    fits = re.compile(pattern).search
+    good = (
+        "seconds=3", "sampling=top_only", "sampling.seed=1", "sampling.level_2.temperature=0.9", "+experiment=demo",
+        "experiment=demo", "song.lyrics=one\ntwo = three", "songs=[{artist: x}]", "songs.0.artist=x", "~song",
+        "choose=top", "model=/my/model.yaml", "hydra.searchpath=[file:///conf]", "storage.tokens=s3://bucket/prefix",
+    )  # fmt: skip
+    bad = (
+        "sampling.sed=1",
+        "sampling.sed.x=1",
+        "seconds",
+        "bogus=1",
+        "bogus.key=1",
+        "+sampling.foo=1",
+        "",
+        "=1",
+        "song.=x",
+    )
+    assert [text for text in good if not fits(text)] == []
+    assert [text for text in bad if fits(text)] == []
+
+
+@pytest.mark.slow
+def test_a_request_speaks_as_the_command_line_does() -> None:
+    from pydantic import ValidationError
+
+    from pipelines.deploy import GenerateRequest
+
+    assert GenerateRequest(overrides=["seconds=9"]).overrides == ["seconds=9"]
+    with pytest.raises(ConfigError) as spoken:
+        compose(GENERATE, ["sampling.seed=-1", "seconds=x"])
+    with pytest.raises(ValidationError) as caught:
+        GenerateRequest(overrides=["sampling.seed=-1", "seconds=x"])
+    assert [error["msg"] for error in caught.value.errors()] == [str(spoken.value)]
+
+
+@pytest.mark.slow
+def test_the_deployments_in_the_file_are_requests_that_can_be_made() -> None:
+    from pipelines.deploy import GenerateRequest
+
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
+    for deployment in declared["deployments"]:
+        GenerateRequest(**deployment["parameters"]["request"])
+        assert deployment["entrypoint"] == serve.ENTRYPOINT
+        assert deployment["work_pool"]["name"] == serve.POOL
