@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -36,12 +35,12 @@ def prefect_server(folder: Path) -> Iterator[str]:
         "--no-services",
     ]
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
     try:
         _wait(server, f"http://127.0.0.1:{port}/api/health", folder / "server.log")
         yield f"http://127.0.0.1:{port}/api"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # the group is its own
+        server.terminate()
         server.wait(30)
 
 
