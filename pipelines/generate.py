@@ -59,7 +59,7 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
         labels = tasks.label_songs(model.config, vocabularies, song_requests(settings))
         weights = tasks.fetch_weights(model.config, model.files, settings.weights)
     plan = plan_run(settings, labels, weights)
-    run.update(status="running", weights={role: handle.sha256 for role, handle in weights.items()})
+    run.update(status="running", weights={role: handle.identity for role, handle in weights.items()})
     note_plan(settings, run, plan.start, plan.takes)
     previews = Previews(settings, run, plan.takes, weights["vqvae"], watch.began)
 

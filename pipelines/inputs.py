@@ -106,7 +106,7 @@ def check_codes(settings: DecodeSettings, vqvae: FileHandle | None) -> None:
     from stages.decode import read_level  # needs torch
 
     for path in settings.codes:
-        read_level(settings.model.config, path, settings.level, None if vqvae is None else vqvae.sha256)
+        read_level(settings.model.config, path, settings.level, None if vqvae is None else vqvae.identity)
 
 
 def check_weights_here(

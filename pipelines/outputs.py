@@ -44,7 +44,7 @@ def _write_audio(
 ) -> list[dict[str, Any]]:
     """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
     records = []
-    for sound in sounds(takes, weights["vqvae"].sha256, settings.output.format):
+    for sound in sounds(takes, weights["vqvae"].identity, settings.output.format):
         record = sound.record(run)
         if record is None:
             made = tasks.decode_track(
@@ -65,7 +65,7 @@ def _write_audio(
 def _write_codes(
     settings: Settings, run: RunFolder, takes: Sequence[Take], weights: Mapping[str, FileHandle]
 ) -> list[dict[str, Any]]:
-    described = about(settings.model.config, weights["vqvae"].sha256)
+    described = about(settings.model.config, weights["vqvae"].identity)
     records = []
     for sample, take in enumerate(takes):
         path = run.path / "codes" / f"sample_{sample}.npz"

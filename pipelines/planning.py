@@ -68,7 +68,7 @@ def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights
         RunError: one of them has no tokens, or was made with other weights.
     """
     excerpts, config = prompt_excerpts(settings), settings.model.config
-    known = {each: plan_prompt(each, config, weights["vqvae"].sha256) for each in dict.fromkeys(excerpts)}
+    known = {each: plan_prompt(each, config, weights["vqvae"].identity) for each in dict.fromkeys(excerpts)}
     check_weights(settings, weights)
     have = starting_takes(settings, [known[each] for each in excerpts])
     songs = (
@@ -117,7 +117,7 @@ def song_spec(
     """Returns everything that decides the tokens of one song."""
     return SongSpec(
         config=settings.model.config,
-        weights=[weights[f"level_{level}"].sha256 for level in range(settings.model.vqvae.levels)],
+        weights=[weights[f"level_{level}"].identity for level in range(settings.model.vqvae.levels)],
         sampling=settings.sampling,
         dtype=settings.hardware.dtype,
         sample=sample,

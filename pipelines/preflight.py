@@ -67,7 +67,7 @@ def finished(settings: Settings) -> RunFolder | None:
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
     labels = label_songs(settings.model.config, vocabularies, song_requests(settings))
     plan = plan_run(settings, labels, weights)
-    files = sounds(plan.takes, weights["vqvae"].sha256, settings.output.format)
+    files = sounds(plan.takes, weights["vqvae"].identity, settings.output.format)
     report = not settings.output.report or (run.path / "report.html").is_file()
     if plan.missing(TokenStore(settings.storage.tokens)) or not report:
         return None

@@ -74,10 +74,10 @@ def check_weights(settings: Settings, weights: Mapping[str, FileHandle]) -> None
     for run, roles in runs:
         theirs = run.manifest().get("weights", {})
         for role in roles:
-            if theirs.get(role, weights[role].sha256) != weights[role].sha256:
+            if theirs.get(role, weights[role].identity) != weights[role].identity:
                 raise RunError(
                     f"run {run.name} was made with other weights ({role} {theirs[role][:12]}, here "
-                    f"{weights[role].sha256[:12]}); go on with the weights that made it"
+                    f"{weights[role].identity[:12]}); go on with the weights that made it"
                 )
 
 

@@ -13,7 +13,7 @@ from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import read_codes
 from jukebox_core.tokens.keys import digest_file
 from jukebox_core.tokens.spans import read_spans
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.tokens.spooled import open_store
 from stages.handles import FileHandle, SoundHandle
 from stages.resident import resident_vqvae
 
@@ -35,7 +35,7 @@ def decode_track(
     path: Path,
 ) -> SoundHandle:
     """Writes one level of one song as audio, and returns the file's handle."""
-    return _write_sound(config, weights, hardware, level, read_spans(TokenStore(store), tuple(track)), path)
+    return _write_sound(config, weights, hardware, level, read_spans(open_store(store), tuple(track)), path)
 
 
 def decode_file(
@@ -46,7 +46,7 @@ def decode_file(
     Raises:
         StoreError: the file lacks the level, holds values that are no codes, or another VQ-VAE made it.
     """
-    tokens = read_level(config, codes_file, level, weights.sha256)
+    tokens = read_level(config, codes_file, level, weights.identity)
     return _write_sound(config, weights, hardware, level, tokens, path)
 
 

@@ -51,7 +51,7 @@ def encode_file(
 ) -> Path:
     """Writes the codes file of one excerpt, and returns its path."""
     codes = encode_audio(config, weights, hardware, excerpt.read(config), levels)
-    write_codes(path, Codes(dict(zip(levels, codes, strict=True)), about(config, weights.sha256)))
+    write_codes(path, Codes(dict(zip(levels, codes, strict=True)), about(config, weights.identity)))
     return path
 
 

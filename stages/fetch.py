@@ -28,4 +28,4 @@ def fetch_weights(
 
 
 def _handles(obtained: Mapping[str, Obtained]) -> dict[str, FileHandle]:
-    return {role: FileHandle.of(file.path, file.sha256) for role, file in obtained.items()}
+    return {role: FileHandle.of(file.path, file.sha256, file.identity) for role, file in obtained.items()}

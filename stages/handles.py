@@ -34,14 +34,17 @@ class Handle(BaseModel):
 class FileHandle(Handle):
     """A local file: weights, a vocabulary, audio or codes."""
 
+    identity: str  # digest of the file as it was published: keys name it, also where a converted copy is read
     bytes: int
     modified_ns: int  # of the file when its digest was verified
 
     @classmethod
-    def of(cls, path: Path, sha256: str) -> FileHandle:
-        """Returns the handle of a file whose digest has just been verified."""
+    def of(cls, path: Path, sha256: str, identity: str | None = None) -> FileHandle:
+        """Returns the handle of a file whose digest has just been verified; `identity` is that of its original."""
         stat = path.stat()
-        return cls(uri=str(path), sha256=sha256, bytes=stat.st_size, modified_ns=stat.st_mtime_ns)
+        return cls(
+            uri=str(path), sha256=sha256, identity=identity or sha256, bytes=stat.st_size, modified_ns=stat.st_mtime_ns
+        )
 
     def read(self) -> Path:
         """Returns the file's path; its digest is verified again if the file was touched since the handle was made.

@@ -54,7 +54,7 @@ def resident_vqvae(config: JukeboxConfig, weights: FileHandle, hardware: Hardwar
     """Returns the VQ-VAE on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} vqvae", weights.sha256)
+    identity = (f"{config.name} vqvae", weights.identity)
     model: VQVAE = _resident(
         "vqvae", str(device), identity, 1, lambda: load_vqvae(config, weights.read(), device=device)
     )
@@ -65,7 +65,7 @@ def resident_prior(config: JukeboxConfig, level: int, weights: FileHandle, hardw
     """Returns the prior of `level` on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} prior of level {level}", weights.sha256, hardware.dtype)
+    identity = (f"{config.name} prior of level {level}", weights.identity, hardware.dtype)
 
     def load() -> Prior:
         return load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)

@@ -61,9 +61,9 @@ def local_weights(job: SamplingJob, place: Workplace, level: int) -> FileHandle:
         return planned
     role = f"level_{level}"
     found = fetch_weights(job.config, place.files, place.weights, (role,))[role]
-    if found.sha256 != planned.sha256:
+    if found.identity != planned.identity:
         raise CheckpointError(
-            f"{found.uri} (sha256 {found.sha256[:12]}) is not the file that the run was planned with "
-            f"({planned.sha256[:12]}); delete it on this machine to fetch it again"
+            f"{found.uri} (sha256 {found.identity[:12]}) is not the file that the run was planned with "
+            f"({planned.identity[:12]}); delete it on this machine to fetch it again"
         )
     return found

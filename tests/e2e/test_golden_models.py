@@ -119,8 +119,7 @@ def test_the_python_interface_gives_the_same_tokens(made: Made, prompt: dict[int
 def test_manifest_tells_where_it_came_from(made: Made) -> None:
     manifest = made.manifest
     assert manifest["status"] == "finished"
-    origins = made.shop.origins  # weights may have been copied to another format when they were fetched
-    assert {role: origins[sha256] for role, sha256 in manifest["weights"].items()} == made.shop.sha256
+    assert manifest["weights"] == made.shop.sha256  # as they were served, whatever copies were made of them
     assert manifest["licence"] == LICENCE
     identity = manifest["identity"]
     assert identity["sampling"]["seed"] == SEED

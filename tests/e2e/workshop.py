@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -122,12 +121,6 @@ class Workshop:
         """The windows that are stored: size and time of each file, which tell whether any was written again."""
         found = (path for path in (self.outputs / ".store/windows").rglob("*") if path.is_file())
         return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
-
-    @property
-    def origins(self) -> dict[str, str]:
-        """The sha256 of what came from the web server, by that of each file made of it and its own."""
-        records = json.loads((self.weights / "fetched.json").read_text()).values()
-        return {record["sha256"]: record["origin"] or record["sha256"] for record in records}
 
     def jukebox(self, *arguments: str, alone: bool = False) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end, in the folder of work, and returns it; it must succeed.

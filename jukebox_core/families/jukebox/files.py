@@ -11,7 +11,7 @@ from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.tokens.keys import digest
 from jukebox_core.weights.config import FileSpec
 from jukebox_core.weights.convert import converted, copy_is_current, is_pickle, written_once
-from jukebox_core.weights.digests import read_records
+from jukebox_core.weights.digests import read_records, record_name
 from jukebox_core.weights.fetch import digest as file_digest
 from jukebox_core.weights.library import Found, Wanted, home, obtain, verify
 from jukebox_core.weights.progress import meter
@@ -34,7 +34,8 @@ class Obtained:
     """A file that is here and verified."""
 
     path: Path
-    sha256: str
+    sha256: str  # of this file
+    identity: str  # of the file as it was published, which a converted copy shares with its original
 
 
 def obtain_vocabularies(
@@ -141,16 +142,18 @@ def level_of(role: str) -> int:
 
 
 def _obtained(wanted: Wanted, found: Found) -> Obtained:
-    return Obtained(found.path, verify(wanted, found))
+    sha256 = verify(wanted, found)
+    return Obtained(found.path, sha256, sha256)
 
 
 def _as_safetensors(wanted: Wanted, found: Found) -> Obtained:
     """Returns the file, or its copy; files of the user's own and of other programs are used as they are."""
     sha256 = verify(wanted, found)
     if wanted.pickles == "keep" or not found.own or found.path != wanted.path or not is_pickle(found.path.name):
-        return Obtained(found.path, sha256)
+        record = read_records(wanted.folder).get(record_name(wanted.folder, found.path))
+        return Obtained(found.path, sha256, (record.origin if record else None) or sha256)
     copy = converted(found.path, sha256, wanted.folder)
-    made = Obtained(copy, file_digest(FileSpec(path=str(copy.relative_to(wanted.folder))), wanted.folder))
+    made = Obtained(copy, file_digest(FileSpec(path=str(copy.relative_to(wanted.folder))), wanted.folder), sha256)
     if wanted.pickles == "replace":
         found.path.unlink(missing_ok=True)
     return made
@@ -177,7 +180,11 @@ def _from_whole(
         if weights.pickles == "replace" and set(targets) == set(ROLES):
             for each in found.values():
                 each.path.unlink(missing_ok=True)
-    return {role: Obtained(path, file_digest(FileSpec(path=path.name), folder)) for role, path in targets.items()}
+    shared = digest({path: read_records(folder)[path].sha256 for path in wanted})
+    return {
+        role: Obtained(path, file_digest(FileSpec(path=path.name), folder), digest([shared, role]))
+        for role, path in targets.items()
+    }
 
 
 def _recorded_origin(wanted: Mapping[str, Wanted], folder: Path) -> str | None:
@@ -209,4 +216,5 @@ def _seeded(config: JukeboxConfig, role: str, seed: str, weights: WeightsConfig)
         from jukebox_core.families.jukebox.initialise import write_seeded  # needs torch, the rest here does not
 
         write_seeded(config, role, number, folder / name)
-    return Obtained(folder / name, file_digest(FileSpec(path=name), folder))
+    sha256 = file_digest(FileSpec(path=name), folder)
+    return Obtained(folder / name, sha256, sha256)
