@@ -165,10 +165,10 @@ def test_show_tells_settings_takes_and_files(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "secnd"], "jukebox: 'secnd' is not a run: there is no config.yaml in it; give a run's folder or its"),
-        (["show", "frist"], "closest: 'first'"),
-        (["resume", "frist"], "closest: 'first'"),
-        (["rm", "frist"], "closest: 'first'"),
+        (["show", "seconb"], "jukebox: 'seconb' is not a run: there is no config.yaml in it; give a run's folder or its"),
+        (["show", "firrt"], "closest: 'first'"),
+        (["resume", "firrt"], "closest: 'first'"),
+        (["rm", "firrt"], "closest: 'first'"),
         (
             ["lst"],
             "jukebox: there is no command runs 'lst'; choose one of list, show, tree, resume, rm, gc; closest: 'l",

@@ -150,7 +150,7 @@ def test_names_do_not_grow_with_each_generation() -> None:
         (["source.keep_seconds=0"], "source.keep_seconds is 0.0; it must be above 0"),
         (["seconds=5"], "seconds is 5, but the songs begin with 5.999 s of earlier runs; ask for more seconds"),
         (["source.splice=[{run: first}]"], "seconds is 6, but the songs begin with 12 s"),
-        (["source.splice=[{run: frist}]"], "'frist' is not a run: there is no config.yaml in it; give a run's folder"),
+        (["source.splice=[{run: firrt}]"], "'firrt' is not a run: there is no config.yaml in it; give a run's folder"),
         (["source.splice=[{run: first, sample: 2}]"], "source.splice.0.sample is 2, but run first has samples 0 to 1"),
         (
             ["source.splice=[{run: first, to_seconds: 9}]"],
