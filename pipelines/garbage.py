@@ -76,21 +76,19 @@ def find_garbage(root: str, store: str, hours: float, scratch: Path | None = Non
     sealed, partial = TokenStore(store).sizes()  # before names are read: a run that begins meanwhile is not missed
     objects, snapshots = open_objects(store), _snapshots(scratch, hours)
     aside = objects.sizes(_DAMAGED)
-    ages = {Path(name).name: age for folder in ("windows", _DAMAGED) for name, age in objects.ages(folder).items()}
+    named = named_windows(root, store)
+    unnamed = [key for key in sealed if key not in named]
+    begun = [key for key in partial if key not in named and key not in sealed]
+    folders = [_DAMAGED, "windows"] if unnamed or begun else [_DAMAGED]
+    ages = {Path(name).name: age for folder in folders for name, age in objects.ages(folder).items()}
 
     def old(name: str) -> bool:
         return ages.get(name, 0.0) > hours * 3600
 
-    named = named_windows(root, store)
-    unnamed = [key for key in sealed if key not in named]
     return Garbage(
         store=store,
         windows={key: sealed[key] for key in unnamed if old(f"{key}.safetensors")},
-        partials={
-            key: size
-            for key, size in partial.items()
-            if key not in named and key not in sealed and old(f"{key}.part.safetensors")
-        },
+        partials={key: partial[key] for key in begun if old(f"{key}.part.safetensors")},
         damaged={name: size for name, size in aside.items() if old(Path(name).name)},
         snapshots={path: size for path, (size, keys) in snapshots.items() if not named.intersection(keys)},
         named=sum(key in named for key in sealed),
