@@ -124,7 +124,7 @@ class Spool:
             while self._refusal is None and not self._behind and self._waits(key, version):
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    self._fall_behind(f"has not answered for {self._config.patience_seconds:g} s")
+                    self._fall_behind(f"{self._remote.uri} has not answered for {self._config.patience_seconds:g} s")
                 else:
                     self._changed.wait(left)
             away = time.monotonic() - self._away[0] if self._away is not None else 0.0
@@ -201,7 +201,7 @@ class Spool:
         with self._changed:
             now = time.monotonic()
             self._away = (now if self._away is None else self._away[0], error)
-            self._fall_behind(f"does not answer ({error})")
+            self._fall_behind(str(error).rpartition("; ")[0])  # without its advice
             if now >= self._next_attempt:
                 self._next_attempt, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
 
@@ -275,9 +275,7 @@ class Spool:
     def _fall_behind(self, why: str) -> None:
         if not self._behind:
             self._behind = True
-            _log.warning(
-                "%s %s; sampling goes on, and tokens are kept in %s until it does", self._remote.uri, why, self.folder
-            )
+            _log.warning("%s; sampling goes on, and tokens are kept in %s until it answers", why, self.folder)
 
     def _stopped(self) -> StoreError:
         why = self._refusal or (self._away[1] if self._away is not None else "it is too slow")
