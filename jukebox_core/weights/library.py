@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +21,7 @@ from jukebox_core.weights.fetch import fetch_file, present
 from jukebox_core.weights.licence import require
 from jukebox_core.weights.part import Part
 from jukebox_core.weights.progress import size_text
-from jukebox_core.weights.sources import source_for
+from jukebox_core.weights.sources import FolderSource, source_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +62,15 @@ class Wanted:
         """Where it belongs."""
         return self.folder / self.spec.path
 
+    @property
+    def local_folders(self) -> list[Path]:
+        """Folders among the sources that are asked before any other kind: what they hold is used in place.
+
+        Copies of them would meet under one name: two models of a person's own may both have a ``level_2.safetensors``.
+        """
+        sources = takewhile(lambda each: isinstance(each, FolderSource), map(source_for, self.sources))
+        return [source.folder for source in sources if isinstance(source, FolderSource)]
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -85,6 +95,10 @@ def find(wanted: Wanted, weights: WeightsConfig) -> Found | None:
     """The file or its safetensors copy, if it is on this machine with the right size; nothing is hashed."""
     if wanted.given is not None:
         return _found(wanted.given, wanted, own=False) if wanted.given.is_file() else None
+    for local in wanted.local_folders:
+        path = local / wanted.spec.path
+        if path.is_file() and size_fault(wanted.spec, path.stat().st_size) is None:
+            return _found(path, wanted, own=False)
     if wanted.pickles != "keep" and is_pickle(wanted.spec.path):
         copy = copy_path(wanted.path)
         record = read_records(wanted.folder).get(wanted.spec.path)
@@ -114,6 +128,9 @@ def verify(wanted: Wanted, found: Found, *, again: bool = False) -> str:
     """
     if wanted.given is not None:
         return verified_digest(wanted.folder, found.path, pinned=False, again=again)
+    if any(found.path.is_relative_to(folder) for folder in wanted.local_folders):
+        published = wanted.spec.sha256
+        return verified_digest(wanted.folder, found.path, published=published, pinned=False, again=again)
     if is_pickle(wanted.spec.path) and not is_pickle(found.path.name):  # a copy, which nobody published
         return verified_digest(wanted.folder, found.path, again=again)
     spec = wanted.spec
