@@ -52,7 +52,7 @@ fetch_file(spec, [url], folder, connections=int(connections))
 @pytest.mark.parametrize("known", [True, False], ids=["published digest", "unknown digest"])
 @pytest.mark.parametrize("connections", [1, 4])
 def test_a_kill_at_half_costs_next_to_nothing(tmp_path: Path, connections: int, known: bool) -> None:
-    content = random.Random(3).randbytes(64 << 20)
+    content = random.Random(3).randbytes(160 << 20)
     sha256 = hashlib.sha256(content).hexdigest()
     with serving({NAME: content}) as site:
         site.accept_ranges, site.rate = True, (20 << 20) / connections
