@@ -18,9 +18,10 @@ from own_model import SECONDS, write_own_model
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.tokens.codes import Codes, write_codes
+from jukebox_core.tokens.graph import Track
 from pipelines import cli, prefect_home
 from pipelines.compose import GENERATE, compose, dump
-from pipelines.runs import default_name, identity
+from pipelines.runs import default_name, identity, take_to_json
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -238,8 +239,9 @@ def store_run(name: str | None = None, *overrides: str, takes: object = None, **
     folder.mkdir(parents=True)
     made = identity(settings)
     made["model"] |= model
-    whole = [[["k", 0, settings.length // hop]] for hop in settings.model.vqvae.hops]
-    manifest = {"schema": 1, "status": "finished", "identity": made, "takes": [whole] if takes is None else takes}
+    whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.vqvae.hops)
+    told = [take_to_json(whole)] if takes is None else takes
+    manifest = {"schema": 1, "status": "finished", "identity": made, "takes": told}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "config.yaml").write_text(dump(settings))
     return settings

@@ -1,0 +1,176 @@
+"""What README and guide tell people to type is typed, in order, in a folder of its own; only lengths are shrunk.
+
+Music and the windows of the embedded model are made shorter alike, so that a level still has several.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from jukebox_core.audio.files import write_audio
+from jukebox_core.audio.tune import tune
+from pipelines.compose import GENERATE, compose
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = 44100
+SHRINK = 0.1 / 6
+SHRUNK_DEFAULT, SHRUNK_TUNE = "seconds=0.1000", "prompt.seconds=0.0500"
+SHRUNK_MODEL = ("model.priors.level_0.context=256", "model.priors.level_1.context=128")
+
+Command = tuple[str, ...]
+
+# In one process: what each command imports takes longer than what it does.
+ALL_IN_ONE = """
+import sys, time
+from pipelines.cli import main
+for command in {commands!r}:
+    began = time.monotonic()
+    try:
+        status = main(command)
+    except SystemExit as end:  # --help
+        status = end.code
+    print(f"{{time.monotonic() - began:.1f}} s: {{command}}", file=sys.stderr)
+    assert not status, command
+"""
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    return [
+        Block(*found)
+        for found in re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    ]
+
+
+def commands(page: str) -> list[Command]:
+    lines = "".join(block.text for block in blocks(page) if block.language == "sh").splitlines()
+    return [words for line in lines if (words := tuple(shlex.split(line, comments=True)))]
+
+
+def shrunk(command: Command) -> Command:
+    """The command with every length made shorter by the same factor, and usual lengths spelt out."""
+
+    def smaller(found: re.Match[str]) -> str:
+        return f"{found[1]}{float(found[2]) * SHRINK:.4f}"
+
+    # The whole song stays as long as it is: no shorter one is known to the model.
+    words = [re.sub(r"^((?!song\.)(?:\w+\.)?\w*seconds=)([\d.]+)$", smaller, word) for word in command]
+    if command[1] == "generate":
+        if not any(word.startswith("seconds=") for word in words):
+            words.append(SHRUNK_DEFAULT)
+        if {"prompt=tune", "experiment=demo"} & set(words):
+            words.append(SHRUNK_TUNE)
+        words += SHRUNK_MODEL
+    return tuple(words)
+
+
+class Shell:
+    """A person's folder with a recording, words, and the installed program."""
+
+    def __init__(self, folder: Path, prefect: str) -> None:
+        self.folder = folder
+        keep = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
+        own = {"HOME": str(folder), "PREFECT_API_URL": prefect, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        self._environment = keep | own | {"OMP_NUM_THREADS": "1"}
+        write_audio(folder / "clip.mp3", tune(4.0, RATE), RATE)
+        (folder / "words.txt").write_text(
+            "Over the water, over the hill,\nthe mill wheel turns and never stands still.\n"
+        )
+        for page in ("README.md", "docs/guide.md"):
+            for block in blocks(page):
+                if block.language == "yaml":
+                    (folder / block.text.split()[1]).write_text(block.text)
+
+    def python(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        print(done.stderr)
+        return done.stdout
+
+
+@pytest.fixture
+def shell(tmp_path: Path, prefect_api: str) -> Shell:
+    return Shell(tmp_path, prefect_api)
+
+
+def needs_released_weights(command: Command) -> bool:
+    overrides = [word for word in command[2:] if "=" in word]
+    own = any(word.startswith("model=.") for word in overrides)
+    sweep = "--multirun" in command
+    return command[1] == "generate" and not own and not sweep and compose(GENERATE, overrides).model.trained
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_every_command_is_of_a_kind_that_is_tested(page: str) -> None:
+    assert commands(page)
+    assert {command[0] for command in commands(page)} <= {"make", "jukebox"}
+    for command in commands(page):
+        if command[0] == "make":
+            done = subprocess.run(["make", "-n", *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        else:
+            needs_released_weights(command)  # composes, so that every setting is checked
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("generate seconds=6 prompt.seconds=3", "generate seconds=0.1000 prompt.seconds=0.0500"),
+        ("generate prompt=tune", f"generate prompt=tune {SHRUNK_DEFAULT} {SHRUNK_TUNE}"),
+        ("generate song.total_seconds=60", f"generate song.total_seconds=60 {SHRUNK_DEFAULT}"),
+        ("continue a seconds=12", "continue a seconds=0.2000"),
+        ("upsample a", "upsample a"),
+    ],
+)
+def test_lengths_shrink_together(command: str, expected: str) -> None:
+    model = SHRUNK_MODEL if command.startswith("generate") else ()
+    assert shrunk(("jukebox", *command.split())) == ("jukebox", *expected.split(), *model)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_the_commands_work(shell: Shell, page: str) -> None:
+    typed = [command for command in commands(page) if command[0] == "jukebox" and not needs_released_weights(command)]
+    told = shell.python("-c", ALL_IN_ONE.format(commands=[shrunk(command)[1:] for command in typed])).splitlines()
+    files = [line for line in told if re.fullmatch(r"[^ ]+\.(wav|mp3|flac|npz)", line)]
+    assert len(files) > 5
+    assert all((shell.folder / file).is_file() for file in files)
+
+
+@pytest.mark.slow
+def test_the_python_works(shell: Shell) -> None:
+    [program] = [block.text for block in blocks("README.md") if block.language == "python"]
+    assert "seconds=6" in program
+    shown = "\nassert music.audio.shape == (1, 275 * 128) and music.codes[2].shape == (1, 275)\n"
+    shell.python("-c", program.replace("seconds=6", "seconds=0.8") + shown)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/decisions/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
