@@ -1,7 +1,7 @@
 """Which windows runs name, told beside the windows: runs of other machines and folders use the same store.
 
-One object a run, ``runs/<digits>.json`` below the store's root. It is written when the run is planned, before a window is
-sampled, so whatever collects garbage knows what a run needs that goes on at the same time. Imports no torch.
+One object a run, ``runs/<digits>.json`` below the store's root. It is written when the run is planned, before a window
+is sampled, so whatever collects garbage knows what a run needs that goes on at the same time. Imports no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs that go on from runs, on a tiny model: what they share, what they keep to the token, what stays when one goes."""
+"""Runs that go on from runs: what they share, what they keep to the token, what stays when one goes."""
 
 from __future__ import annotations
 

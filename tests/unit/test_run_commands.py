@@ -165,7 +165,10 @@ def test_show_tells_settings_takes_and_files(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "seconb"], "jukebox: 'seconb' is not a run: there is no config.yaml in it; give a run's folder or its"),
+        (
+            ["show", "seconb"],
+            "jukebox: 'seconb' is not a run: there is no config.yaml in it; give a run's folder or its",
+        ),
         (["show", "firrt"], "closest: 'first'"),
         (["resume", "firrt"], "closest: 'first'"),
         (["rm", "firrt"], "closest: 'first'"),
