@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
+import threading
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -109,7 +111,9 @@ def open_workers(runner: RunnerSettings, job: SamplingJob, place: Workplace) -> 
     with ExitStack() as stack:
         if runner.kind != "threads":
             stack.enter_context(_shared_server())
-        pool = _Pool(stack.enter_context(_task_runner(runner)), runner.workers, job, place)
+        with _own_signals():
+            started = stack.enter_context(_task_runner(runner))
+        pool = _Pool(started, runner.workers, job, place)
         try:
             yield pool
         except BaseException:
@@ -182,20 +186,24 @@ def _asked_to_stop(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -
     client = getattr(runner, "client", None)  # Dask's
     if client is not None:
         client.run(stopping.request_stop)
-        yield
-        client.run(stopping.allow)
+        try:
+            yield
+        finally:
+            client.run(stopping.allow)  # the cluster may outlive this run
     elif type(runner).__name__ == "RayTaskRunner":
         import ray
 
         for future in futures:
-            ray.cancel(future.wrapped_future)  # type: ignore[attr-defined]  # it becomes a KeyboardInterrupt there
+            ray.cancel(future.wrapped_future)  # type: ignore[attr-defined]  # a KeyboardInterrupt where it runs
         yield
     else:
         before = stopping.stop_requested()
         stopping.request_stop()
-        yield
-        if not before:
-            stopping.allow()
+        try:
+            yield
+        finally:
+            if not before:
+                stopping.allow()
 
 
 def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
@@ -222,6 +230,16 @@ def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
 
         made = ThreadPoolTaskRunner(max_workers=runner.workers)
     return made
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps signals with those who handled them before the block: Ray takes SIGTERM for itself when it starts."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
