@@ -32,6 +32,23 @@ def run_log(path: Path) -> Iterator[logging.Logger]:
             handler.close()
 
 
+@contextmanager
+def failures_told_once() -> Iterator[None]:
+    """Keeps Prefect from telling of failed tasks and flows: what went wrong is raised, and told by the command line."""
+    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
+    for logger in loggers:
+        logger.addFilter(_no_failure)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_no_failure)
+
+
+def _no_failure(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
+
+
 def _shown() -> logging.Handler:
     if not sys.stderr.isatty():
         handler: logging.Handler = logging.StreamHandler()

@@ -12,7 +12,7 @@ from jukebox_core.weights.library import is_offline
 from jukebox_core.weights.sources import source_for
 from pipelines.planning import prompt_excerpts
 from pipelines.takes import starting_takes
-from stages.fetch import fetch_weights
+from stages.fetch import fetch_fitting_weights
 from stages.prompt import Excerpt
 
 if TYPE_CHECKING:
@@ -118,18 +118,14 @@ def check_weights_here(
         DownloadError: a file is not here, and there is no connection to fetch it by.
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
     """
-    from jukebox_core.families.jukebox.fitting import check_weights  # needs torch
-
     wanted = () if seed_of(files) is not None else wanted_weights(files, weights).values()
     remote = any(source_for(address).remote for each in wanted for address in each.sources)
     can_be_fetched = remote and not is_offline(weights)
     found: dict[str, FileHandle] = {}
     for role in roles:
         try:
-            found |= fetch_weights(config, files, replace(weights, offline=True), roles=(role,))
+            found |= fetch_fitting_weights(config, files, replace(weights, offline=True), roles=(role,))
         except DownloadError:
             if not can_be_fetched:
                 raise
-        else:
-            check_weights(config, role, found[role].read())
     return found

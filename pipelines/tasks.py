@@ -52,7 +52,7 @@ def _fetching(function: Callable[P, R], name: str) -> Task[P, R]:
 
 
 fetch_vocabularies = _fetching(fetch.fetch_vocabularies, "fetch vocabularies")
-fetch_weights = _fetching(fetch.fetch_weights, "fetch weights")
+fetch_weights = _fetching(fetch.fetch_fitting_weights, "fetch weights")
 label_songs = _task(label.label_songs, "label")
 encode_prompt = _fetching(encode.encode_prompt, "encode prompt")
 encode_file = _task(encode.encode_file, "encode file")

@@ -106,10 +106,11 @@ def _flow_run() -> Iterator[None]:
     from prefect import tags
 
     from pipelines import reconcile
+    from pipelines.console import failures_told_once
 
     reconcile.stop_leaked_servers()
     reconcile.reconcile()
-    with tags(*reconcile.tags()):
+    with tags(*reconcile.tags()), failures_told_once():
         yield
 
 
@@ -152,12 +153,12 @@ def decode(settings: DecodeSettings) -> None:
 
 @contextmanager
 def _logged(folder: str, name: str) -> Iterator[None]:
-    from pipelines.console import run_log
+    from pipelines.console import failures_told_once, run_log
 
     path = Path(folder).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
-    with run_log(path / name):
+    with run_log(path / name), failures_told_once():
         yield

@@ -27,5 +27,23 @@ def fetch_weights(
     return _handles(obtain_weights(config, files, weights, roles=roles))
 
 
+def fetch_fitting_weights(
+    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Sequence[str] = ROLES
+) -> dict[str, FileHandle]:
+    """Returns handles of the model's weights, by role, after a look at what the files hold.
+
+    Otherwise a wrong file of the last level would be noticed when all the others are sampled.
+
+    Raises:
+        CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
+    """
+    from jukebox_core.families.jukebox.fitting import check_weights  # needs torch, which a finished run does not
+
+    handles = fetch_weights(config, files, weights, roles)
+    for role, handle in handles.items():
+        check_weights(config, role, handle.read())
+    return handles
+
+
 def _handles(obtained: Mapping[str, Obtained]) -> dict[str, FileHandle]:
     return {role: FileHandle.of(file.path, file.sha256, file.identity) for role, file in obtained.items()}

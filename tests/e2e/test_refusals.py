@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import yaml
 from own_model import SECONDS, write_own_model
+from servers import serving
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.tokens.codes import Codes, write_codes
@@ -345,3 +346,39 @@ def test_the_program_says_one_line(tmp_path: Path, arguments: list[str], message
     [line] = done.stderr.splitlines()
     assert line.startswith(message)
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_file_from_a_server_is_told_before_anything_is_sampled(
+    model_folder: Path, tmp_path: Path, prefect_api: str
+) -> None:
+    served = {path.name: path.read_bytes() for path in (model_folder / "files").iterdir()}
+    served["level_0.safetensors"] = served["level_0.safetensors"][:-1000]
+    with serving(served) as site:
+        model = yaml.safe_load((model_folder / "own.yaml").read_text())
+        model["files"]["weight_sources"] = [site.url]
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(model))
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pipelines.cli",
+                "generate",
+                "model=./own.yaml",
+                f"seconds={SECONDS}",
+                "hardware=cpu",
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": prefect_api, "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == cli.FAILED
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("jukebox: ")]
+    assert "level_0.safetensors is no checkpoint of torch and no whole safetensors file" in line
+    assert done.stderr.splitlines()[-1] == line
+    [manifest] = (tmp_path / "outputs").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["status"] == "stopped"
+    assert not list((tmp_path / "outputs/.store").glob("windows/**/*.*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from jukebox_core.families.jukebox.files import level_of
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 def check_weights(config: JukeboxConfig, role: str, path: Path) -> None:
     """Checks that the file at `path` holds every tensor of `role`, in its shape, and nothing else.
 
+    A file that was found to fit is looked at again only if its size or time changed.
+
     Raises:
         CheckpointError: it does not: it is truncated, no checkpoint, unsafe, or of another model.
     """
+    stat = path.stat()
+    _check(config, role, path, (stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache
+def _check(config: JukeboxConfig, role: str, path: Path, _state: tuple[int, int]) -> None:
     checkpoint = open_checkpoint(path)
     if role == "vqvae":
         load_into(build_vqvae(config), checkpoint, VQVAE_RENAMES, device="meta")
