@@ -21,7 +21,9 @@ from pipelines.inputs import (
 )
 from pipelines.licence import ask
 from pipelines.planning import plan_run, song_requests
+from pipelines.runner import check_runner
 from pipelines.runs import RunFolder, check_free, run_path
+from pipelines.settings import RunnerSettings
 from pipelines.sounds import sounds
 from pipelines.takes import check_source
 from stages.fetch import fetch_vocabularies, fetch_weights
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.runtime.config import HardwareConfig
+    from pipelines.schedule import Order
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
+
+_ONE_WORKER = RunnerSettings()
 
 
 def check(settings: Settings) -> None:
@@ -41,6 +46,7 @@ def check(settings: Settings) -> None:
     Raises:
         JukeboxError: the first thing found wrong; its message gives value, rule and remedy.
     """
+    check_runner(settings.runner)
     check_free(settings)
     check_source(settings)
     check_work_left(settings)
@@ -84,7 +90,7 @@ def check_machine(settings: Settings) -> None:
     """
     config = settings.model.config
     levels = range(settings.sampling.stop_level, config.top + 1)
-    check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples)
+    check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples, runner=settings.runner)
     roles = ("vqvae", *(f"level_{level}" for level in levels))
     check_weights_here(config, settings.model.files, settings.weights, roles)
     open_store(settings.storage.tokens).probe()
@@ -116,26 +122,39 @@ def check_decode(settings: DecodeSettings) -> None:
     check_codes(settings, here.get("vqvae"))
 
 
-def check_memory(config: JukeboxConfig, hardware: HardwareConfig, levels: Sequence[int], *, samples: int) -> None:
-    """Checks that the device is there and that the largest of the priors of `levels` would fit in its free memory.
+def check_memory(
+    config: JukeboxConfig,
+    hardware: HardwareConfig,
+    levels: Sequence[int],
+    *,
+    samples: int,
+    runner: RunnerSettings = _ONE_WORKER,
+) -> None:
+    """Checks that the device is there and that the priors of `levels` that it holds at a time would fit in its memory.
 
     Raises:
         DeviceError: the device is missing, or has too little memory; the message says what would fit.
     """
-    from jukebox_core.families.jukebox.memory import estimate_bytes  # needs torch, which the checks above do not
+    from jukebox_core.families.jukebox import memory  # needs torch, which the checks above do not
     from jukebox_core.runtime.device import free_memory, resolve_device
 
     device = resolve_device(hardware.device)
-    free, batch = free_memory(device), min(samples, hardware.batch_size)
+    free, batch = free_memory(device), runner.side_by_side(samples, hardware.batch_size)
 
-    def need(dtype: str, batch: int) -> int:
-        return max((estimate_bytes(config, level, dtype, batch) for level in levels), default=0)
+    def need(dtype: str, batch: int, schedule: Order = runner.schedule, copies: int = runner.copies) -> int:
+        if schedule == "wavefront":
+            return copies * memory.estimate_bytes_together(config, levels, dtype, batch)
+        return copies * max((memory.estimate_bytes(config, level, dtype, batch) for level in levels), default=0)
 
     needed = need(hardware.dtype, batch)
     if needed <= free:
         return
     choices = [(f"hardware.dtype={dtype}", need(dtype, batch)) for dtype in ("float32", "bfloat16")]
-    choices.append(("hardware.batch_size=1", need(hardware.dtype, 1)))
+    choices.append(("hardware.batch_size=1", need(hardware.dtype, runner.side_by_side(samples, 1))))
+    if runner.schedule != "by_level":
+        choices.append(("runner.schedule=by_level", need(hardware.dtype, batch, "by_level")))
+    if runner.workers > 1:
+        choices.append(("runner.workers=1", need(hardware.dtype, min(samples, hardware.batch_size), copies=1)))
     remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
     remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
     raise DeviceError(

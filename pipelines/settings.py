@@ -172,6 +172,16 @@ class RunnerSettings:
         """Whether windows are sampled one after the other, by the flow itself."""
         return self.kind == "threads" and self.workers == 1
 
+    @property
+    def copies(self) -> int:
+        """How often a model lies in one device's memory: processes that share a device have one each."""
+        return self.workers if self.kind != "threads" and self.address is None and not self.devices else 1
+
+    def side_by_side(self, samples: int, batch_size: int) -> int:
+        """Returns how many samples are computed at a time with one copy of a model."""
+        largest = min(batch_size, math.ceil(samples / (self.shards or self.workers)))
+        return min(samples, largest * (self.workers if self.kind == "threads" and not self.devices else 1))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChooseSettings:

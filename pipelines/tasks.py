@@ -33,9 +33,12 @@ def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, (DownloadError, StoreError)) and not isinstance(error, DamagedError)
 
 
-def _task(function: Callable[P, R], name: str) -> Task[P, R]:
-    """Returns a stage that runs once: what it has stored is taken up by whoever runs it next."""
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+def _task(function: Callable[P, R], name: str, *tags: str) -> Task[P, R]:
+    """Returns a stage that runs once: what it has stored is taken up by whoever runs it next.
+
+    Prefect can be given limits for `tags`: how many tasks that bear one go at a time, over all runs of a server.
+    """
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, tags=tags)(function)
 
 
 def _fetching(function: Callable[P, R], name: str) -> Task[P, R]:
@@ -56,7 +59,7 @@ fetch_weights = _fetching(fetch.fetch_fitting_weights, "fetch weights")
 label_songs = _task(label.label_songs, "label")
 encode_prompt = _fetching(encode.encode_prompt, "encode prompt")
 encode_file = _task(encode.encode_file, "encode file")
-sample_unit = _task(shard.sample_unit, "sample window")
+sample_unit = _task(shard.sample_unit, "sample window", "jukebox-sample")
 decode_track = _fetching(decode.decode_track, "decode track")
 decode_file = _task(decode.decode_file, "decode file")
 write_song_codes = _fetching(render.write_song_codes, "write codes")

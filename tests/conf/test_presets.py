@@ -16,7 +16,7 @@ from jukebox_core.resources import conf_dir
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
 from pipelines.compose import DECODE, ENCODE, GENERATE, Root, compose, dump
-from pipelines.settings import OutputSettings, PromptSettings, Settings, SongSettings, StorageSettings
+from pipelines.settings import OutputSettings, PromptSettings, RunnerSettings, Settings, SongSettings, StorageSettings
 
 MODELS = option_names("model")
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
@@ -69,6 +69,7 @@ def test_settings_survive_the_way_to_yaml_and_back(name: str) -> None:
         ("song", "unknown", SongSettings()),
         ("prompt", "none", PromptSettings()),
         ("output", "wav", OutputSettings()),
+        ("runner", "threads", RunnerSettings()),
     ],
 )
 def test_defaults_are_the_same_in_yaml_and_in_python(group: str, option: str, record: object) -> None:

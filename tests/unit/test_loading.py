@@ -10,7 +10,7 @@ import torch
 from benchmarks.upstream_files import draw, write_upstream
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.loading import build_prior, build_vqvae, load_prior
-from jukebox_core.families.jukebox.memory import estimate_bytes
+from jukebox_core.families.jukebox.memory import estimate_bytes, estimate_bytes_together, weight_bytes
 from jukebox_core.families.jukebox.presets import load_preset
 
 if TYPE_CHECKING:
@@ -60,3 +60,10 @@ def test_the_estimate_grows_with_the_batch_and_shrinks_with_precision() -> None:
     one, four = (estimate_bytes(config, 2, "float32", batch) for batch in (1, 4))
     assert 3_770_000_000 < one < four < 2 * one
     assert estimate_bytes(config, 2, "bfloat16", 1) < 0.7 * one
+
+
+def test_priors_that_stay_in_memory_together_take_more_than_the_largest_of_them() -> None:
+    config = load_preset("mini").config
+    alone = [estimate_bytes(config, level, "float32", 2) for level in range(3)]
+    together = estimate_bytes_together(config, range(3), "float32", 2)
+    assert max(alone) + min(weight_bytes(config, level, "float32") for level in range(3)) < together < sum(alone)

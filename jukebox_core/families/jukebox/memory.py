@@ -11,6 +11,8 @@ from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
 from jukebox_core.runtime.device import DTYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
 WORKING_BYTES = 400_000_000  # torch itself, activations of a prefill chunk, a window's noise
@@ -18,15 +20,29 @@ WORKING_BYTES = 400_000_000  # torch itself, activations of a prefill chunk, a w
 
 def estimate_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
     """Returns the bytes that sampling `batch` songs side by side at `level` takes, about: weights, caches, work."""
-    prior = build_prior(config, level)
-    size = DTYPES[dtype].itemsize
+    return weight_bytes(config, level, dtype) + _other_bytes(config, level, dtype, batch)
+
+
+def estimate_bytes_together(config: JukeboxConfig, levels: Sequence[int], dtype: str, batch: int) -> int:
+    """Returns what `estimate_bytes` does where the priors of all `levels` stay in memory while one of them samples."""
+    weights = sum(weight_bytes(config, level, dtype) for level in levels)
+    return weights + max((_other_bytes(config, level, dtype, batch) for level in levels), default=0)
+
+
+def weight_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
+    """Returns the bytes that the prior of `level` takes in memory."""
+    prior, size = build_prior(config, level), DTYPES[dtype].itemsize
     inner = {
         id(parameter)
         for module in prior.body.transformer.modules()
         if isinstance(module, Projection)
         for parameter in module.parameters()
     }
-    weights = sum(p.numel() * (size if id(p) in inner else 4) for p in prior.parameters())
+    return sum(p.numel() * (size if id(p) in inner else 4) for p in prior.parameters())
+
+
+def _other_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
+    prior = build_prior(config, level)
     codec = sum(p.numel() * 4 for p in build_vqvae(config).parameters())
     transformer = config.priors[level]
     lyrics = transformer.lyrics
@@ -39,4 +55,4 @@ def estimate_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) ->
         batch, dtype=DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
     )
     signals = 2 * batch * transformer.positions * transformer.transformer.width * 4  # what each position adds
-    return weights + codec + cache.nbytes + signals + WORKING_BYTES
+    return codec + cache.nbytes + signals + WORKING_BYTES
