@@ -96,7 +96,7 @@ def desk(
         # names
         (["song.artist=the beatles"], "artist 'the beatles' is not among the 3 v2 artists; closest: 'the_beetles'"),
         (["song.genre=slow walz"], "genre 'walz' (in 'slow walz') is not among the 7 v2 genre words; closest: 'waltz'"),
-        (["song.artist=''"], "artist '' is not among the 3 v2 artists"),
+        (["song.artist=''"], "is not among the 3 v2 artists; choose 'the_beetles', 'organ_trio', or 'unknown'"),
         (
             ["song.genre=slow folk rock pop jazz waltz"],
             "genre 'slow folk rock pop jazz waltz' has 6 words ('slow', 'folk', 'rock', 'pop', 'jazz', 'waltz'); "

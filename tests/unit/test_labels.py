@@ -69,13 +69,18 @@ class TestVocabulary:
             V3.artist_id("Teh Beatles")
         assert str(caught.value) == "artist 'Teh Beatles' is not among the 3 v3 artists; closest: 'the beatles'"
 
-    def test_far_misses_are_told_of_unknown(self):
-        with pytest.raises(LabelError, match="'zzz' is not among the 2 v3 genres; choose one of them, or 'unknown'"):
+    def test_far_misses_are_told_of_unknown_and_of_all_names_if_they_are_few(self):
+        with pytest.raises(LabelError, match="not among the 2 v3 genres; choose 'blues rock', 'rock', or 'unknown'"):
             V3.genre_ids("zzz", max_words=1)
+        many = Vocabulary("v3", V3.artists, NameTable.from_pairs([(f"genre {n}", n) for n in range(1, 500)]))
+        with pytest.raises(LabelError, match="'zzz' is not among the 499 v3 genres; choose one of them, or 'unknown'"):
+            many.genre_ids("zzz", max_words=1)
 
     @pytest.mark.parametrize("name", ["", "周杰倫", "  "])
     def test_a_name_of_which_nothing_is_left_is_an_error(self, name):
-        with pytest.raises(LabelError, match="is not among the 5 v2 artists; choose one of them, or 'unknown'"):
+        with pytest.raises(
+            LabelError, match="is not among the 5 v2 artists; choose 'various', 'the_beatles', 'bj_rk', or 'unknown'"
+        ):
             V2.artist_id(name)
         with pytest.raises(LabelError):
             V2.genre_ids(name, max_words=3)

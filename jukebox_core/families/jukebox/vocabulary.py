@@ -23,6 +23,7 @@ VocabularyKind: TypeAlias = Literal["v2", "v3"]
 
 UNKNOWN = "unknown"
 UNKNOWN_ID = 0
+_FEW_NAMES = 12  # so many are listed whole to whoever asks for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,9 @@ def _known(name: str, table: NameTable) -> bool:
 
 
 def _advice(name: str, table: NameTable) -> str:
-    return did_you_mean(name, filter(None, table.ids)) or f"; choose one of them, or {UNKNOWN!r}"
+    names = [each for each in table.ids if each not in ("", UNKNOWN)]
+    listed = ", ".join(map(repr, names)) if len(names) <= _FEW_NAMES else "one of them"
+    return did_you_mean(name, [*names, UNKNOWN]) or f"; choose {listed}, or {UNKNOWN!r}"
 
 
 def load_vocabularies(paths: Mapping[str, Path]) -> dict[VocabularyKind, Vocabulary]:
