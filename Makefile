@@ -15,10 +15,10 @@ demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
 	$(BIN)/jukebox generate experiment=demo
 
 test: $(READY)  ## fast tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY)  ## everything: parity, end to end, fault injection
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(READY)  ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .
