@@ -179,7 +179,7 @@ def _with_file(override: Override, text: str) -> str:
         return text
     group = override.key_or_group
     path = option_path(value, group)
-    name = f"{path.stem}_{fingerprint(path)}"
+    name = f"_{path.stem}_{fingerprint(path)}"  # an underscore keeps it out of lists of options
     ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=str(path))
     return f"{override.get_key_element()}='{name}'"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from own_model import write_own_model
@@ -16,9 +16,6 @@ from jukebox_core.weights.config import WeightsConfig
 from stages.fetch import fetch_weights
 from stages.sample import SamplingJob
 from stages.shard import Workplace, local_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -53,10 +50,10 @@ def test_a_machine_without_the_planners_file_has_its_own(job_and_place: tuple[Sa
     job, place = job_and_place
     found = local_weights(elsewhere(job), place, 1)
     assert found.sha256 == job.weights[1].sha256
-    assert found.uri.startswith(place.weights.folder)
+    assert Path(found.uri).is_file()
 
 
 def test_other_weights_are_refused(job_and_place: tuple[SamplingJob, Workplace]) -> None:
     job, place = job_and_place
     with pytest.raises(CheckpointError, match="not the file that the run was planned with"):
-        local_weights(elsewhere(job, sha256="0" * 64), place, 1)
+        local_weights(elsewhere(job, identity="0" * 64), place, 1)
