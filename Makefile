@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check fix bench clean
+.PHONY: demo test test-slow test-all check fix bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,8 +17,10 @@ demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
 test: $(READY)  ## fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-all: $(READY)  ## everything: parity, end to end, fault injection
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test-slow: $(READY)  ## the rest: whole pipelines, end to end, real servers, fault injection
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+
+test-all: test test-slow  ## everything
 
 check: $(READY)  ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .
