@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jukebox_core.errors import ConfigError, DamagedError
+from jukebox_core.errors import ConfigError, DamagedError, RunError
 from stages import stopping
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _NAP = 0.5  # seconds between two looks at whether the run is to stop
 _FAREWELL = 5.0  # seconds that workers get to store what they have when the run is to stop
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
+_ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
 
 
 def check_runner(runner: RunnerSettings) -> None:
@@ -164,8 +165,7 @@ class _Pool:
             except queue.Empty:
                 continue
             unit, _ = self._pending.pop(future.task_run_id)
-            handles: list[TokensHandle] = future.result()
-            return unit, handles
+            return unit, _result(future)
 
     def stop(self) -> None:
         """Asks those that sample to store what they have, and waits for them a little."""
@@ -178,6 +178,26 @@ class _Pool:
                 except queue.Empty:
                     return
                 self._pending.pop(done.task_run_id)
+
+
+def _result(future: PrefectFuture[list[TokensHandle]]) -> list[TokensHandle]:
+    """Returns what a worker gave.
+
+    Raises:
+        RunError: its cluster could not give it to any worker.
+        Exception: what the worker raised.
+    """
+    try:
+        return future.result()
+    except Exception as error:
+        engine = type(error).__module__.partition(".")[0]
+        if engine not in _ENGINES:
+            raise
+        reason = str(error).strip().partition("\n")[0] or "no reason given"
+        raise RunError(
+            f"{_ENGINES[engine]} lost its workers or itself ({type(error).__name__}: {reason}); "
+            "what they stored is kept: run the same command to continue"
+        ) from error
 
 
 @contextmanager

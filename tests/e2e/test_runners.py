@@ -116,7 +116,7 @@ def sampling_worker(process: subprocess.Popen[str], kind: str) -> psutil.Process
     """A worker process that computes now: Ray names them; a Dask worker is a spawned process that uses the CPU."""
     for each in family(process):
         said = command_line(each)
-        if kind == "ray" and said.startswith("ray::") and "IDLE" not in said:
+        if kind == "ray" and said.startswith("ray::sample window"):
             return each
         if kind == "dask" and "spawn_main" in said:
             try:
@@ -172,6 +172,29 @@ def test_killed_workers_cost_nothing_but_time(bench: Bench, long: dict[str, byte
         said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert killed == 2
+    assert bench.windows(name) == long
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_a_cluster_that_gives_up_is_told_and_the_same_command_continues(
+    bench: Bench, long: dict[str, bytes], kind: str
+) -> None:
+    name, choice = f"lost-{kind}", (*LONG, f"runner={kind}", "runner.workers=2")
+    impatient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}  # else it takes four deaths at one window
+    with bench.start(name, *choice, **impatient) as process:
+        wait_for(process, bench.store(name), "*.part.safetensors")
+        while process.poll() is None:
+            raylets = [each for each in family(process) if "/raylet " in command_line(each)]
+            for each in [sampling_worker(process, kind)] if kind == "dask" else raylets:
+                if each is not None:
+                    each.kill()
+            time.sleep(0.5)
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, said
+    last = said.splitlines()[-1]
+    assert f"{kind.capitalize()} lost its workers or itself" in last
+    assert last.endswith("run the same command to continue")
+    bench.run(name, *LONG)
     assert bench.windows(name) == long
 
 
