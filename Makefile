@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all check fix bench clean
+.PHONY: demo test test-slow test-endurance test-all check fix bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,10 +17,13 @@ demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
 test: $(READY)  ## fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## the rest: whole pipelines, end to end, real servers, fault injection
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+test-slow: $(READY)  ## whole pipelines, end to end, real servers
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not endurance"
 
-test-all: test test-slow  ## everything
+test-endurance: $(READY)  ## clusters, deployments, processes killed again and again
+	$(BIN)/python -m pytest -q -m endurance
+
+test-all: test test-slow test-endurance  ## everything
 
 check: $(READY)  ## lint, types, import contracts, spelling
 	$(BIN)/ruff check .

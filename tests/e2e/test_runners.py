@@ -30,7 +30,11 @@ SHORT = ("seconds=0.1", "sampling.level_2.hop_fraction=0.5")  # 2 windows of the
 LONG = ("seconds=0.3", "sampling.level_2.hop_fraction=0.5", "storage.flush_tokens=8")
 PATIENCE = 300  # seconds: the machine may be busy
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (BIN / "jukebox").is_file(), reason="not installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.endurance,
+    pytest.mark.skipif(not (BIN / "jukebox").is_file(), reason="not installed"),
+]
 
 
 @dataclass(frozen=True)

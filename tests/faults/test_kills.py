@@ -20,7 +20,7 @@ from jukebox_core.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1500)]
 
 SCRIPT = Path(__file__).with_name("mortal_run.py")
 SAMPLES = 2
