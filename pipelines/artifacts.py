@@ -123,7 +123,7 @@ def songs_markdown(run: RunFolder) -> str:
     """Returns what `show_songs` shows."""
     records = sorted(run.manifest().get("audio", []), key=lambda record: (record["sample"], record["level"]))
     lowest = min((record["level"] for record in records), default=0)
-    lines = [f"# {run.name}", "", f"In `{run.path}`", ""]
+    lines = [f"# {run.name}", "", f"In `{run.path.absolute()}`", ""]
     for record in records:
         path = record["path"]
         lines.append(

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.records import field_types, record_in
-from pipelines import artifacts, choice, reconcile, work
+from pipelines import artifacts, choice, reconcile, signals, work
 from pipelines.compose import GENERATE, compose
 from pipelines.settings import Settings
 from stages.stopping import StoppedError
@@ -104,14 +104,21 @@ def generate(request: GenerateRequest) -> str:
     SIGTERM and SIGINT store the tokens and put the run back in the queue: the next worker goes on with it.
     """
     run = _this_run()
-    settings, asked = request.settings(run), 0
+    signals.listen()  # to the process's end: a worker that is stopped too asks a second time
+    try:
+        return _songs(request.settings(run), run)
+    except StoppedError as stopped:
+        signals.hush()
+        raise _given_back(run) from stopped
+
+
+def _songs(settings: Settings, run: FlowRun) -> str:
+    """Makes songs, choice after choice; returns the last run's folder."""
+    asked = 0
     with get_client(sync_client=True) as client:
         reconcile.claim(client, run)
     while True:
-        try:
-            made = work.make(choice.first_part(settings), in_flow=True)
-        except StoppedError as stopped:
-            raise _given_back(run) from stopped
+        made = work.make(choice.first_part(settings), in_flow=True)
         if choice.first_part(settings) == settings:
             return str(made.path)
         asked += 1

@@ -25,6 +25,12 @@ def is_dead(name: str) -> bool:
     return not _exists(int(pid)) or name_of(int(pid)) != name
 
 
+def children(parent: int) -> list[int]:
+    """Returns the processes that a process started and that have not ended; none where that cannot be known."""
+    found = ((int(folder.name), _stat(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))
+    return [pid for pid, fields in found if len(fields) > 1 and fields[1] == str(parent) and fields[0] != "Z"]
+
+
 def group_lives(group: int) -> bool:
     """Whether a process of this group is there that has not ended; one that nobody waited for has."""
     members = [_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")]

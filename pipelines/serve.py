@@ -27,7 +27,7 @@ from jukebox_core.errors import ConfigError, RunError
 from pipelines import prefect_home, reconcile
 from pipelines.artifacts import LINKS
 from pipelines.compose import GENERATE, compose
-from pipelines.processes import group_lives
+from pipelines.processes import children, group_lives, is_dead, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +52,7 @@ class Serving:
     timezone: str
     host: str
     port: int
+    role: str
     limit: int
     overrides: tuple[str, ...]
     storage_root: str
@@ -81,11 +82,19 @@ def parse(arguments: Sequence[str]) -> Serving:
     parser.add_argument("--timezone", default="UTC", help="of the cron expression (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address of the server it starts (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4200, help="port of the server it starts (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=1, help="runs at a time (default: %(default)s); 0: no worker")
+    parser.add_argument(
+        "--role",
+        choices=("both", "server", "worker"),
+        default="both",
+        help="server: the deployment, with workers elsewhere; worker: one more worker of a server that runs already",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=1, help="runs at a time, of all workers together (default: %(default)s)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="what a run makes that is not told otherwise")
     given = parser.parse_intermixed_args(list(arguments))
-    if given.limit < 0:
-        raise ConfigError(f"--limit is {given.limit}; it cannot be negative")
+    if given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}; it must be 1 or more")
     settings = compose(GENERATE, given.overrides)
     return Serving(**vars(given) | {"overrides": tuple(given.overrides)}, storage_root=settings.storage.root)
 
@@ -104,30 +113,42 @@ def serve(arguments: Sequence[str]) -> None:
     with _terminating(), ExitStack() as stack:
         processes: list[subprocess.Popen[bytes]] = []
         url = _existing_server(home)
+        if url is None and serving.role == "worker":
+            raise RunError("no server runs here that a worker could join; set PREFECT_API_URL to the address of one")
         if url is None:
             url = f"http://{serving.host}:{serving.port}/api"
             processes.append(stack.enter_context(_server(serving, home, url)))
         os.environ["PREFECT_API_URL"] = url
-        links = stack.enter_context(_shelf(serving))
-        identifier = register(serving, links)
+        if serving.role != "worker":
+            links = stack.enter_context(_shelf(serving)) if serving.role == "both" else None
+            _tell(serving, url, register(serving, links))
         reconcile.reconcile(restart=True)
-        if serving.limit:
-            processes.append(stack.enter_context(_worker(serving)))
-        _tell(serving, url, identifier)
+        if serving.role != "server":
+            processes.append(stack.enter_context(_worker()))
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         raise RunError("the server or the worker ended by itself; see the lines above, then start again")
 
 
-def register(serving: Serving, links: str) -> str:
-    """Makes or updates the work pool and the deployment; returns the deployment's identifier."""
+def register(serving: Serving, links: str | None) -> str:
+    """Makes or updates the work pool and the deployment; returns the deployment's identifier.
+
+    The pool limits how many runs there are at a time. A limit of the worker's own would do it too, but Prefect 3.8's
+    worker dies of it where a run that it just suspended or put back is resumed before it forgot that run.
+
+    Args:
+        serving: what to serve.
+        links: the address that run folders are served under, if they are.
+    """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.deployments.runner import RunnerDeployment
     from prefect.exceptions import ObjectAlreadyExists
 
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=serving.limit))
     deployment = RunnerDeployment.from_entrypoint(
         ENTRYPOINT,
         name=serving.name,
@@ -136,8 +157,7 @@ def register(serving: Serving, links: str) -> str:
         work_pool_name=POOL,
         job_variables={
             "working_dir": str(Path.cwd()),
-            # without a worker here, the sound is on other machines
-            "env": {"PREFECT_LOGGING_EXTRA_LOGGERS": "jukebox"} | ({LINKS: links} if serving.limit else {}),
+            "env": {"PREFECT_LOGGING_EXTRA_LOGGERS": "jukebox"} | ({} if links is None else {LINKS: links}),
         },
     )
     return str(deployment.apply())
@@ -198,11 +218,31 @@ def _server(serving: Serving, home: Path, url: str) -> Iterator[subprocess.Popen
 
 
 @contextmanager
-def _worker(serving: Serving) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a worker; when it is to end, the runs it began are asked at the same time, and waited for."""
-    command = ["worker", "start", "--pool", POOL, "--type", "process", "--limit", str(serving.limit)]
-    with _process([*command, "--name", socket.gethostname(), "--install-policy", "never"]) as process:
-        yield process
+def _worker() -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a worker; when it is to end, the runs that it began end first, as a worker that ends kills them."""
+    command = ["worker", "start", "--pool", POOL, "--type", "process", "--install-policy", "never"]
+    with _process([*command, "--name", f"{socket.gethostname()}-{os.getpid()}"]) as process:
+        try:
+            yield process
+        finally:
+            _end_runs(process)
+
+
+def _end_runs(worker: subprocess.Popen[bytes]) -> None:
+    """Asks the runs of a worker to store their tokens, and waits for them.
+
+    The worker is made to stand still, and left so: it would take up again at once what goes back in the queue.
+    """
+    if worker.poll() is not None:
+        return
+    worker.send_signal(signal.SIGSTOP)
+    runs = {pid: name_of(pid) for pid in children(worker.pid)}
+    for pid in runs:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + STOP_SECONDS
+    while not all(map(is_dead, runs.values())) and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -212,7 +252,9 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        _send(process, signal.SIGTERM)
+        if process.poll() is None:
+            process.terminate()
+            process.send_signal(signal.SIGCONT)  # one that stands still learns of it now
         until = time.monotonic() + STOP_SECONDS
         while (process.poll() is None or group_lives(process.pid)) and time.monotonic() < until:
             time.sleep(0.1)

@@ -21,23 +21,35 @@ def stopping_on_signals() -> Iterator[None]:
     """Turns SIGTERM and SIGINT into a request to stop, which ends in `stopping.StoppedError`.
 
     Sampling stores its tokens and leaves within a few of them; any other stage is interrupted after `PATIENCE`: its
-    files are written whole or not at all. A second SIGINT is a KeyboardInterrupt at once. Signals reach the main thread
-    only; elsewhere this does nothing.
+    files are written whole or not at all. A second SIGINT is a KeyboardInterrupt at once; another SIGTERM adds nothing.
+    Signals reach the main thread only; elsewhere, and within another such block, this does nothing.
     """
-    stopping.allow()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _ask:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
-    signal.signal(signal.SIGTERM, _ask)
-    signal.signal(signal.SIGINT, _ask)
-    signal.signal(signal.SIGALRM, _leave)
+    listen()
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def listen() -> None:
+    """Does the same for as long as the process lasts."""
+    stopping.allow()
+    signal.signal(signal.SIGTERM, _ask)
+    signal.signal(signal.SIGINT, _ask)
+    signal.signal(signal.SIGALRM, _leave)
+
+
+def hush() -> None:
+    """Has the process leave in peace: it stopped as asked, and a signal that repeats the request changes nothing."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _ask(number: int, _: FrameType | None) -> None:

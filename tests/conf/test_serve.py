@@ -41,7 +41,7 @@ def test_a_schedule_makes_new_songs_unless_a_seed_is_given(arguments: list[str],
         (["sampling.sed=1"], "sampling.sed is not a setting; closest: 'seed'"),
         (["--corn", "x"], "unrecognized arguments: --corn; `jukebox serve --help` shows what there is"),
         (["--port", "x"], "argument --port: invalid int value: 'x'; `jukebox serve --help` shows what there is"),
-        (["--limit", "-1"], "--limit is -1; it cannot be negative"),
+        (["--limit", "0"], "--limit is 0; it must be 1 or more"),
     ],
 )
 def test_a_mistake_is_told_before_anything_starts(arguments: list[str], message: str) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from pipelines.processes import group_lives, is_dead, name_of, own_name
+from pipelines.processes import children, group_lives, is_dead, name_of, own_name
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -35,6 +35,14 @@ def test_a_number_that_was_given_anew_is_another_process() -> None:
 def test_what_cannot_be_known_is_not_dead() -> None:
     for name in ("elsewhere/1/2", "", "nonsense", f"{socket.gethostname()}/x/1"):
         assert not is_dead(name)
+
+
+def test_the_children_of_a_process_are_those_that_have_not_ended() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        assert process.pid in children(os.getpid())
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.pid not in children(os.getpid())
 
 
 def test_a_group_lives_until_its_last_process_ended() -> None:
