@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def run_log(path: Path) -> Iterator[logging.Logger]:
     """Sends the lines of logger ``jukebox`` to stderr and, dated, to the file `path`, which is appended to."""
     log = logging.getLogger("jukebox")
+    before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
     written = logging.FileHandler(path, encoding="utf-8")
@@ -27,6 +28,8 @@ def run_log(path: Path) -> Iterator[logging.Logger]:
     try:
         yield log
     finally:
+        log.setLevel(before[0])
+        log.propagate = before[1]
         for handler in (written, shown):
             log.removeHandler(handler)
             handler.close()
