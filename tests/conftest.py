@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import shutil
 import sys
@@ -95,3 +96,12 @@ def _repeatable() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def plain_loggers() -> None:
+    """Gives each test the project's loggers as a fresh process has them: commands and Prefect set them up anew."""
+    for name in ("jukebox", "jukebox.store"):
+        logger = logging.getLogger(name)
+        logger.propagate, logger.disabled = True, False
+        logger.setLevel(logging.NOTSET)
