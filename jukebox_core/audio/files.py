@@ -1,11 +1,12 @@
 """Reads and writes audio files. Imports no torch.
 
-Audio is mono float32 [T] in [-1, 1] at the rate asked for, in Hz.
+Audio is float32 in [-1, 1] at the rate asked for, in Hz: mono [T], or [T, C] with its channels apart.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from jukebox_core.audio.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 AudioFormat = Literal["wav", "flac", "mp3"]
@@ -51,15 +54,36 @@ def read_audio(
     Raises:
         AudioError: the file is missing, a folder, empty, not audio, too short, or holds values that are no numbers.
     """
+    return _read(path, rate, seconds, offset, mono=True)[:, 0]
+
+
+def read_channels(
+    path: str | Path, *, rate: int, seconds: float | None = None, offset: float = 0.0
+) -> NDArray[np.float32]:
+    """The file's sound as float32 [T, C], channels apart; all else as `read_audio`."""
+    return _read(path, rate, seconds, offset, mono=False)
+
+
+def audio_seconds(path: Path) -> float:
+    """How long an audio file is by its header, in seconds; nothing is decoded.
+
+    Raises:
+        AudioError: the file is missing, a folder, empty or not audio.
+    """
+    with _opened(path) as file:
+        return float(file.frames / file.samplerate)
+
+
+def _read(path: str | Path, rate: int, seconds: float | None, offset: float, *, mono: bool) -> NDArray[np.float32]:
     if offset < 0 or (seconds is not None and seconds <= 0):
         raise AudioError(f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and ask for some")
     wanted = None if seconds is None else math.floor(seconds * rate + 1e-6)
     if str(path) == BUILTIN_TUNE:
         length = offset + (max(TUNE_SECONDS - offset, 0) if seconds is None else seconds)
-        samples = tune(length, rate)[math.floor(offset * rate + 1e-6) :]
+        samples = tune(length, rate)[math.floor(offset * rate + 1e-6) :, None]
         found = length
     else:
-        samples, found = _decode(Path(path), rate, wanted, offset)
+        samples, found = _decode(Path(path), rate, wanted, offset, mono=mono)
     if len(samples) == 0 or (wanted is not None and len(samples) < wanted):
         asked = "" if seconds is None else f"{seconds:g} s "
         raise AudioError(
@@ -99,8 +123,9 @@ def write_audio(
     return path
 
 
-def _decode(path: Path, rate: int, wanted: int | None, offset: float) -> tuple[NDArray[np.float32], float]:
-    """The excerpt, perhaps shorter than wanted; and how long the file is, in seconds."""
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The audio file; whatever fails while it is open is the file's fault, and said so."""
     if not path.exists():
         raise AudioError(f"audio file {path} does not exist; correct the path, or use {BUILTIN_TUNE}")
     if path.is_dir():
@@ -109,21 +134,30 @@ def _decode(path: Path, rate: int, wanted: int | None, offset: float) -> tuple[N
         raise AudioError(f"audio file {path} is empty; choose another one")
     try:
         with soundfile.SoundFile(str(path)) as file:
-            own_rate: int = file.samplerate
-            excerpt = _excerpt(own_rate, rate, wanted, math.floor(offset * rate + 1e-6))
-            first = min(excerpt.first, file.frames)
-            file.seek(first)
-            frames_TC = file.read(excerpt.frames, dtype="float32", always_2d=True)
-            length = file.frames
+            yield file
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise AudioError(f"{path} is not audio that can be read ({error}); give a {_READABLE} file") from error
-    if excerpt.frames > len(frames_TC):
-        length = first + len(frames_TC)  # what a header promises can be more than there is
-    mono = frames_TC.mean(axis=1, dtype=np.float32)
-    _require_finite(mono, own_rate, path)
-    if own_rate != rate and len(mono):
-        mono = soxr.resample(mono, own_rate, rate, quality="VHQ")
-    return mono[excerpt.skip :], length / own_rate
+
+
+def _decode(
+    path: Path, rate: int, wanted: int | None, offset: float, *, mono: bool
+) -> tuple[NDArray[np.float32], float]:
+    """The excerpt [T, C], perhaps shorter than wanted; and how long the file is, in seconds."""
+    with _opened(path) as file:
+        own_rate: int = file.samplerate
+        excerpt = _excerpt(own_rate, rate, wanted, math.floor(offset * rate + 1e-6))
+        first = min(excerpt.first, file.frames)
+        file.seek(first)
+        samples_TC: NDArray[np.float32] = file.read(excerpt.frames, dtype="float32", always_2d=True)
+        length = file.frames
+    if excerpt.frames > len(samples_TC):
+        length = first + len(samples_TC)  # what a header promises can be more than there is
+    if mono:
+        samples_TC = samples_TC.mean(axis=1, dtype=np.float32, keepdims=True)
+    _require_finite(samples_TC, own_rate, path)
+    if own_rate != rate and len(samples_TC):
+        samples_TC = soxr.resample(samples_TC, own_rate, rate, quality="VHQ")
+    return samples_TC[excerpt.skip :], length / own_rate
 
 
 def _excerpt(own_rate: int, rate: int, wanted: int | None, start: int) -> _Excerpt:
@@ -144,9 +178,9 @@ def _excerpt(own_rate: int, rate: int, wanted: int | None, start: int) -> _Excer
 
 
 def _require_finite(samples: NDArray[np.float32], rate: int, path: Path) -> None:
-    finite = np.isfinite(samples)
-    if not finite.all():
-        where = int(np.argmin(finite)) / rate
+    broken = ~np.isfinite(samples)
+    if broken.any():
+        where = float(np.argwhere(broken)[0, 0]) / rate
         raise AudioError(
             f"the sound of {path} holds values that are no numbers, the first {where:.2f} s in; export it again"
         )

@@ -1,0 +1,164 @@
+"""A folder of audio and what is known of each file: the songs that a model learns from. Imports no torch.
+
+What is known stands in one file beside the audio, ``metadata.csv`` (with a header) or ``metadata.jsonl`` (an object a
+line). Its columns are path, artist, genre and lyrics, all but the path optional; the path is relative to the folder.
+Songs without a line are taken as unknown.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jukebox_core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Part = Literal["train", "validation", "all"]
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+
+_UNKNOWN = "unknown"
+_COLUMNS = ("path", "artist", "genre", "lyrics")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Song:
+    """One recording, and what is known of it."""
+
+    name: str  # the file's path within its folder, with forward slashes; what a song is split by
+    path: Path
+    artist: str = _UNKNOWN
+    genre: str = _UNKNOWN
+    lyrics: str = ""
+
+
+def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[Song]:
+    """Returns the songs of a folder and of the folders in it, by name.
+
+    Args:
+        folder: holds wav, flac, ogg and mp3 files, at any depth.
+        metadata: the file that says what is known of them; None: ``metadata.csv`` or ``metadata.jsonl`` in the folder.
+
+    Raises:
+        ConfigError: no such folder, no audio in it, or metadata that are malformed or name files that are not there.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"{root} is not a folder; name the folder that holds the audio files")
+    paths = {
+        path.relative_to(root).as_posix(): path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    }
+    if not paths:
+        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; put the music there, or name its folder")
+    file = _metadata_file(root, metadata)
+    known = {} if file is None else _read_metadata(file)
+    missing = [name for name in known if name not in paths]
+    if missing:
+        hint = did_you_mean(missing[0], paths)
+        raise ConfigError(
+            f"{file} names {len(missing)} files that are not in {root}, first {missing[0]!r}{hint}; correct its paths"
+        )
+    return [Song(name=name, path=path, **known.get(name, {})) for name, path in paths.items()]
+
+
+def of_part(songs: Iterable[Song], part: Part, share: float) -> list[Song]:
+    """Returns the songs of one part of a split in which about ``share`` of all is for validation.
+
+    A song's part depends on its name alone: adding or removing others moves none.
+
+    Raises:
+        ConfigError: ``share`` is not from 0 to below 1.
+    """
+    return [song for song in songs if part in ("all", part_of(song.name, share))]
+
+
+def part_of(name: str, share: float) -> Part:
+    """Returns the part that the song of that name belongs to; arguments and errors as `of_part`."""
+    if not 0 <= share < 1:
+        raise ConfigError(f"validation is {share}; it is the share of songs held out: from 0 to below 1")
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return "validation" if place < share else "train"
+
+
+def write_metadata(path: Path, songs: Sequence[Song]) -> None:
+    """Writes what is known of songs as ``metadata.jsonl`` has it."""
+    lines = [
+        json.dumps({"path": song.name, "artist": song.artist, "genre": song.genre, "lyrics": song.lyrics})
+        for song in songs
+    ]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _metadata_file(root: Path, given: str | Path | None) -> Path | None:
+    if given is not None:
+        return Path(given).expanduser()
+    found = [root / name for name in METADATA_NAMES if (root / name).is_file()]
+    if len(found) > 1:
+        raise ConfigError(f"{root} holds both {' and '.join(METADATA_NAMES)}; keep one of them, or name it")
+    return found[0] if found else None
+
+
+def _read_metadata(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"metadata {file} cannot be read ({error}); give a UTF-8 file") from None
+    rows = _json_rows(text, file) if file.suffix == ".jsonl" else _csv_rows(text, file)
+    known: dict[str, dict[str, str]] = {}
+    for line, row in rows:
+        where = f"{file}:{line}"
+        _check_columns(row, where)
+        name = Path(row["path"]).as_posix()
+        if name in known:
+            raise ConfigError(f"{where} names {name!r} a second time; keep one line for each file")
+        known[name] = {column: row[column] for column in ("artist", "genre", "lyrics") if row.get(column)}
+    return known
+
+
+def _csv_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if "" in row:
+                raise ConfigError(f"{file}:{reader.line_num} has more fields than columns; quote commas in its text")
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise ConfigError(f"{file}:{reader.line_num} is not CSV ({error}); quote its text") from None
+    return rows
+
+
+def _json_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{file}:{number} is not JSON ({error}); write one object a line") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f'{file}:{number} is {line[:40]!r}; write one object a line, as in {{"path": "a.wav"}}')
+        rows.append((number, row))
+    return rows
+
+
+def _check_columns(row: dict[str, Any], where: str) -> None:
+    for column, value in row.items():
+        if column not in _COLUMNS:
+            hint = did_you_mean(str(column), _COLUMNS)
+            raise ConfigError(f"{where} has a column {column!r}; the columns are {', '.join(_COLUMNS)}{hint}")
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{where}: {column} is {value!r}; it must be text")
+    if not row.get("path"):
+        raise ConfigError(f"{where} has no path; name the file that the line is about")

@@ -1,0 +1,186 @@
+"""Windows of codes to learn from, out of a folder of songs that were encoded once.
+
+The folder holds a codes file a song and, written last, ``songs.json``: which songs they are, and what encoded them.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from jukebox_core.atomic import written_whole
+from jukebox_core.datasets.songs import part_of
+from jukebox_core.errors import ConfigError, StoreError
+from jukebox_core.records import build, to_plain
+from jukebox_core.tokens.codes import read_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from jukebox_core.datasets.songs import Part
+
+INDEX_NAME = "songs.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedSong:
+    """A song of a folder of codes."""
+
+    name: str  # of the recording within the folder of audio
+    codes: str  # its codes file within the folder of codes
+    samples: int  # length of the music that is encoded, in samples
+    artist: str
+    genre: str
+    lyrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodesIndex:
+    """What a folder of codes holds."""
+
+    about: Mapping[str, Any]  # as a codes file's: model, vqvae_sha256, sample_rate, hops
+    songs: Sequence[EncodedSong]
+
+
+def write_index(folder: Path, index: CodesIndex) -> None:
+    """Writes the index of a folder of codes, whole or not at all."""
+    text = json.dumps({"about": dict(index.about), "songs": [to_plain(song) for song in index.songs]}, indent=1)
+    with written_whole(folder / INDEX_NAME) as file:
+        file.write(text.encode())
+
+
+def read_index(folder: str | Path) -> CodesIndex:
+    """Returns what a folder of codes holds.
+
+    Raises:
+        StoreError: there is no such folder, or its index is missing or malformed.
+    """
+    path = Path(folder).expanduser() / INDEX_NAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return CodesIndex(found["about"], tuple(build(EncodedSong, song) for song in found["songs"]))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} does not exist, so this is no finished folder of codes; `jukebox dataset` makes one"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is no index of codes ({error}); make it again with `jukebox dataset`") from None
+
+
+class CodeWindow(NamedTuple):
+    """A window of one level's codes, and what is known of its song; times in tokens of that level."""
+
+    codes_T: Tensor  # int64, a full context
+    upper_T: Tensor | None  # int64, the codes above the same stretch of time; None at the top
+    artist: str
+    genre: str
+    lyrics: str
+    start_tokens: int
+    total_tokens: int  # the song's length
+
+
+class CodeWindows(Dataset[CodeWindow]):
+    """Windows of one level, as many as the songs hold side by side; songs shorter than a window are left out.
+
+    Items are numbered without end: item ``i`` is a window of epoch ``i // len(dataset)``, and with ``augment`` the
+    same place is shifted by up to half a window either way in every epoch. A song's codes are read once and stay in
+    memory, two bytes a token.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        level: int,
+        context: int,
+        part: Part = "all",
+        validation: float = 0.0,
+        seed: int = 0,
+        augment: bool = False,
+    ) -> None:
+        """Reads the folder's index, not its codes.
+
+        Args:
+            folder: as `jukebox dataset` leaves it.
+            level: of the codes; 0 is the bottom.
+            context: tokens of a window.
+            part: which songs.
+            validation: the share of songs that is held out, as `songs.of_part` splits them.
+            seed: of the shifts.
+            augment: whether windows are shifted at random.
+
+        Raises:
+            StoreError: the folder is no finished folder of codes.
+            ConfigError: it lacks the level, or no song is as long as a window.
+        """
+        self._folder = Path(folder).expanduser()
+        index = read_index(folder)
+        hops: list[int] = index.about["hops"]
+        if not 0 <= level < len(hops):
+            raise ConfigError(f"level is {level}, but {self._folder} holds codes of levels 0 to {len(hops) - 1}")
+        self.about = index.about
+        self._level, self._context, self._seed, self._augment = level, context, seed, augment
+        self._ratio = hops[level + 1] // hops[level] if level + 1 < len(hops) else 1
+        self._has_upper = level + 1 < len(hops)
+        if context % self._ratio:
+            raise ConfigError(
+                f"context {context} is not a multiple of the {self._ratio} tokens below one of the level above"
+            )
+        self.songs = tuple(song for song in index.songs if part in ("all", part_of(song.name, validation)))
+        # Whole tokens of the level above, so that every window has its upper codes.
+        self._totals: list[int] = [song.samples // hops[level] // self._ratio * self._ratio for song in self.songs]
+        counts = [total // context for total in self._totals]
+        self._ends: list[int] = list(accumulate(counts))
+        self.left_out = tuple(song for song, count in zip(self.songs, counts, strict=True) if not count)
+        self._kept: dict[tuple[int, int], NDArray[np.int16]] = {}
+        if not sum(counts):
+            longest = max(self._totals, default=0)
+            raise ConfigError(
+                f"none of {len(self.songs)} {part} songs in {self._folder} has a full context of {context} tokens at "
+                f"level {level}, the longest has {longest}; give longer music, more of it, or a smaller context"
+            )
+
+    def __len__(self) -> int:
+        """How many windows an epoch has."""
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> CodeWindow:
+        """Returns item ``index``, from 0 on without end; StoreError if its codes cannot be read."""
+        slot = index % len(self)
+        number = bisect_right(self._ends, slot)
+        place = slot - (self._ends[number - 1] if number else 0)
+        song, total = self.songs[number], self._totals[number]
+        start = place * self._context
+        if self._augment:
+            rng = np.random.default_rng((self._seed, index))
+            half = self._context // 2
+            start = int(rng.integers(max(0, start - half), min(total - self._context, start + half) + 1))
+            start = start // self._ratio * self._ratio
+        codes_T = self._slice(number, self._level, start, start + self._context)
+        upper_T = None
+        if self._has_upper:
+            first, stop = start // self._ratio, (start + self._context) // self._ratio
+            upper_T = self._slice(number, self._level + 1, first, stop)
+        return CodeWindow(codes_T, upper_T, song.artist, song.genre, song.lyrics, start, total)
+
+    def _slice(self, number: int, level: int, start: int, stop: int) -> Tensor:
+        if (number, level) not in self._kept:
+            path = self._folder / self.songs[number].codes
+            found = read_codes(path)
+            if dict(found.about) != dict(self.about):
+                raise StoreError(f"{path} was encoded by another model than {INDEX_NAME} says; encode the folder again")
+            for each in (level, level + 1):
+                if each in found.levels and each <= self._level + 1:
+                    self._kept[number, each] = found.levels[each].astype(np.int16)
+        return torch.from_numpy(self._kept[number, level][start:stop].astype(np.int64))
