@@ -50,6 +50,7 @@ COMMANDS = {
     ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.work:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.work:decode"),
+    "compose": Command("compose [OVERRIDES]", "write songs to learn from, by rules and dice", "pipelines.work:compose"),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serve:serve", True
     ),
@@ -139,9 +140,9 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns where a command starts, and the arguments that are left for Hydra."""
-    from pipelines.compose import DECODE, ENCODE, GENERATE
+    from pipelines.compose import COMPOSE, DECODE, ENCODE, GENERATE
 
-    roots: dict[str, Root[Any]] = {"generate": GENERATE, "encode": ENCODE, "decode": DECODE}
+    roots: dict[str, Root[Any]] = {"generate": GENERATE, "encode": ENCODE, "decode": DECODE, "compose": COMPOSE}
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

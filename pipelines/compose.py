@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jukebox_core.composer.album import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.presets import is_path, option_data, option_path
 from jukebox_core.records import build, to_plain
@@ -54,6 +55,7 @@ class Root(Generic[T]):
 GENERATE = Root("generate", Settings)
 ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
+COMPOSE = Root("compose", AlbumConfig)
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:

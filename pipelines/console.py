@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
     """Sends the lines of logger ``jukebox`` to stderr and, dated, to the file `path`, which is appended to."""
+    written = logging.FileHandler(path, encoding="utf-8")
+    written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    with shown_log(written) as log:
+        yield log
+
+
+@contextmanager
+def shown_log(*others: logging.Handler) -> Iterator[logging.Logger]:
+    """Sends the lines of logger ``jukebox`` to stderr, and to `others`, which are closed at the end."""
     log = logging.getLogger("jukebox")
     before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
-    written = logging.FileHandler(path, encoding="utf-8")
-    written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    shown = _shown()
-    for handler in (written, shown):
+    handlers = (*others, _shown())
+    for handler in handlers:
         log.addHandler(handler)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -30,7 +37,7 @@ def run_log(path: Path) -> Iterator[logging.Logger]:
     finally:
         log.setLevel(before[0])
         log.propagate = before[1]
-        for handler in (written, shown):
+        for handler in handlers:
             log.removeHandler(handler)
             handler.close()
 

@@ -15,6 +15,7 @@ from pipelines.processes import own_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jukebox_core.composer.album import AlbumConfig
     from jukebox_core.tokens.lock import RunLock
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
@@ -149,6 +150,19 @@ def decode(settings: DecodeSettings) -> None:
         from pipelines.codec import decode_flow
 
         print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def compose(settings: AlbumConfig) -> None:
+    """Composes songs to learn from; prints the folder.
+
+    Raises:
+        JukeboxError: the folder holds other things, or cannot be written.
+    """
+    from pipelines.console import shown_log
+    from stages.album import write_album
+
+    with shown_log():
+        print(write_album(settings))  # noqa: T201 - the command's answer
 
 
 @contextmanager

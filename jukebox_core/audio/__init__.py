@@ -1,1 +1,1 @@
-"""Audio files, pictures of sound, and a tune of our own."""
+"""Audio files and pictures of sound."""

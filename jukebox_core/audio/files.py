@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from jukebox_core.atomic import written_whole
-from jukebox_core.audio.tune import TUNE_SECONDS, tune
+from jukebox_core.composer.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ def write_audio(
     rate: int,
     format: AudioFormat | None = None,  # noqa: A002
 ) -> Path:
-    """Writes mono samples [T], clipped to [-1, 1], whole or not at all: wav and flac with 16 bits, or mp3.
+    """Writes samples, mono [T] or [T, C], clipped to [-1, 1], whole or not at all: 16-bit wav and flac, or mp3.
 
     Without ``format`` the suffix of ``path`` chooses it. Gives the path back.
 
     Raises:
-        AudioError: unknown format, not one row of numbers, nothing to write, or a rate the format lacks.
+        AudioError: unknown format, more than two channels, nothing to write, a full disk, or a rate the format lacks.
     """
     path = Path(path)
     container = format or path.suffix.removeprefix(".").lower()
@@ -112,8 +112,10 @@ def write_audio(
         hint = did_you_mean(container, _ENCODINGS)
         raise AudioError(f"cannot write {path} as {container!r}; choose one of {', '.join(_ENCODINGS)}{hint}")
     values = np.asarray(samples, dtype=np.float32)
-    if values.ndim != 1 or values.size == 0:
-        raise AudioError(f"cannot write samples of shape {values.shape} to {path}; give one row of at least one sample")
+    if values.ndim not in (1, 2) or values.size == 0 or values.shape[1:] > (2,):
+        raise AudioError(
+            f"cannot write samples of shape {values.shape} to {path}; give one row or two columns, at least one sample"
+        )
     _require_finite(values, rate, path)
     try:
         with written_whole(path) as file:

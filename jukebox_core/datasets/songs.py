@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.atomic import written_whole
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -91,12 +92,13 @@ def part_of(name: str, share: float) -> Part:
 
 
 def write_metadata(path: Path, songs: Sequence[Song]) -> None:
-    """Writes what is known of songs as ``metadata.jsonl`` has it."""
+    """Writes what is known of songs as ``metadata.jsonl`` has it, whole or not at all."""
     lines = [
         json.dumps({"path": song.name, "artist": song.artist, "genre": song.genre, "lyrics": song.lyrics})
         for song in songs
     ]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    with written_whole(path) as file:
+        file.write("".join(line + "\n" for line in lines).encode())
 
 
 def _metadata_file(root: Path, given: str | Path | None) -> Path | None:

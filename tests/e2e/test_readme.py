@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.audio.tune import tune
+from jukebox_core.composer.tune import tune
 from pipelines.compose import GENERATE, compose
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jukebox_core.audio.tune import TUNE_SECONDS, tune
+from jukebox_core.composer.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError
 
 
