@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jukebox_core.composer.album import AlbumConfig
+from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.presets import is_path, option_data, option_path
 from jukebox_core.records import build, to_plain

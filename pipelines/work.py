@@ -15,7 +15,7 @@ from pipelines.processes import own_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jukebox_core.composer.album import AlbumConfig
+    from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.tokens.lock import RunLock
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings

@@ -15,7 +15,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.records import to_plain
 
 if TYPE_CHECKING:
-    from jukebox_core.composer.album import AlbumConfig
+    from jukebox_core.composer.config import AlbumConfig
 
 log = logging.getLogger("jukebox")
 

@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jukebox_core.composer.render import render
 from jukebox_core.composer.score import Score, compose
-from jukebox_core.composer.styles import ARTISTS, GENRES, artist_of, genre_of
-from jukebox_core.errors import ConfigError, LabelError
+from jukebox_core.composer.styles import ARTISTS, GENRES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from jukebox_core.composer.config import AlbumConfig
+
 _LENGTHS = (0.5, 1.5)  # songs last from the one to the other times the length asked for
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlbumConfig:
-    """Songs to compose, and the folder they are written to (root conf/compose.yaml)."""
-
-    songs: int
-    seconds: float = 30.0  # songs last half to one and a half times as long
-    seed: int = 0
-    artists: tuple[str, ...] = ()  # who plays; empty: all that the composer knows
-    genres: tuple[str, ...] = ()  # what is played; empty: all that the composer knows
-    instrumental: float = 0.2  # share of songs without words
-    sample_rate: int = 22050
-    channels: int = 1
-    format: Literal["wav", "flac"] = "wav"
-    folder: str = "outputs/songs"
-
-    def __post_init__(self) -> None:
-        """Checks ranges and names."""
-        for name, low, high in (("songs", 1, 1_000_000), ("sample_rate", 8000, 192_000), ("channels", 1, 2)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} is {value}; choose from {low:,} to {high:,}")
-        if not 4 <= self.seconds <= 3600:
-            raise ConfigError(f"seconds is {self.seconds}; songs last from 4 s to an hour")
-        if not 0 <= self.instrumental <= 1:
-            raise ConfigError(f"instrumental is {self.instrumental}; it is a share, from 0 to 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it cannot be negative")
-        if not self.folder:
-            raise ConfigError("folder is empty; give the folder that songs are written to")
-        try:
-            for artist in self.artists:
-                artist_of(artist)
-            for genre in self.genres:
-                genre_of(genre)
-        except LabelError as error:
-            raise ConfigError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

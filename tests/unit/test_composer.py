@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from jukebox_core.composer.album import AlbumConfig, plan_album
+from jukebox_core.composer.album import plan_album
+from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.render import render
 from jukebox_core.composer.score import Score, compose
 from jukebox_core.composer.styles import ARTISTS, GENRES
