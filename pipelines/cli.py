@@ -51,6 +51,9 @@ COMMANDS = {
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.work:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.work:decode"),
     "compose": Command("compose [OVERRIDES]", "write songs to learn from, by rules and dice", "pipelines.work:compose"),
+    "dataset": Command(
+        "dataset audio=FOLDER", "check recordings, and encode them to learn from", "pipelines.work:dataset"
+    ),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serve:serve", True
     ),
@@ -140,9 +143,15 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns where a command starts, and the arguments that are left for Hydra."""
-    from pipelines.compose import COMPOSE, DECODE, ENCODE, GENERATE
+    from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE
 
-    roots: dict[str, Root[Any]] = {"generate": GENERATE, "encode": ENCODE, "decode": DECODE, "compose": COMPOSE}
+    roots: dict[str, Root[Any]] = {
+        "generate": GENERATE,
+        "encode": ENCODE,
+        "decode": DECODE,
+        "compose": COMPOSE,
+        "dataset": DATASET,
+    }
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

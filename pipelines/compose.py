@@ -30,6 +30,7 @@ from jukebox_core.families.jukebox.presets import is_path, option_data, option_p
 from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from pipelines.compose_errors import explain
+from pipelines.dataset_settings import DatasetSettings
 from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ GENERATE = Root("generate", Settings)
 ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
 COMPOSE = Root("compose", AlbumConfig)
+DATASET = Root("dataset", DatasetSettings)
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.tokens.spooled import open_store
 from jukebox_core.tokens.store import TokenStore
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.runtime.config import HardwareConfig
+    from pipelines.dataset_settings import DatasetSettings
     from pipelines.schedule import Order
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
@@ -120,6 +122,19 @@ def check_decode(settings: DecodeSettings) -> None:
     check_memory(settings.model.config, settings.hardware, (), samples=1)
     here = check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
     check_codes(settings, here.get("vqvae"))
+
+
+def check_dataset(settings: DatasetSettings) -> None:
+    """Checks everything that `dataset` needs, apart from the recordings themselves.
+
+    Raises:
+        JukeboxError: the first thing found wrong.
+    """
+    scan_songs(settings.audio, settings.metadata)
+    ask(settings.model.files, settings.weights)
+    if settings.encode:
+        check_memory(settings.model.config, settings.hardware, (), samples=1)
+        check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
 
 
 def check_memory(

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment
 
 from jukebox_core.errors import DamagedError, DownloadError, StoreError
-from stages import decode, encode, fetch, label, render, report, shard
+from stages import dataset, decode, encode, fetch, label, render, report, shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,10 @@ fetch_weights = _fetching(fetch.fetch_fitting_weights, "fetch weights")
 label_songs = _task(label.label_songs, "label")
 encode_prompt = _fetching(encode.encode_prompt, "encode prompt")
 encode_file = _task(encode.encode_file, "encode file")
+find_songs = _task(dataset.find_songs, "find songs")
+check_labels = _task(dataset.check_labels, "check labels")
+check_songs = _task(dataset.check_songs, "check songs")
+encode_songs = _task(dataset.encode_songs, "encode songs")
 sample_unit = _task(shard.sample_unit, "sample window", "jukebox-sample")
 decode_track = _fetching(decode.decode_track, "decode track")
 decode_file = _task(decode.decode_file, "decode file")

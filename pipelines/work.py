@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.tokens.lock import RunLock
+    from pipelines.dataset_settings import DatasetSettings
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 
@@ -163,6 +164,22 @@ def compose(settings: AlbumConfig) -> None:
 
     with shown_log():
         print(write_album(settings))  # noqa: T201 - the command's answer
+
+
+def dataset(settings: DatasetSettings) -> None:
+    """Checks recordings to learn from and turns them into codes; prints the folder of codes, or the report's path.
+
+    Raises:
+        JukeboxError: something is wrong with the settings, the folder or the labels, or too much with the recordings.
+    """
+    from pipelines import preflight
+
+    preflight.check_dataset(settings)
+    with _logged(settings.folder, "dataset.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.dataset import dataset_flow
+
+        print(dataset_flow(to_plain(settings)))  # noqa: T201 - the command's answer
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class CodeWindows(Dataset[CodeWindow]):
         if (number, level) not in self._kept:
             path = self._folder / self.songs[number].codes
             found = read_codes(path)
-            if dict(found.about) != dict(self.about):
+            if any(found.about.get(name) != value for name, value in self.about.items()):
                 raise StoreError(f"{path} was encoded by another model than {INDEX_NAME} says; encode the folder again")
             for each in (level, level + 1):
                 if each in found.levels and each <= self._level + 1:

@@ -15,7 +15,7 @@ from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
-from pipelines.compose import COMPOSE, DECODE, ENCODE, GENERATE, Root, compose, dump
+from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, dump
 from pipelines.settings import OutputSettings, PromptSettings, RunnerSettings, Settings, SongSettings, StorageSettings
 
 MODELS = option_names("model")
@@ -36,7 +36,7 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
 
 @pytest.mark.parametrize(
     ("root", "overrides"),
-    [(GENERATE, []), (ENCODE, ["audio=[a.wav]"]), (DECODE, ["codes=[a.npz]"]), (COMPOSE, [])],
+    [(GENERATE, []), (ENCODE, ["audio=[a.wav]"]), (DECODE, ["codes=[a.npz]"]), (COMPOSE, []), (DATASET, ["audio=a"])],
     ids=str,
 )
 def test_the_files_say_every_field_so_that_every_field_can_be_overridden(
