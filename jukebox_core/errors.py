@@ -57,7 +57,11 @@ class StoreError(JukeboxError):
 
 
 class DamagedError(StoreError):
-    """A stored object has the wrong digest or form; it was set aside."""
+    """A stored object, `name`, has the wrong digest or form; it was set aside."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class UnreachableError(StoreError):

@@ -7,6 +7,7 @@ windows whose key is stored are reused, so the same command continues where it w
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-REPAIRS = 3  # times that one run samples damaged windows again before it gives up
+REPAIRS = 3  # times that one run samples the same damaged window again before it gives up
 
 
 @flow(name="generate", persist_result=False, validate_parameters=False)
@@ -80,13 +81,16 @@ def repairing(make: Callable[[], None]) -> None:
     """Calls `make` again each time it meets damage: the store set the window aside, so that it is sampled anew.
 
     Raises:
-        DamagedError: there is damage again and again.
+        DamagedError: one window is damaged again and again.
     """
-    for _ in range(REPAIRS):
+    met: Counter[str] = Counter()
+    while True:
         try:
             make()
         except DamagedError as error:
+            met[error.name] += 1
+            if met[error.name] > REPAIRS:
+                raise
             log.warning("%s: sampling that window again", error)
         else:
             return
-    make()

@@ -95,7 +95,7 @@ def check_machine(settings: Settings) -> None:
     check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples, runner=settings.runner)
     roles = ("vqvae", *(f"level_{level}" for level in levels))
     check_weights_here(config, settings.model.files, settings.weights, roles)
-    open_store(settings.storage.tokens).probe()
+    open_store(settings.storage.tokens, spool=settings.storage.spool).probe()
 
 
 def check_encode(settings: EncodeSettings) -> None:

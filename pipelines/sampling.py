@@ -45,7 +45,7 @@ def sample_plan(
         DamagedError: a stored window that is read turned out to be damaged; it was set aside.
     """
     runner = settings.runner
-    missing = plan.missing(open_store(settings.storage.tokens))
+    missing = plan.missing(open_store(settings.storage.tokens, spool=settings.storage.spool))
     shards = runner.workers if runner.shards is None else runner.shards
     schedule = Schedule(plan_units(plan.songs, settings.hardware.batch_size, shards), missing, runner.schedule)
     tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
@@ -81,6 +81,7 @@ def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
         flush_seconds=storage.flush_seconds,
         scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
         snapshot_share=storage.snapshot_share,
+        spool=storage.spool,
     )
 
 

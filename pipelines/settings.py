@@ -17,6 +17,7 @@ from jukebox_core.families.jukebox.lengths import SongTimes, music_length, song_
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.tokens.config import SpoolConfig
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 
 AudioFormat = Literal["wav", "flac", "mp3"]
@@ -122,6 +123,7 @@ class StorageSettings:
     flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
     snapshot_share: float = 0.01  # of the sampling time that writing these may take
+    spool: SpoolConfig = SpoolConfig()  # where tokens wait while a bucket is away
 
     def __post_init__(self) -> None:
         """Checks ranges."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.decoder import WindowDecoder
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.sampling.config import SamplingConfig
+    from jukebox_core.tokens.config import SpoolConfig
     from jukebox_core.tokens.graph import Node, Span
     from jukebox_core.tokens.store import TokenStore
     from stages.handles import FileHandle
@@ -53,6 +54,7 @@ class SamplingJob:
     flush_seconds: float  # ... or so many seconds
     scratch: str | None = None  # local folder for snapshots of caches; None keeps none
     snapshot_share: float = 0.01  # of the sampling time that writing snapshots may take
+    spool: SpoolConfig | None = None  # where tokens wait while a remote store is away; None: as `open_store` says
 
 
 def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
@@ -61,7 +63,7 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
     Returns the windows' handles, in the order of `nodes`. Songs whose window is sealed already are skipped. Tokens of
     an interrupted window are taken up again.
     """
-    store = open_store(job.store)
+    store = open_store(job.store, spool=job.spool)
     todo = [node for node in nodes if not store.sealed(node.key)]
     if todo:
         _sample(job, todo, store)

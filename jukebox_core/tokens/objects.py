@@ -112,7 +112,8 @@ def _options(scheme: str, given: dict[str, Any]) -> dict[str, Any]:
         return options
     options.setdefault("max_concurrency", 1)  # else every read asks for the object's size first
     client, config = options.get("client_kwargs", {}), options.get("config_kwargs", {})
-    options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **config}
+    quick = {"connect_timeout": 5, "read_timeout": 15}  # seconds; objects are small, and botocore's minute is long
+    options["config_kwargs"] = quick | {"retries": {"total_max_attempts": 1}} | config
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint and "endpoint_url" not in options and "endpoint_url" not in client:
         options["endpoint_url"] = endpoint  # fsspec keeps a file system for each set of options: name what decides

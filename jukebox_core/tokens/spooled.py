@@ -29,6 +29,7 @@ _RECENT_BYTES = 2**27  # of tokens: every window that a song of an hour reads ag
 
 _opening = threading.Lock()
 _spools: dict[tuple[object, ...], tuple[Spool, Recent]] = {}  # of this process
+_told: dict[tuple[object, ...], SpoolConfig] = {}  # of this process: what each store was opened with last
 
 
 def open_store(
@@ -44,7 +45,8 @@ def open_store(
         uri: a local path, or an fsspec address such as ``s3://bucket/folder``.
         options: settings of the fsspec file system.
         retry: how often a request is made again that failed for a passing reason.
-        spool: where windows wait for a store that is away; None: as `SpoolConfig` says.
+        spool: where windows wait for a store that is away; None: as this process was told when it opened the store
+            before, else as `SpoolConfig` says.
 
     Raises:
         StoreError: the address has an unknown scheme, or one whose package is not installed.
@@ -76,9 +78,10 @@ class SpooledStore(TokenStore):
     ) -> None:
         super().__init__(uri, options=options, retry=retry)
         self._hasty = TokenStore(uri, options=options, retry=_ONCE)
-        config = spool or SpoolConfig()
-        key = (os.getpid(), self.uri, repr(options), config)
+        place = (os.getpid(), self.uri, repr(options))
         with _opening:
+            config = _told[place] = spool or _told.get(place) or SpoolConfig()
+            key = (*place, config)
             if key not in _spools:
                 _spools[key] = Spool(self._hasty, config), Recent(_RECENT_BYTES)
             self._spool, self._recent = _spools[key]

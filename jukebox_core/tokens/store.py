@@ -296,7 +296,8 @@ class TokenStore:
             where = self._set_aside(name, data)
             raise DamagedError(
                 f"{name} in {self.uri} is damaged ({error}); it was moved to {where}, and running again samples "
-                "the window anew"
+                "the window anew",
+                name,
             ) from error
 
     def _set_aside(self, name: str, data: bytes) -> str:

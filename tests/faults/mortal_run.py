@@ -1,63 +1,71 @@
-"""One run in a process of its own, to be killed: the generate flow without Prefect's server, counting what it draws.
+"""Runs in processes of their own, to be killed: what `jukebox generate` does but for Prefect's server, draws counted.
 
-``python mortal_run.py MODEL.yaml FOLDER STORE SEED DRAWN``: every token is noted in the file DRAWN as it is drawn, so
-that a test can say which were drawn twice. Prints READY when the flow begins.
+Reads a line of JSON for each run that it shall begin (`overrides`, `drawn`, `log`, `environment`) and forks: the child is
+a process like any other, except that torch and Prefect, which take seconds to import, are there already. Answers
+``began PID``, and ``ended STATUS`` once that process is no more. Every token is noted in the file `drawn` as it is
+drawn, so that a test can say which were drawn twice.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 from prefect import Task
 
-from jukebox_core.records import to_plain
+from jukebox_core.errors import JukeboxError
 from jukebox_core.sampling.noise import CounterNoise
-from pipelines import tasks
-from pipelines.compose import GENERATE, compose, dump
-from pipelines.generate import generate_flow
-from pipelines.runs import open_run
+from pipelines import generate, preflight, tasks, work
+from pipelines.compose import GENERATE, compose
 from stages import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FLUSH = 16
+_LATER = (generate, preflight)  # imported here so that children need not
 
 
-def main(model: str, folder: str, store: str, seed: str, drawn: str) -> None:
+def main() -> None:
     torch.set_num_threads(1)
-    settings = compose(
-        GENERATE,
-        [
-            f"model={model}",
-            "run.name=run",
-            "seconds=0.4",
-            f"sampling.seed={seed}",
-            "sampling.n_samples=2",
-            "hardware.threads=1",
-            "hardware.device=cpu",
-            f"storage.root={folder}",
-            f"storage.tokens={store}",
-            f"weights.folder={folder}/weights",
-            f"storage.flush_tokens={FLUSH}",
-            "storage.snapshot_share=0.2",
-            "output.report=false",
-        ],
-    )
-    _note_draws(drawn)
     for name, value in list(vars(tasks).items()):
         if isinstance(value, Task):
             setattr(tasks, name, value.fn)
-    run = open_run(settings, dump(settings))
-    print("READY", flush=True)
-    generate_flow.fn(to_plain(settings), str(run.path))
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            _exit_with(_run(json.loads(line)))
+        print("began", child, flush=True)
+        print("ended", os.waitpid(child, 0)[1], flush=True)
+
+
+def _run(order: dict[str, Any]) -> int:
+    os.setpgid(0, 0)
+    os.environ.update(order["environment"], PREFECT_API_URL="http://127.0.0.1:9")  # which nobody asks
+    for number in (1, 2):
+        os.dup2(os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    _note_draws(order["drawn"])
+    try:
+        work.make(compose(GENERATE, order["overrides"]), in_flow=True)
+    except JukeboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _exit_with(status: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _note_draws(path: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     class NotedNoise(CounterNoise):
         def __init__(self, seed: int, level: int, samples: Sequence[int]) -> None:
@@ -73,4 +81,4 @@ def _note_draws(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,0 +1,80 @@
+"""Stored files with flipped bits or cut short: every one is noticed, none is used, and the song is what it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from own_model import write_own_model
+from songs import Song, cradle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]
+
+DAMAGED = 200
+ROUNDS = 10
+
+
+def damage(path: Path, chance: random.Random) -> None:
+    """Flips one bit of a file, or cuts it short."""
+    data = bytearray(path.read_bytes())
+    if chance.random() < 0.5:
+        bit = chance.randrange(8 * len(data))
+        data[bit // 8] ^= 1 << bit % 8
+    else:
+        del data[chance.randrange(len(data)) :]
+    path.write_bytes(data)
+
+
+def test_damaged_files_are_never_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Windows and audio of a finished song; then the unfinished windows of one that was stopped in the middle."""
+    chance = random.Random(20261121)
+    model = write_own_model(tmp_path / "model")
+    with cradle(tmp_path) as births:
+        song = Song(births, model, tmp_path / "song", str(tmp_path / "song" / "store"))
+        song.finish()
+        first, windows, sounds = song.outcome(), 0, 0
+        store = tmp_path / "song" / "store"
+        for _ in range(ROUNDS):
+            tokens = chance.sample([*store.glob("windows/*/*.safetensors")], DAMAGED // ROUNDS - 2)
+            audio = chance.sample([*song.run.glob("audio/*/*.wav")], 2)  # a run that has all its sound is not taken up
+            for path in (*tokens, *audio):
+                damage(path, chance)
+            windows, sounds = windows + len(tokens), sounds + len(audio)
+            song.finish()
+            assert song.outcome() == first
+        assert len([*store.glob("damaged/*")]) == windows
+        with capsys.disabled():
+            print(
+                f"\n{windows + sounds} bits flipped or files cut short ({windows} windows, {sounds} audio files): "
+                f"noticed {windows + sounds}, used 0, results that differ 0"
+            )
+
+
+def test_damaged_beginnings_are_never_used(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    model = write_own_model(tmp_path / "model", width=128)
+    with cradle(tmp_path) as births:
+        plain = Song(births, model, tmp_path / "plain", str(tmp_path / "plain" / "store"))
+        plain.finish()
+        song = Song(births, model, tmp_path / "song", str(tmp_path / "song" / "store"))
+        hit = 0
+        for draws in range(100, 1100, 100):
+            song.begin()
+            song.wait_for(draws=draws)
+            os.kill(song.process, signal.SIGKILL)
+            song.end()
+            for path in (tmp_path / "song" / "store").glob("windows/*/*.part.safetensors"):
+                damage(path, chance)
+                hit += 1
+            shutil.rmtree(song.folder / ".scratch", ignore_errors=True)
+        song.finish()
+        assert hit > 5
+        assert len([*(tmp_path / "song" / "store").glob("damaged/*.part.*")]) == hit
+        assert song.outcome() == plain.outcome()
