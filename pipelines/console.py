@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_PREFECT = ("prefect.flow_runs", "prefect.task_runs")  # loggers
+
 
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
@@ -45,14 +47,18 @@ def shown_log(*others: logging.Handler) -> Iterator[logging.Logger]:
 @contextmanager
 def failures_told_once() -> Iterator[None]:
     """Keeps Prefect from telling of failed tasks and flows: what went wrong is raised, and told by the command line."""
-    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
-    for logger in loggers:
-        logger.addFilter(_no_failure)
+    tell_failures_once()
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.removeFilter(_no_failure)
+        for name in _PREFECT:
+            logging.getLogger(name).removeFilter(_no_failure)
+
+
+def tell_failures_once() -> None:
+    """Does the same for as long as the process lasts."""
+    for name in _PREFECT:
+        logging.getLogger(name).addFilter(_no_failure)
 
 
 def _no_failure(record: logging.LogRecord) -> bool:

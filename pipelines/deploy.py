@@ -7,6 +7,7 @@ so a run that was interrupted goes on from its stored tokens, whoever starts it 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from dataclasses import fields, replace
@@ -23,10 +24,11 @@ from prefect.states import AwaitingRetry
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, JukeboxError
 from jukebox_core.records import field_types, record_in
 from pipelines import artifacts, choice, reconcile, signals, work
 from pipelines.compose import GENERATE, compose
+from pipelines.console import tell_failures_once
 from pipelines.settings import Settings
 from stages.stopping import StoppedError
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from pipelines.runs import RunFolder
+
+log = logging.getLogger("jukebox")
 
 GIVE_BACK_SECONDS = 2  # a stopped run waits so long for a worker: not the one that is just leaving
 
@@ -105,11 +109,18 @@ def generate(request: GenerateRequest) -> str:
     """
     run = _this_run()
     signals.listen()  # to the process's end: a worker that is stopped too asks a second time
+    tell_failures_once()
     try:
         return _songs(request.settings(run), run)
     except StoppedError as stopped:
         signals.hush()
         raise _given_back(run) from stopped
+    except JukeboxError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says all; Prefect's page shows it with the run's lines
+        raise
+    except Exception:
+        log.exception("the run failed")
+        raise
 
 
 def _songs(settings: Settings, run: FlowRun) -> str:

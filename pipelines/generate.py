@@ -18,7 +18,7 @@ from jukebox_core.records import build
 from jukebox_core.tokens.spooled import open_store
 from pipelines import artifacts, tasks
 from pipelines.outputs import write_outputs
-from pipelines.planning import plan_run, song_requests
+from pipelines.planning import needed_weights, plan_run, song_requests
 from pipelines.previews import Previews, drop_previews
 from pipelines.runs import RunFolder
 from pipelines.sampling import sample_plan
@@ -26,6 +26,7 @@ from pipelines.settings import Settings
 from pipelines.signals import stopping_on_signals
 from pipelines.stopwatch import Stopwatch
 from pipelines.takes import note_plan
+from stages import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
     with watch.time("fetch"):
         vocabularies = tasks.fetch_vocabularies(model.files, settings.weights)
         labels = tasks.label_songs(model.config, vocabularies, song_requests(settings))
-        weights = tasks.fetch_weights(model.config, model.files, settings.weights)
+        weights = tasks.fetch_weights(model.config, model.files, settings.weights, needed_weights(settings))
     plan = plan_run(settings, labels, weights)
     run.update(status="running", weights={role: handle.identity for role, handle in weights.items()})
     note_plan(settings, run, plan.start, plan.takes)
@@ -70,6 +71,7 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
                 tasks.encode_prompt(model.config, weights["vqvae"], settings.hardware, prompt, settings.storage.tokens)
         sample_plan(settings, plan, weights, watch, previews, live=live)
         open_store(settings.storage.tokens).settle()
+        stopping.check_held()
         write_outputs(settings, run, plan.takes, weights, watch)
 
     repairing(make)

@@ -6,6 +6,7 @@ Integers and hashes only: nothing here needs torch or Prefect, so a run that has
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import RunError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.store import TokenStore
     from pipelines.settings import Settings
     from stages.handles import FileHandle
+
+
+_PLANNED = 64  # songs whose plans are kept: a command plans twice, to see what is missing and to sample it
+_planned = lru_cache(maxsize=_PLANNED)(plan_song)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,16 @@ def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights
     check_weights(settings, weights)
     have = starting_takes(settings, [known[each] for each in excerpts])
     songs = (
-        plan_song(song_spec(settings, sample, labels[sample], weights), have[sample])
+        _planned(song_spec(settings, sample, labels[sample], weights), have[sample])
         for sample in range(settings.sampling.n_samples)
     )
     return RunPlan(tuple(known.values()), tuple(have), tuple(songs))
+
+
+def needed_weights(settings: Settings) -> tuple[str, ...]:
+    """Returns the roles of the weights that a run uses: the VQ-VAE, and the prior of each level that is sampled."""
+    sampled = range(settings.sampling.stop_level, settings.model.vqvae.levels)
+    return ("vqvae", *(f"level_{level}" for level in sampled))
 
 
 def song_requests(settings: Settings) -> list[SongRequest]:
@@ -115,12 +126,13 @@ def song_spec(
     settings: Settings, sample: int, labels: Sequence[SongLabels], weights: Mapping[str, FileHandle]
 ) -> SongSpec:
     """Returns everything that decides the tokens of one song."""
+    roles, used = [f"level_{level}" for level in range(settings.model.vqvae.levels)], needed_weights(settings)
     return SongSpec(
         config=settings.model.config,
-        weights=[weights[f"level_{level}"].identity for level in range(settings.model.vqvae.levels)],
+        weights=tuple(weights[role].identity if role in used else "" for role in roles),
         sampling=settings.sampling,
         dtype=settings.hardware.dtype,
         sample=sample,
-        labels=labels,
+        labels=tuple(labels),
         length=settings.length,
     )

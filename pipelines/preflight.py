@@ -21,7 +21,7 @@ from pipelines.inputs import (
     free_targets,
 )
 from pipelines.licence import ask
-from pipelines.planning import plan_run, song_requests
+from pipelines.planning import needed_weights, plan_run, song_requests
 from pipelines.runner import check_runner
 from pipelines.runs import RunFolder, check_free, run_path
 from pipelines.settings import RunnerSettings
@@ -69,7 +69,7 @@ def finished(settings: Settings) -> RunFolder | None:
         return None
     try:
         here = replace(settings.weights, offline=True)
-        weights = fetch_weights(settings.model.config, settings.model.files, here)
+        weights = fetch_weights(settings.model.config, settings.model.files, here, needed_weights(settings))
     except DownloadError:
         return None
     vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
@@ -93,8 +93,7 @@ def check_machine(settings: Settings) -> None:
     config = settings.model.config
     levels = range(settings.sampling.stop_level, config.top + 1)
     check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples, runner=settings.runner)
-    roles = ("vqvae", *(f"level_{level}" for level in levels))
-    check_weights_here(config, settings.model.files, settings.weights, roles)
+    check_weights_here(config, settings.model.files, settings.weights, needed_weights(settings))
     open_store(settings.storage.tokens, spool=settings.storage.spool).probe()
 
 

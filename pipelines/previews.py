@@ -34,7 +34,7 @@ class Previews:
     def __init__(self, settings: Settings, run: RunFolder, takes: list[Take], vqvae: FileHandle, began: float) -> None:
         """Takes what the songs will be made of, and when the run began (`time.monotonic`)."""
         self._run, self._takes, self._began = run, takes, began
-        self._every, self._bottom = settings.runner.preview_seconds, settings.sampling.stop_level
+        self._every = settings.runner.preview_seconds
         self._songs = [
             Preview(
                 settings.model.config,
@@ -80,7 +80,7 @@ class Previews:
             self._first[level] = round(time.monotonic() - self._began, 3)
             log.info(
                 "preview  first %s sound after %.1f s: %.1f s of sample %d in %s",
-                "final" if level == self._bottom else f"level {level}",
+                "final" if level == 0 else f"level {level}",
                 self._first[level],
                 seconds,
                 sample,

@@ -17,6 +17,11 @@ def own_name() -> str:
     return name_of(os.getpid())
 
 
+def is_here(name: str) -> bool:
+    """Whether the process named so is one of this machine."""
+    return name.rsplit("/", 2)[0] == socket.gethostname()
+
+
 def is_dead(name: str) -> bool:
     """Whether the process named so has ended; False for one that cannot be known from here, as on another machine."""
     host, pid, _ = name.rsplit("/", 2) if name.count("/") >= 2 else ("", "", "")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import RunError
-from pipelines.processes import is_dead
+from pipelines.processes import is_dead, is_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,9 +53,20 @@ class Summary:
 
 
 def status(manifest: Mapping[str, Any]) -> str:
-    """Returns how a run stands: finished, stopped, running, or killed if the process that ran it is gone."""
+    """Returns how a run stands: finished, stopped, running, or killed if the process that ran it is gone.
+
+    A process of another machine cannot be looked at, but it holds the run's lock for as long as it lives.
+    """
     told, process = str(manifest.get("status", "planned")), manifest.get("process")
-    return "killed" if told == "running" and (process is None or is_dead(str(process))) else told
+    if told != "running":
+        return told
+    if process is None or is_dead(str(process)):
+        return "killed"
+    if not is_here(str(process)) and "lock" in manifest:
+        from jukebox_core.tokens.lock import is_held
+
+        return "killed" if is_held(manifest["store"], manifest["lock"]) is False else told
+    return told
 
 
 def table(summaries: Sequence[Summary]) -> list[str]:

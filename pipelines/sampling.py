@@ -73,7 +73,10 @@ def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
     storage = settings.storage
     return SamplingJob(
         config=settings.model.config,
-        weights={level: weights[f"level_{level}"] for level in range(settings.model.vqvae.levels)},
+        weights={
+            level: weights[f"level_{level}"]
+            for level in range(settings.sampling.stop_level, settings.model.vqvae.levels)
+        },
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=open_store(storage.tokens).uri,  # a worker may run in another folder

@@ -21,6 +21,7 @@ from jukebox_core.tokens.config import SpoolConfig
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 
 AudioFormat = Literal["wav", "flac", "mp3"]
+_SPOOL = SpoolConfig()
 
 
 def _require(condition: bool, message: str) -> None:
@@ -123,7 +124,7 @@ class StorageSettings:
     flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
     snapshot_share: float = 0.01  # of the sampling time that writing these may take
-    spool: SpoolConfig = SpoolConfig()  # where tokens wait while a bucket is away
+    spool: SpoolConfig = _SPOOL  # where tokens wait while a bucket is away
 
     def __post_init__(self) -> None:
         """Checks ranges."""

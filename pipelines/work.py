@@ -47,12 +47,14 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
         JukeboxError: as `generate`.
     """
     from pipelines import preflight
+    from stages import stopping
 
     preflight.check(settings)
     run = preflight.finished(settings)
     if run is None:
         preflight.check_machine(settings)
-        with _alone(settings):
+        lock = _alone(settings)
+        with lock, stopping.holding(lock.check):
             run = preflight.finished(settings) if settings.run.wait else None
             if run is None:
                 return _make(settings, in_flow=in_flow)

@@ -46,7 +46,7 @@ class SamplingJob:
     """What every window of a run has in common."""
 
     config: JukeboxConfig
-    weights: dict[int, FileHandle]  # of each prior, by level
+    weights: dict[int, FileHandle]  # of each prior that samples, by level
     sampling: SamplingConfig
     hardware: HardwareConfig
     store: str  # URI of the token store
@@ -137,6 +137,7 @@ class _Keeper:
 
     def flush(self) -> None:
         """Stores the tokens drawn so far."""
+        stopping.check_held()
         if self._blocks:
             self._gather()
             with self._store.together():
@@ -146,6 +147,7 @@ class _Keeper:
 
     def seal(self) -> None:
         """Stores the finished window, every song's tokens under its own key."""
+        stopping.check_held()
         if len(self._nodes) > 1:
             self.flush()  # a kill between two seals must not leave a song to be finished in a smaller batch
         self._gather()

@@ -54,6 +54,20 @@ class FileLock:
         _held[descriptor] = self
         return True
 
+    def taken(self) -> bool:
+        """Whether somebody holds it; nobody holds a lock without a file."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _UNKNOWN
+        finally:
+            os.close(descriptor)
+        return False
+
     def write(self, text: str) -> None:
         """Replaces what the locked file holds: who has it, for those who come later."""
         assert self._descriptor is not None, f"{self.path} is not locked"

@@ -106,13 +106,15 @@ class Lease:
         self._beating = threading.Lock()
         self.lost = False
 
+    def holder(self) -> Owner | None:
+        """Returns whose the name is; None if it is free."""
+        return self._holder(max(self._generations(), default=0))
+
     def acquire(self) -> Owner | None:
         """Takes the name if it is free, and returns None; returns its owner if it is not."""
         newest = max(self._generations(), default=0)
-        if newest:
-            data = self._objects.read(self._name(newest))
-            if data is not None and not self._free(newest, data):
-                return Owner.parse(data) or Owner.unknown(self._config.seconds)
+        if (owner := self._holder(newest)) is not None:
+            return owner
         mine, generation = Owner.this(self._config.seconds), newest + 1
         self._objects.create(self._name(generation), mine.text().encode())
         data = self._objects.read(self._name(generation))  # whose it is; an answer that was lost says nothing
@@ -153,6 +155,13 @@ class Lease:
                     self._objects.remove(self._name(self._generation))
                 except StoreError as error:
                     _log.info("%s was not given back and expires by itself: %s", self._folder, error)
+
+    def _holder(self, newest: int) -> Owner | None:
+        """Returns whose the newest generation is; None if it is free, or there is none (0)."""
+        data = self._objects.read(self._name(newest)) if newest else None
+        if data is None or self._free(newest, data):
+            return None
+        return Owner.parse(data) or Owner.unknown(self._config.seconds)
 
     def _free(self, generation: int, data: bytes) -> bool:
         owner = Owner.parse(data)

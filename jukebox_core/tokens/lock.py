@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from jukebox_core.errors import RunError
+from jukebox_core.errors import RunError, StoreError
 from jukebox_core.tokens.config import LeaseConfig, RetryConfig
 from jukebox_core.tokens.filelock import FileLock
 from jukebox_core.tokens.lease import Lease, Owner
@@ -98,6 +98,23 @@ class RunLock:
 
     def __exit__(self, *raised: object) -> None:
         self.release()
+
+
+def is_held(place: str, name: str) -> bool | None:
+    """Whether some process, on whatever machine, works on a run; None where that cannot be told now.
+
+    Args:
+        place: as of `RunLock`.
+        name: the run's name.
+    """
+    try:
+        objects = open_objects(place, None, RetryConfig(attempts=1))
+        if isinstance(objects, LocalObjects):
+            path = Path(objects.uri) / "locks" / f"{name}.lock"
+            return FileLock(path).taken() if path.exists() else None
+        return Lease(objects, name, LeaseConfig(), lambda: None).holder() is not None
+    except StoreError:
+        return None
 
 
 class _Local:

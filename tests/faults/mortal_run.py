@@ -1,7 +1,7 @@
 """Runs in processes of their own, to be killed: what `jukebox generate` does but for Prefect's server, draws counted.
 
-Reads a line of JSON for each run that it shall begin (`overrides`, `drawn`, `log`, `environment`) and forks: the child is
-a process like any other, except that torch and Prefect, which take seconds to import, are there already. Answers
+Reads a line of JSON for each run that it shall begin (`overrides`, `drawn`, `log`, `environment`) and forks: the child
+is a process like any other, except that torch and Prefect, which take seconds to import, are there already. Answers
 ``began PID``, and ``ended STATUS`` once that process is no more. Every token is noted in the file `drawn` as it is
 drawn, so that a test can say which were drawn twice.
 """

@@ -138,7 +138,8 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
         song.begin()
         assert song.end() == 1, "a disk that is full is told at the start"
         store = TokenStore(song.store)
-        for key in store.keys():
+        sealed = store.keys()
+        for key in sealed:
             store.read(key)
         ballast.unlink()
     song.finish()

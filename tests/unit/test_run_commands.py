@@ -119,6 +119,25 @@ def test_a_run_whose_process_is_gone_was_killed(capsys: pytest.CaptureFixture[st
     assert told == {"alive": "running", "dead": "killed", "elsewhere": "running"}
 
 
+def test_a_run_of_another_machine_is_as_alive_as_its_lock(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    run = fake_run("elsewhere", status="running")
+    run.update(process="another-machine/1/1")
+    told = run.manifest()
+
+    def status() -> str:
+        return shown(capsys, "list").splitlines()[1].split()[2]
+
+    with RunLock(told["store"], told["lock"]):
+        assert status() == "running"
+    assert status() == "killed"
+    run.update(store="s3://no-such-bucket-here/tokens")
+    assert status() == "running", "a store that does not answer says nothing"
+
+
 def test_the_tree_shows_what_each_branch_keeps(capsys: pytest.CaptureFixture[str]) -> None:
     for second, (name, overrides) in enumerate(
         {

@@ -27,7 +27,7 @@ class SongSpec:
     """Everything that decides the tokens of one song."""
 
     config: JukeboxConfig
-    weights: Sequence[str]  # digest of each prior's weights, bottom level first
+    weights: Sequence[str]  # digest of each prior's weights, bottom level first; "" of levels that are not sampled
     sampling: SamplingConfig
     dtype: str
     sample: int  # global index of the song in its run
