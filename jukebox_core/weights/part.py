@@ -94,17 +94,14 @@ class Part:
         digest: str = self._hash.hexdigest()
         return digest
 
-    def note(self, descriptor: int, *, growing: bool = False, sync: bool = False) -> None:
-        """Writes down what is there, and now and then waits until it is on the disk.
+    def sync(self, descriptor: int) -> None:
+        """Waits until what is there is on the disk; other threads may go on adding to it and writing notes."""
+        there = list(self.spans)
+        os.fdatasync(descriptor)
+        self._synced, self._synced_at = there, time.monotonic()
 
-        Args:
-            descriptor: the part, open.
-            growing: the part is one span that ends where the file does, so that the note need not follow it.
-            sync: wait for the disk in any case.
-        """
-        if sync or time.monotonic() - self._synced_at > SYNC_SECONDS:
-            os.fdatasync(descriptor)
-            self._synced, self._synced_at = list(self.spans), time.monotonic()
+    def note(self, *, growing: bool = False) -> None:
+        """Writes down what is there; ``growing``: one span to the file's end, so that the note need not follow it."""
         spans = None if growing else self.spans
         note = {"origin": self.origin, "boot": _boot(), "spans": spans, "synced": self._synced}
         fresh = self.note_path.with_suffix(".new")

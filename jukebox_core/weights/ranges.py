@@ -1,7 +1,8 @@
 """Fetches the missing bytes of one file over several connections. Imports no torch.
 
 Blocks are taken in order, so that the beginning is soon without gaps and can be hashed while the rest arrives. One
-thread each reads a connection and writes to the file; the caller's own thread hashes, keeps the note and reports.
+thread each reads a connection, writes to the file and notes what it wrote once enough of it is not noted yet: what a
+kill can cost does not depend on how busy the machine is. The caller's own thread hashes, waits for the disk and reports.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 20, 64 << 20
 
 _CHUNK = 256 << 10  # read, written and hashed while still in the processor's cache
 _LOOK_SECONDS = 0.05  # between two looks at what arrived; the connections are not to be held up by being watched
-_NOTES = 256  # a note is written whenever this share of the file has arrived
+_NOTES = 400  # a note is written whenever this share of the file has arrived
 _HASH_STEP = 32 << 20  # bytes hashed between two looks at what arrived
 
 
@@ -47,6 +48,7 @@ class Ranges:
         self._arrived: list[Span] = []
         self._errors: list[Exception] = []
         self._running = 0
+        self._step = self._unnoted = 0  # bytes: written at most without a note, and now
 
     def fetch(self, first: Reply, connections: int, progress: Callable[[], None]) -> None:
         """Fills the part's gaps up to the size that ``first``, an open reply, tells; it serves the first block.
@@ -58,7 +60,7 @@ class Ranges:
         """
         assert first.total is not None, "ranges are fetched of files whose size is known"
         self._waiting = blocks(self._part.spans, first.total, connections)
-        self._arrived = list(self._part.spans)
+        self._step = first.total // _NOTES
         count = min(connections, len(self._waiting))
         threads = [
             threading.Thread(target=self._work, args=(first, number == 0), name=f"range {number}", daemon=True)
@@ -68,34 +70,44 @@ class Ranges:
         for thread in threads:
             thread.start()
         try:
-            self._follow(first.total // _NOTES, progress)
+            self._follow(progress)
         finally:
             with self._changed:
                 self._waiting.clear()
             for thread in threads:
                 thread.join()
-            self._part.spans = merged(self._arrived)
-            self._part.note(self._descriptor)
+            self._note()
         if self._errors:
             raise next((e for e in self._errors if isinstance(e, ChangedError)), self._errors[0])
         self._part.catch_up(self._descriptor)
         progress()
 
-    def _follow(self, step: int, progress: Callable[[], None]) -> None:
-        """Hashes and notes what arrives until no connection is left."""
-        noted = self._part.size
+    def _follow(self, progress: Callable[[], None]) -> None:
+        """Hashes what arrives, and now and then waits until it is on the disk, until no connection is left."""
         while True:
             with self._changed:
                 self._changed.wait(_LOOK_SECONDS)
-                self._arrived = merged(self._arrived)
-                self._part.spans, running = list(self._arrived), self._running
-            if self._part.size - noted > step or self._part.due:
-                noted = self._part.size
-                self._part.note(self._descriptor)
+                self._take_in()
+                running = self._running
+            if self._part.due:
+                self._part.sync(self._descriptor)
+                with self._changed:
+                    self._note()
             progress()
             self._part.catch_up(self._descriptor, most=_HASH_STEP)
             if not running:
                 return
+
+    def _take_in(self) -> None:
+        """Tells the part what has arrived; the caller has the lock."""
+        self._part.spans = merged([*self._part.spans, *self._arrived])
+        self._arrived.clear()
+
+    def _note(self) -> None:
+        """Writes the note; the caller has the lock."""
+        self._take_in()
+        self._part.note()
+        self._unnoted = 0
 
     def _work(self, first: Reply, is_first: bool) -> None:
         try:
@@ -134,4 +146,7 @@ class Ranges:
                 written += os.pwrite(self._descriptor, chunk[written:], position + written)
             with self._changed:
                 self._arrived.append((position, position + len(chunk)))
+                self._unnoted += len(chunk)
+                if self._unnoted > self._step:
+                    self._note()
             position += len(chunk)

@@ -116,7 +116,7 @@ class Transfer:
         part, limit = self.part, largest(self.spec)
         part.cut(descriptor)
         part.catch_up(descriptor)
-        part.note(descriptor, growing=True)
+        part.note(growing=True)
         os.lseek(descriptor, part.size, os.SEEK_SET)
         while chunk := reply.read(_CHUNK):
             if part.size == 0 and (found := unfit_head(chunk)):
@@ -128,7 +128,8 @@ class Transfer:
             if limit is not None and part.size > limit:
                 break
             if part.due:
-                part.note(descriptor, growing=True)
+                part.sync(descriptor)
+                part.note(growing=True)
         if total is not None and part.size < total:
             raise SourceError(f"broke off after {part.size:,} of {total:,} bytes")
 

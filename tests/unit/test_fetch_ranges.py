@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,25 @@ def test_a_silent_connection_is_a_break(site: Site, tmp_path: Path, monkeypatch:
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
 
 
+def test_what_a_kill_can_cost_does_not_depend_on_how_busy_the_machine_is(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_CHUNK", BLOCK // 2)
+    path, costs = tmp_path / f"{NAME}.part", []
+
+    def dawdle(*_: object) -> None:
+        """Keeps the thread that watches, and counts what a kill would then cost: random content is not zero."""
+        time.sleep(0.1)
+        noted = Part(path).size if path.with_name(f"{path.name}.json").exists() else 0
+        there = path.read_bytes() if path.exists() else b""
+        costs.append(sum(100 for at in range(0, len(there), 100) if any(there[at : at + 100])) - noted)
+
+    site.rate = 100_000.0
+    fetch_file(EXACT, [site.url], tmp_path, progress=dawdle)
+    assert len(costs) > 5
+    assert max(costs) <= len(CONTENT) // ranges._NOTES + 4 * BLOCK // 2 + 1_000
+
+
 def test_a_file_that_changes_half_way_is_fetched_anew(site: Site, tmp_path: Path) -> None:
     other = CONTENT[::-1]
 
@@ -127,10 +146,8 @@ def interrupted(site: Site, folder: Path) -> Iterator[Part]:
     path.write_bytes(there)
     left = Part(path)
     left.spans, left.origin = [(0, 100_000), (200_000, 250_000)], f"{site.url} v1"
-    descriptor = os.open(path, os.O_RDWR)
-    left.note(descriptor)
+    left.note()
     yield left
-    os.close(descriptor)
 
 
 @pytest.mark.parametrize("spec", [EXACT, UNKNOWN], ids=["exact", "unknown"])
