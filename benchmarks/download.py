@@ -1,6 +1,7 @@
 """Throughput of a download against curl's, from the same server on loopback: ``python -m benchmarks.download [MB]``.
 
-Both write one file to the same disk; the server is a process of its own. Prints a table, and one line of JSON last.
+Both write one file to the same disk; the server is a process of its own. Then a download is killed at half and begun
+again, and the server tells how many bytes it had to send twice. Prints a table, and one line of JSON last.
 """
 
 from __future__ import annotations
@@ -15,18 +16,25 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 SERVER = """
 import os, re, socket, sys, threading
 path, port = sys.argv[1], int(sys.argv[2])
 size = os.path.getsize(path)
+sent = []
 
 def serve(connection):
     with connection, open(path, "rb") as file:
         request = b""
         while not request.endswith(b"\\r\\n\\r\\n"):
             request += connection.recv(65536)
+        if request.startswith(b"GET /sent"):
+            body = str(sum(sent)).encode()
+            head = f"HTTP/1.1 200 OK\\r\\nContent-Length: {len(body)}\\r\\nConnection: close\\r\\n\\r\\n"
+            connection.sendall(head.encode() + body)
+            return
         span = re.search(rb"[Rr]ange: bytes=(\\d+)-(\\d*)", request)
         start = int(span[1]) if span else 0
         stop = int(span[2]) + 1 if span and span[2] else size
@@ -36,7 +44,8 @@ def serve(connection):
                             f"ETag: one\\r\\n{part}Connection: close\\r\\n\\r\\n").encode())
         try:
             while start < stop:
-                start += os.sendfile(connection.fileno(), file.fileno(), start, min(stop - start, 1 << 20))
+                sent.append(os.sendfile(connection.fileno(), file.fileno(), start, min(stop - start, 1 << 20)))
+                start += sent[-1]
         except OSError:
             pass
 
@@ -67,13 +76,40 @@ def free_port() -> int:
         return port
 
 
+ENVIRONMENT = {**os.environ, "no_proxy": "*"}
+
+
+def client(url: str, folder: Path, connections: int) -> list[str]:
+    """The command that downloads with this program."""
+    return [sys.executable, "-c", CLIENT, url, str(folder / "ours"), str(connections)]
+
+
 def ours(url: str, folder: Path, connections: int) -> tuple[float, int]:
     """Seconds and peak memory in bytes of one download with this program, digest and fsync included."""
-    command = [sys.executable, "-c", CLIENT, url, str(folder / "ours"), str(connections)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "no_proxy": "*"})
+    command = client(url, folder, connections)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT)
     shutil.rmtree(folder / "ours")
     seconds, peak = done.stdout.split()
     return float(seconds), int(peak) * 1024
+
+
+def sent(url: str) -> int:
+    """Bytes of the file that the server has sent so far."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/sent") as reply:
+        return int(reply.read())
+
+
+def sent_twice(url: str, folder: Path, connections: int, size: int) -> int:
+    """Bytes that the server sends more than once when a download is killed at half and begun again."""
+    before, command = sent(url), client(url, folder, connections)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+        while sent(url) - before < size // 2:
+            assert process.poll() is None, "the download ended before it was killed"
+            time.sleep(0.002)
+        process.kill()
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
+    shutil.rmtree(folder / "ours")
+    return sent(url) - before - size
 
 
 def curl(url: str, folder: Path, *, sync: bool, hashed: bool) -> float:
@@ -115,11 +151,12 @@ def run(megabytes: int = 1000, rounds: int = 5) -> dict[str, float]:
                     seconds, peak = ours(url, folder, connections)
                     taken.setdefault(f"ours_{connections}", []).append(seconds)
                     peaks.append(peak)
+            twice = {f"sent_twice_{connections}": sent_twice(url, folder, connections, size) for connections in (1, 4)}
         finally:
             server.terminate()
             server.wait()
     result = {f"{what}_bytes_per_second": size / statistics.median(seconds) for what, seconds in taken.items()}
-    return {"bytes": size, **result, "peak_memory_bytes": max(peaks)}
+    return {"bytes": size, **result, "peak_memory_bytes": max(peaks), **twice}
 
 
 def table(result: dict[str, float]) -> str:
@@ -130,6 +167,11 @@ def table(result: dict[str, float]) -> str:
         f"{name.removesuffix('_bytes_per_second'):<20} {value / best:>6.1%} of curl"
         for name, value in result.items()
         if name.endswith("_per_second")
+    ]
+    lines += [
+        f"{name:<20} {value / result['bytes']:>6.2%} of the file"
+        for name, value in result.items()
+        if name.startswith("sent_twice")
     ]
     return "\n".join(lines)
 

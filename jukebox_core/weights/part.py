@@ -21,7 +21,8 @@ Span = tuple[int, int]  # first byte, and one past the last
 
 SYNC_SECONDS = 10.0  # what a power loss may cost
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # read again and hashed at a time
+_WRITE_OUT = 16 << 20  # bytes given to the disk at a time
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -51,6 +52,7 @@ class Part:
     origin: str | None = field(init=False, default=None)  # source and version that the bytes are of
     hashed: int = field(init=False, default=0)  # how many of the first bytes went into the hash
     _hash: Any = field(init=False)
+    _advised: int = field(init=False, default=0)  # how many of the first bytes are on their way to the disk
     _synced: list[Span] = field(init=False)
     _synced_at: float = field(init=False)
 
@@ -126,16 +128,28 @@ class Part:
         self._hash.update(chunk)
         self.hashed += len(chunk)
         self.spans = [(0, self.hashed)]
+        self._write_out(descriptor)
 
     def catch_up(self, descriptor: int, *, most: int | None = None) -> None:
         """Hashes bytes that are there without a gap and were not hashed yet, at most ``most`` of them."""
         stop = self.prefix if most is None else min(self.prefix, self.hashed + most)
+        room = memoryview(bytearray(min(_CHUNK, stop - self.hashed)))
         while self.hashed < stop:
-            chunk = os.pread(descriptor, min(_CHUNK, stop - self.hashed), self.hashed)
-            if not chunk:
+            read = os.preadv(descriptor, [room[: stop - self.hashed]], self.hashed)
+            if not read:
                 raise OSError(f"{self.path} was cut off while it was read")
-            self._hash.update(chunk)
-            self.hashed += len(chunk)
+            self._hash.update(room[:read])
+            self.hashed += read
+            self._write_out(descriptor)
+
+    def _write_out(self, descriptor: int) -> None:
+        """Has the system begin to write what was hashed to the disk, so that the sync at the end has little to do.
+
+        Advice that pages are not needed begins that on Linux without waiting; elsewhere nothing is lost.
+        """
+        if self.hashed - self._advised >= _WRITE_OUT and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, self._advised, self.hashed - self._advised, os.POSIX_FADV_DONTNEED)
+            self._advised = self.hashed
 
     def head(self) -> bytes:
         """The first bytes."""
@@ -156,7 +170,7 @@ class Part:
         """Starts anew; the file itself has gone elsewhere."""
         self.note_path.unlink(missing_ok=True)
         self.note_path.with_suffix(".new").unlink(missing_ok=True)
-        self.spans, self._synced, self.origin, self.hashed = [], [], None, 0
+        self.spans, self._synced, self.origin, self.hashed, self._advised = [], [], None, 0, 0
         self._hash = hashlib.sha256()
 
 

@@ -86,7 +86,8 @@ class Ranges:
         """Hashes what arrives, and now and then waits until it is on the disk, until no connection is left."""
         while True:
             with self._changed:
-                self._changed.wait(_LOOK_SECONDS)
+                if self._part.hashed == self._part.prefix:
+                    self._changed.wait(_LOOK_SECONDS)
                 self._take_in()
                 running = self._running
             if self._part.due:

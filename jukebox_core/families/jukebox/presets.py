@@ -20,6 +20,8 @@ from jukebox_core.records import build
 from jukebox_core.resources import conf_dir
 from jukebox_core.weights.config import ModelFiles  # noqa: TC001  records are built by reading annotations
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
@@ -109,7 +111,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or holds something else.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506  a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
