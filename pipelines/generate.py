@@ -16,6 +16,7 @@ from prefect import flow
 from jukebox_core.errors import DamagedError
 from jukebox_core.records import build
 from jukebox_core.tokens.spooled import open_store
+from jukebox_core.weights.licence import acknowledgement
 from pipelines import artifacts, tasks
 from pipelines.outputs import write_outputs
 from pipelines.planning import needed_weights, plan_run, song_requests
@@ -61,7 +62,11 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
         labels = tasks.label_songs(model.config, vocabularies, song_requests(settings))
         weights = tasks.fetch_weights(model.config, model.files, settings.weights, needed_weights(settings))
     plan = plan_run(settings, labels, weights)
-    run.update(status="running", weights={role: handle.identity for role, handle in weights.items()})
+    run.update(
+        status="running",
+        weights={role: handle.identity for role, handle in weights.items()},
+        terms=acknowledgement(model.files, settings.weights),
+    )
     note_plan(settings, run, plan.start, plan.takes)
     previews = Previews(settings, run, plan.takes, weights["vqvae"], watch.began)
 

@@ -56,6 +56,7 @@ class Wanted:
     folder: Path  # where it belongs, under `spec.path`
     given: Path | None = None  # a file of the user's own that takes its place
     pickles: str = "keep"  # as in WeightsConfig
+    apart: bool = False  # the path may mean another file elsewhere, so that none from there is taken for this one
 
     @property
     def path(self) -> Path:
@@ -107,7 +108,7 @@ def find(wanted: Wanted, weights: WeightsConfig) -> Found | None:
             return _found(copy, wanted, own=True)
     if present(wanted.spec, wanted.folder):
         return _found(wanted.path, wanted, own=True)
-    if weights.substitute is None:
+    if not wanted.apart:
         for folder in weights.elsewhere:
             path = Path(folder).expanduser() / wanted.spec.path
             if path.is_file() and size_fault(wanted.spec, path.stat().st_size) is None:
@@ -191,10 +192,12 @@ def _require_given(missing: Mapping[str, Wanted]) -> None:
 
 def _missing_offline(missing: Iterable[Wanted]) -> str:
     lines = [f"  {each.path} ({_size(each.spec)})" for each in missing]
+    one = len(lines) == 1
     return "\n".join(
         [
-            f"offline, and {len(lines)} {'file is' if len(lines) == 1 else 'files are'} not on this machine; put them "
-            "at these paths, or bring them with `jukebox models export` and `import`, or set weights.offline=false:",
+            f"offline, and {'1 file is' if one else f'{len(lines)} files are'} not on this machine; put "
+            f"{'it at this path' if one else 'them at these paths'}, or bring {'it' if one else 'them'} with `jukebox "
+            "models export` and `import`, or set weights.offline=false:",
             *lines,
         ]
     )
@@ -215,8 +218,9 @@ def _require_room(missing: Iterable[Wanted]) -> None:
         free = shutil.disk_usage(standing).free
         if needed > free:
             raise DownloadError(
-                f"{len(unique)} files need {needed / 1e9:,.2f} GB but {folder} has {free / 1e9:,.2f} GB free; nothing "
-                "was fetched: make room, set weights.folder to another disk, or weights.pickles=keep to make no copies"
+                f"{len(unique)} {'file needs' if len(unique) == 1 else 'files need'} {size_text(needed)} but {folder} "
+                f"has {size_text(free)} free; nothing was fetched: make room, set weights.folder to another disk, or "
+                "weights.pickles=keep to make no copies"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.atomic import written_whole
@@ -11,8 +12,6 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.weights.digests import locked, now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jukebox_core.weights.config import ModelFiles, WeightsConfig
 
 VARIABLE = "JUKEBOX_ACCEPT_LICENCE"
@@ -31,6 +30,22 @@ def acknowledge(files: ModelFiles, folder: Path, how: str) -> None:
         record = _record(folder) | {files.terms: {"licence": files.licence, "acknowledged": now(), "how": how}}
         with written_whole(folder / RECORD_NAME) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
+
+
+def acknowledgement(files: ModelFiles, weights: WeightsConfig) -> dict[str, str] | None:
+    """Which terms the files are under, when and how they were acknowledged; None if they need not be.
+
+    Files that were brought here by other means were never asked about; that is told too.
+    """
+    if files.terms is None:
+        return None
+    folder = Path(weights.folder).expanduser()
+    try:
+        require(files, weights, folder)
+    except ConfigError:
+        return {"terms": files.terms, "acknowledged": "", "how": "never: no file of the model was fetched"}
+    noted = _record(folder)[files.terms]
+    return {"terms": files.terms, "acknowledged": noted["acknowledged"], "how": noted["how"]}
 
 
 def require(files: ModelFiles, weights: WeightsConfig, folder: Path) -> None:

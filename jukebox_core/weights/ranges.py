@@ -2,7 +2,7 @@
 
 Blocks are taken in order, so that the beginning is soon without gaps and can be hashed while the rest arrives. One
 thread each reads a connection, writes to the file and notes what it wrote once enough of it is not noted yet: what a
-kill can cost does not depend on how busy the machine is. The caller's own thread hashes, waits for the disk and reports.
+kill can cost does not depend on how busy the machine is. The caller's own thread hashes, syncs and reports.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,36 +12,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-import yaml
 from servers import Site, serving
+from small_entries import CONTENT, PATHS, checkpoint, config, entry
 
 from jukebox_core import models
 from jukebox_core.errors import CheckpointError, ConfigError, DownloadError
-from jukebox_core.families.jukebox import catalogue
+from jukebox_core.families.jukebox import catalogue, files
 from jukebox_core.families.jukebox.files import obtain_weights
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.weights import fetch, library
 from jukebox_core.weights.checkpoint import open_checkpoint
 from jukebox_core.weights.config import WeightsConfig
 from jukebox_core.weights.digests import read_records
+from jukebox_core.weights.licence import acknowledgement
 from pipelines import licence as prompt
-from pipelines.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-PATHS = {"vqvae": "5b/vqvae.pth.tar", **{f"level_{i}": f"5b/prior_level_{i}.pth.tar" for i in range(3)}}
-
-
-def checkpoint(seed: int) -> bytes:
-    tensors = {f"{seed}.w": torch.full((40, 30), float(seed)), "b": torch.arange(7)}
-    written = io.BytesIO()
-    torch.save({"model": tensors, "hps": {"level": seed, "strides": (2, 2)}, "step": 9, "opt": None}, written)
-    return written.getvalue()
-
-
-CONTENT = {path: checkpoint(number) for number, path in enumerate(PATHS.values())}
 
 
 @pytest.fixture(autouse=True)
@@ -60,34 +46,11 @@ def site() -> Iterator[Site]:
         yield running
 
 
-def entry(site: Site, folder: Path, **changes: object) -> Path:
-    """A model of one's own, in yaml alone: the shape of a shipped one, other files."""
-    specs = {role: {"path": path, "bytes": len(CONTENT[path]), "sha256": None} for role, path in PATHS.items()}
-    specs["vqvae"]["sha256"] = hashlib.sha256(CONTENT[PATHS["vqvae"]]).hexdigest()
-    files = {
-        "weight_sources": ["http://127.0.0.1:9/down", site.url],
-        "weights": specs,
-        "vocabulary_sources": [site.url],
-        "vocabularies": {
-            "artists_v3": {"path": "ids/a.txt", "bytes": 4, "sha256": None},
-            "genres_v3": {"path": "ids/g.txt", "bytes": 4, "sha256": None},
-        },
-        "terms": "mine",
-        "licence": "Mine (all of it)",
-        **changes,
-    }
-    path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({"defaults": ["mini"], "name": "mine", "files": files, "trained": True}))
-    return path
-
-
 @pytest.fixture
-def mine(site: Site, tmp_path: Path) -> str:
+def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model that stands for a released one: what its sources hold lies where released files do."""
+    monkeypatch.setattr(files, "released_sources", lambda: {"http://127.0.0.1:9/down", site.url})
     return str(entry(site, tmp_path))
-
-
-def config(tmp_path: Path, **changes: object) -> WeightsConfig:
-    return replace(WeightsConfig(folder=str(tmp_path / "weights"), accept_licence=True), **changes)  # type: ignore[arg-type]
 
 
 def test_aliases_mean_models_and_all_means_every_one() -> None:
@@ -143,27 +106,43 @@ def test_nothing_is_fetched_before_the_terms_are_acknowledged_once(site: Site, t
     models.fetch([mine], replace(weights, accept_licence=True))
     noted = json.loads((tmp_path / "weights" / "licences.json").read_text())
     assert noted["mine"]["how"] == "weights.accept_licence=true"
+    told = acknowledgement(load_preset(mine).files, weights)
+    assert told == {
+        "terms": "mine",
+        "acknowledged": noted["mine"]["acknowledged"],
+        "how": "weights.accept_licence=true",
+    }
     models.remove([mine], weights)
     models.fetch([mine], weights)  # asked once
+
+
+def test_a_run_is_told_when_and_how_terms_were_acknowledged_or_that_they_never_were(tmp_path: Path, mine: str) -> None:
+    theirs = load_preset(mine).files
+    never = acknowledgement(theirs, config(tmp_path, accept_licence=False))
+    assert never == {"terms": "mine", "acknowledged": "", "how": "never: no file of the model was fetched"}
+    now = acknowledgement(theirs, config(tmp_path))  # nothing is fetched, and yet it is said
+    assert now is not None
+    assert now["acknowledged"].startswith("20")
+    assert acknowledgement(load_preset("mini").files, config(tmp_path)) is None
 
 
 @pytest.mark.parametrize(("answer", "accepted"), [("yes\n", True), ("no\n", False), ("", False)])
 def test_a_person_is_asked_at_a_terminal_and_a_program_never(
     tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch, answer: str, accepted: bool
 ) -> None:
-    files, weights = load_preset(mine).files, config(tmp_path, accept_licence=False)
+    theirs, weights = load_preset(mine).files, config(tmp_path, accept_licence=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-    prompt.ask(files, weights)  # not a terminal: neither waits nor complains
+    prompt.ask(theirs, weights)  # not a terminal: neither waits nor complains
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: answer))
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", screen)
     if accepted:
-        prompt.ask(files, weights)
-        prompt.ask(files, weights)
+        prompt.ask(theirs, weights)
+        prompt.ask(theirs, weights)
     else:
         with pytest.raises(ConfigError, match="the terms were not accepted"):
-            prompt.ask(files, weights)
+            prompt.ask(theirs, weights)
     assert screen.getvalue().count("Mine (all of it)") == 1
 
 
@@ -216,9 +195,14 @@ def test_offline_lists_everything_that_is_missing(
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError) as caught:
         models.fetch([mine], config(tmp_path, offline=not variable))
-    assert "6 files are not on this machine" in str(caught.value)
+    assert "6 files are not on this machine; put them at these paths, or bring them with" in str(caught.value)
     assert all(f"  {tmp_path}/weights/{path} (" in str(caught.value) for path in CONTENT)
     assert not site.requests
+    for path in [*list(CONTENT)[:3], "ids/a.txt", "ids/g.txt"]:
+        (tmp_path / "weights" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "weights" / path).write_bytes(site.files[path])
+    with pytest.raises(DownloadError, match=r"1 file is not on this machine; put it at this path, or bring it with"):
+        models.fetch([mine], config(tmp_path, offline=not variable))
 
 
 def test_the_whole_set_must_fit_before_the_first_byte(
@@ -226,7 +210,7 @@ def test_the_whole_set_must_fit_before_the_first_byte(
 ) -> None:
     needed = 2 * sum(map(len, CONTENT.values())) + 8  # a safetensors copy of each, and two vocabularies of 4 bytes
     monkeypatch.setattr(library.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
-    with pytest.raises(DownloadError, match=r"6 files need .* GB free; nothing was fetched: make room"):
+    with pytest.raises(DownloadError, match=r"6 files need .* free; nothing was fetched: make room"):
         models.fetch([mine], config(tmp_path))
     assert not site.requests
     monkeypatch.setattr(library.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
@@ -318,68 +302,3 @@ def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypat
     removed, kept = models.remove(["1b_lyrics"], weights)
     assert {path.name for path in removed} == {"prior_level_2.pth.tar", "v3_artist_ids.txt", "v3_genre_ids.txt"}
     assert {path.name for path in kept} >= {"vqvae.pth.tar", "prior_level_0.pth.tar", "prior_level_1.pth.tar"}
-
-
-def command(tmp_path: Path, *arguments: str) -> int:
-    return main(["models", *arguments, f"weights.folder={tmp_path / 'weights'}", "weights.elsewhere=[]"])
-
-
-def test_the_commands(site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models"]) == 0
-    assert "jukebox models COMMAND" in capsys.readouterr().out
-    assert command(tmp_path, "list") == 0
-    assert "1b_lyrics (small)  about 11.63 GB  no" in capsys.readouterr().out
-    assert command(tmp_path, "fetch", mine) == 2
-    assert "weights.accept_licence=true" in capsys.readouterr().err
-    assert command(tmp_path, "fetch", mine, "weights.accept_licence=true") == 0
-    assert str(tmp_path / "weights/5b/vqvae.pth.tar") in capsys.readouterr().out
-    assert command(tmp_path, "path", mine) == 0
-    assert f"vqvae  {tmp_path}/weights/5b/vqvae.pth.tar" in capsys.readouterr().out
-    assert command(tmp_path, "verify", mine) == 0
-    assert capsys.readouterr().out.count("ok     ") == 6
-    assert command(tmp_path, "verify") == 0
-    assert command(tmp_path, "export", str(tmp_path / "stick"), mine) == 0
-    assert command(tmp_path, "rm", mine) == 0
-    assert capsys.readouterr().out.count("removed  ") == 6
-    assert command(tmp_path, "rm", mine) == 0
-    assert command(tmp_path, "verify", mine) == 1
-    assert command(tmp_path, "import", str(tmp_path / "stick"), mine) == 0
-    assert command(tmp_path, "verify", mine) == 0
-    capsys.readouterr()
-    for arguments, told in (
-        (["lst"], "closest: 'list'"),
-        (["fetch"], "models fetch needs a name"),
-        (["fetch", "--force"], "has no option --force"),
-        (["fetch", "5c"], "model is '5c'"),
-        (["list", "weights.ofline=true"], "closest: 'offline'"),
-    ):
-        assert command(tmp_path, *arguments) == 2
-        assert told in capsys.readouterr().err
-
-
-LIGHT = """
-import sys
-for name in ("torch", "hydra", "omegaconf", "prefect", "fsspec", "numpy", "pydantic"):
-    sys.modules[name] = None
-from jukebox_core.models import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_the_standalone_fetch_needs_no_torch_hydra_or_prefect(site: Site, tmp_path: Path, mine: str) -> None:
-    given = [sys.executable, "-c", LIGHT, mine, "--folder", str(tmp_path / "image"), "--mirror", site.url]
-    refused = subprocess.run(given, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "terms that were not acknowledged" in refused.stderr
-    done = subprocess.run([*given, "--accept-licence"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "image" / PATHS["level_0"]).read_bytes() == CONTENT[PATHS["level_0"]]
-
-
-def test_the_commands_import_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pipelines.cli import main; "
-        f"main(['models', 'list', 'weights.folder={tmp_path}']); "
-        "sys.exit('torch' in sys.modules or 'prefect' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -25,7 +25,7 @@ from jukebox_core.families.jukebox.presets import load_preset, load_yaml, option
 from jukebox_core.weights.convert import copy_path, is_pickle
 from jukebox_core.weights.digests import record_name, write_record
 from jukebox_core.weights.fetch import fetch_file, set_aside
-from jukebox_core.weights.library import find, verify
+from jukebox_core.weights.library import find, home, verify
 from jukebox_core.weights.progress import meter
 
 if TYPE_CHECKING:
@@ -206,8 +206,9 @@ def export(names: Iterable[str], target: Path, weights: WeightsConfig) -> list[P
         if here is None:
             raise DownloadError(f"{each.spec.path} is not here, so it cannot be exported; fetch it first")
         sha256 = verify(each, here)
-        records[each.spec.path] = {"bytes": here.path.stat().st_size, "sha256": sha256}
-        copies.append(_copied(here.path, target / each.spec.path, sha256))
+        carried = _carried_as(each, weights)
+        records[carried] = {"bytes": here.path.stat().st_size, "sha256": sha256}
+        copies.append(_copied(here.path, target / carried, sha256))
     with written_whole(target / EXPORT_NAME) as file:
         file.write((json.dumps({"files": records}, indent=2) + "\n").encode())
     return copies
@@ -229,14 +230,20 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
         ) from error
     here = []
     for each in _unique(names, weights):
-        entry = told.get(each.spec.path)
+        entry = told.get(_carried_as(each, weights))
         if entry is None:
             continue
         spec = each.spec if each.spec.sha256 else replace(each.spec, bytes=entry["bytes"], sha256=entry["sha256"])
-        here.append(fetch_file(spec, [str(source.absolute())], each.folder, offline=True))
+        shelf = (source / _carried_as(each, weights).removesuffix(spec.path)).absolute()
+        here.append(fetch_file(spec, [str(shelf)], each.folder, offline=True))
     if not here:
         raise ConfigError(f"{source} holds none of the files of {', '.join(names)}; it holds {', '.join(told)}")
     return here
+
+
+def _carried_as(wanted: Wanted, weights: WeightsConfig) -> str:
+    """Returns the path of a file in an export: that of the sources, unless another file may have it too."""
+    return str(wanted.path.relative_to(home(weights))) if wanted.apart else wanted.spec.path
 
 
 def _unique(names: Iterable[str], weights: WeightsConfig) -> list[Wanted]:

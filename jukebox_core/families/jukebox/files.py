@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.families.jukebox.presets import released_sources
 from jukebox_core.tokens.keys import digest
 from jukebox_core.weights.config import FileSpec
 from jukebox_core.weights.convert import converted, copy_is_current, is_pickle, written_once
@@ -15,6 +16,7 @@ from jukebox_core.weights.digests import read_records, record_name
 from jukebox_core.weights.fetch import digest as file_digest
 from jukebox_core.weights.library import Found, Wanted, home, obtain, verify
 from jukebox_core.weights.progress import meter
+from jukebox_core.weights.sources import source_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from jukebox_core.weights.library import Meters
 
 ROLES = ("vqvae", "level_0", "level_1", "level_2")
-_SEED = "seed:"
+_SEED, _PACKAGE = "seed:", "package:"
 _SEEDED_RECIPE = 2  # raised whenever initialisation changes, so that an older file is not taken for the new one
 _SPLIT_RECIPE = 1  # raised whenever names in the files split from a whole copy change
 
@@ -83,7 +85,7 @@ def wanted_vocabularies(files: ModelFiles, weights: WeightsConfig) -> dict[str, 
     """Returns where each vocabulary belongs and comes from. A substitute may hold them too, but only the published."""
     first = (*weights.mirrors, *((weights.substitute,) if weights.substitute else ()))
     return {
-        role: Wanted(spec, (*first, *spec.sources, *files.vocabulary_sources), home(weights))
+        role: _placed(spec, first, (*spec.sources, *files.vocabulary_sources), weights)
         for role, spec in files.vocabularies.items()
     }
 
@@ -91,30 +93,42 @@ def wanted_vocabularies(files: ModelFiles, weights: WeightsConfig) -> dict[str, 
 def wanted_weights(files: ModelFiles, weights: WeightsConfig) -> dict[str, Wanted]:
     """Returns where each file of weights belongs and comes from: by role, or the shards of a whole copy by path."""
     if files.whole is not None:
-        shards, name = files.whole, hashlib.sha256(" ".join(files.whole.sources).encode()).hexdigest()[:8]
-        folder = home(weights) / "whole" / name
+        folder = home(weights) / "whole" / _mark(files.whole.sources)
         return {
-            spec.path: Wanted(spec, (*weights.mirrors, *spec.sources, *shards.sources), folder)
-            for spec in shards.shards
+            spec.path: Wanted(spec, (*weights.mirrors, *spec.sources, *files.whole.sources), folder)
+            for spec in files.whole.shards
         }
     given = {role: Path(path).expanduser() for role, path in weights.paths.items()}
     if weights.substitute is not None:
         # Another content under the same names: kept apart, so that neither is ever taken for the other.
-        apart = home(weights) / "substitutes" / hashlib.sha256(weights.substitute.encode()).hexdigest()[:8]
-        return {
-            role: Wanted(FileSpec(path=spec.path), (weights.substitute,), apart, given.get(role), weights.pickles)
+        folder = home(weights) / "substitutes" / _mark([weights.substitute])
+        wanted = {
+            role: Wanted(FileSpec(path=spec.path), (weights.substitute,), folder, apart=True)
             for role, spec in files.weights.items()
         }
-    return {
-        role: Wanted(
-            spec,
-            (*weights.mirrors, *spec.sources, *files.weight_sources),
-            home(weights),
-            given.get(role),
-            weights.pickles,
-        )
-        for role, spec in files.weights.items()
-    }
+    else:
+        wanted = {
+            role: _placed(spec, weights.mirrors, (*spec.sources, *files.weight_sources), weights)
+            for role, spec in files.weights.items()
+        }
+    return {role: replace(each, given=given.get(role), pickles=weights.pickles) for role, each in wanted.items()}
+
+
+def _placed(spec: FileSpec, first: tuple[str, ...], sources: tuple[str, ...], weights: WeightsConfig) -> Wanted:
+    """Returns a file with its place: among the released ones, or apart if its sources are of one's own.
+
+    Two models of a person's own may both name a ``tuned/level_2.pth.tar``, or a path that is also a released file's, so
+    such a file is known by where it comes from too, and mirrors, which hold released files, are not asked for it.
+    """
+    if all(source in released_sources() or source.startswith(_PACKAGE) for source in sources):
+        return Wanted(spec, (*first, *sources), home(weights))
+    return Wanted(spec, sources, home(weights) / "own" / _mark(sources), apart=True)
+
+
+def _mark(sources: Iterable[str]) -> str:
+    """Returns a short name for sources; secrets in their addresses, which change, are not part of it."""
+    names = " ".join(source_for(source).name for source in sources)
+    return hashlib.sha256(names.encode()).hexdigest()[:8]
 
 
 def check_roles(weights: WeightsConfig) -> None:

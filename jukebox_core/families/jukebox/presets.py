@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:
         ConfigError: there is no such model, or its file does not describe one.
     """
     return build(ModelSettings, option_data(option_path(os.fspath(name_or_path), "model"), "model"), "model")
+
+
+@cache
+def released_sources() -> frozenset[str]:
+    """Returns the addresses of the released models' files, which have one layout: no path in it means two files."""
+    files = load_yaml(conf_dir() / "model" / "_shared.yaml")["files"]
+    return frozenset(files["weight_sources"]) | frozenset(files["vocabulary_sources"])
 
 
 def option_names(group: str) -> list[str]:
