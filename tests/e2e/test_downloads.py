@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -189,58 +187,6 @@ def test_no_single_bit_gets_through(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             with pytest.raises(DownloadError, match="was published"):
                 fetch_file(spec, [site.url], tmp_path)
             assert not (tmp_path / NAME).exists()
-
-
-OFFLINE = """
-import sys
-opened = []
-sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("socket.") else None)
-from jukebox_core.errors import DownloadError
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.weights.config import WeightsConfig
-model = load_preset("1b_lyrics")
-weights = WeightsConfig(folder=sys.argv[1], offline=sys.argv[2] == "set", mirrors=("s3://b/m",))
-for arguments in ((obtain_weights, model.config), (obtain_vocabularies,)):
-    obtain, *first = arguments
-    try:
-        obtain(*first, model.files, weights)
-    except DownloadError as error:
-        print(error)
-mini = load_preset("mini")
-print(obtain_weights(mini.config, mini.files, weights, roles=("vqvae",))["vqvae"].path)
-sys.exit(f"sockets: {opened}" if opened else 0)
-"""
-
-
-def namespace() -> list[str]:
-    """What runs a command where there is no network at all, not even loopback, if that can be had here."""
-    isolated = ["unshare", "--user", "--map-root-user", "--net"]
-    if (
-        shutil.which("unshare")
-        and subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode == 0
-    ):
-        return isolated
-    return []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["set", "environment"])
-def test_offline_opens_no_socket_and_lists_what_is_missing(tmp_path: Path, how: str) -> None:
-    env = {**os.environ, **({"HF_HUB_OFFLINE": "1"} if how == "environment" else {})}
-    trace = (
-        ["strace", "-f", "-qq", "-e", "trace=socket", "-o", str(tmp_path / "trace")] if shutil.which("strace") else []
-    )
-    command = [*namespace(), *trace, sys.executable, "-c", OFFLINE, str(tmp_path / "weights"), how]
-    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for file in (
-        "5b/vqvae.pth.tar (7,726,329 bytes)",
-        "1b_lyrics/prior_level_2.pth.tar (about 3.77 GB)",
-        "ids/v3_genre_ids.txt",
-    ):
-        assert f"{tmp_path}/weights/{file}" in done.stdout
-    assert not trace or not (tmp_path / "trace").read_text()
 
 
 @pytest.fixture
