@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -35,12 +36,13 @@ def use(storage_root: str) -> None:
     Where no server runs, Prefect starts one of its own on loopback and ends it with this process.
 
     Raises:
-        RunError: Prefect's database cannot be set up.
+        RunError: Prefect's database cannot be set up, or there is no loopback.
     """
     home = settle(storage_root)
     if not os.environ.get("PREFECT_API_URL"):
         url = running_server(home)
         if url is None:
+            _check_loopback()
             prepare_database(home)
         else:
             os.environ["PREFECT_API_URL"] = url
@@ -96,6 +98,22 @@ def answers(url: str, timeout: float = 2.0) -> bool:
             return bool(reply.status == 200)
     except (OSError, ValueError, urllib.error.URLError):
         return False
+
+
+def _check_loopback() -> None:
+    """Checks that this machine reaches itself; Prefect would wait minutes for its server, and then speak of a timeout.
+
+    Raises:
+        RunError: it does not.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=5).close()
+    except OSError as error:
+        raise RunError(
+            f"127.0.0.1 cannot be reached ({error.strerror or error}), where Prefect's own server would be; bring the "
+            "loopback interface up (ip link set lo up), or set PREFECT_API_URL. The Python interface needs neither"
+        ) from None
 
 
 def prepare_database(home: Path) -> None:

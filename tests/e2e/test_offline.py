@@ -50,20 +50,25 @@ import jukebox_core as jukebox
 model = jukebox.load_model("mini", folder=sys.argv[1], offline=True)
 how = jukebox.SamplingConfig(stop_level=2, seed=1)
 song = jukebox.Song(artist="music box", genre="waltz", lyrics="over the water")
-music = model.generate(song, seconds=2, sampling=how)
+music = model.generate(song, seconds=2, sampling=how, start={2: [number % 512 for number in range(640)]})
 print(music.codes[2].shape, music.audio.shape)
 sys.exit(f"sockets: {opened}" if opened else 0)
 """
 )
 
 
-def isolated(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command without any network, and checks that neither it nor a child of it opened a socket."""
-    for program in ("unshare", "strace"):
+def need(*programs: str) -> None:
+    """Skips, by name, what cannot be done on this machine."""
+    for program in programs:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     if subprocess.run([*ISOLATED, "true"], check=False, capture_output=True).returncode:
         pytest.skip("unshare may not make a network namespace here")
+
+
+def isolated(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command without any network, and checks that neither it nor a child of it opened a socket."""
+    need("unshare", "strace")
     trace = tmp_path / "trace"
     tracing = [
         "strace",
@@ -140,3 +145,13 @@ def test_a_song_is_made_without_a_socket(tmp_path: Path) -> None:
     done = isolated(tmp_path, sys.executable, "-c", SONG, str(tmp_path / "weights"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("(1, ")
+
+
+@pytest.mark.slow
+def test_what_cannot_do_without_loopback_says_so(tmp_path: Path) -> None:
+    need("unshare")
+    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli", "generate", "seconds=3", "weights.offline=true"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "127.0.0.1 cannot be reached (Network is unreachable)" in done.stderr
+    assert "Traceback" not in done.stderr
