@@ -7,62 +7,19 @@ Shape suffixes: B batch, T time (samples), C channels, F frequency bins, S spect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from jukebox_core.errors import AudioError, ConfigError
+from jukebox_core.errors import AudioError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
+
 QUIET = 2e-3  # a target whose spectrogram has no larger norm counts as silent
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bandwidths:
-    """Typical sizes in the training data: mean absolute value, mean square, and norm of a spectrogram."""
-
-    l1: float = 1.0
-    l2: float = 1.0
-    spec: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Checks ranges."""
-        for name in ("l1", "l2", "spec"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"bandwidth {name} is {getattr(self, name)}; it must be positive (1 changes nothing)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resolution:
-    """One short-time Fourier transform; sizes in samples."""
-
-    n_fft: int
-    hop: int
-    window: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossConfig:
-    """Which distances count, and how much. The defaults are the released VQ-VAE's."""
-
-    bandwidths: Bandwidths = Bandwidths()
-    l1: float = 0.0
-    l2: float = 1.0
-    linf: float = 0.02
-    linf_k: int = 2048  # how many of an item's largest squared residuals linf averages
-    spectral: float = 0.0
-    multispectral: float = 1.0
-    commit: float = 0.02
-    resolution: Resolution = Resolution(n_fft=2048, hop=256, window=1536)
-    resolutions: tuple[Resolution, ...] = (
-        Resolution(n_fft=2048, hop=240, window=1200),
-        Resolution(n_fft=1024, hop=120, window=600),
-        Resolution(n_fft=512, hop=50, window=240),
-    )
 
 
 def l1_loss(target_BT: Tensor, output_BT: Tensor, bandwidths: Bandwidths) -> Tensor:

@@ -1,0 +1,96 @@
+"""What a VQ-VAE and a prior are trained for, as frozen records that check themselves. Imports no torch.
+
+`conf/training/*.yaml` mirrors these records one to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.training.config import LoopConfig, OptimiserConfig, ScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bandwidths:
+    """Typical sizes in the training data: mean absolute value, mean square, and norm of a spectrogram."""
+
+    l1: float = 1.0
+    l2: float = 1.0
+    spec: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        for name in ("l1", "l2", "spec"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"bandwidth {name} is {getattr(self, name)}; it must be positive (1 changes nothing)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolution:
+    """One short-time Fourier transform; sizes in samples."""
+
+    n_fft: int
+    hop: int
+    window: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """Which distances count, and how much. The defaults are the released VQ-VAE's."""
+
+    bandwidths: Bandwidths = Bandwidths()
+    l1: float = 0.0
+    l2: float = 1.0
+    linf: float = 0.02
+    linf_k: int = 2048  # how many of an item's largest squared residuals linf averages
+    spectral: float = 0.0
+    multispectral: float = 1.0
+    commit: float = 0.02
+    resolution: Resolution = Resolution(n_fft=2048, hop=256, window=1536)
+    resolutions: tuple[Resolution, ...] = (
+        Resolution(n_fft=2048, hop=240, window=1200),
+        Resolution(n_fft=1024, hop=120, window=600),
+        Resolution(n_fft=512, hop=50, window=240),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodebookConfig:
+    """How codebooks follow the features that were assigned to them."""
+
+    keep: float = 0.99  # share of sums and counts that a step keeps
+    revive_below: float = 1.0  # a code that fewer features than this chose, on average, is replaced by one of them
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 0 < self.keep < 1 or self.revive_below < 0:
+            raise ConfigError(f"keep is {self.keep} and revive_below {self.revive_below}; choose 0 to 1, and at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VQVAETraining:
+    """How the VQ-VAE is trained."""
+
+    seconds: float  # of sound in each item
+    loop: LoopConfig
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    codebook: CodebookConfig = CodebookConfig()
+    measure_bandwidths: bool = True  # from the data, in place of loss.bandwidths
+    augment: bool = True  # random blends of the two channels
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.seconds <= 0:
+            raise ConfigError(f"seconds is {self.seconds}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriorTraining:
+    """How the prior of one level is trained; what it is told follows from the model."""
+
+    loop: LoopConfig
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()

@@ -1,0 +1,113 @@
+"""One training step of the VQ-VAE (golden README 2.2).
+
+Shape suffixes: B batch, T time (samples or tokens), C channels, N feature rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.families.jukebox.training.codebook import CodebookLearner
+from jukebox_core.families.jukebox.training.config import Bandwidths
+from jukebox_core.families.jukebox.training.losses import commitment_loss, spectrogram, vqvae_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jukebox_core.families.jukebox.training.config import CodebookConfig, LossConfig, Resolution
+    from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
+
+
+class VQVAEStep(nn.Module):
+    """The VQ-VAE with what its training needs beside it: calling it gives the loss of a batch and moves the codebooks.
+
+    Args:
+        vqvae: trained in place.
+        loss: which distances count.
+        codebook: how codebooks follow the features.
+        trained: its codebooks are gone on from; else they start as features of the first batch.
+        expected: how often a batch is expected to choose an entry of each level, for codebooks that are gone on from.
+    """
+
+    def __init__(
+        self, vqvae: VQVAE, loss: LossConfig, codebook: CodebookConfig, *, expected: Iterable[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.vqvae, self.loss = vqvae, loss
+        self.learners = nn.ModuleList(CodebookLearner(codec.codebook, codebook) for codec in self._codecs)
+        for learner, codec, times in zip(self.learners, self._codecs, expected or (), strict=expected is not None):
+            cast("CodebookLearner", learner).restore(codec.codebook, times)
+
+    def forward(self, audio_BT: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss of a batch of mono sound, and every metric by its name, all scalars.
+
+        In training mode the codebooks are started, then updated; codes are those of the codebooks before the update.
+
+        Raises:
+            AudioError: the sound is too short for a token, for linf or for a spectrogram.
+        """
+        outputs_BT, commitments, measured = [], [], []
+        for level, codec in enumerate(self._codecs):
+            output_BT, commitment, metrics = self._level(codec, level, audio_BT, generator)
+            outputs_BT.append(output_BT)
+            commitments.append(commitment)
+            measured.append(metrics)
+        heard_BT = audio_BT[:, : min(output_BT.shape[1] for output_BT in outputs_BT)]
+        outputs_BT = [output_BT[:, : heard_BT.shape[1]] for output_BT in outputs_BT]
+        loss, metrics = vqvae_loss(heard_BT, outputs_BT, commitments, self.loss)
+        means = {name: torch.stack([each[name] for each in measured]).mean() for name in measured[0]}
+        usage = {f"usage_l{level + 1}": each["usage"] for level, each in enumerate(measured) if "usage" in each}
+        return loss, {**metrics, **means, **usage}
+
+    def reconstructions(self, audio_BT: Tensor) -> list[Tensor]:
+        """Returns what each level makes of mono sound, [B, T] each, bottom level first."""
+        codes = self.vqvae.encode(audio_BT)
+        return [self.vqvae.decode(codes_BT, level) for level, codes_BT in enumerate(codes)]
+
+    def _level(
+        self, codec: LevelCodec, level: int, audio_BT: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Returns a level's reconstruction, its commitment loss, and its metrics."""
+        features_BCT = self.vqvae.features(audio_BT, level)
+        rows_NC = features_BCT.detach().transpose(1, 2).flatten(0, 1)
+        learner = cast("CodebookLearner", self.learners[level])
+        if self.training:
+            learner.start(codec.codebook, rows_NC, generator)
+        codes_BT = self.vqvae.quantise(features_BCT.detach(), level)
+        codewords_BCT = self.vqvae.dequantise(codes_BT, level).detach()
+        metrics = {
+            "fit": (features_BCT.detach() - codewords_BCT).square().sum(1).mean(),
+            "pn": (rows_NC - rows_NC.mean()).norm() / rows_NC.numel() ** 0.5,
+        }
+        if self.training:
+            metrics |= learner.update(codec.codebook, rows_NC, codes_BT.flatten(), generator)
+        # Gradients pass the codebook as if it were not there.
+        passed_BCT = features_BCT + (codewords_BCT - features_BCT).detach()
+        return codec.decode(passed_BCT), commitment_loss(features_BCT, codewords_BCT), metrics
+
+    @property
+    def _codecs(self) -> list[LevelCodec]:
+        return [cast("LevelCodec", codec) for codec in self.vqvae.levels]
+
+
+@torch.no_grad()
+def measure_bandwidths(batches_BT: Iterable[Tensor], resolution: Resolution) -> Bandwidths:
+    """Returns the typical sizes of the sound in `batches_BT`, which losses are divided by.
+
+    That is upstream's: l2 is the variance, l1 the mean absolute value, spec the norm of a spectrogram, averaged.
+    """
+    found = [
+        torch.stack(
+            [
+                audio_BT.abs().mean(),
+                audio_BT.square().mean() - audio_BT.mean().square(),
+                torch.linalg.vector_norm(spectrogram(audio_BT, resolution), dim=(1, 2)).mean(),
+            ]
+        )
+        for audio_BT in batches_BT
+    ]
+    l1, l2, spec = (float(value) for value in torch.stack(found).mean(0))
+    return Bandwidths(l1=l1, l2=l2, spec=spec)
