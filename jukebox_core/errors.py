@@ -10,6 +10,7 @@
     ├── StoreError        the token store: unreachable, full, refused
     │   ├── DamagedError      a stored object whose digest or form is wrong; it was set aside
     │   └── UnreachableError  a store that does not answer now, and may later
+    ├── TrainingError     a training that cannot go on: no number for a loss, or another training's checkpoint
     └── RunError          a run: unknown, unfinished, or of another model
 
 Each message gives the value, the rule it breaks, and the remedy.
@@ -66,6 +67,10 @@ class DamagedError(StoreError):
 
 class UnreachableError(StoreError):
     """The token store does not answer, for a reason that may pass by itself."""
+
+
+class TrainingError(JukeboxError):
+    """A training cannot go on: its loss is no number, or its checkpoint is another training's."""
 
 
 class RunError(JukeboxError):

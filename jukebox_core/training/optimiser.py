@@ -107,14 +107,14 @@ class WeightAverage:
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Has the module use the averages within the block."""
-        self._swap()
+        self.swap()
         try:
             yield
         finally:
-            self._swap()
+            self.swap()
 
     @torch.no_grad()
-    def _swap(self) -> None:
+    def swap(self) -> None:
         for parameter, average in zip(self.parameters, self.average, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(average)

@@ -1,0 +1,123 @@
+"""One training step of a prior, and its data: windows of codes with what the prior is told of them.
+
+Shape suffixes: B batch, T codes, N label columns, U codes of the level above.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.families.jukebox.labels import SongLabels, label_song, window_row
+from jukebox_core.families.jukebox.vocabulary import UNKNOWN_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jukebox_core.datasets.windows import CodeWindow
+    from jukebox_core.families.jukebox.config import PriorConfig
+    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
+
+
+class Windows(Protocol):
+    """Windows of codes, numbered without end; `len` is an epoch's."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> CodeWindow: ...
+
+
+class PriorBatch(NamedTuple):
+    """What a step of a prior learns from; int64."""
+
+    codes_BT: Tensor
+    labels_BN: Tensor
+    above_BU: Tensor | None
+
+
+class PriorStep(nn.Module):
+    """A prior whose call gives the loss of a batch, in bits a token (golden README 2.4)."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, batch: PriorBatch, _generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss of a batch, and its parts by name: bits a music token and, with lyrics, a character.
+
+        Raises:
+            LabelError: a label or a time is outside what the prior knows.
+        """
+        losses = self.prior.losses(batch.codes_BT, self.prior.condition(batch.labels_BN, batch.above_BU))
+        metrics = {"bits": losses.music.detach()}
+        if self.prior.config.lyrics is not None:
+            metrics["lyric_bits"] = losses.lyrics.detach()
+        return losses.total, metrics
+
+
+class LabelledWindows:
+    """Windows of codes with their label rows, numbered without end.
+
+    Args:
+        windows: of the prior's level.
+        config: the prior.
+        hop: samples of a token of its level.
+        vocabularies: by kind; the prior's own must be there.
+        unknown: the share of items that are told neither artist nor genre, so that the model can do without.
+        seed: of their choice.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        config: PriorConfig,
+        hop: int,
+        vocabularies: Mapping[VocabularyKind, Vocabulary],
+        *,
+        unknown: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._windows, self._config, self._hop = windows, config, hop
+        self._vocabularies, self._unknown, self._seed = vocabularies, unknown, seed
+        self._song = cache(self._labels)  # reading lyrics is slow, and a song has many windows
+
+    def __len__(self) -> int:
+        """How many windows an epoch has."""
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns codes, label row and codes above of item ``index``, from 0 on without end.
+
+        Raises:
+            LabelError: an artist or genre that is not in the vocabulary, or lyrics without a known character.
+        """
+        window = self._windows[index]
+        artist, genre = window.artist, window.genre
+        if self._unknown and np.random.default_rng((self._seed, index)).random() < self._unknown:
+            artist = genre = UNKNOWN_NAME
+        labels = self._song(artist, genre, window.lyrics, window.total_tokens)
+        length = self._config.context * self._hop
+        row = window_row(labels, self._config, sample_length=length, start=window.start_tokens).row
+        upper_T = window.upper_T if self._config.upsample is not None else None
+        return window.codes_T, torch.tensor(row), upper_T
+
+    def _labels(self, artist: str, genre: str, lyrics: str, tokens: int) -> SongLabels:
+        return label_song(
+            self._vocabularies,
+            artist=artist,
+            genre=genre,
+            lyrics=lyrics,
+            total_length=tokens * self._hop,
+            offset=0,
+            config=self._config,
+        )
+
+
+def collate(items: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> PriorBatch:
+    """Returns items side by side."""
+    codes, rows, above = zip(*items, strict=True)
+    return PriorBatch(torch.stack(codes), torch.stack(rows), None if above[0] is None else torch.stack(above))

@@ -1,0 +1,65 @@
+"""Where a training runs: processes, precision and how a model is spread over them, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.checkpoint import checkpoint
+
+from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import nn
+
+    from jukebox_core.training.config import DevicesConfig
+
+
+def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Module], ...] = ()) -> Fabric:
+    """Returns the fabric that training is written for; several processes must have been started by torchrun.
+
+    Args:
+        devices: what to run on.
+        precision: of the computation, in Fabric's words.
+        units: the modules that are kept, sent and recomputed as a whole where a model is shared out (fsdp).
+
+    Raises:
+        ConfigError: several processes are asked for, and torchrun did not start this one.
+    """
+    from lightning_fabric import Fabric
+
+    processes = devices.devices * devices.nodes
+    if processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise ConfigError(
+            f"{processes} processes are asked for, but this is a single one; start it as "
+            f"`torchrun --nproc-per-node {devices.devices} -m pipelines.cli train ...`"
+        )
+    strategy: Any = "ddp" if devices.strategy == "auto" and processes > 1 else devices.strategy
+    if strategy == "fsdp":
+        from lightning_fabric.strategies import FSDPStrategy
+
+        strategy = FSDPStrategy(auto_wrap_policy=set(units), state_dict_type="full")
+    fabric = Fabric(
+        accelerator=devices.accelerator,
+        strategy=strategy,
+        devices=devices.devices,
+        num_nodes=devices.nodes,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
+    """Has every part of `module` that is one of `units` forget its activations and compute them again going back."""
+    for part in module.modules():
+        if isinstance(part, units):
+            part.forward = _recomputed(part.forward)  # type: ignore[method-assign]
+
+
+def _recomputed(forward: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
+        return checkpoint(forward, *arguments, use_reentrant=False, **named)
+
+    return call

@@ -1,0 +1,66 @@
+"""What a training tells as it goes: a JSON line for every entry, and the same for TensorBoard with pictures and sound."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class Log:
+    """The log of one part's training in a folder of its own.
+
+    Args:
+        folder: local; made if need be.
+        first: the step that comes next: entries of it and of later ones, left by a process that was killed, go.
+    """
+
+    def __init__(self, folder: Path, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / METRICS_NAME
+        kept = [entry for entry in read_entries(self.path) if entry["step"] < first]
+        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        self._writer = SummaryWriter(str(folder), purge_step=first or None)  # type: ignore[no-untyped-call]
+
+    def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
+        """Notes numbers of one step; `part` is 'train' or 'check'."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"part": part, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._writer.add_scalar(f"{part}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def sound(self, name: str, step: int, audio_T: Tensor, rate: int) -> None:
+        """Notes mono sound, float32 in [-1, 1]."""
+        self._writer.add_audio(name, audio_T[None].clamp(-1, 1), step, rate)  # type: ignore[no-untyped-call]
+
+    def picture(self, name: str, step: int, pixels_HWC: NDArray[np.uint8]) -> None:
+        """Notes a picture, RGB."""
+        self._writer.add_image(name, pixels_HWC, step, dataformats="HWC")  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Writes what is still to be written."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def read_entries(path: Path) -> list[dict[str, float]]:
+    """Returns the entries of a log, those of a file that ends in half a line too; none if there is no file."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:  # the process was killed while it wrote
+            break
+    return entries
