@@ -54,7 +54,7 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
         CheckpointError: the file is not a checkpoint of this VQ-VAE.
     """
     vqvae = build_vqvae(config)
-    load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, device=device)
+    load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device)
     return vqvae.eval().requires_grad_(requires_grad=False)
 
 

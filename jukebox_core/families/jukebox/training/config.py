@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.training.config import LoopConfig, OptimiserConfig, ScheduleConfig
+from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,3 +94,25 @@ class PriorTraining:
     loop: LoopConfig
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    unknown: float = 0.0  # share of items told neither artist nor genre, so that the model can do without
+    augment: bool = True  # windows are shifted in time
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 0 <= self.unknown <= 1:
+            raise ConfigError(f"unknown is {self.unknown}; it is a share, 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """How each part of a model is trained."""
+
+    vqvae: VQVAETraining
+    level_0: PriorTraining
+    level_1: PriorTraining
+    level_2: PriorTraining
+    devices: DevicesConfig = DevicesConfig()
+
+    def prior(self, level: int) -> PriorTraining:
+        """How the prior of `level` is trained."""
+        return (self.level_0, self.level_1, self.level_2)[level]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.labels import SongLabels, label_song, window_row
-from jukebox_core.families.jukebox.vocabulary import UNKNOWN_NAME
+from jukebox_core.families.jukebox.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ class LabelledWindows:
         window = self._windows[index]
         artist, genre = window.artist, window.genre
         if self._unknown and np.random.default_rng((self._seed, index)).random() < self._unknown:
-            artist = genre = UNKNOWN_NAME
+            artist = genre = UNKNOWN
         labels = self._song(artist, genre, window.lyrics, window.total_tokens)
         length = self._config.context * self._hop
         row = window_row(labels, self._config, sample_length=length, start=window.start_tokens).row
