@@ -16,14 +16,13 @@ from jukebox_core.datasets.clips import AudioClips, Clip
 from jukebox_core.datasets.songs import of_part, scan_songs
 from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.convnet import ResidualStack
+from jukebox_core.families.jukebox.initialise import new_prior, new_vqvae
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
-from jukebox_core.families.jukebox.prior import Prior
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep, measure_bandwidths
 from jukebox_core.families.jukebox.training.weights import write_half
 from jukebox_core.families.jukebox.transformer import Block
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
-from jukebox_core.families.jukebox.vqvae import VQVAE
 from jukebox_core.records import to_plain
 from jukebox_core.tokens.keys import digest, digest_file
 from jukebox_core.training.devices import start_fabric
@@ -99,8 +98,7 @@ def train_vqvae(plan: Plan, training: VQVAETraining, audio: str, metadata: str |
     data, held_out = clips("train", training.augment), clips("validation", False)
     assert data is not None
     loss = _with_bandwidths(training, data)
-    torch.manual_seed(training.loop.seed)
-    vqvae = load_vqvae(plan.config, plan.start.read()) if plan.start else VQVAE(config)
+    vqvae = load_vqvae(plan.config, plan.start.read()) if plan.start else new_vqvae(plan.config, training.loop.seed)
     vqvae.train().requires_grad_(requires_grad=True)
     expected = None
     if plan.start:
@@ -168,10 +166,8 @@ def train_prior(
     done = _done(plan, role, told)
     if done is not None:
         return done
-    torch.manual_seed(training.loop.seed)
-    prior = (
-        load_prior(plan.config, level, plan.start.read()) if plan.start else Prior(prior_config, plan.config.vqvae)
-    )
+    seed = training.loop.seed
+    prior = load_prior(plan.config, level, plan.start.read()) if plan.start else new_prior(plan.config, level, seed)
     prior.train().requires_grad_(requires_grad=True)
     subject = Subject(
         name=role, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=held_out

@@ -22,15 +22,24 @@ _LOUDNESS = 0.1  # RMS of the noise that an untrained model makes, and is made w
 
 def write_seeded(config: JukeboxConfig, role: str, seed: int, path: Path) -> None:
     """Writes the untrained weights of one role to `path`, whole or not at all."""
+    module = new_vqvae(config, seed) if role == "vqvae" else new_prior(config, level_of(role), seed)
+    save_safetensors(module, path, {"seed": seed, "role": role, "model": config.name, "trained": False})
+
+
+def new_vqvae(config: JukeboxConfig, seed: int) -> VQVAE:
+    """Returns an untrained VQ-VAE."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module: nn.Module
-        if role == "vqvae":
-            module = VQVAE(config.vqvae)
-            _liven(module, config.vqvae)
-        else:
-            module = Prior(config.priors[level_of(role)], config.vqvae)
-    save_safetensors(module, path, {"seed": seed, "role": role, "model": config.name, "trained": False})
+        vqvae = VQVAE(config.vqvae)
+        _liven(vqvae, config.vqvae)
+    return vqvae
+
+
+def new_prior(config: JukeboxConfig, level: int, seed: int) -> Prior:
+    """Returns the untrained prior of one level."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Prior(config.priors[level], config.vqvae)
 
 
 @torch.no_grad()

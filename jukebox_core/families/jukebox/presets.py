@@ -106,6 +106,8 @@ def no_option(group: str, name: str, names: list[str]) -> str:
 def option_data(path: Path, group: str) -> dict[str, Any]:
     """Returns what a file says, with the files of its `defaults` list merged into it.
 
+    Sources of files that begin with ``./`` are folders beside the file itself, so that a model's folder can be moved.
+
     Raises:
         ConfigError: a file is missing, is not YAML, builds on itself, or has a `defaults` list that names no sibling.
     """
@@ -130,13 +132,27 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def _merged_file(path: Path, group: str, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise ConfigError(f"{path} builds on itself; remove it from the defaults of {above[-1]}")
-    own = load_yaml(path)
+    own = _beside(load_yaml(path), path.parent)
     names = own.pop("defaults", [])
     merged: dict[str, Any] = {}
     for name in names if "_self_" in names else [*names, "_self_"]:
         part = own if name == "_self_" else _merged_file(_sibling(path, name, group), group, (*above, path))
         merged = _merge(merged, part)
     return merged
+
+
+def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns what a file says, with the sources that lie beside it made absolute."""
+    files = data.get("files")
+    if not isinstance(files, dict):
+        return data
+    for key in ("weight_sources", "vocabulary_sources"):
+        if isinstance(files.get(key), list):
+            files[key] = [
+                str((folder / source).resolve()) if isinstance(source, str) and source.startswith("./") else source
+                for source in files[key]
+            ]
+    return data
 
 
 def _sibling(path: Path, name: object, group: str) -> Path:
