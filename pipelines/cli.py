@@ -54,6 +54,7 @@ COMMANDS = {
     "dataset": Command(
         "dataset audio=FOLDER", "check recordings, and encode them to learn from", "pipelines.work:dataset"
     ),
+    "train": Command("train data.audio=FOLDER [OVERRIDES]", "make a model of one's own music", "pipelines.work:train"),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serve:serve", True
     ),
@@ -143,15 +144,10 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns where a command starts, and the arguments that are left for Hydra."""
-    from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE
+    from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN
 
-    roots: dict[str, Root[Any]] = {
-        "generate": GENERATE,
-        "encode": ENCODE,
-        "decode": DECODE,
-        "compose": COMPOSE,
-        "dataset": DATASET,
-    }
+    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN)
+    roots = {root.name: root for root in known}
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

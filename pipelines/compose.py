@@ -32,6 +32,7 @@ from jukebox_core.resources import conf_dir
 from pipelines.compose_errors import explain
 from pipelines.dataset_settings import DatasetSettings
 from pipelines.settings import DecodeSettings, EncodeSettings, Settings
+from pipelines.training_settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
+TRAIN = Root("train", TrainSettings)
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:

@@ -33,7 +33,7 @@ def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, (DownloadError, StoreError)) and not isinstance(error, DamagedError)
 
 
-def _task(function: Callable[P, R], name: str, *tags: str) -> Task[P, R]:
+def run_once(function: Callable[P, R], name: str, *tags: str) -> Task[P, R]:
     """Returns a stage that runs once: what it has stored is taken up by whoever runs it next.
 
     Prefect can be given limits for `tags`: how many tasks that bear one go at a time, over all runs of a server.
@@ -56,16 +56,16 @@ def _fetching(function: Callable[P, R], name: str) -> Task[P, R]:
 
 fetch_vocabularies = _fetching(fetch.fetch_vocabularies, "fetch vocabularies")
 fetch_weights = _fetching(fetch.fetch_fitting_weights, "fetch weights")
-label_songs = _task(label.label_songs, "label")
+label_songs = run_once(label.label_songs, "label")
 encode_prompt = _fetching(encode.encode_prompt, "encode prompt")
-encode_file = _task(encode.encode_file, "encode file")
-find_songs = _task(dataset.find_songs, "find songs")
-check_labels = _task(dataset.check_labels, "check labels")
-check_songs = _task(dataset.check_songs, "check songs")
-encode_songs = _task(dataset.encode_songs, "encode songs")
-sample_unit = _task(shard.sample_unit, "sample window", "jukebox-sample")
+encode_file = run_once(encode.encode_file, "encode file")
+find_songs = run_once(dataset.find_songs, "find songs")
+check_labels = run_once(dataset.check_labels, "check labels")
+check_songs = run_once(dataset.check_songs, "check songs")
+encode_songs = run_once(dataset.encode_songs, "encode songs")
+sample_unit = run_once(shard.sample_unit, "sample window", "jukebox-sample")
 decode_track = _fetching(decode.decode_track, "decode track")
-decode_file = _task(decode.decode_file, "decode file")
+decode_file = run_once(decode.decode_file, "decode file")
 write_song_codes = _fetching(render.write_song_codes, "write codes")
-draw_sound = _task(render.draw_sound, "draw")
-write_report = _task(report.write_report, "report")
+draw_sound = run_once(render.draw_sound, "draw")
+write_report = run_once(report.write_report, "report")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.dataset_settings import DatasetSettings
     from pipelines.runs import RunFolder
     from pipelines.settings import DecodeSettings, EncodeSettings, Settings
+    from pipelines.training_settings import TrainSettings
 
 
 def generate(settings: Settings) -> None:
@@ -182,6 +183,30 @@ def dataset(settings: DatasetSettings) -> None:
         from pipelines.dataset import dataset_flow
 
         print(dataset_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+
+
+def train(settings: TrainSettings) -> None:
+    """Trains a model; prints the folder that it is in.
+
+    Under torchrun the first process has Prefect watch; the others work beside it.
+
+    Raises:
+        JukeboxError: something is wrong with the settings or the data, or training cannot go on.
+    """
+    import os
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        from pipelines.train import train as train_beside
+        from pipelines.training_tasks import PLAIN
+
+        train_beside(settings, PLAIN)
+        return
+    with _logged(settings.folder, "train.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.train import train_flow
+
+        with _flow_run():
+            print(train_flow(to_plain(settings)))  # noqa: T201 - the command's answer
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 
 from jukebox_core.atomic import written_whole
 from jukebox_core.audio.pictures import spectrogram_png
-from jukebox_core.datasets.clips import AudioClips, Clip
+from jukebox_core.datasets.clips import AudioClips
 from jukebox_core.datasets.songs import of_part, scan_songs
 from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.convnet import ResidualStack
@@ -28,17 +28,18 @@ from jukebox_core.tokens.keys import digest, digest_file
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.loop import Outcome, Subject, fit
 from stages import stopping
-from stages.handles import FileHandle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from jukebox_core.datasets.clips import Clip
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.training.config import LossConfig, PriorTraining, VQVAETraining
     from jukebox_core.training.config import DevicesConfig
     from jukebox_core.training.log import Log
+    from stages.handles import FileHandle
 
 log = logging.getLogger("jukebox")
 
@@ -169,9 +170,7 @@ def train_prior(
     seed = training.loop.seed
     prior = load_prior(plan.config, level, plan.start.read()) if plan.start else new_prior(plan.config, level, seed)
     prior.train().requires_grad_(requires_grad=True)
-    subject = Subject(
-        name=role, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=held_out
-    )
+    subject = Subject(name=role, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=held_out)
     return _trained(plan, role, training, subject, prior, told)
 
 
@@ -233,8 +232,6 @@ def _done(plan: Plan, role: str, told: str) -> Trained | None:
 
 
 def _with_bandwidths(training: VQVAETraining, data: AudioClips) -> LossConfig:
-    from dataclasses import replace
-
     if not training.measure_bandwidths:
         return training.loss
     count = min(_BANDWIDTH_CLIPS, len(data))

@@ -49,7 +49,9 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         """Checks ranges."""
         _require(self.kind in ("steps", "linear"), f"kind is {self.kind!r}; choose 'steps' or 'linear'")
-        _require(self.warmup >= 0 and self.start >= 0, f"warmup {self.warmup} and start {self.start} cannot be negative")
+        _require(
+            self.warmup >= 0 and self.start >= 0, f"warmup {self.warmup}, start {self.start}: neither may be negative"
+        )
         _require(self.decay > 0 and self.gamma > 0, f"decay {self.decay} and gamma {self.gamma} must be positive")
 
 

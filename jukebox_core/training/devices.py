@@ -27,7 +27,11 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
     Raises:
         ConfigError: several processes are asked for, and torchrun did not start this one.
     """
-    from lightning_fabric import Fabric
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        need = "training needs lightning-fabric and tensorboard"
+        raise ConfigError(f"{need}; pip install 'jukebox-pipelines[train]'") from None
 
     processes = devices.devices * devices.nodes
     if processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -37,7 +41,7 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
         )
     strategy: Any = "ddp" if devices.strategy == "auto" and processes > 1 else devices.strategy
     if strategy == "fsdp":
-        from lightning_fabric.strategies import FSDPStrategy
+        from lightning_fabric.strategies.fsdp import FSDPStrategy
 
         strategy = FSDPStrategy(auto_wrap_policy=set(units), state_dict_type="full")
     fabric = Fabric(
@@ -55,7 +59,7 @@ def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
     """Has every part of `module` that is one of `units` forget its activations and compute them again going back."""
     for part in module.modules():
         if isinstance(part, units):
-            part.forward = _recomputed(part.forward)  # type: ignore[method-assign]
+            part.forward = _recomputed(part.forward)
 
 
 def _recomputed(forward: Any) -> Any:

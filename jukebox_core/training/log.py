@@ -1,4 +1,4 @@
-"""What a training tells as it goes: a JSON line for every entry, and the same for TensorBoard with pictures and sound."""
+"""What a training tells as it goes: JSON lines, and the same for TensorBoard with pictures and sound."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class Log:
         self.path = folder / METRICS_NAME
         kept = [entry for entry in read_entries(self.path) if entry["step"] < first]
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        self._writer = SummaryWriter(str(folder), purge_step=first or None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=first or None)
 
     def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
         """Notes numbers of one step; `part` is 'train' or 'check'."""
         with self.path.open("a") as file:
             file.write(json.dumps({"part": part, "step": step, **values}) + "\n")
         for name, value in values.items():
-            self._writer.add_scalar(f"{part}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{part}/{name}", value, step)
 
     def sound(self, name: str, step: int, audio_T: Tensor, rate: int) -> None:
         """Notes mono sound, float32 in [-1, 1]."""
-        self._writer.add_audio(name, audio_T[None].clamp(-1, 1), step, rate)  # type: ignore[no-untyped-call]
+        self._writer.add_audio(name, audio_T[None].clamp(-1, 1), step, rate)
 
     def picture(self, name: str, step: int, pixels_HWC: NDArray[np.uint8]) -> None:
         """Notes a picture, RGB."""
-        self._writer.add_image(name, pixels_HWC, step, dataformats="HWC")  # type: ignore[no-untyped-call]
+        self._writer.add_image(name, pixels_HWC, step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes what is still to be written."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def read_entries(path: Path) -> list[dict[str, float]]:

@@ -8,9 +8,10 @@ checkpoint with the losses that it would have had.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import fsspec
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricOptimizer
     from torch import Tensor, nn
     from torch.utils.data import Dataset
 
@@ -116,7 +118,7 @@ class _Run:
             recompute(subject.step, subject.units)
         self.module = fabric.setup_module(subject.step)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self.optimiser = fabric.setup_optimizers(UpstreamAdam(trained, optimiser))
+        self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(UpstreamAdam(trained, optimiser)))
         self.average = WeightAverage(self.module, config.average) if config.average is not None else None
         self.step = 0
         self._load()
@@ -229,8 +231,6 @@ class _Run:
         return mean
 
     def _averaged(self) -> Any:
-        from contextlib import nullcontext
-
         return self.average.swapped_in() if self.average is not None else nullcontext()
 
     def _load(self) -> None:
@@ -253,7 +253,7 @@ class _Run:
 
     def _save(self) -> None:
         """Stores the state under its name once it is whole: a process killed on the way leaves the state before."""
-        state = {"module": self.module, "optimiser": self.optimiser, "step": self.step}
+        state: dict[str, Any] = {"module": self.module, "optimiser": self.optimiser, "step": self.step}
         if self.average is not None:
             state["average"] = self.average.state_dict()
         fresh = f"{self.folder}/.next.pt"
@@ -277,7 +277,7 @@ def _as_dataset(data: Numbered) -> Dataset[Any]:
 
 def _local(folder: str) -> str:
     """Returns where the log of a training lies: TensorBoard's writer wants a folder of this machine."""
-    protocol, path = fsspec.core.split_protocol(folder)
+    protocol, path = cast("tuple[str | None, str]", fsspec.core.split_protocol(folder))
     return path if protocol in (None, "file") else path.rpartition("/")[2]
 
 

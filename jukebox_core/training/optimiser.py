@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -62,18 +62,19 @@ class UpstreamAdam(Optimizer):
     def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
-                first, second = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                self.state[parameter].update(step=torch.zeros(()), first=first, second=second)
+                moments = {"first": torch.zeros_like(parameter), "second": torch.zeros_like(parameter)}
+                self.state[parameter].update(step=torch.zeros(()), **moments)
         states = [self.state[parameter] for parameter in parameters]
         for state in states:
             state["step"] += 1
         beta1, beta2 = group["betas"]
-        gradients = [parameter.grad for parameter in parameters]
-        first, second = [state["first"] for state in states], [state["second"] for state in states]
+        gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
+        first: list[Tensor] = [state["first"] for state in states]
+        second: list[Tensor] = [state["second"] for state in states]
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        update = torch._foreach_sqrt(second)
+        update: list[Tensor] | tuple[Tensor, ...] = torch._foreach_sqrt(second)
         torch._foreach_add_(update, group["eps"])
         update = torch._foreach_div(first, update)
         if group["weight_decay"]:
@@ -115,6 +116,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
+        """Exchanges the module's parameters and the averages."""
         for parameter, average in zip(self.parameters, self.average, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(average)

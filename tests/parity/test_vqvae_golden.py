@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from jukebox_core.families.jukebox.renames import VQVAE_RENAMES
 from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
 from jukebox_core.families.jukebox.training.losses import commitment_loss, vqvae_loss
-from jukebox_core.families.jukebox.renames import VQVAE_RENAMES
 from jukebox_core.families.jukebox.upstream import vqvae_config
 from jukebox_core.families.jukebox.vqvae import VQVAE
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig
@@ -65,7 +65,7 @@ class CodebookConfig:
     def __post_init__(self) -> None:
         """Checks ranges."""
         if not 0 < self.keep < 1 or self.revive_below < 0:
-            raise ConfigError(f"keep is {self.keep} and revive_below {self.revive_below}; choose 0 to 1, and at least 0")
+            raise ConfigError(f"keep is {self.keep}, revive_below {self.revive_below}; choose 0 to 1, and at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +74,8 @@ class VQVAETraining:
 
     seconds: float  # of sound in each item
     loop: LoopConfig
-    optimiser: OptimiserConfig = OptimiserConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = LossConfig()
     codebook: CodebookConfig = CodebookConfig()
     measure_bandwidths: bool = True  # from the data, in place of loss.bandwidths
@@ -92,8 +92,8 @@ class PriorTraining:
     """How the prior of one level is trained; what it is told follows from the model."""
 
     loop: LoopConfig
-    optimiser: OptimiserConfig = OptimiserConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     unknown: float = 0.0  # share of items told neither artist nor genre, so that the model can do without
     augment: bool = True  # windows are shifted in time
 
@@ -111,7 +111,7 @@ class TrainingConfig:
     level_0: PriorTraining
     level_1: PriorTraining
     level_2: PriorTraining
-    devices: DevicesConfig = DevicesConfig()
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
 
     def prior(self, level: int) -> PriorTraining:
         """How the prior of `level` is trained."""

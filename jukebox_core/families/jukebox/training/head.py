@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentHead:
-    """A head, and how well it follows the lyrics: 1 moves through them as evenly as the music moves on, 0 not at all."""
+    """A head, and how well it follows the lyrics: 1 as evenly as the music moves on, 0 not at all."""
 
     layer: int
     head: int
@@ -64,4 +64,5 @@ def _scores(weights_BHTN: Tensor, present_BN: Tensor) -> Tensor:
     time_T = time_T - time_T.mean()
     moved_BHT = place_BHT - place_BHT.mean(-1, keepdim=True)
     correlation_BH = (moved_BHT * time_T).sum(-1) / (moved_BHT.norm(dim=-1) * time_T.norm()).clamp_min(1e-9)
-    return correlation_BH * mass_BHT.mean(-1)
+    score_BH: Tensor = correlation_BH * mass_BHT.mean(-1)
+    return score_BH

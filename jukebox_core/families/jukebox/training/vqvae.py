@@ -57,10 +57,10 @@ class VQVAEStep(nn.Module):
             measured.append(metrics)
         heard_BT = audio_BT[:, : min(output_BT.shape[1] for output_BT in outputs_BT)]
         outputs_BT = [output_BT[:, : heard_BT.shape[1]] for output_BT in outputs_BT]
-        loss, metrics = vqvae_loss(heard_BT, outputs_BT, commitments, self.loss)
+        loss, losses = vqvae_loss(heard_BT, outputs_BT, commitments, self.loss)
         means = {name: torch.stack([each[name] for each in measured]).mean() for name in measured[0]}
         usage = {f"usage_l{level + 1}": each["usage"] for level, each in enumerate(measured) if "usage" in each}
-        return loss, {**metrics, **means, **usage}
+        return loss, {**losses, **means, **usage}
 
     def reconstructions(self, audio_BT: Tensor) -> list[Tensor]:
         """Returns what each level makes of mono sound, [B, T] each, bottom level first."""

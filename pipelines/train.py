@@ -1,0 +1,88 @@
+"""The flow that trains a model: compose, train the VQ-VAE, encode, train the priors, write the model's folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.records import build
+from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.training.devices import start_fabric
+from pipelines.signals import stopping_on_signals
+from pipelines.training_settings import TrainSettings
+from pipelines.training_tasks import TASKS, Stages
+from stages.handles import FileHandle
+from stages.train import Plan
+
+if TYPE_CHECKING:
+    from stages.train import Trained
+
+log = logging.getLogger("jukebox")
+
+
+@flow(name="train", persist_result=False, validate_parameters=False)
+def train_flow(config: dict[str, Any]) -> str:
+    """Trains the parts that `config` names, each from where it was left; returns the model's folder.
+
+    Raises:
+        StoppedError: a signal asked the process to stop; the same command continues.
+    """
+    with stopping_on_signals():
+        return str(train(build(TrainSettings, config), TASKS))
+
+
+def train(settings: TrainSettings, stages: Stages) -> Path:
+    """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
+    folder, base = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
+    fabric = start_fabric(settings.training.devices, "32-true")
+    if fabric.is_global_zero and settings.album is not None:
+        stages.write_album(settings.album)
+    fabric.barrier()
+    vocabularies = stages.fetch_vocabularies(base.files, settings.weights)
+    songs = stages.find_songs(settings.audio, settings.data.metadata) if settings.audio is not None else []
+    if set(settings.parts) != {"vqvae"}:
+        stages.check_labels(base.config, vocabularies, songs)
+    weights = dict(stages.fetch_weights(base.config, base.files, settings.weights))
+    trained: dict[str, Trained] = {}
+    for role in settings.parts:
+        plan = Plan(
+            config=base.config,
+            devices=settings.training.devices,
+            folder=str(folder),
+            validation=settings.data.validation,
+            start=weights[role] if settings.start == "model" else None,
+        )
+        if role == "vqvae":
+            part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
+            weights[role] = FileHandle.of(part.path, part.sha256)
+        else:
+            if fabric.is_global_zero and settings.data.codes is None:
+                checks, codes = settings.data.checks, Path(settings.codes)
+                stages.encode_songs(base.config, weights["vqvae"], HardwareConfig(), checks, songs, codes)
+            fabric.barrier()
+            level = level_of(role)
+            part = stages.train_prior(plan, level, settings.training.prior(level), settings.codes, vocabularies)
+        trained[role] = part
+    if fabric.is_global_zero:
+        stages.write_model(
+            folder, base, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
+        )
+        log.info("model in %s", folder)
+    fabric.barrier()
+    return folder
+
+
+def _told(settings: TrainSettings) -> str:
+    """Returns what the model was trained on, in a line."""
+    album = settings.album
+    if album is None:
+        return f"music in {Path(settings.audio or settings.codes).name}, {settings.data.validation:.0%} of it held out"
+    return (
+        f"{album.songs} songs of {album.seconds:g} s on average that the program composed itself "
+        f"(`jukebox compose`, seed {album.seed}), {settings.data.validation:.0%} of them held out"
+    )

@@ -1,0 +1,83 @@
+"""Everything `train` is told, as one tree of frozen records. Imports neither torch nor OmegaConf.
+
+`conf/train.yaml` mirrors `TrainSettings` one to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.datasets.config import CheckConfig
+from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.families.jukebox.files import ROLES
+from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001
+from jukebox_core.families.jukebox.training.config import TrainingConfig  # noqa: TC001
+from jukebox_core.weights.config import WeightsConfig  # noqa: TC001
+from pipelines.settings import StorageSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSettings:
+    """The music that a model learns from."""
+
+    audio: str | None = None  # folder of audio files, with metadata.csv or metadata.jsonl
+    metadata: str | None = None  # that file, where it lies elsewhere
+    codes: str | None = None  # folder that `jukebox dataset` made; null: made from the audio, beside the model
+    checks: CheckConfig = field(default_factory=CheckConfig)  # what recordings must be like
+    validation: float = 0.05  # share of the songs that is held out
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 0 <= self.validation < 1:
+            raise ConfigError(f"validation is {self.validation}; it is the share of songs held out: from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSettings:
+    """Everything `train` is told (root conf/train.yaml)."""
+
+    model: ModelSettings
+    training: TrainingConfig
+    weights: WeightsConfig
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    data: DataSettings
+    album: AlbumConfig | None = None  # music that the composer makes first; null: what data names is there
+    parts: tuple[str, ...] = ("vqvae", "level_2", "level_1", "level_0")  # what is trained, in this order
+    start: Literal["new", "model"] = "new"  # new: from random weights; model: from the model's own
+    name: str  # of the model that is made
+    licence: str = "its maker's; nothing was said of others' use"  # of its weights, in a line
+    folder: str  # receives the model; what is there already is gone on from
+
+    def __post_init__(self) -> None:
+        """Checks the settings against each other; every message names the dotted keys."""
+        for part in self.parts:
+            if part not in ROLES:
+                raise ConfigError(f"parts names {part!r}; choose among {', '.join(ROLES)}{did_you_mean(part, ROLES)}")
+        if not self.parts or len(set(self.parts)) != len(self.parts):
+            raise ConfigError(f"parts is {list(self.parts)}; name at least one part, and each once")
+        if "vqvae" in self.parts[1:]:
+            raise ConfigError(f"parts is {list(self.parts)}; the VQ-VAE comes first: priors learn its codes")
+        if self.audio is None and ("vqvae" in self.parts or self.data.codes is None):
+            raise ConfigError("data.audio is null; name the folder of music to learn from, as in data.audio=/my/music")
+        if self.data.codes is not None and "vqvae" in self.parts:
+            raise ConfigError(
+                f"data.codes is {self.data.codes!r}, but the VQ-VAE is trained too and its codes are not known yet; "
+                "set data.codes to null, or leave vqvae out of parts"
+            )
+        if self.start == "model" and not self.model.trained:
+            raise ConfigError(
+                f"start is 'model', but {self.model.name} is untrained; set start=new, or choose a trained model"
+            )
+
+    @property
+    def audio(self) -> str | None:
+        """The folder of music."""
+        return self.album.folder if self.album is not None else self.data.audio
+
+    @property
+    def codes(self) -> str:
+        """The folder of codes that priors learn from."""
+        return str(Path(self.data.codes or f"{self.folder}/codes").expanduser())
