@@ -21,17 +21,17 @@ class Log:
 
     Args:
         folder: local; made if need be.
-        first: the step that comes next: entries of it and of later ones, left by a process that was killed, go.
+        done: how many steps are done: entries of later ones, left by a process that was killed, go.
     """
 
-    def __init__(self, folder: Path, first: int) -> None:
+    def __init__(self, folder: Path, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_NAME
-        kept = [entry for entry in read_entries(self.path) if entry["step"] < first]
+        kept = [entry for entry in read_entries(self.path) if entry["step"] <= done]
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        self._writer = SummaryWriter(str(folder), purge_step=first or None)
+        self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
         """Notes numbers of one step; `part` is 'train' or 'check'."""
