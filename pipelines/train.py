@@ -49,6 +49,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
         stages.check_labels(base.config, vocabularies, songs)
     weights = dict(stages.fetch_weights(base.config, base.files, settings.weights))
     trained: dict[str, Trained] = {}
+    encoded = False
     for role in settings.parts:
         plan = Plan(
             config=base.config,
@@ -61,9 +62,10 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
             part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
             weights[role] = FileHandle.of(part.path, part.sha256)
         else:
-            if fabric.is_global_zero and settings.data.codes is None:
+            if fabric.is_global_zero and settings.data.codes is None and not encoded:
                 checks, codes = settings.data.checks, Path(settings.codes)
                 stages.encode_songs(base.config, weights["vqvae"], HardwareConfig(), checks, songs, codes)
+                encoded = True
             fabric.barrier()
             level = level_of(role)
             part = stages.train_prior(plan, level, settings.training.prior(level), settings.codes, vocabularies)

@@ -34,8 +34,6 @@ class Items:
         return codes, label_rows(self.prior, 1)[0], None if above is None else above[0]
 
 
-
-
 def subject(kind: str, items: int = 10) -> Subject:
     assert kind in CONFIGS
     prior = tiny_prior(kind).train().requires_grad_(requires_grad=True)
@@ -48,7 +46,9 @@ def loop(**changes: Any) -> LoopConfig:
     return LoopConfig(**{**settings, **changes})
 
 
-def run(folder: str, stop: Callable[[], bool] = lambda: False, *, kind: str = "one_sequence", **changes: Any) -> Outcome:
+def run(
+    folder: str, stop: Callable[[], bool] = lambda: False, *, kind: str = "one_sequence", **changes: Any
+) -> Outcome:
     config = loop(**changes)
     fabric = start_fabric(DevicesConfig(accelerator="cpu"), config.precision)
     schedule, optimiser = ScheduleConfig(warmup=3), OptimiserConfig(learning_rate=1e-3)

@@ -15,11 +15,13 @@ from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
-from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, dump
+from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN, Root, compose, dump
 from pipelines.settings import OutputSettings, PromptSettings, RunnerSettings, Settings, SongSettings, StorageSettings
+from pipelines.training_settings import TrainSettings
 
 MODELS = option_names("model")
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+FOR_TRAINING = ("recipe", "training")
 OPTIONS = [(group, name) for group in GROUPS for name in option_names(group)]
 NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"], "5b": ["seconds=61"]}
 
@@ -30,13 +32,24 @@ def test_the_models_are_the_three_released_ones_and_a_small_one() -> None:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
 def test_every_option_of_every_group_makes_valid_settings(group: str, name: str) -> None:
+    if group in FOR_TRAINING:
+        assert isinstance(compose(TRAIN, [f"{group}={name}", "data.audio=/music"]), TrainSettings)
+        return
     settings = compose(GENERATE, [f"{group}={name}", "seconds=30", *NEEDED.get(name, [])])
     assert isinstance(settings, Settings)
 
 
 @pytest.mark.parametrize(
     ("root", "overrides"),
-    [(GENERATE, []), (ENCODE, ["audio=[a.wav]"]), (DECODE, ["codes=[a.npz]"]), (COMPOSE, []), (DATASET, ["audio=a"])],
+    [
+        (GENERATE, []),
+        (ENCODE, ["audio=[a.wav]"]),
+        (DECODE, ["codes=[a.npz]"]),
+        (COMPOSE, []),
+        (DATASET, ["audio=a"]),
+        (TRAIN, ["data.audio=a"]),
+        (TRAIN, ["recipe=mini"]),
+    ],
     ids=str,
 )
 def test_the_files_say_every_field_so_that_every_field_can_be_overridden(
