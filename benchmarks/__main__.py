@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
-from benchmarks import full_size
+from benchmarks import durability, full_size
 
 
 def main() -> None:
     """Runs what there is."""
-    result = full_size.run("mini")
-    print(full_size.table(result))
-    print(json.dumps([result]))
+    results = []
+    for measured, table in ((full_size.run("mini"), full_size.table), (durability.run(), durability.table)):
+        print(table(measured), end="\n\n")
+        results.append(measured)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

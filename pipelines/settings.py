@@ -123,7 +123,7 @@ class StorageSettings:
     flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
     flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
-    snapshot_share: float = 0.01  # of the sampling time that writing these may take
+    snapshot_share: float = 0.005  # of the sampling time that writing these may take
     spool: SpoolConfig = _SPOOL  # where tokens wait while a bucket is away
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class SamplingJob:
     flush_tokens: int  # store unfinished windows after so many new tokens ...
     flush_seconds: float  # ... or so many seconds
     scratch: str | None = None  # local folder for snapshots of caches; None keeps none
-    snapshot_share: float = 0.01  # of the sampling time that writing snapshots may take
+    snapshot_share: float = 0.005  # of the sampling time that writing snapshots may take
     spool: SpoolConfig | None = None  # where tokens wait while a remote store is away; None: as `open_store` says
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import durability
 from benchmarks.full_size import ALLOWED, FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,18 @@ def test_full_size_measures_every_role_and_leaves_nothing_behind(tmp_path: Path)
     assert all(row["sampled"] == 4 and row["tokens_per_s"] > 0 for row in rows[2:])
     assert all(row["loaded"]["peak"] <= row["used"]["peak"] for row in rows)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_what_durability_costs_is_measured(tmp_path: Path) -> None:
+    cost = durability.storing(tmp_path, seconds=2.0)
+    assert cost["stores"] > 2
+    assert 0 < cost["share_stores"] < cost["share"] + 1e-9 < 0.1
+    speed = durability.throughput(tmp_path, windows=32)
+    assert speed["read_windows_per_s"] > speed["seal_windows_per_s"] > 1
+    song = durability.long_song(tmp_path / "long")
+    assert song["windows"] == 16 * 1203
+    assert song["manifest_mb"] < 5
 
 
 def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
