@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import AudioError, DamagedError, StoreError
+from stages import stopping
 from stages.preview import Preview
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Previews:
         Raises:
             DamagedError: a stored window is damaged; it was set aside.
         """
-        if self._every is None:
+        if self._every is None or stopping.stop_requested():
             return
         began = time.monotonic()
         there = [[track.reach(unsealed) for track in take] for take in self._takes]

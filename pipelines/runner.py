@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jukebox_core.errors import ConfigError, DamagedError, RunError
+from pipelines import signals
 from stages import stopping
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stages.sample import SamplingJob
     from stages.shard import Workplace
 
-_NAP = 0.5  # seconds between two looks at whether the run is to stop
+_NAP = 0.2  # seconds between two looks at whether the run is to stop
 _FAREWELL = 5.0  # seconds that workers get to store what they have when the run is to stop
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 _ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
@@ -118,6 +119,7 @@ def open_workers(runner: RunnerSettings, job: SamplingJob, place: Workplace) -> 
         try:
             yield pool
         except BaseException:
+            signals.disarm()  # workers are stopped in order; who interrupted that would leave some behind
             pool.stop()
             raise
 
