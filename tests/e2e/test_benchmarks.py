@@ -60,3 +60,23 @@ def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
             # With Python and torch themselves, where the weights are not so small that these weigh more than the rule.
             assert row["load_peak_share"] <= ALLOWED or row["dtype"] != "float32"
             assert abs(row["estimate_share"] - 1) < 0.15
+
+
+@pytest.mark.slow
+def test_mini_is_measured_on_songs_it_never_heard(tmp_path: Path) -> None:
+    result = last_line(
+        "benchmarks.mini", "--songs", "2", "--samples", "1", "--seconds", "1.5",
+        "--pictures", str(tmp_path / "pictures"), "--audio", str(tmp_path / "audio"),
+    )  # fmt: skip
+    assert [row["level"] for row in result["reconstruction"]] == [0, 1, 2]
+    assert all(0 < row["codebook_use"] <= 1 for row in result["reconstruction"])
+    rates = [row["bits_a_second"] for row in result["reconstruction"]]
+    assert rates == sorted(rates, reverse=True)
+    # Less is left to be told by who knows the pairs of these very codes.
+    assert 0 < result["prior"]["bigram_entropy"] < result["prior"]["unigram_entropy"] < 9
+    assert {row["right"] for row in result["conditioning"]} >= {"artist", "genre"}
+    songs, generated = result["generated"]
+    assert songs["level_db"] == pytest.approx(-20, abs=4)
+    assert generated["of"] == "generated"
+    assert len([*(tmp_path / "pictures").glob("*.png")]) == 4
+    assert len([*(tmp_path / "audio").glob("*.wav")]) == 1
