@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.engines import prepare
 from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
 from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
@@ -120,6 +121,7 @@ class Jukebox:
             gc.collect()
             path = self._weights_of(f"level_{level}")
             loaded = load_prior(self.config, level, path, device=self._device, dtype=self._hardware.dtype)
+            loaded = prepare(loaded, self._hardware.engine)
             self._prior = (level, loaded)
         return self._prior[1]
 

@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.families.jukebox.engines import prepare
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
 from jukebox_core.runtime.device import resolve_device, use_threads
 
@@ -65,10 +66,11 @@ def resident_prior(config: JukeboxConfig, level: int, weights: FileHandle, hardw
     """Returns the prior of `level` on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} prior of level {level}", weights.identity, hardware.dtype)
+    identity = (f"{config.name} prior of level {level}", weights.identity, hardware.dtype, hardware.engine)
 
     def load() -> Prior:
-        return load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)
+        prior = load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)
+        return prepare(prior, hardware.engine)
 
     model: Prior = _resident("prior", str(device), identity, _priors, load)
     return model

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import engines
 import pytest
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder of golden vectors (default: ../shared/golden where that exists, else tests/golden)",
     )
+    parser.addoption(
+        "--engine",
+        default="eager",
+        choices=["eager", "native"],
+        help="how the priors of parity and property tests compute their steps",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    engines.chosen = config.getoption("--engine")
 
 
 def _unpack(packed: Path, into: Path) -> Path:

@@ -16,10 +16,11 @@ ENGINE_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardwareConfig:
-    """Device, precision and batch sizes. None of these but `dtype` can change a key."""
+    """Device, precision, engine and batch sizes. None of these but `dtype` can change a key."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # int8: weights alone; the rest is bfloat16
+    engine: Literal["auto", "eager", "native"] = "auto"  # how steps are computed; auto takes the fastest that works
     batch_size: int = 16  # most samples computed side by side
     prefill_chunk: int = 512  # known tokens read at once
     threads: int | None = None  # CPU threads; null leaves torch's own choice

@@ -12,7 +12,9 @@ from jukebox_core.errors import DeviceError
 if TYPE_CHECKING:
     from jukebox_core.runtime.config import HardwareConfig
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What weights are stored in, and what is computed in: caches, and activations between layers.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+COMPUTE_DTYPES = DTYPES | {"int8": torch.bfloat16}
 
 
 def resolve_device(name: str) -> torch.device:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from engines import prepared
 
 from jukebox_core.families.jukebox.prior import Condition, Prior
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
@@ -74,6 +75,10 @@ def read_vqvae(golden: Path) -> VQVAE:
 
 @cache
 def read_prior(golden: Path, kind: str, dtype: torch.dtype = torch.float32) -> Prior:
+    return prepared(read_plain_prior(golden, kind, dtype))
+
+
+def read_plain_prior(golden: Path, kind: str, dtype: torch.dtype = torch.float32) -> Prior:
     vqvae_hps = hyperparameters(golden, VQVAE_FILE)
     config = prior_config(hyperparameters(golden, FILES[kind]), vqvae_hps)
     with torch.device("meta"):

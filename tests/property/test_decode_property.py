@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from engines import prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
@@ -25,7 +26,11 @@ KINDS = st.sampled_from(sorted(CONFIGS))
 SONGS = (0, 3)
 # The same examples in every run: logits that agree to 1e-6 draw different tokens once in a million draws.
 quickly = settings(max_examples=25, deadline=None, derandomize=True)
-prior_of = cache(tiny_prior)
+
+
+@cache
+def prior_of(kind: str) -> Prior:
+    return prepared(tiny_prior(kind))
 
 
 def run(prior: Prior, known: int, chunk: int | None, forced: Tensor | None = None) -> tuple[Tensor, Tensor]:

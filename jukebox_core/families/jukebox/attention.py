@@ -204,14 +204,14 @@ class RowAttention(SelfAttention):
         out_FHCD, weights = attend(q_FHCD, k_FHCD, v_FHCD, causal=self.lag == 0, record=record)
         return torch.unflatten(out_FHCD, 0, (q_BHTD.shape[0], -1)).permute(folded[1]).flatten(2, 3), weights
 
-    def _slot(self, row: int) -> int:
+    def slot(self, row: int) -> int:
         """Returns where a row begins in the cache."""
         return row % (self.lag + 1) * self.fold.columns
 
     def _step(self, q_BH1D: Tensor, kv_2BH1D: Tensor, cache: LayerCache, position: int) -> Tensor:
         row, column = divmod(position, self.fold.columns)
-        cache.kv[:, :, :, self._slot(row) + column] = kv_2BH1D[:, :, :, 0]
-        first = self._slot(row - self.lag)
+        cache.kv[:, :, :, self.slot(row) + column] = kv_2BH1D[:, :, :, 0]
+        first = self.slot(row - self.lag)
         stop = first + (self.fold.columns if self.lag else column + 1)
         return F.scaled_dot_product_attention(q_BH1D, cache.k[:, :, first:stop], cache.v[:, :, first:stop])
 
@@ -226,12 +226,12 @@ class RowAttention(SelfAttention):
         kv_2BHSD = kv_2BHTD.new_zeros(*kv_2BHTD.shape[:3], len(rows) * columns, self.head_width)
         for kept in range(first_row, row + 1):
             at = (kept - first_row) * columns
-            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self._slot(kept) : self._slot(kept) + columns]
+            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns]
         begin = self.lag * columns + column
         kv_2BHSD[:, :, :, begin : begin + length] = kv_2BHTD
         for kept in range(last_row - self.lag, last_row + 1):
             at = (kept - first_row) * columns
-            cache.kv[:, :, :, self._slot(kept) : self._slot(kept) + columns] = kv_2BHSD[:, :, :, at : at + columns]
+            cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns] = kv_2BHSD[:, :, :, at : at + columns]
         asked = (last_row - row + 1) * columns
         q_BHSD = F.pad(q_BHTD, (0, 0, column, asked - column - length))
         return self._rows(q_BHSD, kv_2BHSD[:, :, :, :asked])[0][:, :, column : column + length]

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from jukebox_core.families.jukebox.engines import quantise_projections
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.prior import Prior
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
 from jukebox_core.families.jukebox.vqvae import VQVAE
-from jukebox_core.runtime.device import DTYPES
+from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ def load_prior(
 ) -> Prior:
     """Returns the prior of `level` with the weights in `path`, ready to sample.
 
-    The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32.
+    The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32. For
+    int8 they are rounded once all are there, and computed with in bfloat16.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
     """
     prior = build_prior(config, level)
-    compute = DTYPES[dtype]
+    compute = COMPUTE_DTYPES[dtype]
+    stored = torch.float32 if dtype == "int8" else compute  # 8 bits are rounded from the file's own
     inner = {
         f"body.transformer.{name}.{parameter}"
         for name, module in prior.body.transformer.named_modules()
@@ -78,8 +81,10 @@ def load_prior(
     }
 
     def cast(name: str, _: Tensor) -> torch.dtype:
-        return compute if name in inner else torch.float32
+        return stored if name in inner else torch.float32
 
     load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device)
+    if dtype == "int8":
+        quantise_projections(prior.body.transformer)
     prior.set_compute_dtype(compute)
     return prior.eval().requires_grad_(requires_grad=False)

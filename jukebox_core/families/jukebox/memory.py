@@ -8,7 +8,7 @@ import torch
 
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
-from jukebox_core.runtime.device import DTYPES
+from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _other_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> i
         else None
     )
     cache = prior.body.transformer.new_cache(
-        batch, dtype=DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
+        batch, dtype=COMPUTE_DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
     )
     signals = 2 * batch * transformer.positions * transformer.transformer.width * 4  # what each position adds
     return codec + cache.nbytes + signals + WORKING_BYTES

@@ -64,8 +64,7 @@ class WindowState:
     """A window that is being read: caches, and what the next position reads. It belongs to one window of one batch."""
 
     cache: TransformerCache
-    added_BPW: Tensor  # position embedding and signal of every position
-    again_BPW: Tensor | None  # the signal, where it is added a second time after the transformer
+    signal_BPW: Tensor | None  # added at every position
     input_B1W: Tensor  # embedding of the last token, or the start vector
 
 
@@ -228,15 +227,11 @@ class Prior(nn.Module):
         Raises:
             ConfigError: The attention order has summary layers, which cannot sample.
         """
-        start, signal_BPW = condition.start_B1W, self._signal(condition)
-        added_BPW = self.body.position_PW.expand(start.shape[0], -1, -1)
+        start = condition.start_B1W
         cache = self.body.transformer.new_cache(
             start.shape[0], dtype=self.compute_dtype, device=start.device, encoder_BNW=condition.encoder_BNW
         )
-        if signal_BPW is None:
-            return WindowState(cache, added_BPW, None, start)
-        again = None if self.config.merged_decoder else signal_BPW
-        return WindowState(cache, added_BPW + signal_BPW, again, start)
+        return WindowState(cache, self._signal(condition), start)
 
     def extend(self, state: WindowState, tokens_BT: Tensor) -> Tensor:
         """Reads tokens, any number of them, into the state; returns the features [B, T, W] that predict each one."""
@@ -256,9 +251,13 @@ class Prior(nn.Module):
     def _extend(self, state: WindowState, inputs_BTW: Tensor) -> Tensor:
         first = state.cache.position
         stop = first + inputs_BTW.shape[1]
-        x_BTW = inputs_BTW + state.added_BPW[:, first:stop]
-        out_BTW = self.body.transformer.extend(x_BTW.to(self.compute_dtype), state.cache).float()
-        return out_BTW if state.again_BPW is None else out_BTW + state.again_BPW[:, first:stop]
+        added_BTW = self.body.position_PW[first:stop]
+        signal_BTW = None if state.signal_BPW is None else state.signal_BPW[:, first:stop]
+        if signal_BTW is not None:
+            added_BTW = added_BTW + signal_BTW
+        x_BTW = (inputs_BTW + added_BTW).to(self.compute_dtype)
+        out_BTW = self.body.transformer.extend(x_BTW, state.cache).float()
+        return out_BTW if signal_BTW is None or self.config.merged_decoder else out_BTW + signal_BTW
 
     def _start(self, labels_BN: Tensor) -> Tensor:
         config = self.config.labels

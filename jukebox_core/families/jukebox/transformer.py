@@ -94,7 +94,7 @@ class Transformer(nn.Module):
             record: Layers, counted from 0, whose attention weights are wanted; see `Attention.forward`.
         """
         recorded = {}
-        for layer, block in enumerate(self._typed_blocks):
+        for layer, block in enumerate(self.typed_blocks):
             x_BTW, weights = block(x_BTW, encoder_BNW, record=layer in record)
             if weights is not None:
                 recorded[layer] = weights
@@ -108,19 +108,20 @@ class Transformer(nn.Module):
         Raises:
             ConfigError: The attention order has summary layers, which cannot sample.
         """
-        layers = [block.attention.new_cache(batch, dtype, device, encoder_BNW) for block in self._typed_blocks]
+        layers = [block.attention.new_cache(batch, dtype, device, encoder_BNW) for block in self.typed_blocks]
         return TransformerCache(layers)
 
     def extend(self, x_BTW: Tensor, cache: TransformerCache) -> Tensor:
         """Returns the output for the next T positions, any number of them; one is a decode step."""
         position = cache.position
-        for block, layer in zip(self._typed_blocks, cache.layers, strict=True):
+        for block, layer in zip(self.typed_blocks, cache.layers, strict=True):
             x_BTW = block.extend(x_BTW, layer, position)
         cache.position = position + x_BTW.shape[1]
         return x_BTW
 
     @property
-    def _typed_blocks(self) -> Sequence[Block]:
+    def typed_blocks(self) -> Sequence[Block]:
+        """The blocks, from the first to the last."""
         return cast("Sequence[Block]", self.blocks)
 
 

@@ -1,0 +1,190 @@
+"""How fast tokens are sampled: ours, the peer, and the floor that the machine sets, measured in turns in one run.
+
+A step needs every weight once, so the least time of a step is the weights' bytes over the memory's bandwidth. Models
+have the official sizes and random weights. Each lives in a process of its own (`benchmarks.workers`), and they are
+asked in turns, so that whatever else the machine does falls on all alike. ``python -m benchmarks.fast --help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.full_size import machine
+from benchmarks.peer import install
+from benchmarks.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def read_bandwidth(threads: int, gigabytes: float = 1.0) -> float:
+    """Returns the bytes a second that summing up a large array reads, the best of a few tries."""
+    torch.set_num_threads(threads)
+    data = torch.ones(int(gigabytes * 1e9 / 4))
+    return data.nbytes / min(_seconds(lambda: torch.dot(data, data)) for _ in range(6))
+
+
+def matmul_rate(threads: int, dtype: torch.dtype, size: int = 2048) -> float:
+    """Returns the floating point operations a second of a large product of matrices, the best of a few tries."""
+    torch.set_num_threads(threads)
+    left, right = torch.randn(2, size, size).to(dtype)
+    return 2 * size**3 / min(_seconds(lambda: left @ right) for _ in range(4))
+
+
+def _seconds(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure(
+    part: str,
+    *,
+    model: str,
+    engines: Sequence[str],
+    batches: Sequence[int],
+    steps: int,
+    rounds: int,
+    prefill: int,
+    peer: bool,
+    threads: int,
+    depth: int | None,
+) -> list[dict[str, Any]]:
+    """Returns a row for each engine (as `dtype`) and kind of work: medians, spread, and what it is a share of."""
+    bandwidth, samples = read_bandwidth(threads), {}
+    with ExitStack() as stack:
+        workers = {
+            engine: stack.enter_context(
+                Worker(
+                    ["-m", "benchmarks.fast_worker"],
+                    path=[REPOSITORY],
+                    model=model,
+                    part=part,
+                    engine=engine,
+                    threads=threads,
+                    depth=depth,
+                )
+            )
+            for engine in engines
+        }
+        if peer:
+            command = ["-m", "benchmarks.peer"]
+            workers["peer"] = stack.enter_context(
+                Worker(command, path=[REPOSITORY, install()], part=part, threads=threads, depth=depth)
+            )
+        built = {name: worker.built for name, worker in workers.items()}
+        for batch in batches:
+            for _ in range(rounds):
+                for name, worker in workers.items():
+                    times = worker.ask("decode", batch=batch, steps=steps)["step_s"]
+                    samples.setdefault(("decode", batch, name), []).extend(times)
+        if prefill:
+            for name, worker in workers.items():
+                took = worker.ask("prefill", batch=1, tokens=prefill, chunk=512)["seconds"]
+                samples[("prefill", 1, name)] = [took / prefill]
+    return [
+        row(part, work, batch, name, times, samples.get((work, batch, "peer")), built[name], bandwidth)
+        for (work, batch, name), times in samples.items()
+    ]
+
+
+def row(
+    part: str,
+    work: str,
+    batch: int,
+    name: str,
+    times: list[float],
+    peer: list[float] | None,
+    built: Any,
+    bandwidth: float,
+) -> dict[str, Any]:
+    """Returns the figures of one engine at one kind of work; tokens are those of all samples together."""
+    typical = median(times)
+    cuts = quantiles(times, n=10) if len(times) > 1 else [typical] * 9
+    floor = built["step_bytes"] / bandwidth if built and work == "decode" else None
+    return {
+        "part": part,
+        "work": work,
+        "batch": batch,
+        "engine": name,
+        "tokens_per_s": batch / typical,
+        "ms": 1e3 * typical,
+        "spread": (cuts[-1] - cuts[0]) / typical,
+        "ratio": median(peer) / typical if peer else None,
+        "floor_ms": 1e3 * floor if floor else None,
+        "share_of_floor": floor / typical if floor else None,
+        "gflop_per_s": built["token_flop"] * batch / typical / 1e9 if built else None,
+    }
+
+
+HEADER = (
+    f"{'part':10} {'work':8} {'batch':>5} {'engine':17} {'tokens/s':>8} {'ms':>8} {'spread':>6} {'x peer':>7} "
+    f"{'floor ms':>8} {'share':>6} {'GFLOP/s':>8}"
+)
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Returns the rows as text: ms a step or token read; spread: 10th to 90th percentile, as a share of the median."""
+    lines = [HEADER]
+    for found in rows:
+        ratio, floor, share, rate = (
+            "" if found[name] is None else text.format(found[name])
+            for name, text in (
+                ("ratio", "{:.1f}"), ("floor_ms", "{:.1f}"), ("share_of_floor", "{:.0%}"), ("gflop_per_s", "{:.0f}"),
+            )
+        )  # fmt: skip
+        lines.append(
+            f"{found['part']:10} {found['work']:8} {found['batch']:5} {found['engine']:17} "
+            f"{found['tokens_per_s']:8.2f} {found['ms']:8.2f} {found['spread']:6.1%} "
+            f"{ratio:>7} {floor:>8} {share:>6} {rate:>8}"
+        )
+    return "\n".join(lines)
+
+
+def run(parts: Sequence[str], *, threads: int, **options: Any) -> dict[str, Any]:
+    """Measures the machine and every part; returns where it ran, its rates, and the rows of `measure`."""
+    rates = {
+        "read_gb_per_s": read_bandwidth(threads) / 1e9,
+        "float32_gflop_per_s": matmul_rate(threads, torch.float32) / 1e9,
+        "bfloat16_gflop_per_s": matmul_rate(threads, torch.bfloat16) / 1e9,
+    }
+    print(rates, file=sys.stderr, flush=True)
+    rows = []
+    for part in parts:
+        rows += measure(part, threads=threads, **options)
+        print(table(rows), file=sys.stderr, flush=True)
+    return {"benchmark": "fast", "machine": machine(), "threads": threads, "rates": rates, "rows": rows}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the measurement; prints a table, and one line of JSON last."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fast", description=run.__doc__)
+    parser.add_argument("--model", default="1b_lyrics", help="whose sizes ours takes; the peer has the official ones")
+    parser.add_argument("--depth", type=int, help="layers, where the model's own number takes too long")
+    parser.add_argument("--parts", nargs="+", default=["upsampler", "top"], choices=["upsampler", "top"])
+    parser.add_argument("--engines", nargs="+", default=["native:float32", "native:bfloat16", "native:int8"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--steps", type=int, default=10, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns")
+    parser.add_argument("--prefill", type=int, default=0, help="known tokens to read")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="ours alone")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    result = run(**vars(parser.parse_args(arguments)))
+    print(table(result["rows"]))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

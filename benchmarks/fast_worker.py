@@ -1,0 +1,96 @@
+"""Our model of one level with random weights, in a process that `benchmarks.fast` asks; see `benchmarks.workers`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.fill import fill
+from benchmarks.workers import serve
+from jukebox_core.families.jukebox.decoder import WindowDecoder, draw_codes
+from jukebox_core.families.jukebox.engines import prepare, quantise_projections
+from jukebox_core.families.jukebox.layers import Projection
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.prior import Condition, Prior
+from jukebox_core.runtime.device import COMPUTE_DTYPES
+from jukebox_core.runtime.heap import returned_at_once
+from jukebox_core.runtime.native.matrices import PackedProjection
+from jukebox_core.runtime.quantise import Int8Projection
+from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.sampling.loop import prefill
+from jukebox_core.sampling.noise import CounterNoise
+
+if TYPE_CHECKING:
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+
+LEVELS = {"upsampler": 0, "top": 2}
+
+
+def build_body(config: JukeboxConfig, level: int, depth: int | None, engine: str, dtype: str) -> Prior:
+    """Returns a prior with random weights, ready to sample; its conditioners have no memory, as nothing asks them."""
+    sizes = config.priors[level]
+    if depth:
+        sizes = replace(sizes, transformer=replace(sizes.transformer, depth=depth))
+    with torch.device("meta"):
+        prior = Prior(sizes, config.vqvae)
+    prior.set_compute_dtype(torch.float32 if dtype == "int8" else COMPUTE_DTYPES[dtype])
+    tied = prior.output.weight is prior.body.embedding.weight
+    with returned_at_once():
+        prior.body.to_empty(device="cpu")
+    prior.output.to_empty(device="cpu")
+    if tied:
+        prior.output.weight = prior.body.embedding.weight
+    fill(prior.body)
+    fill(prior.output)
+    if dtype == "int8":
+        quantise_projections(prior.body.transformer)
+        prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
+    return prepare(prior.eval().requires_grad_(requires_grad=False), engine)
+
+
+class Ours:
+    """A prior with random weights; its answers are seconds."""
+
+    def __init__(self, model: str, part: str, engine: str, threads: int, depth: int | None) -> None:
+        torch.set_num_threads(threads)
+        self.prior = build_body(load_preset(model).config, LEVELS[part], depth, *engine.split(":"))
+        kinds = Projection | Int8Projection | PackedProjection
+        linear = [module.weight for module in self.prior.body.modules() if isinstance(module, kinds)]
+        step = sum(weight.nbytes for weight in linear) + self.prior.output.weight.nbytes
+        flop = 2 * sum(weight.numel() for weight in linear)
+        self.built = {"step_bytes": step, "token_flop": flop}
+
+    def _decoder(self, batch: int) -> WindowDecoder:
+        config = self.prior.config
+        width = config.transformer.width
+        start_B1W = torch.zeros(batch, 1, width)
+        signal_BTW = torch.zeros(1, 1, width).expand(batch, config.context, width)
+        lyrics_BN = torch.ones(batch, config.lyrics.tokens, dtype=torch.int64) if config.single_sequence else None
+        return WindowDecoder(self.prior, Condition(start_B1W, signal_BTW, lyrics_BN, None))
+
+    @torch.inference_mode()
+    def decode(self, batch: int, steps: int, at: int = 1) -> dict[str, Any]:
+        """Returns the seconds of every step from position `at` on, draw and all, after one step to warm up."""
+        decoder = self._decoder(batch)
+        decoder.state.cache.position = at + self.prior.config.lyric_positions
+        known_BT = torch.empty(batch, at, dtype=torch.int64)
+        noise = CounterNoise(0, 0, [*range(batch)])
+        blocks = draw_codes(decoder, known_BT, steps + 1, LevelSampling(), noise, start=0, flush=1)
+        moments = [time.perf_counter() for _ in blocks]
+        return {"step_s": [after - before for before, after in pairwise(moments)]}
+
+    @torch.inference_mode()
+    def prefill(self, batch: int, tokens: int, chunk: int) -> dict[str, Any]:
+        """Returns the seconds that reading `tokens` known ones takes, `chunk` at a time."""
+        decoder, codes_BT = self._decoder(batch), torch.randint(2048, (batch, tokens))
+        began = time.perf_counter()
+        prefill(decoder, codes_BT, chunk)
+        return {"seconds": time.perf_counter() - began}
+
+
+if __name__ == "__main__":
+    serve(Ours)

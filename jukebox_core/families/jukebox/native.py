@@ -1,0 +1,143 @@
+"""A transformer whose projections are packed for the CPU and whose decode steps are one call (`runtime.native`).
+
+It stands in the place of the `Transformer` it was made of. Whole sequences and chunks go the plain way, through the
+packed projections; a single position goes through all layers at once, over the same caches.
+
+Shape suffixes: B batch, T positions of this call, S cached positions, H heads, D head width, W width,
+N encoder positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.families.jukebox.attention import ColumnAttention, PrefixAttention, RowAttention, SelfAttention
+from jukebox_core.families.jukebox.cache import TransformerCache
+from jukebox_core.families.jukebox.layers import Projection
+from jukebox_core.families.jukebox.transformer import Transformer
+from jukebox_core.runtime.native.compiled import library
+from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
+from jukebox_core.runtime.native.walk import Walk, WalkLayer
+from jukebox_core.runtime.quantise import Int8Projection
+
+if TYPE_CHECKING:
+    from jukebox_core.families.jukebox.attention import Attention
+    from jukebox_core.families.jukebox.cache import LayerCache
+    from jukebox_core.families.jukebox.transformer import Block
+
+
+def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
+    """Returns the transformer with its projections packed, one after the other; they are taken out of `transformer`.
+
+    Args:
+        transformer: On the CPU; its projections are plain, or of 8 bits.
+        dtype: What plain weights are to be stored in, float32 or bfloat16.
+
+    Raises:
+        DeviceError: the kernels cannot be compiled here.
+        ValueError: a projection's inputs are odd, which 16-bit weights do not allow.
+    """
+    library()
+    places = [
+        (parent, name, child)
+        for parent in transformer.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Projection | Int8Projection)
+    ]
+
+    def stored(projection: Projection | Int8Projection) -> torch.dtype:
+        return torch.int8 if isinstance(projection, Int8Projection) else dtype
+
+    arena = Arena(sum(packed_bytes(child.weight.shape, stored(child)) for _, _, child in places))
+    while places:  # each plain weight goes as soon as it is packed
+        parent, name, child = places.pop(0)
+        scale_O = child.scale if isinstance(child, Int8Projection) else None
+        setattr(parent, name, PackedProjection(child.weight.to(stored(child)), child.bias, scale_O, arena))
+    return NativeTransformer(transformer)
+
+
+@dataclass(slots=True)
+class NativeCache(TransformerCache):
+    """The caches of a window, laid out for steps through all layers at once."""
+
+    walk: Walk | None = None
+
+
+class NativeTransformer(Transformer):
+    """A transformer with packed projections, which it takes over from a plain one; it has no gradient."""
+
+    def __init__(self, plain: Transformer) -> None:
+        nn.Module.__init__(self)
+        self.blocks = plain.blocks
+        kinds: dict[tuple[object, ...], int] = {}  # layers whose spans agree at every position share one
+        self._spans = [kinds.setdefault(_identity(block.attention), len(kinds)) for block in self.typed_blocks]
+        self._first = [self._spans.index(span) for span in range(len(kinds))]  # a layer of each kind
+
+    def new_cache(
+        self, batch: int, *, dtype: torch.dtype, device: torch.device, encoder_BNW: Tensor | None = None
+    ) -> NativeCache:
+        """Returns the cache of one window; see `Transformer.new_cache`."""
+        layers = super().new_cache(batch, dtype=dtype, device=device, encoder_BNW=encoder_BNW).layers
+        blocks = self.typed_blocks
+        walked = [_walk_layer(*parts) for parts in zip(blocks, layers, self._spans, strict=True)]
+        walk = Walk(
+            walked,
+            heads=blocks[0].attention.heads,
+            residual_scale=blocks[0].scale,
+            most_keys=max(layer.k_BHSD.shape[2] for layer in walked),
+        )
+        return NativeCache(layers, walk=walk)
+
+    def extend(self, x_BTW: Tensor, cache: TransformerCache) -> Tensor:
+        """Returns the output for the next T positions; of one position, a decode step, it is float32."""
+        if x_BTW.shape[1] > 1 or not isinstance(cache, NativeCache) or cache.walk is None:
+            return super().extend(x_BTW, cache)
+        blocks = self.typed_blocks
+        spans = [_span(blocks[layer].attention, cache.layers[layer], cache.position) for layer in self._first]
+        x_BW = x_BTW[:, 0].to(torch.float32, copy=True).contiguous()
+        cache.walk.step(x_BW, spans)
+        cache.position += 1
+        return x_BW[:, None]
+
+
+def _identity(attention: Attention) -> tuple[object, ...]:
+    details = (getattr(attention, name, None) for name in ("lag", "keys"))
+    return (type(attention), *details)
+
+
+def _walk_layer(block: Block, layer: LayerCache, span: int) -> WalkLayer:
+    attention, feed_forward = block.attention, block.feed_forward
+    columns = isinstance(attention, ColumnAttention)
+    return WalkLayer(
+        norm_1=block.norm_attention,
+        norm_2=block.norm_feed_forward,
+        project_in=cast("PackedProjection", attention.project_in),
+        project_out=cast("PackedProjection", attention.project_out),
+        feed_in=cast("PackedProjection", feed_forward.project_in),
+        feed_out=cast("PackedProjection", feed_forward.project_out),
+        k_BHSD=layer.k[0] if columns else layer.k,  # column after column, each as the caches of other layers
+        v_BHSD=layer.v[0] if columns else layer.v,
+        span=span,
+    )
+
+
+def _span(attention: Attention, cache: LayerCache, position: int) -> tuple[int, int, int]:
+    """Returns where a step writes in the layer's cache, where it reads, and how many keys; -1: it writes nowhere."""
+    if not isinstance(attention, SelfAttention):
+        return -1, 0, cache.k.shape[2]
+    row, column = divmod(position, attention.fold.columns)
+    match attention:
+        case ColumnAttention():
+            first = column * cache.k[0, :, :, :, 0].numel()
+            return first + row, first, row + 1
+        case RowAttention():
+            slot, first = attention.slot(row), attention.slot(row - attention.lag)
+            return slot + column, first, attention.fold.columns if attention.lag else column + 1
+        case PrefixAttention():
+            kept = position < attention.keys
+            return (position if kept else -1), 0, min(position + 1, attention.keys)
+    raise AssertionError(f"{type(attention).__name__} made a cache but has no spans")

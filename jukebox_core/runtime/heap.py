@@ -1,0 +1,33 @@
+"""How the C library keeps memory that torch frees."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD: what is larger has pages of its own
+_AT_ONCE, _KEPT = 1 << 17, 1 << 25  # glibc begins with the former, and goes up to the latter as large blocks are freed
+
+
+@contextmanager
+def returned_at_once() -> Iterator[None]:
+    """Has glibc give large tensors back to the system when they are freed, while weights are converted.
+
+    Left alone, it keeps them in its heap, and the small tensors of converted weights are cut out of the room that large
+    ones leave: nothing as large fits there again, and a model that is converted matrix by matrix takes its old size as
+    well as its new one. Afterwards freed memory is kept again, which is faster. Without glibc this does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        yield
+        return
+    mallopt(_MMAP_THRESHOLD, _AT_ONCE)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, _KEPT)
