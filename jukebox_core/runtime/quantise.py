@@ -12,6 +12,7 @@ from torch import Tensor, nn
 LARGEST = 127
 
 
+@torch.no_grad()
 def quantise(weight_IO: Tensor) -> tuple[Tensor, Tensor]:
     """Returns a weight as int8 [I, O] and the float32 scale [O] that each output's numbers are to be multiplied with.
 

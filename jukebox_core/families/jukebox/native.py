@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.transformer import Block
 
 
+@torch.no_grad()
 def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
     """Returns the transformer with its projections packed, one after the other; they are taken out of `transformer`.
 
