@@ -114,7 +114,7 @@ def test_pieces_change_nothing(bundle: Bundle, share: float) -> None:
 def test_pieces_of_long_sound_change_nothing(bundle: Bundle) -> None:
     """Long enough that a piece and its halo are a part of the whole at every level, at the model's true dilations."""
     model = bundle.model
-    reach = max(level.encoder_reach() for level in model.levels)
+    reach = max(level.decoder_reach() * hop for level, hop in zip(model.levels, model.config.hops, strict=True))
     signal = bundle.mono("noise.x")[:1]
     audio = signal.repeat(1, 4 * reach // signal.shape[1] + 1)[:, : 4 * reach + 77]
     whole = model.encode(audio, piece=audio.shape[1])

@@ -12,8 +12,9 @@ from jukebox_core.errors import AudioError, CheckpointError, ConfigError
 from jukebox_core.families.jukebox import losses, vqvae
 from jukebox_core.families.jukebox.config import VQVAEConfig
 from jukebox_core.families.jukebox.convnet import Downsampler, ResidualStack, StackConfig, Upsampler
+from jukebox_core.families.jukebox.streaming import Stream
 from jukebox_core.families.jukebox.upstream import vqvae_config
-from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec, plan_pieces
+from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
 
 CONFIG = VQVAEConfig(
     sample_rate=44100,
@@ -91,19 +92,6 @@ def test_resamplers_refuse_what_would_not_line_up(kind: type[Downsampler | Upsam
 
 
 @pytest.mark.parametrize("level", range(CONFIG.levels))
-def test_encoder_reach_is_exact(level: int) -> None:
-    codec = LevelCodec(CONFIG, level)
-    _make_linear(codec)
-    hop, reach = CONFIG.hops[level], codec.encoder_reach()
-    token = reach // hop + 2
-    audio_BT = torch.ones(1, (2 * token + 1) * hop, requires_grad=True)
-    codec.encode(audio_BT)[..., token].sum().backward()
-    heard = audio_BT.grad[0].nonzero()[:, 0]
-    assert token * hop - int(heard[0]) == reach
-    assert int(heard[-1]) + 1 - (token + 1) * hop == reach
-
-
-@pytest.mark.parametrize("level", range(CONFIG.levels))
 def test_decoder_reach_is_enough_and_hardly_more(level: int) -> None:
     codec = LevelCodec(CONFIG, level)
     _make_linear(codec)
@@ -119,36 +107,49 @@ def test_decoder_reach_is_enough_and_hardly_more(level: int) -> None:
 # Pieces
 
 
-def test_pieces_cover_everything_once_with_a_clipped_halo() -> None:
-    assert plan_pieces(10, 4, 3) == [(0, 4, 0, 7), (4, 8, 1, 10), (8, 10, 5, 10)]
-    assert plan_pieces(0, 4, 3) == []
+def test_a_piece_must_be_something(model: VQVAE) -> None:
     with pytest.raises(ConfigError, match="piece is 0"):
-        plan_pieces(10, 0, 3)
+        model.encode(torch.randn(1, 64), piece=0)
+    with pytest.raises(ConfigError, match="piece is -1"):
+        model.decode(torch.zeros(1, 4, dtype=torch.int64), 0, piece=-1)
 
 
-def test_the_halo_is_what_makes_pieces_agree(model: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio_BT = torch.randn(1, 1000)
-    codes = model.encode(audio_BT)
-    audio = model.decode(codes[0], 0)
-    monkeypatch.setattr(LevelCodec, "encoder_reach", lambda self: 0)
-    monkeypatch.setattr(LevelCodec, "decoder_reach", lambda self: 0)
-    assert not torch.equal(model.encode(audio_BT, piece=64)[0], codes[0])
-    assert not torch.allclose(model.decode(codes[0], 0, piece=16), audio, atol=1e-4)
+@pytest.mark.parametrize("length", [16, 163, 4000])
+def test_streams_agree_with_the_whole_at_every_level(model: VQVAE, length: int) -> None:
+    audio_BT = torch.randn(2, length)
+    for level, codec in enumerate(model.levels):
+        features_BCT = model.features(audio_BT, level)
+        streams = [Stream(codec.encoder) for _ in audio_BT]
+        rows = [stream.feed(audio_T[:, None], last=True) for stream, audio_T in zip(streams, audio_BT, strict=True)]
+        torch.testing.assert_close(torch.stack(rows).transpose(1, 2), features_BCT)
+        codes_BT = model.quantise(features_BCT, level)
+        whole_BT = codec.decode(model.dequantise(codes_BT, level))
+        for piece in (1, 7, codes_BT.shape[1]):
+            torch.testing.assert_close(model.decode(codes_BT, level, piece=piece), whole_BT)
 
 
-def test_memory_is_bounded_by_the_default_piece(model: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = []
-    encode = LevelCodec.encode
+def test_memory_is_bounded_by_the_piece_whatever_the_length(model: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = []
+    feed = Stream.feed
 
-    def watch(codec: LevelCodec, audio_BT: Tensor) -> Tensor:
-        lengths.append(audio_BT.shape[1])
-        return encode(codec, audio_BT)
+    def watch(stream: Stream, x_TI: Tensor, *, last: bool) -> Tensor:
+        largest.append(max(len(x_TI), *(_kept(layer) for layer in stream._layers)))
+        return feed(stream, x_TI, last=last)
 
-    monkeypatch.setattr(LevelCodec, "encode", watch)
-    monkeypatch.setattr(vqvae, "PIECE_SECONDS", 1)
-    model.encode(torch.randn(1, 4 * CONFIG.sample_rate), levels=[1])
-    assert len(lengths) == 4
-    assert max(lengths) < 1.1 * CONFIG.sample_rate
+    monkeypatch.setattr(Stream, "feed", watch)
+    for length in (20_000, 80_000):
+        model.encode(torch.randn(1, length), levels=[0], piece=1000)
+        model.decode(torch.zeros(1, length // 10, dtype=torch.int64), 0, piece=100)
+    assert max(largest) == 1000
+    assert len(largest) == 20 + 20 + 80 + 80
+
+
+def _kept(layer: object) -> int:
+    """Rows that a layer keeps."""
+    kept = getattr(layer, "_kept_TI", None)
+    if hasattr(layer, "_rows"):
+        kept = layer._rows._kept_TI
+    return 0 if kept is None else len(kept)
 
 
 # The model's surface

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jukebox_core.errors import LabelError
 from jukebox_core.families.jukebox.convnet import StackConfig, Upsampler
 from jukebox_core.families.jukebox.layers import LayerNorm, Projection
+from jukebox_core.families.jukebox.streaming import Stream
 from jukebox_core.families.jukebox.transformer import TokenTransformer
 
 if TYPE_CHECKING:
@@ -110,8 +111,11 @@ class CodeConditioner(nn.Module):
 
     def forward(self, codes_BU: Tensor) -> Tensor:
         """Returns [B, T, W]: `stride**times` vectors for each code above."""
-        x_BCU = self.embedding(codes_BU).transpose(1, 2)
-        return cast("Tensor", self.norm(self.upsampler(x_BCU).transpose(1, 2)))
+        x_BUC = self.embedding(codes_BU)
+        if torch.is_grad_enabled() and x_BUC.requires_grad:
+            return cast("Tensor", self.norm(self.upsampler(x_BUC.transpose(1, 2)).transpose(1, 2)))
+        rows = [Stream([self.upsampler]).feed(x_UC, last=True) for x_UC in x_BUC]
+        return cast("Tensor", self.norm(torch.stack(rows).float()))
 
 
 class LyricEncoder(nn.Module):

@@ -107,13 +107,6 @@ class Downsampler(_Resampler):
         steps = [step(channels) for channels in (inputs, *[stack.width] * (times - 1))]
         self.layers = nn.Sequential(*steps, nn.Conv1d(stack.width, outputs, 3, padding=1))
 
-    def reach(self, radius: int) -> int:
-        """Returns how many inputs to either side are needed to have `radius` right outputs to either side."""
-        radius += 1
-        for _ in range(self.times):
-            radius = (radius + self.radius) * self.stride + self.stride // 2
-        return radius
-
 
 class Upsampler(_Resampler):
     """Raises the rate: [B, inputs, T] to [B, outputs, T * stride**times].

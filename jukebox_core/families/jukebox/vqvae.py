@@ -8,42 +8,22 @@ Shape suffixes: B batch, T time (samples, or tokens of a level), C channels, N r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.jukebox.convnet import Downsampler, StackConfig, Upsampler
+from jukebox_core.families.jukebox.streaming import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from jukebox_core.families.jukebox.config import VQVAEConfig
 
-PIECE_SECONDS = 10  # long enough that the halo of about a second on either side costs little
-QUANTISED_ROWS = 8192  # feature vectors compared with the codebook at once: 64 MB of distances at 2048 entries
-
-
-class Piece(NamedTuple):
-    """A stretch of a sequence and the longer one it is computed from, in tokens: left <= start < stop <= right."""
-
-    start: int
-    stop: int
-    left: int
-    right: int
-
-
-def plan_pieces(total: int, piece: int, halo: int) -> list[Piece]:
-    """Returns pieces that cover 0 to `total` once, each with `halo` tokens on both sides as far as there are any.
-
-    Raises:
-        ConfigError: `piece` is not positive.
-    """
-    if piece < 1:
-        raise ConfigError(f"piece is {piece}; it must be positive, or None for {PIECE_SECONDS} seconds")
-    stops = ((start, min(start + piece, total)) for start in range(0, total, piece))
-    return [Piece(start, stop, max(0, start - halo), min(total, stop + halo)) for start, stop in stops]
+PIECE_SECONDS = {"cpu": 0.5, "other": 10.0}  # on a CPU the rows of a piece stay in its cache
+QUANTISED_ROWS = 1024  # feature vectors compared with the codebook at once: 8 MB of distances at 2048 entries
 
 
 class LevelCodec(nn.Module):
@@ -91,13 +71,6 @@ class LevelCodec(nn.Module):
             features_BCT = block(features_BCT)
         return cast("Tensor", self.output(features_BCT))[:, 0]
 
-    def encoder_reach(self) -> int:
-        """Returns how many audio samples beyond its own a token depends on, to either side."""
-        reach = 0
-        for block in reversed(self.encoder):
-            reach = cast("Downsampler", block).reach(reach)
-        return reach
-
     def decoder_reach(self) -> int:
         """Returns how many tokens beyond its own an audio sample depends on, to either side."""
         reach = 1  # the output convolution looks one sample to either side
@@ -127,7 +100,8 @@ class VQVAE(nn.Module):
         Args:
             audio_BT: mono audio; what lies beyond the last whole token is heard but gives no token of its own.
             levels: levels to encode; all of them, bottom first, by default.
-            piece: audio samples computed at once, ten seconds by default. It changes memory and speed, not codes.
+            piece: audio samples computed at once; by default what suits the device. It changes memory and speed, not
+                codes.
 
         Raises:
             AudioError: the audio has the wrong shape, or is shorter than one token of a level asked for.
@@ -143,19 +117,21 @@ class VQVAE(nn.Module):
         Args:
             codes_BT: integers from 0 to the codebook's size.
             level: the level whose codes they are.
-            piece: tokens computed at once, ten seconds by default. It changes memory and speed, not what is heard.
+            piece: tokens computed at once; by default what suits the device. It changes memory and speed, not what is
+                heard.
 
         Raises:
             ConfigError: no such level, codes of the wrong shape or out of range, or `piece` is not positive.
         """
         codec, hop = self._codec(level), self.config.hops[level]
         self._check_codes(codes_BT)
-        batch, total = codes_BT.shape
-        piece = self.config.sample_rate * PIECE_SECONDS // hop if piece is None else piece
-        audio_BT = codec.codebook.new_empty(batch, total * hop)
-        for start, stop, left, right in plan_pieces(total, piece, codec.decoder_reach()):
-            part_BT = codec.decode(self.dequantise(codes_BT[:, left:right], level))
-            audio_BT[:, start * hop : stop * hop] = part_BT[:, (start - left) * hop : (stop - left) * hop]
+        audio_BT = codec.codebook.new_empty(codes_BT.shape[0], codes_BT.shape[1] * hop)
+        for codes_T, audio_T in zip(codes_BT, audio_BT, strict=True):
+            stream, there = Stream([*reversed(codec.decoder), codec.output]), 0
+            for part_T, last in self._pieces(codes_T, piece, hop, codec.codebook.device):
+                part_TC = stream.feed(codec.codebook[part_T], last=last)
+                audio_T[there : there + len(part_TC)] = part_TC[:, 0]
+                there += len(part_TC)
         return audio_BT
 
     def features(self, audio_BT: Tensor, level: int) -> Tensor:
@@ -176,15 +152,8 @@ class VQVAE(nn.Module):
         Raises:
             ConfigError: no such level.
         """
-        codebook_VC = self._codec(level).codebook.float()
-        rows_NC = features_BCT.transpose(1, 2).flatten(0, 1).float()
-        norms_V = codebook_VC.square().sum(-1)
-        codes_N = [
-            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (golden README 2.1).
-            (part_NC @ codebook_VC.T).mul_(-2).add_(part_NC.square().sum(-1, keepdim=True)).add_(norms_V).argmin(-1)
-            for part_NC in torch.split(rows_NC, QUANTISED_ROWS)
-        ]
-        return torch.cat(codes_N).view(features_BCT.shape[0], -1)
+        codes_N = self._nearest(features_BCT.transpose(1, 2).flatten(0, 1), self._codec(level))
+        return codes_N.view(features_BCT.shape[0], -1)
 
     def dequantise(self, codes_BT: Tensor, level: int) -> Tensor:
         """Returns the codebook entries that `codes_BT` names, [B, C, T].
@@ -196,18 +165,38 @@ class VQVAE(nn.Module):
         return codebook_VC[codes_BT.to(codebook_VC.device)].transpose(1, 2)
 
     def _encode_level(self, audio_BT: Tensor, level: int, piece: int | None) -> Tensor:
-        codec, hop = self._codec(level), self.config.hops[level]
-        total = self._tokens(audio_BT, level)
-        piece = self.config.sample_rate * PIECE_SECONDS if piece is None else piece
-        halo = -(-codec.encoder_reach() // hop)
-        device = codec.codebook.device
+        codec = self._codec(level)
+        total, device = self._tokens(audio_BT, level), codec.codebook.device
         codes_BT = torch.empty(audio_BT.shape[0], total, dtype=torch.int64, device=device)
-        for start, stop, left, right in plan_pieces(total, -(-piece // hop), halo):
-            # The piece that reaches the end also hears what lies beyond the last whole token.
-            end = audio_BT.shape[1] if right == total else right * hop
-            features_BCT = codec.encode(audio_BT[:, left * hop : end].to(device))
-            codes_BT[:, start:stop] = self.quantise(features_BCT[..., start - left : stop - left], level)
+        for audio_T, codes_T in zip(audio_BT, codes_BT, strict=True):
+            stream, there = Stream(codec.encoder), 0
+            for part_T, last in self._pieces(audio_T, piece, 1, device):
+                features_TC = stream.feed(part_T[:, None], last=last)
+                codes_T[there : there + len(features_TC)] = self._nearest(features_TC, codec)
+                there += len(features_TC)
         return codes_BT
+
+    def _pieces(
+        self, row_T: Tensor, piece: int | None, hop: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, bool]]:
+        """Yields a row in pieces, moved to `device`, and whether each is the last; `hop` is its samples an entry."""
+        if piece is None:
+            seconds = PIECE_SECONDS["cpu" if device.type == "cpu" else "other"]
+            piece = max(1, int(self.config.sample_rate * seconds) // hop)
+        if piece < 1:
+            raise ConfigError(f"piece is {piece}; it must be positive, or None for what suits the device")
+        for start in range(0, len(row_T), piece):
+            yield row_T[start : start + piece].to(device), start + piece >= len(row_T)
+
+    def _nearest(self, features_NC: Tensor, codec: LevelCodec) -> Tensor:
+        codebook_VC = codec.codebook.float()
+        norms_V = codebook_VC.square().sum(-1)
+        codes_N = [
+            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (golden README 2.1).
+            (part_NC @ codebook_VC.T).mul_(-2).add_(part_NC.square().sum(-1, keepdim=True)).add_(norms_V).argmin(-1)
+            for part_NC in torch.split(features_NC.float(), QUANTISED_ROWS)
+        ]
+        return torch.cat(codes_N)
 
     def _codec(self, level: int) -> LevelCodec:
         if level not in range(self.config.levels):
