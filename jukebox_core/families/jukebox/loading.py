@@ -12,6 +12,7 @@ from jukebox_core.families.jukebox.engines import quantise_projections
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.prior import Prior
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
+from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.families.jukebox.vqvae import VQVAE
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint
@@ -56,6 +57,7 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
     """
     vqvae = build_vqvae(config)
     load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device)
+    tap_major(vqvae)
     return vqvae.eval().requires_grad_(requires_grad=False)
 
 
@@ -87,4 +89,5 @@ def load_prior(
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
     prior.set_compute_dtype(compute)
+    tap_major(prior)
     return prior.eval().requires_grad_(requires_grad=False)

@@ -124,7 +124,7 @@ class _Lowering:
 
     def __init__(self, conv: nn.Conv1d) -> None:
         self._stride = conv.stride[0]
-        earlier_OIK, later_OIK = conv.weight.split(self._stride, dim=2)
+        earlier_OIK, later_OIK = torch.split(conv.weight, self._stride, dim=2)
         self._earlier_IO = earlier_OIK.permute(2, 1, 0).flatten(0, 1)  # "I" is all channels of a stride of rows
         self._later_IO = later_OIK.permute(2, 1, 0).flatten(0, 1)
         self._bias_O = cast("Tensor", conv.bias)
@@ -134,9 +134,7 @@ class _Lowering:
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         zeros_TI = x_TI.new_zeros(self._padding, x_TI.shape[1])
-        rows_TI = torch.cat(
-            [zeros_TI if self._kept_TI is None else self._kept_TI, x_TI, *([zeros_TI] if last else [])]
-        )
+        rows_TI = torch.cat([zeros_TI if self._kept_TI is None else self._kept_TI, x_TI, *([zeros_TI] if last else [])])
         wide = len(rows_TI) // self._stride
         wide_TI = rows_TI[: wide * self._stride].view(wide, self._stride * rows_TI.shape[1])
         outputs = max(0, wide - 1)
@@ -150,7 +148,7 @@ class _Raising:
 
     def __init__(self, conv: nn.ConvTranspose1d) -> None:
         self._stride = conv.stride[0]
-        own_IOK, before_IOK = conv.weight.split(self._stride, dim=2)
+        own_IOK, before_IOK = torch.split(conv.weight, self._stride, dim=2)
         self._own_IO = own_IOK.permute(0, 2, 1).flatten(1, 2)  # "O" is all channels of a stride of rows
         self._before_IO = before_IOK.permute(0, 2, 1).flatten(1, 2)
         self._bias_O = cast("Tensor", conv.bias).repeat(self._stride)
