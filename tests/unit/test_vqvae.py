@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.errors import AudioError, CheckpointError, ConfigError
-from jukebox_core.families.jukebox import losses, vqvae
+from jukebox_core.families.jukebox import vqvae
 from jukebox_core.families.jukebox.config import VQVAEConfig
 from jukebox_core.families.jukebox.convnet import Downsampler, ResidualStack, StackConfig, Upsampler
 from jukebox_core.families.jukebox.streaming import Stream
+from jukebox_core.families.jukebox.training import losses
+from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
 from jukebox_core.families.jukebox.upstream import vqvae_config
 from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
 
@@ -258,22 +260,22 @@ def test_a_missing_hyperparameter_is_named() -> None:
 
 def test_time_domain_losses_by_hand() -> None:
     target_BT, output_BT = torch.zeros(2, 4), torch.tensor([[0.0, 1, -2, 3], [1, 1, 1, 1]])
-    sizes = losses.Bandwidths(l1=0.5, l2=0.25)
+    sizes = Bandwidths(l1=0.5, l2=0.25)
     assert losses.l1_loss(target_BT, output_BT, sizes).item() == pytest.approx(10 / 8 / 0.5)
     assert losses.l2_loss(target_BT, output_BT, sizes).item() == pytest.approx(18 / 8 / 0.25)
     assert losses.linf_loss(target_BT, output_BT, sizes, 2).item() == pytest.approx((9 + 4 + 1 + 1) / 4 / 0.25)
-    config = losses.LossConfig(l1=2.0, l2=3.0, linf=4.0, linf_k=1)
+    config = LossConfig(l1=2.0, l2=3.0, linf=4.0, linf_k=1)
     expected = 2 * 10 / 8 + 3 * 18 / 8 + 4 * (9 + 1) / 2
     assert losses.reconstruction_loss(target_BT, output_BT, config).item() == pytest.approx(expected)
 
 
 def test_linf_without_weight_asks_for_no_length() -> None:
-    config = losses.LossConfig(linf=0.0)
+    config = LossConfig(linf=0.0)
     assert losses.reconstruction_loss(torch.zeros(1, 10), torch.ones(1, 10), config).item() == pytest.approx(1.0)
 
 
 def test_spectral_losses_of_equal_and_silent_sound() -> None:
-    config = losses.LossConfig()
+    config = LossConfig()
     sound_BT, silence_BT = torch.randn(2, 4096), torch.zeros(2, 4096)
     assert losses.spectral_loss(sound_BT, sound_BT, config.bandwidths, config.resolution).item() == 0
     assert losses.multispectral_loss(sound_BT, sound_BT, config.bandwidths, config.resolutions).item() == 0
@@ -282,7 +284,7 @@ def test_spectral_losses_of_equal_and_silent_sound() -> None:
 
 
 def test_a_sine_has_its_magnitude_in_its_bin() -> None:
-    resolution = losses.Resolution(n_fft=64, hop=16, window=64)
+    resolution = Resolution(n_fft=64, hop=16, window=64)
     sine_BT = torch.cos(2 * torch.pi * 8 / 64 * torch.arange(640.0))[None]
     middle_F = losses.spectrogram(sine_BT, resolution)[0, :, 20]
     assert int(middle_F.argmax()) == 8
@@ -291,7 +293,7 @@ def test_a_sine_has_its_magnitude_in_its_bin() -> None:
 
 def test_gradients_are_finite_even_in_silence() -> None:
     output_BT = torch.zeros(1, 4096, requires_grad=True)
-    loss, metrics = losses.vqvae_loss(torch.zeros(1, 4096), [output_BT], [torch.tensor(0.0)], losses.LossConfig())
+    loss, metrics = losses.vqvae_loss(torch.zeros(1, 4096), [output_BT], [torch.tensor(0.0)], LossConfig())
     loss.backward()
     assert output_BT.grad.isfinite().all()
     assert not any(value.requires_grad for value in metrics.values())
@@ -310,8 +312,8 @@ def test_commitment_moves_features_and_not_codewords() -> None:
 def test_losses_refuse_what_they_cannot_measure() -> None:
     short_BT = torch.zeros(1, 100)
     with pytest.raises(AudioError, match="linf_k = 2048"):
-        losses.linf_loss(short_BT, short_BT, losses.Bandwidths(), 2048)
+        losses.linf_loss(short_BT, short_BT, Bandwidths(), 2048)
     with pytest.raises(AudioError, match="n_fft of 2048"):
-        losses.spectrogram(short_BT, losses.LossConfig().resolution)
+        losses.spectrogram(short_BT, LossConfig().resolution)
     with pytest.raises(ConfigError, match="bandwidth l2 is 0"):
-        losses.Bandwidths(l2=0)
+        Bandwidths(l2=0)
