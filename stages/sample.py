@@ -12,6 +12,7 @@ import torch
 
 from jukebox_core.families.jukebox.decoder import clamp_codes
 from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
+from jukebox_core.runtime.batches import Batches
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.spans import read_spans
 from jukebox_core.tokens.spooled import open_store
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
+_batches = Batches()
+
 SYNC_TOKENS = 64  # tokens drawn between two looks at the clock, where a look waits for the device ...
 CPU_TOKENS = 8  # ... and where it does not, but a token may take a second
 
@@ -61,12 +64,17 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
     """Samples one window of several songs side by side, and seals each song's tokens under its own key.
 
     Returns the windows' handles, in the order of `nodes`. Songs whose window is sealed already are skipped. Tokens of
-    an interrupted window are taken up again.
+    an interrupted window are taken up again. Where memory runs out, half as many songs go on from the tokens that are
+    stored by then.
+
+    Raises:
+        DeviceError: memory runs out with a single song.
     """
     store = open_store(job.store, spool=job.spool)
     todo = [node for node in nodes if not store.sealed(node.key)]
     if todo:
-        _sample(job, todo, store)
+        work = f"{job.config.name}, level {todo[0].level}, on {job.hardware.device}"
+        _batches.work(work, todo, lambda part: _sample(job, part, store))
     return [tokens_handle(store, node) for node in nodes]
 
 

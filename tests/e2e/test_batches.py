@@ -13,6 +13,7 @@ import zoo
 from jukebox_core.families.jukebox.decoder import WindowDecoder
 from jukebox_core.families.jukebox.labels import SongLabels
 from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
+from jukebox_core.runtime.batches import Batches
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
@@ -200,3 +201,29 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
     # What each kill costs is what had not been stored: less than a flush for each song, which were drawn in step.
     lost = drawn["killed"] - drawn["plain"]
     assert 0 <= lost <= kills * 2 * FLUSH
+
+
+def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
+    songs: Songs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plans = [songs.plan(song) for song in range(3)]
+    plain = songs.sample("plain", plans)
+    caplog.set_level("INFO", "jukebox")
+    monkeypatch.setattr(sample, "_batches", Batches())
+    sizes: list[int] = []
+    steps, predict = 0, WindowDecoder.predict
+
+    def scarce(self: WindowDecoder) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if len(self.state.input_B1W) > 1 and steps > 2 * FLUSH:
+            sizes.append(len(self.state.input_B1W))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return predict(self)
+
+    monkeypatch.setattr(WindowDecoder, "predict", scarce)
+    assert songs.sample("scarce", plans) == plain
+    # Each level learns once: three songs are too many, then two; later windows of it begin with one at a time.
+    assert sizes == [3, 2] * len({node.level for node in plans[0].nodes})
+    assert any("tokens of an interrupted window taken up" in m for m in caplog.messages)
+    assert any("memory ran out with 3 samples side by side; going on with 2" in m for m in caplog.messages)

@@ -6,11 +6,13 @@ Shape suffixes: B songs, T tokens of this level, N label columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from jukebox_core.families.jukebox.decoder import WindowDecoder, clamp_codes, draw_codes
+from jukebox_core.runtime.batches import Batches
 from jukebox_core.tokens.plan import split_batch
 
 if TYPE_CHECKING:
@@ -87,30 +89,33 @@ def sample_level(
     """Returns `tokens_BT` with every window of the level filled, int64 [B, T].
 
     The whole batch takes a window before any of it takes the next; parts of at most `batch_size` songs go one after
-    the other. Label rows come from ``labels(window, songs)`` and noise from ``noise(songs)``, where `songs` is the
-    slice of the batch. `factor` is how many tokens of this level one token above stands for.
+    the other, half as many where memory runs out. Label rows come from ``labels(window, songs)`` and noise from
+    ``noise(songs)``, where `songs` is the slice of the batch. `factor` is how many tokens of this level one token
+    above stands for.
     """
-    parts = _parts(tokens_BT.shape[0], batch_size)
+    parts, batches = _parts(tokens_BT.shape[0], batch_size), Batches()
+
+    def fill(window: Window, some: Sequence[int]) -> Tensor:
+        songs = slice(some[0], some[-1] + 1)
+        inputs = WindowInputs(
+            window=window,
+            known_BT=tokens_BT[songs, window.start : window.known],
+            above_BT=None if above_BT is None else above_BT[songs, window.start // factor : window.stop // factor],
+            labels_BN=labels(window, songs),
+        )
+        blocks = sample_window(open_window(prior, inputs), inputs, sampling, noise(songs), prefill_chunk=prefill_chunk)
+        return clamp_codes(torch.cat([*blocks], dim=1))
+
     for window in windows:
-        filled = []
-        for songs in parts:
-            inputs = WindowInputs(
-                window=window,
-                known_BT=tokens_BT[songs, window.start : window.known],
-                above_BT=None if above_BT is None else above_BT[songs, window.start // factor : window.stop // factor],
-                labels_BN=labels(window, songs),
-            )
-            blocks = sample_window(
-                open_window(prior, inputs), inputs, sampling, noise(songs), prefill_chunk=prefill_chunk
-            )
-            filled.append(clamp_codes(torch.cat([*blocks], dim=1)))
+        work = f"level {prior.config.level}"
+        filled = [codes for part in parts for codes in batches.work(work, part, partial(fill, window))]
         tokens_BT = torch.cat([tokens_BT[:, : window.known], torch.cat(filled).to(tokens_BT.device)], dim=1)
     return tokens_BT
 
 
-def _parts(samples: int, batch_size: int) -> Sequence[slice]:
+def _parts(samples: int, batch_size: int) -> Sequence[range]:
     parts, start = [], 0
     for size in split_batch(samples, batch_size):
-        parts.append(slice(start, start + size))
+        parts.append(range(start, start + size))
         start += size
     return parts
