@@ -121,6 +121,8 @@ def test_manifest_tells_where_it_came_from(made: Made) -> None:
     assert manifest["status"] == "finished"
     assert manifest["weights"] == made.shop.sha256  # as they were served, whatever copies were made of them
     assert manifest["licence"] == LICENCE
+    assert (manifest["terms"]["terms"], manifest["terms"]["how"]) == ("made up", "JUKEBOX_ACCEPT_LICENCE=1")
+    assert manifest["terms"]["acknowledged"] <= manifest["finished"]
     identity = manifest["identity"]
     assert identity["sampling"]["seed"] == SEED
     assert identity["seconds"] == made.seconds

@@ -78,6 +78,7 @@ def model_text(config: JukeboxConfig, url: str, paths: dict[str, str], lists: di
         "weights": {role: spec(path) for role, path in paths.items()},
         "vocabularies": {role: spec(path) for role, path in lists.items()},
         "licence": LICENCE,
+        "terms": "made up",
     }
     model = {"name": config.name, "vqvae": to_plain(config.vqvae), "priors": priors, "files": files, "trained": True}
     return yaml.safe_dump(model, sort_keys=False)
@@ -129,6 +130,7 @@ class Workshop:
         """
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
         own = {"HOME": str(self.folder), "JUKEBOX_WEIGHTS": str(self.weights), "NO_PROXY": "127.0.0.1"}
+        own["JUKEBOX_ACCEPT_LICENCE"] = "1"
         api = {} if alone else {"PREFECT_API_URL": self.prefect}
         self.work.mkdir(exist_ok=True)
         done = subprocess.run(
