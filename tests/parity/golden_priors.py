@@ -12,6 +12,8 @@ import pytest
 import torch
 from engines import prepared
 
+from jukebox_core.families.jukebox.labels import SongLabels
+from jukebox_core.families.jukebox.lyrics import alphabet
 from jukebox_core.families.jukebox.prior import Condition, Prior
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
 from jukebox_core.families.jukebox.upstream import prior_config, vqvae_config
@@ -92,6 +94,18 @@ def read_plain_prior(golden: Path, kind: str, dtype: torch.dtype = torch.float32
 def condition(prior: Prior, arrays: dict[str, Tensor], songs: int | None = None) -> Condition:
     above = arrays.get("z_cond")
     return prior.condition(arrays["y"][:songs], None if above is None else above[:songs])
+
+
+def song_labels(prior: Prior, row: list[int], lyrics: str) -> SongLabels:
+    """The song that a label row of its first window belongs to."""
+    words = prior.config.labels.max_genre_words if prior.config.labels else 0
+    return SongLabels(
+        artist_id=row[3],
+        genre_ids=tuple(genre for genre in row[4 : 4 + words] if genre >= 0),
+        lyric_tokens=alphabet(prior.config.lyrics.characters).tokens(lyrics) if prior.config.lyrics else (),
+        total_length=row[0],
+        offset=row[1],
+    )
 
 
 def close(actual: Tensor, expected: Tensor, what: str, *, atol: float, rtol: float) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import golden_files
-from golden_priors import FILES, close, need, read_prior, read_vqvae
-from test_sampling_golden import song_labels
+from golden_priors import FILES, close, need, read_prior, read_vqvae, song_labels
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.families.jukebox.labels import window_row

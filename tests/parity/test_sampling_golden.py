@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from golden_priors import FILES, FLOAT16, FLOAT32, Bundle, close, condition, read_bundle, read_prior, read_vqvae
+from golden_priors import (
+    FILES,
+    FLOAT16,
+    FLOAT32,
+    Bundle,
+    close,
+    condition,
+    read_bundle,
+    read_prior,
+    read_vqvae,
+    song_labels,
+)
 
 from jukebox_core.families.jukebox.decoder import WindowDecoder, clamp_codes, decode_window
-from jukebox_core.families.jukebox.labels import SongLabels, window_row
-from jukebox_core.families.jukebox.lyrics import alphabet
+from jukebox_core.families.jukebox.labels import window_row
 from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.loop import prefill
 from jukebox_core.sampling.noise import GeneratorNoise
@@ -112,18 +122,6 @@ def test_partial_windows(golden: Path, kind: str) -> None:
         )
         codes = torch.cat([codes, clamp_codes(torch.cat([*blocks], dim=1))], dim=1)
         assert codes.equal(bundle.arrays[f"after_call{call}"]), call
-
-
-def song_labels(prior: Prior, row: list[int], lyrics: str) -> SongLabels:
-    """The song that a label row of its first window belongs to."""
-    words = prior.config.labels.max_genre_words if prior.config.labels else 0
-    return SongLabels(
-        artist_id=row[3],
-        genre_ids=tuple(genre for genre in row[4 : 4 + words] if genre >= 0),
-        lyric_tokens=alphabet(prior.config.lyrics.characters).tokens(lyrics) if prior.config.lyrics else (),
-        total_length=row[0],
-        offset=row[1],
-    )
 
 
 @KINDS
