@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -131,9 +132,10 @@ def prepare_database(home: Path) -> None:
         upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
         done = subprocess.run(upgrade, capture_output=True, text=True, check=False)  # noqa: S603 - ours
         if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+            told = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
             raise RunError(
-                f"Prefect's database in {home} cannot be set up ({last}); free the disk, or choose another storage.root"
+                f"Prefect's database in {home} cannot be set up ({told}); free the disk, or choose another storage.root"
             )
         ready.write_text(needed, "ascii")
 

@@ -139,9 +139,17 @@ def verify(wanted: Wanted, found: Found, *, again: bool = False) -> str:
 
 
 def obtain(
-    wanted: Mapping[str, Wanted], files: ModelFiles, weights: WeightsConfig, meters: Meters | None
+    wanted: Mapping[str, Wanted],
+    files: ModelFiles,
+    weights: WeightsConfig,
+    meters: Meters | None,
+    *,
+    later: Iterable[Wanted] = (),
 ) -> dict[str, Found]:
     """The files by role, those that are not here yet fetched; each has been verified.
+
+    ``later``: files that will be asked for next; where they are missing too and nothing can be fetched, all are listed
+    at once, as a person who carries files here wants to go but once.
 
     Raises:
         DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all of them.
@@ -154,7 +162,7 @@ def obtain(
     if missing:
         sources = [source_for(address) for each in missing.values() for address in each.sources]
         if offline and all(source.remote for source in sources):
-            raise DownloadError(_missing_offline(missing.values()))
+            raise DownloadError(_missing_offline([*missing.values(), *(e for e in later if find(e, weights) is None)]))
         if not offline and any(source.remote for source in sources):
             require(files, weights, home(weights))
         _require_room(missing.values())

@@ -33,12 +33,14 @@ from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.weights.config import WeightsConfig
 model = load_preset("1b_lyrics")
 weights = WeightsConfig(folder=sys.argv[1], offline=sys.argv[2] == "set", mirrors=("s3://b/m",))
-for arguments in ((obtain_weights, model.config), (obtain_vocabularies,)):
-    obtain, *first = arguments
-    try:
-        obtain(*first, model.files, weights)
-    except DownloadError as error:
-        print(error)
+try:
+    obtain_weights(model.config, model.files, weights)
+except DownloadError as error:
+    assert "ids/" not in str(error)
+try:
+    obtain_vocabularies(model.files, weights)  # what is asked for first: it lists what will be asked for next too
+except DownloadError as error:
+    print(error)
 sys.exit(f"sockets: {opened}" if opened else 0)
 """
 )
@@ -103,6 +105,7 @@ def test_the_trace_would_show_a_socket_and_loopback_is_down(tmp_path: Path) -> N
 
 
 def is_listed(folder: Path, told: str) -> None:
+    assert "offline, and 8 files are not on this machine; put them at these paths" in told
     for file in (
         "5b/vqvae.pth.tar (7,726,329 bytes)",
         "1b_lyrics/prior_level_2.pth.tar (about 3.77 GB)",

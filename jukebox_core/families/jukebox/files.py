@@ -50,7 +50,9 @@ def obtain_vocabularies(
         ConfigError: terms must be acknowledged first.
     """
     wanted = wanted_vocabularies(files, weights)
-    return {role: _obtained(wanted[role], found) for role, found in obtain(wanted, files, weights, meters).items()}
+    weights_too = () if seed_of(files) is not None else wanted_weights(files, weights).values()
+    found = obtain(wanted, files, weights, meters, later=weights_too)
+    return {role: _obtained(wanted[role], each) for role, each in found.items()}
 
 
 def obtain_weights(
