@@ -11,6 +11,7 @@ import logging
 import queue
 import signal
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _NAP = 0.2  # seconds between two looks at whether the run is to stop
 _FAREWELL = 5.0  # seconds that workers get to store what they have when the run is to stop
+_LOST = 60.0  # seconds without a worker, or without the result of a task that ended, after which a cluster is given up
+_LOOK = 2.0  # seconds between two looks at whether a cluster has workers
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 _ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
 
@@ -115,7 +118,7 @@ def open_workers(runner: RunnerSettings, job: SamplingJob, place: Workplace) -> 
             stack.enter_context(_shared_server())
         with _own_signals():
             started = stack.enter_context(_task_runner(runner))
-        pool = _Pool(started, runner.workers, job, place)
+        pool = _Pool(started, runner, job, place)
         try:
             yield pool
         except BaseException:
@@ -145,9 +148,11 @@ class _InPlace:
 class _Pool:
     """Workers behind one of Prefect's task runners."""
 
-    def __init__(self, runner: TaskRunner[Any], count: int, job: SamplingJob, place: Workplace) -> None:
-        self.count = count
+    def __init__(self, runner: TaskRunner[Any], told: RunnerSettings, job: SamplingJob, place: Workplace) -> None:
+        self.count = told.workers
         self._runner, self._job, self._place = runner, job, place
+        self._dask = getattr(runner, "client", None) if told.address is None else None  # of a cluster of this run's own
+        self._manned = self._looked = time.monotonic()
         self._pending: dict[Any, tuple[Unit, PrefectFuture[Any]]] = {}  # by task run
         self._finished: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
 
@@ -165,9 +170,25 @@ class _Pool:
             try:
                 future = self._finished.get(timeout=_NAP)
             except queue.Empty:
+                self._check_manned()
                 continue
             unit, _ = self._pending.pop(future.task_run_id)
             return unit, _result(future)
+
+    def _check_manned(self) -> None:
+        """Looks whether there are workers: Dask replaces those that die, but not all that die while they start.
+
+        Raises:
+            RunError: there have been none for a while, and Dask would wait for ever.
+        """
+        now = time.monotonic()
+        if self._dask is None or now - self._looked < _LOOK:
+            return
+        self._looked = now
+        if self._dask.nthreads():
+            self._manned = now
+        elif now - self._manned > _LOST:
+            raise _lost("Dask", f"no worker for {_LOST:g} s")
 
     def stop(self) -> None:
         """Asks those that sample to store what they have, and waits for them a little."""
@@ -189,17 +210,26 @@ def _result(future: PrefectFuture[list[TokensHandle]]) -> list[TokensHandle]:
         RunError: its cluster could not give it to any worker.
         Exception: what the worker raised.
     """
-    try:
-        return future.result()
-    except Exception as error:
-        engine = type(error).__module__.partition(".")[0]
-        if engine not in _ENGINES:
-            raise
-        reason = str(error).strip().partition("\n")[0] or "no reason given"
-        raise RunError(
-            f"{_ENGINES[engine]} lost its workers or itself ({type(error).__name__}: {reason}); "
-            "what they stored is kept: run the same command to continue"
-        ) from error
+    until = time.monotonic() + _LOST
+    while True:
+        stopping.check()
+        try:
+            return future.result(timeout=_NAP)
+        except TimeoutError as error:  # it ended, but the worker that had its result died, and nobody does it again
+            if time.monotonic() > until:
+                raise _lost("the cluster", f"no result for {_LOST:g} s") from error
+        except Exception as error:
+            engine = type(error).__module__.partition(".")[0]
+            if engine not in _ENGINES:
+                raise
+            reason = str(error).strip().partition("\n")[0] or "no reason given"
+            raise _lost(_ENGINES[engine], f"{type(error).__name__}: {reason}") from error
+
+
+def _lost(engine: str, reason: str) -> RunError:
+    return RunError(
+        f"{engine} lost its workers or itself ({reason}); what they stored is kept: run the same command to continue"
+    )
 
 
 @contextmanager

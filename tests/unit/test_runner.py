@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from jukebox_core.errors import ConfigError, DamagedError, StoreError
+from jukebox_core.errors import ConfigError, DamagedError, RunError, StoreError
 from jukebox_core.tokens.graph import Node, Span
 from jukebox_core.tokens.plan import Window
 from pipelines import runner
@@ -87,3 +88,38 @@ def test_a_runner_whose_package_is_missing_is_refused_with_the_remedy(
     check_runner(RunnerSettings())
     with pytest.raises(ConfigError, match=rf"pip install 'jukebox-pipelines\[{kind}\]', or choose runner=threads"):
         check_runner(RunnerSettings(kind=kind))  # type: ignore[arg-type]
+
+
+class Lost:
+    """A task whose result went with its worker."""
+
+    def result(self, timeout: float) -> None:
+        raise TimeoutError(f"did not complete within {timeout} seconds")
+
+
+def test_a_result_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_LOST", 0.01)
+    with pytest.raises(RunError, match=r"lost its workers or itself \(no result for 0.01 s\); .*the same command"):
+        runner._result(Lost())  # type: ignore[arg-type]
+
+
+def test_a_cluster_without_workers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster:
+        workers: ClassVar = {"one": 1}
+
+        def nthreads(self) -> dict[str, int]:
+            return self.workers
+
+    class Started:
+        client = Cluster()
+
+    monkeypatch.setattr(runner, "_NAP", 0.01)
+    monkeypatch.setattr(runner, "_LOOK", 0.0)
+    monkeypatch.setattr(runner, "_LOST", 0.05)
+    pool = runner._Pool(Started(), RunnerSettings(kind="dask"), None, None)  # type: ignore[arg-type]
+    for _ in range(10):
+        pool._check_manned()
+        time.sleep(0.01)
+    Cluster.workers = {}
+    with pytest.raises(RunError, match="Dask lost its workers or itself"):
+        pool.next_finished()
