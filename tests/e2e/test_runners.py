@@ -152,7 +152,9 @@ def test_any_worker_and_any_cut_makes_the_same(bench: Bench, short: dict[str, by
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_repaired_whoever_samples(bench: Bench, short: dict[str, bytes], kind: str) -> None:
     name = f"damaged-{kind}"
-    bench.run(name, *SHORT, "sampling.stop_level=2", "run.name=top")
+    sketched = bench.run(name, *SHORT, "sampling.stop_level=2", "run.name=top")
+    assert "first level 2 sound" in sketched
+    assert "final sound" not in sketched, "a sketch is not what the song will sound like"
     windows = sorted(bench.windows(name))
     path = next((bench.store(name) / "windows").rglob(windows[0]))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -204,14 +206,19 @@ def test_a_cluster_that_gives_up_is_told_and_the_same_command_continues(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_is_asked_to_stop_keeps_everything_and_leaves_nobody_behind(
-    bench: Bench, long: dict[str, bytes], kind: str
+    bench: Bench, long: dict[str, bytes], kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, choice = f"stopped-{kind}", (*LONG, f"runner={kind}", "runner.workers=2")
     with bench.start(name, *choice) as process:
         wait_for(process, bench.store(name), "*.part.safetensors")
         others = family(process)
         process.send_signal(signal.SIGTERM)
+        asked = time.time()
         said, _ = process.communicate(timeout=60)
+    ended, stored = time.time(), max(path.stat().st_mtime for path in bench.store(name).rglob("*.safetensors"))
+    with capsys.disabled():
+        print(f"\n{kind}: SIGTERM, all tokens stored after {stored - asked:.1f} s, ended after {ended - asked:.1f} s")
+    assert stored - asked < 5.0  # what a machine that is reclaimed is given
     assert process.returncode != 0, said
     assert said.splitlines()[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")
     _, alive = psutil.wait_procs(others, timeout=30)
