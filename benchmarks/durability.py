@@ -21,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 
+from jukebox_core.families.jukebox.files import ROLES
 from jukebox_core.families.jukebox.labels import SongLabels
 from jukebox_core.tokens.keys import digest
 from jukebox_core.tokens.store import TokenStore
@@ -48,6 +49,8 @@ TINY = [
     "model.priors.level_2.timing.min_seconds=0.5",
     *(f"model.priors.{level}.context={context}" for level, context in LEVELS.items()),
     *(f"model.priors.{level}.transformer.width=32" for level in LEVELS),
+    "model.files.weight_sources=[seed:7]",
+    *(f"model.files.weights.{role}.{what}=null" for role in ROLES for what in ("bytes", "sha256")),
 ]
 LONG = ["model=5b_lyrics", "seconds=600", "sampling.n_samples=16", "weights.offline=true"]
 
