@@ -17,11 +17,11 @@ demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
 test: $(READY)  ## fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## whole pipelines, end to end, real servers
+test-slow: $(READY)  ## whole pipelines, end to end, real servers, processes killed again and again
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not endurance"
 
-test-endurance: $(READY)  ## clusters, deployments, processes killed again and again
-	$(BIN)/python -m pytest -q -m endurance
+test-endurance: $(READY)  ## clusters and deployments
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m endurance
 
 test-all: test test-slow test-endurance  ## everything
 

@@ -15,10 +15,10 @@ from songs import Song, cradle
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.endurance]
+pytestmark = pytest.mark.slow
 
 DAMAGED = 200
-ROUNDS = 10
+ROUNDS = 5
 
 
 def damage(path: Path, chance: random.Random) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from songs import Cradle
 
-pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KILLS = {"disk": 44, "s3": 20}
 LENGTH = "seconds=0.6"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from servers import Gate
     from songs import Cradle
 
-pytestmark = [pytest.mark.slow, pytest.mark.endurance]
+pytestmark = pytest.mark.slow
 
 LENGTH = "seconds=0.2"
 OUTAGE = 2.5  # seconds: longer than a write waits for its bucket
