@@ -84,6 +84,16 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return source
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests measured: the properties that they recorded under the name `figures`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    lines = [value for each in reports for name, value in getattr(each, "user_properties", ()) if name == "figures"]
+    if lines:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(str(line))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder beside the checkout with vocabularies and clips; absent in a fresh clone."""

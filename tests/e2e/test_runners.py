@@ -22,7 +22,7 @@ from jukebox_core.audio.files import read_audio
 from jukebox_core.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BIN = Path(sys.executable).parent
 KINDS = ("threads", "dask", "ray")
@@ -206,7 +206,7 @@ def test_a_cluster_that_gives_up_is_told_and_the_same_command_continues(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_is_asked_to_stop_keeps_everything_and_leaves_nobody_behind(
-    bench: Bench, long: dict[str, bytes], kind: str, capsys: pytest.CaptureFixture[str]
+    bench: Bench, long: dict[str, bytes], kind: str, record_property: Callable[[str, object], None]
 ) -> None:
     name, choice = f"stopped-{kind}", (*LONG, f"runner={kind}", "runner.workers=2")
     with bench.start(name, *choice) as process:
@@ -216,8 +216,8 @@ def test_who_is_asked_to_stop_keeps_everything_and_leaves_nobody_behind(
         asked = time.time()
         said, _ = process.communicate(timeout=60)
     ended, stored = time.time(), max(path.stat().st_mtime for path in bench.store(name).rglob("*.safetensors"))
-    with capsys.disabled():
-        print(f"\n{kind}: SIGTERM, all tokens stored after {stored - asked:.1f} s, ended after {ended - asked:.1f} s")
+    told = f"{kind}: SIGTERM, all tokens stored after {stored - asked:.1f} s, ended after {ended - asked:.1f} s"
+    record_property("figures", told)
     assert stored - asked < 5.0  # what a machine that is reclaimed is given
     assert process.returncode != 0, said
     assert said.splitlines()[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")

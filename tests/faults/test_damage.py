@@ -13,6 +13,7 @@ from own_model import write_own_model
 from songs import Song, cradle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def damage(path: Path, chance: random.Random) -> None:
     path.write_bytes(data)
 
 
-def test_damaged_files_are_never_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_files_are_never_used(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Windows and audio of a finished song; then the unfinished windows of one that was stopped in the middle."""
     chance = random.Random(20261121)
     model = write_own_model(tmp_path / "model")
@@ -50,11 +51,11 @@ def test_damaged_files_are_never_used(tmp_path: Path, capsys: pytest.CaptureFixt
             song.finish()
             assert song.outcome() == first
         assert len([*store.glob("damaged/*")]) == windows
-        with capsys.disabled():
-            print(
-                f"\n{windows + sounds} bits flipped or files cut short ({windows} windows, {sounds} audio files): "
-                f"noticed {windows + sounds}, used 0, results that differ 0"
-            )
+        record_property(
+            "figures",
+            f"{windows + sounds} bits flipped or files cut short ({windows} windows, {sounds} audio files): "
+            f"noticed {windows + sounds}, used 0, results that differ 0",
+        )
 
 
 def test_damaged_beginnings_are_never_used(tmp_path: Path) -> None:

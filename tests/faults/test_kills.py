@@ -16,7 +16,7 @@ from songs import FLUSH, SAMPLES, Song, cradle
 from jukebox_core.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from songs import Cradle
@@ -56,7 +56,7 @@ def test_killed_at_random_moments(
     births: Cradle,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chance = random.Random(20261120)
@@ -88,19 +88,19 @@ def test_killed_at_random_moments(
         for key in sealed:
             store.read(key)  # raises if a sealed window is damaged
     lost, worst = sum(song.again for song in songs), max(song.worst for song in songs)
-    with capsys.disabled():
-        print(
-            f"\n{place}: {kills} kills over {len(songs)} songs; tokens lost {lost} ({lost / kills / SAMPLES:.1f} a "
-            f"kill and sample, {worst} at most, of {FLUSH} allowed); results that differ {different}; damaged files "
-            f"used 0; hung runs 0; slowest last resume {slowest:.1f} s"
-        )
+    record_property(
+        "figures",
+        f"{place}: {kills} kills over {len(songs)} songs; tokens lost {lost} ({lost / kills / SAMPLES:.1f} a "
+        f"kill and sample, {worst} at most, of {FLUSH} allowed); results that differ {different}; damaged files "
+        f"used 0; hung runs 0; slowest last resume {slowest:.1f} s",
+    )
     assert different == 0
     assert worst <= FLUSH
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop(
-    number: signal.Signals, model: Path, births: Cradle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, model: Path, births: Cradle, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     plain = Song(births, model, tmp_path / "plain", str(tmp_path / "store1"))
     plain.finish()
@@ -115,8 +115,9 @@ def test_asked_to_stop(
         assert "all tokens drawn so far are stored" in song.said
         stops, slowest = stops + 1, max(slowest, time.monotonic() - asked)
     song.finish()
-    with capsys.disabled():
-        print(f"\n{number.name}: {stops} times, stored and stopped in {slowest:.2f} s; tokens lost {song.again}")
+    record_property(
+        "figures", f"{number.name}: {stops} times, stored and stopped in {slowest:.2f} s; tokens lost {song.again}"
+    )
     assert slowest < RECLAIM_SECONDS
     assert song.outcome() == plain.outcome()
     assert song.again == 0, "a process that is asked to stop stores every token first"
