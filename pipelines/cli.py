@@ -55,6 +55,9 @@ COMMANDS = {
         "dataset audio=FOLDER", "check recordings, and encode them to learn from", "pipelines.work:dataset"
     ),
     "train": Command("train data.audio=FOLDER [OVERRIDES]", "make a model of one's own music", "pipelines.work:train"),
+    "finetune": Command(
+        "finetune data.audio=FOLDER [OVERRIDES]", "teach a trained model further music", "pipelines.work:train"
+    ),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serve:serve", True
     ),
@@ -144,9 +147,9 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns where a command starts, and the arguments that are left for Hydra."""
-    from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN
+    from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN
 
-    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN)
+    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)
     roots = {root.name: root for root in known}
     if name not in _FROM_RUN:
         return roots[name], arguments

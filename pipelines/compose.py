@@ -60,6 +60,7 @@ DECODE = Root("decode", DecodeSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
 TRAIN = Root("train", TrainSettings)
+FINETUNE = Root("finetune", TrainSettings)
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:

@@ -43,11 +43,15 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
     if fabric.is_global_zero and settings.album is not None:
         stages.write_album(settings.album)
     fabric.barrier()
-    vocabularies = stages.fetch_vocabularies(base.files, settings.weights)
+    started = base.config
+    widened = stages.add_names(
+        started, stages.fetch_vocabularies(base.files, settings.weights), settings.labels, folder
+    )
+    vocabularies, base = widened.vocabularies, replace(base, priors=widened.priors)
     songs = stages.find_songs(settings.audio, settings.data.metadata) if settings.audio is not None else []
     if set(settings.parts) != {"vqvae"}:
         stages.check_labels(base.config, vocabularies, songs)
-    weights = dict(stages.fetch_weights(base.config, base.files, settings.weights))
+    weights = dict(stages.fetch_weights(started, base.files, settings.weights))
     trained: dict[str, Trained] = {}
     encoded = False
     for role in settings.parts:
@@ -57,6 +61,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
             folder=str(folder),
             validation=settings.data.validation,
             start=weights[role] if settings.start == "model" else None,
+            started=started,
         )
         if role == "vqvae":
             part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
@@ -72,7 +77,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
         trained[role] = part
     if fabric.is_global_zero:
         stages.write_model(
-            folder, base, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
+            folder, base, started, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
         )
         log.info("model in %s", folder)
     fabric.barrier()

@@ -14,7 +14,7 @@ from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.families.jukebox.files import ROLES
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001
-from jukebox_core.families.jukebox.training.config import TrainingConfig  # noqa: TC001
+from jukebox_core.families.jukebox.training.config import NewNames, TrainingConfig
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001
 from pipelines.settings import StorageSettings
 
@@ -47,6 +47,7 @@ class TrainSettings:
     album: AlbumConfig | None = None  # music that the composer makes first; null: what data names is there
     parts: tuple[str, ...] = ("vqvae", "level_2", "level_1", "level_0")  # what is trained, in this order
     start: Literal["new", "model"] = "new"  # new: from random weights; model: from the model's own
+    labels: NewNames = field(default_factory=NewNames)  # artists and genres that the model learns in addition
     name: str  # of the model that is made
     licence: str = "its maker's; nothing was said of others' use"  # of its weights, in a line
     folder: str  # receives the model; what is there already is gone on from

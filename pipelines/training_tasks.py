@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pipelines import tasks
-from stages import album, dataset, fetch, model_folder, train
+from stages import album, dataset, fetch, model_folder, names, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ class Stages:
     write_album: Callable[..., Any]
     fetch_vocabularies: Callable[..., Any]
     fetch_weights: Callable[..., Any]
+    add_names: Callable[..., Any]
     find_songs: Callable[..., Any]
     check_labels: Callable[..., Any]
     encode_songs: Callable[..., Any]
@@ -31,6 +32,7 @@ PLAIN = Stages(
     write_album=album.write_album,
     fetch_vocabularies=fetch.fetch_vocabularies,
     fetch_weights=fetch.fetch_fitting_weights,
+    add_names=names.add_names,
     find_songs=dataset.find_songs,
     check_labels=dataset.check_labels,
     encode_songs=dataset.encode_songs,

@@ -6,16 +6,20 @@ import logging
 from typing import TYPE_CHECKING
 
 from jukebox_core.datasets.windows import CodeWindows
+from jukebox_core.families.jukebox.files import level_of
 from jukebox_core.families.jukebox.loading import load_prior
 from jukebox_core.families.jukebox.training.folder import Making, TrainedPart, write_folder
 from jukebox_core.families.jukebox.training.head import AlignmentHead, find_alignment
+from jukebox_core.families.jukebox.training.names import widen
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, collate
+from jukebox_core.families.jukebox.training.weights import write_half
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.presets import ModelSettings
     from stages.handles import FileHandle
     from stages.train import Trained
@@ -28,6 +32,7 @@ _WINDOWS = 16  # enough to tell the head that follows the lyrics from the others
 def write_model(
     folder: Path,
     base: ModelSettings,
+    started: JukeboxConfig,
     trained: Mapping[str, Trained],
     weights: Mapping[str, FileHandle],
     vocabularies: Mapping[str, FileHandle],
@@ -40,6 +45,7 @@ def write_model(
     Args:
         folder: where the trained weights lie.
         base: the model whose sizes and vocabularies it has, and whose weights where none were trained.
+        started: the sizes of those weights: their tables of names may be shorter.
         trained: the parts that were trained, by role.
         weights: all parts' weights, by role.
         vocabularies: by role.
@@ -50,15 +56,33 @@ def write_model(
     head = _alignment(base, trained["level_2"], codes, vocabularies) if "level_2" in trained else None
     if head is not None:
         log.info("lyrics are followed by head %d of layer %d, score %.2f", head.head, head.layer, head.score)
+    given = {role: handle.read() for role, handle in weights.items() if role not in trained}
+    changed = {role: _widened(folder, base, started, role, path) for role, path in given.items()}
     making = Making(
         parts={role: TrainedPart(part.steps, part.checked) for role, part in trained.items()},
-        given={role: handle.read() for role, handle in weights.items() if role not in trained},
+        given=given | {role: path for role, path in changed.items() if path is not None},
+        changed=frozenset(role for role, path in changed.items() if path is not None),
         vocabularies={role: handle.read() for role, handle in vocabularies.items()},
         head=head,
         data=data,
         licence=licence,
     )
     return write_folder(folder, base, making)
+
+
+def _widened(folder: Path, base: ModelSettings, started: JukeboxConfig, role: str, path: Path) -> Path | None:
+    """Writes a prior that was not trained with tables that have room for new names; None if it has room."""
+    if role == "vqvae":
+        return None
+    level = level_of(role)
+    labels = base.priors[level].labels
+    if labels is None or labels == started.priors[level].labels:
+        return None
+    prior = load_prior(started, level, path)
+    widen(prior, labels)
+    target = folder / f"{role}.safetensors"
+    write_half(prior, target, {"role": role, "model": base.name})
+    return target
 
 
 def _alignment(

@@ -18,6 +18,7 @@ from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.convnet import ResidualStack
 from jukebox_core.families.jukebox.initialise import new_prior, new_vqvae
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.training.names import widen
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep, measure_bandwidths
 from jukebox_core.families.jukebox.training.weights import write_half
@@ -55,6 +56,7 @@ class Plan:
     folder: str  # of the model that is being made
     validation: float  # share of the songs that is held out
     start: FileHandle | None  # weights that training begins from; None: random ones
+    started: JukeboxConfig  # the model that these weights are of: its tables of names may be shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +164,19 @@ def train_prior(
             "prior": to_plain(prior_config),
             "codes": digest_file(Path(codes) / "songs.json"),
             "vocabularies": {name: handle.sha256 for name, handle in vocabularies.items()},
+            "start": plan.start.sha256 if plan.start else None,
         }
     )
     done = _done(plan, role, told)
     if done is not None:
         return done
     seed = training.loop.seed
-    prior = load_prior(plan.config, level, plan.start.read()) if plan.start else new_prior(plan.config, level, seed)
+    if plan.start is None:
+        prior = new_prior(plan.config, level, seed)
+    else:
+        prior = load_prior(plan.started, level, plan.start.read())
+        if prior_config.labels is not None:
+            widen(prior, prior_config.labels)
     prior.train().requires_grad_(requires_grad=True)
     subject = Subject(name=role, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=held_out)
     return _trained(plan, role, training, subject, prior, told)

@@ -116,3 +116,11 @@ class TrainingConfig:
     def prior(self, level: int) -> PriorTraining:
         """How the prior of `level` is trained."""
         return (self.level_0, self.level_1, self.level_2)[level]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewNames:
+    """Names to add: each maps to a name that the model knows, whose row it shares, or to null for a row of its own."""
+
+    artists: dict[str, str | None] = field(default_factory=dict)
+    genres: dict[str, str | None] = field(default_factory=dict)

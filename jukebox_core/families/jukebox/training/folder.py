@@ -39,7 +39,8 @@ class Making:
     """What went into a model."""
 
     parts: Mapping[str, TrainedPart]  # by role
-    given: Mapping[str, Path]  # files of the base model that were not trained, by role
+    given: Mapping[str, Path]  # files of parts that were not trained, by role
+    changed: frozenset[str] = frozenset()  # which of them are no longer the base model's
     vocabularies: Mapping[str, Path]  # by role
     head: AlignmentHead | None
     data: str  # a line on what it was trained on
@@ -55,10 +56,11 @@ def write_folder(folder: Path, base: ModelSettings, making: Making) -> Path:
     for role, spec in base.files.weights.items():
         if role in making.parts:
             weights[role] = _spec(folder / f"{role}.safetensors", base.name, "trained here")
-        elif seed_of(base.files) is not None:
+        elif role in making.changed or seed_of(base.files) is not None:
             copy = folder / f"{role}.safetensors"
-            shutil.copyfile(making.given[role], copy)
-            weights[role] = _spec(copy, base.name, "untrained")
+            if making.given[role].resolve() != copy.resolve():
+                shutil.copyfile(making.given[role], copy)
+            weights[role] = _spec(copy, base.name, "with rows for new names" if role in making.changed else "untrained")
         else:
             weights[role] = replace(spec, sources=(*spec.sources, *base.files.weight_sources))
     vocabularies = {}

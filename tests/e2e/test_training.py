@@ -1,0 +1,120 @@
+"""Music to a model and back to music: `jukebox train`, then `jukebox generate model=<the folder it made>`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from own_model import write_own_model
+
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.resources import conf_dir
+
+pytestmark = pytest.mark.slow
+JUKEBOX = Path(sys.executable).with_name("jukebox")
+
+
+def jukebox(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(JUKEBOX), *arguments], capture_output=True, text=True, check=False, env=dict(os.environ))
+
+
+def done(*arguments: str) -> str:
+    ended = jukebox(*arguments)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout
+
+
+def training(steps: int) -> dict[str, Any]:
+    """mini's, cut down to a few steps."""
+    told: dict[str, Any] = yaml.safe_load((conf_dir() / "training" / "mini.yaml").read_text())
+    for part in ("vqvae", "level_0", "level_1", "level_2"):
+        told[part]["loop"] |= {"steps": steps, "batch": 2, "log_every": 1, "save_every": 2, "check_batches": 1}
+    told["devices"]["accelerator"] = "cpu"
+    return told
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with songs, an untrained model, and what was made of them: model/."""
+    folder = tmp_path_factory.mktemp("training")
+    own = yaml.safe_load(write_own_model(folder).read_text())
+    own["priors"]["level_2"]["timing"] = {"bins": 8, "min_seconds": 0.05, "max_seconds": 60.0}
+    (folder / "own.yaml").write_text(yaml.safe_dump(own))
+    (folder / "few.yaml").write_text(yaml.safe_dump(training(2)))
+    done("compose", "songs=4", "seconds=8", "seed=1", f"folder={folder / 'songs'}", 'artists=["music box"]')
+    lines = [json.loads(line) for line in (folder / "songs" / "metadata.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"artist": "organ_trio", "genre": "waltz"}
+    (folder / "songs" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done(*train(folder))
+    return folder
+
+
+def train(folder: Path, *more: str) -> list[str]:
+    told = (f"model={folder / 'own.yaml'}", f"training={folder / 'few.yaml'}", f"data.audio={folder / 'songs'}")
+    checks = ("data.checks.shortest_seconds=2", "data.validation=0", "name=mine", f"folder={folder / 'model'}")
+    return ["train", *told, *checks, f"storage.root={folder / 'outputs'}", *more]
+
+
+def test_the_folder_holds_all_that_a_model_is(made: Path) -> None:
+    model = load_preset(made / "model")
+    assert (model.name, model.trained) == ("mine", True)
+    for spec in (*model.files.weights.values(), *model.files.vocabularies.values()):
+        assert (made / "model" / spec.path).stat().st_size == spec.bytes
+    card = (made / "model" / "README.md").read_text()
+    assert "# mine" in card
+    assert "| level_2 | 2 |" in card
+    assert list((made / "model" / "training" / "vqvae" / "log").glob("events.out.tfevents.*"))
+
+
+def test_it_samples_at_once_also_from_another_place(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "model", tmp_path / "moved")
+    told = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")
+    sounds = done("generate", *told, "hardware=cpu", f"weights.folder={tmp_path / 'weights'}").split()
+    assert sounds
+    assert all(Path(sound).stat().st_size > 44 for sound in sounds)
+
+
+def test_the_same_command_trains_nothing_twice(made: Path) -> None:
+    logs = sorted((made / "model").rglob("metrics.jsonl"))
+    before = [path.stat().st_mtime_ns for path in logs]
+    assert len(before) == 4
+    done(*train(made))
+    assert [path.stat().st_mtime_ns for path in logs] == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["data.audio=/nowhere"], "/nowhere"),
+        (["parts=[level_2,vqvae]"], "the VQ-VAE comes first"),
+        (["parts=[level_3]"], "parts names 'level_3'"),
+        (["data.codes=/codes"], "its codes are not known yet"),
+        (["training.vqvae.seconds=900"], "none of 4 songs is as long as a clip of 900 s"),
+        (["training.level_2.loop.steps=0"], "steps is 0; it must be positive"),
+        (["start=model", "model=mini", "parts=[level_2]"], "start is 'model'"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(made: Path, tmp_path: Path, more: list[str], message: str) -> None:
+    ended = jukebox(*train(made, f"folder={tmp_path / 'model'}", *more))
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_label_that_the_model_does_not_know_is_told_before_anything_is_trained(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "songs", tmp_path / "songs")
+    path = tmp_path / "songs" / "metadata.jsonl"
+    path.write_text(path.read_text().replace("organ_trio", "organ_tria"))
+    ended = jukebox(*train(made, f"folder={tmp_path / 'model'}", f"data.audio={tmp_path / 'songs'}"))
+    assert ended.returncode != 0
+    assert "organ_tria" in ended.stderr
+    assert "organ_trio" in ended.stderr  # the near miss
+    assert not (tmp_path / "model" / "training").exists()
