@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 COMES_WITH = {
     "prior_*/alignment.json": "alignment",
-    "training/prior_*.json": "training; losses and the norms of gradients are compared already",
-    "training/vqvae_*.json": "training",
-    "training/lr_schedule.json": "training",
 }
 
 

@@ -123,10 +123,14 @@ def test_gradients(golden: Path, kind: str) -> None:
     """Norms of the loss's gradient: the plain forward is what training will differentiate."""
     bundle = read_bundle(golden, f"training/prior_{kind}")
     prior = read_plain_prior(golden, kind)
-    losses = prior.losses(bundle.arrays["z"], condition(prior, bundle.arrays))
+    told = condition(prior, bundle.arrays)
+    losses = prior.losses(bundle.arrays["z"], told)
+    close(prior(bundle.arrays["z"], told), bundle.arrays["logits"], "logits", **FLOAT32)
     same_losses(losses, bundle.info, LOSS_ATOL[torch.float32])
     names, tensors = zip(*prior.named_parameters(), strict=True)
     gradients = dict(zip(names, torch.autograd.grad(losses.total, tensors), strict=True))
+    every = torch.stack([gradient.double().norm() for gradient in gradients.values()]).norm().item()
+    assert math.isclose(every, bundle.info["grad_norm"], rel_tol=1e-3)
     checked = set()
     for theirs, expected in bundle.info["grads"].items():
         plain = theirs.removeprefix("module.")
@@ -135,5 +139,8 @@ def test_gradients(golden: Path, kind: str) -> None:
         # Half storage of a weight rounds its gradient to 11 bits.
         tolerance = 1e-3 if gradients[ours].dtype == torch.float16 else 1e-4
         assert math.isclose(norm, expected["norm"], rel_tol=tolerance, abs_tol=1e-6), (theirs, norm, expected)
+        total = gradients[ours].double().sum().item()
+        slack = tolerance * norm * gradients[ours].numel() ** 0.5  # what rounding of single elements can add up to
+        assert math.isclose(total, expected["sum"], rel_tol=tolerance, abs_tol=max(slack, 1e-6)), (theirs, total)
         checked.add(ours)
     assert checked == set(names)
