@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine",
         default="eager",
-        choices=["eager", "native"],
+        choices=["eager", "native", "compiled", "graph"],
         help="how the priors of parity and property tests compute their steps",
     )
 

@@ -20,7 +20,7 @@ class HardwareConfig:
 
     device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # int8: weights alone; the rest is bfloat16
-    engine: Literal["auto", "eager", "native"] = "auto"  # how steps are computed; auto takes the fastest that works
+    engine: Literal["auto", "eager", "native", "compiled", "graph"] = "auto"  # how steps are computed
     batch_size: int = 16  # most samples computed side by side
     prefill_chunk: int = 512  # known tokens read at once
     threads: int | None = None  # CPU threads; null leaves torch's own choice

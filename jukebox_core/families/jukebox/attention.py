@@ -84,7 +84,8 @@ class Attention(nn.Module):
             ConfigError: A summary layer cannot sample; or there is no encoder's output for CROSS.
         """
 
-    def _merge(self, out_BHTD: Tensor) -> Tensor:
+    def merge(self, out_BHTD: Tensor) -> Tensor:
+        """Returns the heads' outputs side by side and projected, [B, T, W]."""
         return cast("Tensor", self.project_out(out_BHTD.transpose(1, 2).flatten(2)))
 
 
@@ -105,16 +106,16 @@ class SelfAttention(Attention):
         record: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the output [B, T, W] and, if `record`, the weights; see `Attention.forward`."""
-        q_BHTD, kv_2BHTD = self._split(x_BTW)
+        q_BHTD, kv_2BHTD = self.split(x_BTW)
         out_BHTD, weights = self._whole(q_BHTD, kv_2BHTD, record)
-        return self._merge(out_BHTD), weights
+        return self.merge(out_BHTD), weights
 
     def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:
         """Returns the output [B, T, W] for the next positions; see `Attention.extend`."""
-        q_BHTD, kv_2BHTD = self._split(x_BTW)
+        q_BHTD, kv_2BHTD = self.split(x_BTW)
         if x_BTW.shape[1] == 1:
-            return self._merge(self._step(q_BHTD, kv_2BHTD, cache, position))
-        return self._merge(self._chunk(q_BHTD, kv_2BHTD, cache, position))
+            return self.merge(self._step(q_BHTD, kv_2BHTD, cache, position))
+        return self.merge(self._chunk(q_BHTD, kv_2BHTD, cache, position))
 
     def new_cache(
         self,
@@ -138,7 +139,8 @@ class SelfAttention(Attention):
     @abstractmethod
     def _chunk(self, q_BHTD: Tensor, kv_2BHTD: Tensor, cache: LayerCache, position: int) -> Tensor: ...
 
-    def _split(self, x_BTW: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, x_BTW: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns queries [B, H, T, D], and keys and values [2, B, H, T, D]."""
         batch, length, _ = x_BTW.shape
         heads_BT3HD = cast("Tensor", self.project_in(x_BTW)).view(batch, length, 3, self.heads, self.head_width)
         heads_3BHTD = heads_BT3HD.permute(2, 0, 3, 1, 4)
@@ -320,11 +322,15 @@ class CrossAttention(Attention):
         """Returns the output [B, T, W] and, if `record`, the weights [B, H, T, N]."""
         k_BHND, v_BHND = self._encode(encoder_BNW, x_BTW.dtype)
         out_BHTD, weights = attend(self._query(x_BTW), k_BHND, v_BHND, record=record)
-        return self._merge(out_BHTD), weights
+        return self.merge(out_BHTD), weights
 
     def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:  # noqa: ARG002 - sees no position
         """Returns the output [B, T, W]; nothing is written."""
-        return self._merge(F.scaled_dot_product_attention(self._query(x_BTW), cache.k, cache.v))
+        return self.extend_over(x_BTW, cache.k, cache.v)
+
+    def extend_over(self, x_BTW: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
+        """Returns the output [B, T, W] of attending to all of the encoder's keys."""
+        return self.merge(F.scaled_dot_product_attention(self._query(x_BTW), k_BHND, v_BHND))
 
     def new_cache(
         self,

@@ -10,7 +10,10 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.layers import Projection
-from jukebox_core.families.jukebox.native import NativeTransformer, pack
+from jukebox_core.families.jukebox.native import pack
+from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
+from jukebox_core.families.jukebox.transformer import Transformer
+from jukebox_core.runtime.graphs import GraphedStep
 from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.quantise import Int8Projection
 
@@ -27,16 +30,37 @@ NATIVE_DTYPES = (torch.float32, torch.bfloat16)  # that are computed in
 def prepare(prior: Prior, engine: str = "auto") -> Prior:
     """Returns the prior, made ready to sample by `engine`; its weights may have been laid out anew.
 
-    ``auto`` takes the fastest that works here, and says in one line where that is not the fastest there is.
+    ``native``: kernels of our own, on the CPU. ``graph``: a step is one CUDA graph. ``compiled``: blocks go through
+    torch.compile, and on CUDA their step is one graph. ``eager``: plain torch. ``auto`` takes the fastest that works
+    here, and says in one line where that is not the fastest there is.
 
     Raises:
         DeviceError: the engine is asked for by name and does not work here.
     """
-    if engine == "eager" or isinstance(prior.body.transformer, NativeTransformer):
-        return prior
-    reason = _reason_against_native(prior)
+    if type(prior.body.transformer) is not Transformer:
+        return prior  # prepared before
+    kind = next(prior.parameters()).device.type
+    match engine, kind:
+        case ("eager", _):
+            pass
+        case ("graph" | "auto", "cuda"):
+            prior.body.transformer = TensorTransformer(prior.body.transformer, wrap_step=GraphedStep)
+        case ("compiled", "cuda"):
+            prior.body.transformer = TensorTransformer(prior.body.transformer, torch.compile, GraphedStep)
+        case ("compiled", _):
+            prior.body.transformer = TensorTransformer(prior.body.transformer, torch.compile)
+        case ("native" | "auto", "cpu"):
+            _make_native(prior, by_name=engine == "native")
+        case ("auto", _):
+            pass
+        case _:
+            raise DeviceError(f"engine={engine} does not work on {kind}; choose engine=auto")
+    return prior
+
+
+def _make_native(prior: Prior, *, by_name: bool) -> None:
+    began, reason = time.perf_counter(), _reason_against_native(prior)
     if reason is None:
-        began = time.perf_counter()
         try:
             with returned_at_once():
                 prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
@@ -44,26 +68,17 @@ def prepare(prior: Prior, engine: str = "auto") -> Prior:
             reason = str(error)
         else:
             log.info("weights laid out for the CPU in %.1f s", time.perf_counter() - began)
-            return prior
-    if engine == "native":
+            return
+    if by_name:
         raise DeviceError(f"engine=native does not work here: {reason}")
-    if next(prior.parameters()).device.type == "cpu":
-        log.warning("sampling by plain torch, which is slower: %s", reason)
-    return prior
+    log.warning("sampling by plain torch, which is slower: %s", reason)
 
 
 def _reason_against_native(prior: Prior) -> str | None:
-    device = next(prior.parameters()).device
-    if device.type != "cpu":
-        return f"the prior is on {device}, and native kernels are for the CPU; choose engine=auto"
     if prior.compute_dtype not in NATIVE_DTYPES:
         return f"there are no kernels for {prior.compute_dtype}; choose dtype=bfloat16"
-    odd = [m for m in prior.body.transformer.modules() if isinstance(m, Projection | Int8Projection) and _odd(m)]
-    return "a layer's width is odd" if odd else None
-
-
-def _odd(projection: Projection | Int8Projection) -> bool:
-    return projection.weight.shape[0] % 2 == 1
+    projections = [m for m in prior.body.transformer.modules() if isinstance(m, Projection | Int8Projection)]
+    return "a layer's width is odd" if any(p.weight.shape[0] % 2 for p in projections) else None
 
 
 def quantise_projections(transformer: nn.Module) -> None:

@@ -52,13 +52,14 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns x after the block and, if `record`, the attention weights."""
         update_BTW, weights = self.attention(self.norm_attention(x_BTW), encoder_BNW, record=record)
-        return self._add(x_BTW, update_BTW), weights
+        return self.add(x_BTW, update_BTW), weights
 
     def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:
         """Returns x after the block, for the T positions from `position` on."""
-        return self._add(x_BTW, self.attention.extend(self.norm_attention(x_BTW), cache, position))
+        return self.add(x_BTW, self.attention.extend(self.norm_attention(x_BTW), cache, position))
 
-    def _add(self, x_BTW: Tensor, update_BTW: Tensor) -> Tensor:
+    def add(self, x_BTW: Tensor, update_BTW: Tensor) -> Tensor:
+        """Returns x after the block, given what its attention says."""
         attended_BTW = x_BTW + update_BTW
         fed_BTW: Tensor = self.feed_forward(self.norm_feed_forward(attended_BTW))
         if self.scale == 1:

@@ -1,0 +1,44 @@
+"""What lower precision costs: bits a token with the original's codes fed back, and other likeliest codes.
+
+The golden priors are small and their weights random, which is hard on rounding: nothing is predictable, so that many
+codes are about as likely as the likeliest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from engines import prepared
+from golden_priors import FILES, condition, read_bundle, read_plain_prior
+
+from jukebox_core.families.jukebox.engines import quantise_projections
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KINDS = pytest.mark.parametrize("kind", FILES)
+# By how much the bits a token may change, as a share of float32's, and the least share of equal likeliest codes.
+LIMITS = {"bfloat16": (0.005, 0.90), "float16": (0.005, 0.95), "int8": (0.02, 0.85)}
+
+
+@KINDS
+@pytest.mark.parametrize("precision", LIMITS)
+@torch.no_grad()
+def test_bits_per_token(golden: Path, kind: str, precision: str, record_property: pytest.RecordProperty) -> None:
+    bundle = read_bundle(golden, f"prior_{kind}/teacher_forced")
+    codes = bundle.arrays["z"]
+    exact, rounded = read_plain_prior(golden, kind), read_plain_prior(golden, kind)
+    if precision == "int8":
+        quantise_projections(rounded.body.transformer)
+    rounded.set_compute_dtype(torch.float16 if precision == "float16" else torch.bfloat16)
+    rounded = prepared(rounded)
+    bits = [prior.losses(codes, condition(prior, bundle.arrays)).music.item() for prior in (exact, rounded)]
+    best = [prior(codes, condition(prior, bundle.arrays)).argmax(-1) for prior in (exact, rounded)]
+    change, agreement = abs(bits[1] - bits[0]) / bits[0], (best[0] == best[1]).float().mean().item()
+    record_property("change", change)
+    print(f"{kind} {precision}: bits change by {change:.4%}, {agreement:.1%} of the likeliest codes agree")
+    most, least = LIMITS[precision]
+    assert change < most
+    assert agreement > least
