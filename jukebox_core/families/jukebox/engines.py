@@ -10,11 +10,12 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.layers import Projection
-from jukebox_core.families.jukebox.native import pack
+from jukebox_core.families.jukebox.native import pack, packed_dtype
 from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.graphs import GraphedStep
 from jukebox_core.runtime.heap import returned_at_once
+from jukebox_core.runtime.native.matrices import PRECISIONS
 from jukebox_core.runtime.quantise import Int8Projection
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def _reason_against_native(prior: Prior) -> str | None:
     if prior.compute_dtype not in NATIVE_DTYPES:
         return f"there are no kernels for {prior.compute_dtype}; choose dtype=bfloat16"
     projections = [m for m in prior.body.transformer.modules() if isinstance(m, Projection | Int8Projection)]
-    return "a layer's width is odd" if any(p.weight.shape[0] % 2 for p in projections) else None
+    narrow = any(p.weight.shape[0] % PRECISIONS[packed_dtype(p, prior.compute_dtype)][1] for p in projections)
+    return "a layer's width is not a multiple of 4 (int8) or 2 (bfloat16)" if narrow else None
 
 
 def quantise_projections(transformer: nn.Module) -> None:

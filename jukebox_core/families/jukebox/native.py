@@ -40,7 +40,7 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
-        ValueError: a projection's inputs are odd, which 16-bit weights do not allow.
+        ValueError: a projection's inputs are not a multiple of what `PRECISIONS` says.
     """
     library()
     places = [
@@ -50,15 +50,17 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
         if isinstance(child, Projection | Int8Projection)
     ]
 
-    def stored(projection: Projection | Int8Projection) -> torch.dtype:
-        return torch.int8 if isinstance(projection, Int8Projection) else dtype
-
-    arena = Arena(sum(packed_bytes(child.weight.shape, stored(child)) for _, _, child in places))
+    arena = Arena(sum(packed_bytes(child.weight.shape, packed_dtype(child, dtype)) for _, _, child in places))
     while places:  # each plain weight goes as soon as it is packed
         parent, name, child = places.pop(0)
         scale_O = child.scale if isinstance(child, Int8Projection) else None
-        setattr(parent, name, PackedProjection(child.weight.to(stored(child)), child.bias, scale_O, arena))
+        setattr(parent, name, PackedProjection(child.weight.to(packed_dtype(child, dtype)), child.bias, scale_O, arena))
     return NativeTransformer(transformer)
+
+
+def packed_dtype(projection: Projection | Int8Projection, dtype: torch.dtype) -> torch.dtype:
+    """Returns what a projection's weight is packed in, where plain ones are in `dtype`."""
+    return torch.int8 if isinstance(projection, Int8Projection) else dtype
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PANEL = 32
-PRECISIONS = {torch.float32: (0, 1), torch.bfloat16: (1, 2), torch.int8: (2, 2)}  # its number in step.cpp, and R
+PRECISIONS = {torch.float32: (0, 1), torch.bfloat16: (1, 2), torch.int8: (2, 4)}  # its number in step.cpp, and R
 _LINE = 64  # bytes that memory gives at once
 
 
@@ -83,6 +83,8 @@ class PackedProjection(nn.Module):
         memory = arena.take(packed_bytes(weight_IO.shape, weight_IO.dtype))
         self.weight = memory[: panels.numel() * panels.itemsize].view(weight_IO.dtype).view(panels.shape)
         self.weight.copy_(panels)
+        if weight_IO.dtype is torch.int8:
+            self.weight.bitwise_xor_(-128)  # as unsigned numbers, 128 larger: what the processor multiplies
         self.bias = bias_O.float().contiguous()
         self.scale = None if scale_O is None else scale_O.float().contiguous()
         self.inputs, self.outputs = weight_IO.shape

@@ -5,12 +5,12 @@
 // together, and each thread reads its share of a matrix from beginning to end, as it lies in memory.
 //
 // A matrix [I, O] lies in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R inputs beside each other, which is
-// how the processor multiplies 16-bit numbers (`packed` in cpu.py). An output is summed over its inputs in their order,
+// how the processor multiplies small numbers (`packed` in matrices.py). An output is summed over its inputs in their order,
 // whatever the batch, the tile and the number of threads: a sample's numbers are the same, bit for bit, in every batch.
 //
 // Shapes: B samples (or rows of another kind), I inputs and O outputs of a matrix, W width, H heads, D head width. Sums,
 // norms, softmax and the residual stream are float32. Where weights are bfloat16, what they multiply is rounded to it;
-// where they are int8, it is rounded to 16 bits of its row's largest number.
+// where they are int8, it is rounded to 8 bits of the largest of its block of 64 inputs.
 
 #include <omp.h>
 
@@ -29,7 +29,7 @@ extern "C" {
 
 enum Precision : int32_t { FLOAT32, BFLOAT16, INT8 };
 
-struct Matrix {  // mirrored in cpu.py, as are the structures below
+struct Matrix {  // mirrored in matrices.py; the structures below in walk.py
     const void* weight;
     const float* scale;  // [O], of int8 weights
     const float* bias;   // [O]
@@ -72,7 +72,7 @@ constexpr int64_t LANES = 16;           // outputs in one vector
 constexpr int V = 2;                    // vectors in a panel
 constexpr int64_t PANEL = V * LANES;    // outputs in a panel
 constexpr int64_t GROUP = WIDE ? 8 : 4;  // most samples that share one read of a weight
-constexpr int64_t BLOCK = 64;           // inputs over which int8 products are summed as integers
+constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale where weights are int8
 
 // --- numbers ---------------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,6 @@ template <> struct Weights<FLOAT32> {
     static constexpr int64_t R = 1;
     static floats read(const float* at) { return *(const floats*)at; }
     static floats add(floats sum, floats weights, int32_t x) { return sum + weights * from_bits(uint32_t(x)); }
-    static floats number(floats sum) { return sum; }
 };
 
 template <> struct Weights<BFLOAT16> {
@@ -142,38 +141,32 @@ template <> struct Weights<BFLOAT16> {
         return sum + (floats)(weights & int32_t(0xffff0000)) * from_bits(uint32_t(x) & 0xffff0000u);
 #endif
     }
-    static floats number(floats sum) { return sum; }
 };
 
-template <> struct Weights<INT8> {
-    typedef int8_t Element;
+template <> struct Weights<INT8> {  // stored plus 128, which `Operands::start` takes away again
+    typedef uint8_t Element;
     typedef ints Sum;
-    static constexpr int64_t R = 2;
-    static ints read(const int8_t* at) {
-#if WIDE
-        return (ints)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)at));
-#else
-        ints pairs;
-        for (int lane = 0; lane < LANES; lane++)
-            pairs[lane] = int32_t(uint16_t(at[2 * lane]) | uint32_t(uint16_t(at[2 * lane + 1])) << 16);
-        return pairs;
-#endif
-    }
+    static constexpr int64_t R = 4;
+    static ints read(const uint8_t* at) { return *(const ints*)at; }
     static ints add(ints sum, ints weights, int32_t x) {
 #if WIDE && defined(__AVX512VNNI__)
-        return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
+        return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
 #else
-        return sum + (weights << 16 >> 16) * int32_t(int16_t(x)) + (weights >> 16) * (x >> 16);
+        for (int byte = 0; byte < 32; byte += 8) sum += (weights >> byte & 255) * int32_t(int8_t(x >> byte));
+        return sum;
 #endif
     }
     static floats number(ints sum) { return __builtin_convertvector(sum, floats); }
 };
 
-// What a matrix multiplies: rows of numbers as operands, [groups][I / R][rows of the group].
+// What a matrix multiplies: rows of numbers as operands, [groups][I / R][rows of the group]. Where weights are int8, a
+// block of BLOCK inputs of a row has a scale, and a number where its sums start: [groups][blocks][rows of the group].
 struct Operands {
     int32_t* at;
-    float* scale;  // [B], what an operand of 1 stands for
+    float* scale;
+    int32_t* start;
     int64_t rows, inputs;
+    int64_t blocks() const { return (inputs + BLOCK - 1) / BLOCK; }
 };
 
 // Returns the size of the group that begins at `row`: a power of two, at most GROUP.
@@ -195,17 +188,22 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
         for (int64_t i = 0; i < to.inputs / 2; i++)
             at[i * size] = int32_t(bfloat_bits(values[2 * i]) | bfloat_bits(values[2 * i + 1]) << 16);
     } else {
-        float largest = 0;
-        for (int64_t i = 0; i < to.inputs; i++) {
-            const float size_of = std::fabs(values[i]);
-            largest = size_of > largest ? size_of : largest;
-        }
-        to.scale[row] = largest / 32767;
-        const float per_unit = largest > 0 ? 32767 / largest : 0;
-        for (int64_t i = 0; i < to.inputs / 2; i++) {  // adding 1.5 * 2^23 leaves the integer in the low bits
-            const uint32_t low = to_bits(values[2 * i] * per_unit + 12582912.0f) & 0xffff;
-            const uint32_t high = to_bits(values[2 * i + 1] * per_unit + 12582912.0f) << 16;
-            at[i * size] = int32_t(low | high);
+        const int64_t block_at = first * to.blocks() + (row - first);
+        for (int64_t block = 0; block < to.blocks(); block++) {
+            const float* from = values + block * BLOCK;
+            const int64_t count = std::min(BLOCK, to.inputs - block * BLOCK);
+            uint32_t largest_bits = 0;  // of numbers above zero, the larger has the larger bits
+            for (int64_t i = 0; i < count; i++)
+                largest_bits = std::max(largest_bits, to_bits(from[i]) & 0x7fffffff);
+            const float largest = from_bits(largest_bits), per_unit = largest > 0 ? 127 / largest : 0;
+            int8_t whole[BLOCK];
+            int32_t sum = 0;
+            for (int64_t i = 0; i < count; i++)  // adding 1.5 * 2^23 leaves the integer in the low bits
+                whole[i] = int8_t(to_bits(from[i] * per_unit + 12582912.0f));
+            for (int64_t i = 0; i < count; i++) sum += whole[i];
+            to.scale[block_at + block * size] = largest / 127;
+            to.start[block_at + block * size] = -128 * sum;
+            for (int64_t i = 0; i < count; i += 4) std::memcpy(at + (block * BLOCK + i) / 4 * size, whole + i, 4);
         }
     }
 }
@@ -213,13 +211,16 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
 // Multiplies a panel with a group of M rows: sums is [M, PANEL]. Where it is told how far on the next panel lies, it asks
 // for it meanwhile.
 template <int32_t P, int M>
-inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x, int64_t ahead,
-                           float* sums) {
+inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
+                           const float* scale, const int32_t* start, int64_t ahead, float* sums) {
     using W = Weights<P>;
     const int64_t block = P == INT8 ? BLOCK : inputs;
-    floats total[M][V];
+    floats total[M][V] = {};
     for (int64_t begin = 0; begin < inputs; begin += block) {
         typename W::Sum part[M][V] = {};
+        if constexpr (P == INT8)
+            for (int m = 0; m < M; m++)
+                for (int v = 0; v < V; v++) part[m][v] += start[m];
         for (int64_t i = begin; i < std::min(begin + block, inputs); i += W::R, weight += W::R * PANEL, x += M) {
             decltype(W::read(weight)) read[V];
             for (int v = 0; v < V; v++) read[v] = W::read(weight + W::R * LANES * v);
@@ -230,7 +231,10 @@ inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t i
                 for (int v = 0; v < V; v++) part[m][v] = W::add(part[m][v], read[v], x[m]);
         }
         for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++) total[m][v] = begin ? total[m][v] + W::number(part[m][v]) : W::number(part[m][v]);
+            for (int v = 0; v < V; v++)
+                if constexpr (P == INT8) total[m][v] += W::number(part[m][v]) * scale[m];
+                else total[m][v] = part[m][v];
+        if constexpr (P == INT8) scale += M, start += M;
     }
     for (int m = 0; m < M; m++)
         for (int v = 0; v < V; v++) *(floats*)(sums + m * PANEL + v * LANES) = total[m][v];
@@ -251,14 +255,16 @@ void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int
             size = group_size(row, x.rows);
             const int64_t ahead = row && row + size == x.rows && panel + 1 < end ? panel_size : 0;
             const int32_t* at = x.at + row * (inputs / Weights<P>::R);
-            if (size == 8) multiply_panel<P, GROUP>(weight, inputs, at, ahead, sums);
-            else if (size == 4) multiply_panel<P, 4>(weight, inputs, at, ahead, sums);
-            else if (size == 2) multiply_panel<P, 2>(weight, inputs, at, ahead, sums);
-            else multiply_panel<P, 1>(weight, inputs, at, ahead, sums);
+            const float* scale = x.scale + row * x.blocks();
+            const int32_t* start = x.start + row * x.blocks();
+            if (size == 8) multiply_panel<P, GROUP>(weight, inputs, at, scale, start, ahead, sums);
+            else if (size == 4) multiply_panel<P, 4>(weight, inputs, at, scale, start, ahead, sums);
+            else if (size == 2) multiply_panel<P, 2>(weight, inputs, at, scale, start, ahead, sums);
+            else multiply_panel<P, 1>(weight, inputs, at, scale, start, ahead, sums);
             for (int64_t m = 0; m < size; m++) {
                 float* values = sums + m * PANEL;
                 if (P == INT8)
-                    for (int i = 0; i < count; i++) values[i] *= x.scale[row + m] * matrix.scale[output + i];
+                    for (int i = 0; i < count; i++) values[i] *= matrix.scale[output + i];
                 for (int i = 0; i < count; i++) values[i] += matrix.bias[output + i];
                 take(row + m, output, values, count);
             }
@@ -341,7 +347,8 @@ struct Scratch {
             free += (count + LANES - 1) / LANES * LANES;
             return taken;
         };
-        x = {(int32_t*)take(samples * widest), take(samples), samples, 0};
+        const int64_t blocks = samples * (widest / BLOCK + 1);
+        x = {(int32_t*)take(samples * widest), take(blocks), (int32_t*)take(blocks), samples, 0};
         wide = take(samples * widest);
         heads = take(samples * inner);
         attended = take(samples * model.width);
@@ -444,7 +451,9 @@ void walk(const Model& model, const Span* spans, float* x, int64_t samples, floa
 
 template <int32_t P>
 void multiply_rows(const Matrix& matrix, const float* x, float* out, int64_t rows, float* scratch, int64_t threads) {
-    Operands operands{(int32_t*)scratch, scratch + rows * matrix.inputs, rows, matrix.inputs};
+    Operands operands{(int32_t*)scratch, nullptr, nullptr, rows, matrix.inputs};
+    operands.scale = scratch + rows * matrix.inputs;
+    operands.start = (int32_t*)operands.scale + rows * operands.blocks();
 #pragma omp parallel num_threads(int(threads))
     {
         const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
@@ -479,7 +488,9 @@ void step(const Model* model, const Span* spans, float* x, int64_t samples, floa
 }
 
 // Returns how many floats of scratch `multiply` needs.
-int64_t multiply_scratch(const Matrix* matrix, int64_t rows) { return rows * (matrix->inputs + 1); }
+int64_t multiply_scratch(const Matrix* matrix, int64_t rows) {
+    return rows * (matrix->inputs + 2 * (matrix->inputs / BLOCK + 1));
+}
 
 // Computes out [rows, O] of x [rows, I].
 void multiply(const Matrix* matrix, int32_t precision, const float* x, float* out, int64_t rows, float* scratch,
