@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import lzma
 import shutil
@@ -14,6 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from servers import S3Server
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parent.parent / "shared"
@@ -100,6 +103,29 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that tests share; it holds the empty bucket ``store``, in which each makes a prefix of its own."""
+    for package in ("moto", "s3fs"):  # not imported here: that takes a second
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    from servers import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
+    server.make_bucket("store")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
+    """The same server, which the environment tells of while tests of one file run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.environment.items():
+            patch.setenv(name, value)
+        yield s3_server
 
 
 @pytest.fixture(scope="session")

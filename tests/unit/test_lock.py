@@ -55,17 +55,9 @@ say("released")
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        server.make_bucket("store")
-        yield server
-    server.stop()
+@pytest.fixture
+def server(s3_told: S3Server) -> S3Server:
+    return s3_told
 
 
 @pytest.fixture(params=["local", "s3"])

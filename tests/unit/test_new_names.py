@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from tiny_priors import LABELS, label_rows, tiny_codes, tiny_prior
 
 from jukebox_core.errors import ConfigError, LabelError
-from jukebox_core.families.jukebox.config import PriorsConfig
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.training.config import NewNames
 from jukebox_core.families.jukebox.training.names import as_text, extended, widen, widened_priors
 from jukebox_core.families.jukebox.vocabulary import NameTable, Vocabulary
+
+if TYPE_CHECKING:
+    from jukebox_core.families.jukebox.config import PriorsConfig
 
 KNOWN = Vocabulary(
     "v3",

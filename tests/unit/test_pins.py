@@ -7,7 +7,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-import fsspec
 import pytest
 from fake_runs import fake_run, seal
 
@@ -23,30 +22,9 @@ from pipelines.garbage import find_garbage, remove
 from pipelines.runs import RunFolder, lock_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 KEYS = [digest(number) for number in range(4)]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket of an S3 server on loopback, which the environment tells of."""
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        endpoint = {"endpoint_url": f"http://127.0.0.1:{port}"}
-        fsspec.filesystem("s3", client_kwargs=endpoint).mkdir("pins")
-        yield "s3://pins"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -54,7 +32,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """The address of an empty store; the working directory is an empty folder."""
     monkeypatch.chdir(tmp_path)
     if request.param == "s3":
-        return f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}"
+        request.getfixturevalue("s3_told")
+        return f"s3://store/{uuid.uuid4().hex}"
     return f"memory://{uuid.uuid4().hex}" if request.param == "memory" else str(tmp_path / "store")
 
 

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest.importorskip("moto.server")
-pytest.importorskip("s3fs")
-
 KEYS = [digest(index) for index in range(40)]
 KEY = KEYS[0]
 TOKENS = np.arange(300, dtype=np.int32)
@@ -41,14 +38,8 @@ QUICK = RetryConfig(attempts=4, first_seconds=0.02)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        server.make_bucket("store")
-        yield server
-    server.stop()
+def server(s3_told: S3Server) -> S3Server:
+    return s3_told
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import pytest
 import safetensors
@@ -23,31 +22,19 @@ from jukebox_core.tokens.keys import digest, digest_bytes
 from jukebox_core.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from servers import S3Server
 
 KEY, OTHER = digest("one"), digest("other")
 CAUSES = {"level": 2, "seed": 7, "parents": [OTHER], "weights": "ab", "temperature": 0.99}
 TOKENS = np.arange(300, dtype=np.int32) * 7 % 2048
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, Any]]:
+@pytest.fixture
+def s3(s3_told: S3Server) -> dict[str, Any]:
     """Options of an S3 server on loopback that has the bucket ``store``."""
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        server = server_module.ThreadedMotoServer(port=0, verbose=False)
-        server.start()
-        _, port = server.get_host_and_port()
-        options = {"client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}"}}
-        fsspec.filesystem("s3", **options).mkdir("store")
-        yield options
-        server.stop()
+    return {"client_kwargs": {"endpoint_url": s3_told.url}}
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])
