@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages.handles import FileHandle
 
 
-_PLANNED = 64  # songs whose plans are kept: a command plans twice, to see what is missing and to sample it
+_PLANNED = 32  # songs whose plans are kept: a command plans twice, to see what is missing and to sample it
 _planned = lru_cache(maxsize=_PLANNED)(plan_song)
 
 
