@@ -250,9 +250,14 @@ def uninterrupted(site: Site, base: list[str]) -> str:
     return tokens(folder / "outputs" / "long" / "codes")
 
 
+def long_run(site: Site, base: list[str], name: str) -> list[str]:
+    """A request that takes a while: with a store of its own, as others have sampled the same song."""
+    return [*base, LONG, f"run.name={name}", "storage.flush_tokens=64", f"storage.tokens={site.folder}/tokens-{name}"]
+
+
 def test_a_run_that_is_stopped_alone_is_taken_up_at_once(site: Site, base: list[str], uninterrupted: str) -> None:
     with serving(site, "--name", "alone", *base):
-        run = site.start([*base, LONG, "run.name=alone", "storage.flush_tokens=64"], "alone")
+        run = site.start(long_run(site, base, "alone"), "alone")
         log = folder_of(site, "alone") / "run.log"
         wait("sampling of the bottom level", lambda: log.is_file() and log.read_text().count("level 0  window") > 3)
         [tag] = [tag for tag in site.run(run)["tags"] if tag.startswith("process:")]
@@ -266,7 +271,7 @@ def test_a_run_that_is_stopped_alone_is_taken_up_at_once(site: Site, base: list[
 def test_a_run_goes_on_when_the_worker_is_back(site: Site, base: list[str], uninterrupted: str, killed: bool) -> None:
     name = "killed" if killed else "stopped"
     with serving(site, "--name", "night", "--cron", NIGHTLY, *base) as process:
-        run = site.start([*base, LONG, f"run.name={name}", "storage.flush_tokens=64"], "night")
+        run = site.start(long_run(site, base, name), "night")
         log = folder_of(site, name) / "run.log"
         wait("sampling of the bottom level", lambda: log.is_file() and log.read_text().count("level 0  window") > 3)
         began = time.monotonic()
