@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jukebox_core.errors import ConfigError
-from pipelines.compose import DECODE, ENCODE, GENERATE, Root, compose, from_command_line
+from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, from_command_line
 
 MISTAKES: list[tuple[list[str], str]] = [
     # keys
@@ -156,6 +156,16 @@ def test_a_mistake_gets_its_message(overrides: list[str], message: str) -> None:
         (ENCODE, ["audio=[a.wav]", "seconds=0"], "seconds is 0.0; it must be above 0 and finite"),
         (DECODE, ["codes=[a.npz]", "level=3"], "level is 3; choose one of 0, 1, 2"),
         (DECODE, ["codes=[a.npz]", "folder=''"], "folder is empty; give the folder that audio is written to"),
+        (COMPOSE, ["songs=0"], "songs is 0; choose from 1 to 1,000,000"),
+        (COMPOSE, ["seconds=1"], "seconds is 1.0; songs last from 4 s to an hour"),
+        (COMPOSE, ["format=mp3"], "format is 'mp3'; choose one of 'wav', 'flac'"),
+        (DATASET, [], "audio has no value; give audio=..."),
+        (DATASET, ["audio=a", "folder=a"], "folder is a, where the recordings are; give codes a folder of their own"),
+        (
+            DATASET,
+            ["audio=a", "checks.most_unreadable=2"],
+            "checks.most_unreadable is 2.0; it is a share, from 0 to 1",
+        ),
     ],
     ids=str,
 )

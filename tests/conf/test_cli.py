@@ -100,7 +100,7 @@ def test_cfg_shows_settings_and_hands_nothing_over(jobs: list[Any], capsys: pyte
     assert jobs == []
 
 
-@pytest.mark.parametrize("command", ["generate", "continue", "upsample", "encode", "decode"])
+@pytest.mark.parametrize("command", ["generate", "continue", "upsample", "encode", "decode", "compose", "dataset"])
 def test_every_command_has_help(jobs: list[Any], capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
