@@ -80,3 +80,15 @@ def test_mini_is_measured_on_songs_it_never_heard(tmp_path: Path) -> None:
     assert generated["of"] == "generated"
     assert len([*(tmp_path / "pictures").glob("*.png")]) == 4
     assert len([*(tmp_path / "audio").glob("*.wav")]) == 1
+
+
+def test_what_is_said_of_mini_was_measured() -> None:
+    page = (ROOT / "docs" / "mini.md").read_text(encoding="utf-8")
+    [recorded] = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
+    assert [row["level"] for row in recorded["reconstruction"]] == [0, 1, 2]
+    for row in recorded["reconstruction"]:
+        assert row["codebook_use"] >= 0.8
+        assert row["si_sdr"] > row["mu_law_si_sdr"] > row["untrained_si_sdr"]
+        assert row["spectral"] < row["mu_law_spectral"] < row["untrained_spectral"]
+        shown = f"| **{row['si_sdr']:.1f}** |"
+        assert shown.replace("-", "\N{MINUS SIGN}") in page
