@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
-from benchmarks import durability, full_size
+from benchmarks import durability, fast, full_size
 
 
 def main() -> None:
     """Runs what there is."""
     results = []
-    for measured, table in ((full_size.run("mini"), full_size.table), (durability.run(), durability.table)):
+    for measured, table in (
+        (full_size.run("mini"), full_size.table),
+        (durability.run(), durability.table),
+        (fast.quick(), lambda result: fast.table(result["rows"])),
+    ):
         print(table(measured), end="\n\n")
         results.append(measured)
     print(json.dumps(results))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
+ENGINES = ("native:float32", "native:bfloat16", "native:int8")
 
 
 def read_bandwidth(threads: int, gigabytes: float = 1.0) -> float:
@@ -168,13 +170,35 @@ def run(parts: Sequence[str], *, threads: int, **options: Any) -> dict[str, Any]
     return {"benchmark": "fast", "machine": machine(), "threads": threads, "rates": rates, "rows": rows}
 
 
+def quick() -> dict[str, Any]:
+    """Measures a few layers of an upsampler of the official size, in about a minute: shares and ratios, not speeds."""
+    try:
+        install()
+        peer = True
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        print("without PyPI there is no peer to measure", file=sys.stderr)
+        peer = False
+    return run(
+        ["upsampler"],
+        threads=os.cpu_count() or 1,
+        model="1b_lyrics",
+        engines=ENGINES,
+        batches=[1, 16],
+        steps=8,
+        rounds=3,
+        prefill=128,
+        peer=peer,
+        depth=6,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fast", description=run.__doc__)
     parser.add_argument("--model", default="1b_lyrics", help="whose sizes ours takes; the peer has the official ones")
     parser.add_argument("--depth", type=int, help="layers, where the model's own number takes too long")
     parser.add_argument("--parts", nargs="+", default=["upsampler", "top"], choices=["upsampler", "top"])
-    parser.add_argument("--engines", nargs="+", default=["native:float32", "native:bfloat16", "native:int8"])
+    parser.add_argument("--engines", nargs="+", default=ENGINES)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--steps", type=int, default=10, help="steps of a turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns")

@@ -49,6 +49,19 @@ def test_what_durability_costs_is_measured(tmp_path: Path) -> None:
     assert song["manifest_mb"] < 5
 
 
+@pytest.mark.slow
+def test_speed_is_measured_beside_its_floor() -> None:
+    result = last_line(
+        *("benchmarks.fast", "--model", "mini", "--no-peer", "--parts", "top", "--batches", "1", "3", "--steps", "4"),
+        *("--rounds", "1", "--prefill", "32", "--engines", "eager:float32", "native:int8"),
+    )
+    found = {(row["work"], row["batch"], row["engine"]): row for row in result["rows"]}
+    assert len(found) == 6
+    for (work, _, _), row in found.items():
+        assert row["tokens_per_s"] > 0
+        assert (row["share_of_floor"] is not None) == (work == "decode")
+
+
 def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
     page = (ROOT / "docs" / "full_size.md").read_text(encoding="utf-8")
     recorded = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
