@@ -25,29 +25,31 @@ from benchmarks.peer import install
 from benchmarks.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 ENGINES = ("native:float32", "native:bfloat16", "native:int8")
 
 
-def read_bandwidth(threads: int, gigabytes: float = 1.0) -> float:
+def read_bandwidth(threads: int, device: str = "cpu", gigabytes: float = 1.0) -> float:
     """Returns the bytes a second that summing up a large array reads, the best of a few tries."""
     torch.set_num_threads(threads)
-    data = torch.ones(int(gigabytes * 1e9 / 4))
-    return data.nbytes / min(_seconds(lambda: torch.dot(data, data)) for _ in range(6))
+    data = torch.ones(int(gigabytes * 1e9 / 4), device=device)
+    return data.nbytes / min(_seconds(lambda: torch.dot(data, data), device) for _ in range(6))
 
 
-def matmul_rate(threads: int, dtype: torch.dtype, size: int = 2048) -> float:
+def matmul_rate(threads: int, dtype: torch.dtype, device: str = "cpu", size: int = 2048) -> float:
     """Returns the floating point operations a second of a large product of matrices, the best of a few tries."""
     torch.set_num_threads(threads)
-    left, right = torch.randn(2, size, size).to(dtype)
-    return 2 * size**3 / min(_seconds(lambda: left @ right) for _ in range(4))
+    left, right = torch.randn(2, size, size, device=device).to(dtype)
+    return 2 * size**3 / min(_seconds(lambda: left @ right, device) for _ in range(4))
 
 
-def _seconds(work: Any) -> float:
+def _seconds(work: Callable[[], Any], device: str) -> float:
     began = time.perf_counter()
     work()
+    if device != "cpu":
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -63,9 +65,10 @@ def measure(
     peer: bool,
     threads: int,
     depth: int | None,
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Returns a row for each engine (as `dtype`) and kind of work: medians, spread, and what it is a share of."""
-    bandwidth, samples = read_bandwidth(threads), {}
+    bandwidth, samples = read_bandwidth(threads, device), {}
     with ExitStack() as stack:
         workers = {
             engine: stack.enter_context(
@@ -77,6 +80,7 @@ def measure(
                     engine=engine,
                     threads=threads,
                     depth=depth,
+                    device=device,
                 )
             )
             for engine in engines
@@ -84,7 +88,7 @@ def measure(
         if peer:
             command = ["-m", "benchmarks.peer"]
             workers["peer"] = stack.enter_context(
-                Worker(command, path=[REPOSITORY, install()], part=part, threads=threads, depth=depth)
+                Worker(command, path=[REPOSITORY, install()], part=part, threads=threads, depth=depth, device=device)
             )
         built = {name: worker.built for name, worker in workers.items()}
         for batch in batches:

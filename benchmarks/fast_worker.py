@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 LEVELS = {"upsampler": 0, "top": 2}
 
 
-def build_body(config: JukeboxConfig, level: int, depth: int | None, engine: str, dtype: str) -> Prior:
+CUDA_BLOCK = 8  # steps between two looks at the clock, for which the host must wait for the GPU
+
+
+def build_body(config: JukeboxConfig, level: int, depth: int | None, device: str, engine: str, dtype: str) -> Prior:
     """Returns a prior with random weights, ready to sample; its conditioners have no memory, as nothing asks them."""
     sizes = config.priors[level]
     if depth:
@@ -49,15 +52,18 @@ def build_body(config: JukeboxConfig, level: int, depth: int | None, engine: str
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
         prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
+    prior.body.to(device)
+    prior.output.to(device)
     return prepare(prior.eval().requires_grad_(requires_grad=False), engine)
 
 
 class Ours:
     """A prior with random weights; its answers are seconds."""
 
-    def __init__(self, model: str, part: str, engine: str, threads: int, depth: int | None) -> None:
+    def __init__(self, model: str, part: str, engine: str, threads: int, depth: int | None, device: str) -> None:
         torch.set_num_threads(threads)
-        self.prior = build_body(load_preset(model).config, LEVELS[part], depth, *engine.split(":"))
+        self.device = torch.device(device)
+        self.prior = build_body(load_preset(model).config, LEVELS[part], depth, device, *engine.split(":"))
         kinds = Projection | Int8Projection | PackedProjection
         linear = [module.weight for module in self.prior.body.modules() if isinstance(module, kinds)]
         step = sum(weight.nbytes for weight in linear) + self.prior.output.weight.nbytes
@@ -67,29 +73,39 @@ class Ours:
     def _decoder(self, batch: int) -> WindowDecoder:
         config = self.prior.config
         width = config.transformer.width
-        start_B1W = torch.zeros(batch, 1, width)
-        signal_BTW = torch.zeros(1, 1, width).expand(batch, config.context, width)
-        lyrics_BN = torch.ones(batch, config.lyrics.tokens, dtype=torch.int64) if config.single_sequence else None
+        with self.device:
+            start_B1W = torch.zeros(batch, 1, width)
+            signal_BTW = torch.zeros(1, 1, width).expand(batch, config.context, width)
+            lyrics_BN = torch.ones(batch, config.lyrics.tokens, dtype=torch.int64) if config.single_sequence else None
         return WindowDecoder(self.prior, Condition(start_B1W, signal_BTW, lyrics_BN, None))
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     @torch.inference_mode()
     def decode(self, batch: int, steps: int, at: int = 1) -> dict[str, Any]:
         """Returns the seconds of every step from position `at` on, draw and all, after one step to warm up."""
         decoder = self._decoder(batch)
         decoder.state.cache.position = at + self.prior.config.lyric_positions
-        known_BT = torch.empty(batch, at, dtype=torch.int64)
+        known_BT = torch.empty(batch, at, dtype=torch.int64, device=self.device)
         noise = CounterNoise(0, 0, [*range(batch)])
-        blocks = draw_codes(decoder, known_BT, steps + 1, LevelSampling(), noise, start=0, flush=1)
-        moments = [time.perf_counter() for _ in blocks]
-        return {"step_s": [after - before for before, after in pairwise(moments)]}
+        block = 1 if self.device.type == "cpu" else CUDA_BLOCK
+        blocks = draw_codes(decoder, known_BT, steps + block, LevelSampling(), noise, start=0, flush=block)
+        moments = [self._now() for _ in blocks]
+        return {"step_s": [(after - before) / block for before, after in pairwise(moments)]}
 
     @torch.inference_mode()
     def prefill(self, batch: int, tokens: int, chunk: int) -> dict[str, Any]:
         """Returns the seconds that reading `tokens` known ones takes, `chunk` at a time."""
-        decoder, codes_BT = self._decoder(batch), torch.randint(2048, (batch, tokens))
-        began = time.perf_counter()
+        decoder, codes_BT = (
+            self._decoder(batch),
+            torch.randint(self.prior.vocabulary, (batch, tokens), device=self.device),
+        )
+        began = self._now()
         prefill(decoder, codes_BT, chunk)
-        return {"seconds": time.perf_counter() - began}
+        return {"seconds": self._now() - began}
 
 
 if __name__ == "__main__":

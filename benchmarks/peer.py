@@ -59,10 +59,11 @@ def install() -> Path:
 class Peer:
     """The peer's model of one level, with random weights; answers as `benchmarks.fast_worker.Ours` does."""
 
-    def __init__(self, part: str, threads: int, depth: int | None) -> None:
+    def __init__(self, part: str, threads: int, depth: int | None, device: str) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        torch.cuda.LongTensor = torch.LongTensor
+        if device == "cpu":
+            torch.cuda.LongTensor = torch.LongTensor
         torch.nn.init.normal_ = lambda tensor, *_, **__: tensor
         package = ModuleType("jukebox_infer")  # in the place of its own, which imports librosa and more
         package.__path__ = [str(install() / "jukebox_infer")]
@@ -75,10 +76,14 @@ class Peer:
             **(SIZES[part] | ({"depth": depth} if depth else {})), x_cond=True, y_cond=True, zero_out=False
         ).eval()
         fill(self.model)
+        self.device = torch.device(device)
+        self.model.to(self.device)
 
     def _timed(self, turns: Iterable[Any]) -> Iterator[Any]:
         for turn in turns:
             yield turn
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
             self.turns.append(time.perf_counter())
 
     def _sample(self, batch: int, known: int, new: int, chunk: int) -> list[float]:
@@ -86,9 +91,9 @@ class Peer:
         self.turns = [time.perf_counter()]
         self.model.primed_sample(
             batch,
-            torch.randint(2048, (batch, known)),
-            x_cond=torch.zeros(batch, 1, width),
-            y_cond=torch.zeros(batch, 1, width),
+            torch.randint(2048, (batch, known), device=self.device),
+            x_cond=torch.zeros(batch, 1, width, device=self.device),
+            y_cond=torch.zeros(batch, 1, width, device=self.device),
             chunk_size=chunk,
             sample_tokens=known + new,
         )
