@@ -12,7 +12,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -39,14 +39,16 @@ ROOM_LEFT = 2_000_000_000  # bytes of disk that snapshots leave free
 class Snapshots:
     """The snapshots of one window of one shard of songs.
 
-    Writing takes at most `share` of the time: after a write that took a second, the next waits 1 / `share` seconds.
+    Writing takes at most `share` of the time: after a write that took a second, the next waits 1 / `share` seconds, be
+    it of the same window or of the next one. Only a process's first write does not know what it will take.
     """
 
     folder: str | None  # None keeps none
     nodes: Sequence[Node]
     share: float
     _written: float = field(default_factory=lambda: time.monotonic())
-    _cost: float = 0.0
+
+    last_cost: ClassVar[float] = 0.0  # seconds that this process's last write took
 
     @property
     def path(self) -> Path:
@@ -59,7 +61,7 @@ class Snapshots:
         return (
             self.folder is not None
             and self.share > 0
-            and time.monotonic() >= self._written + max(every, self._cost / max(self.share, 1e-9))
+            and time.monotonic() >= self._written + max(every, Snapshots.last_cost / self.share)
         )
 
     def write(self, saved: Mapping[str, Tensor], tokens: NDArray[np.int32]) -> None:
@@ -80,7 +82,7 @@ class Snapshots:
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
-        self._cost = self._written - began
+        Snapshots.last_cost = self._written - began
 
     def read(self, tokens: NDArray[np.int32]) -> dict[str, Tensor] | None:
         """Returns the stored cache if it was written by this version after a beginning of `tokens`, else None."""

@@ -100,6 +100,7 @@ def test_a_state_of_another_batch_is_refused() -> None:
 def test_writing_takes_no_more_than_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(snapshot.time, "monotonic", lambda: now)
+    monkeypatch.setattr(Snapshots, "last_cost", 0.0)
     kept = Snapshots(str(tmp_path), [node(0)], share=0.01)
     assert not kept.due(10.0)
     now = 11.0
@@ -117,6 +118,7 @@ def test_writing_takes_no_more_than_its_share(tmp_path: Path, monkeypatch: pytes
     assert not kept.due(10.0)
     now += 2.0
     assert kept.due(10.0)
+    assert not Snapshots(str(tmp_path), [node(1)], share=0.01).due(10.0), "the next window waits as long"
 
 
 def test_no_folder_no_snapshots() -> None:
