@@ -12,16 +12,18 @@ import numpy as np
 import torch
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.choosing import choose_dtype, most_side_by_side
 from jukebox_core.families.jukebox.engines import prepare
 from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
 from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.memory import weight_bytes
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.sampler import sample_level
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.runtime.device import resolve_device, use_threads
+from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
 from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
@@ -76,7 +78,7 @@ def load_model(
 
     Args:
         name: a shipped model (mini, 1b_lyrics, 5b, 5b_lyrics), or the path of a model's yaml file.
-        hardware: device, dtype and batch size; the default takes the best device, in float32.
+        hardware: device, dtype and batch size; by default the best device, and what suits it and fits its memory.
         folder: where fetched files are kept; by default what the environment variable JUKEBOX_WEIGHTS says, else
             ``~/.cache/jukebox``, as on the command line.
         mirrors: sources tried before those the model names.
@@ -96,8 +98,12 @@ class Jukebox:
 
     def __init__(self, settings: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> None:
         """Takes a model's settings; `load_model` is the usual way here."""
-        self._settings, self._hardware, self._weights = settings, hardware, weights
+        self._settings, self._weights = settings, weights
         self._device = resolve_device(hardware.device)
+        if hardware.dtype == "auto":
+            kind, memory = kind_and_memory(self._device)
+            hardware = replace(hardware, dtype=choose_dtype(self.config, range(self.config.top + 1), kind, memory))
+        self._hardware = hardware
         self._vqvae: VQVAE | None = None
         self._prior: tuple[int, Prior] | None = None
         use_threads(hardware)
@@ -212,9 +218,9 @@ class Jukebox:
                 [window_row(song[level], prior, sample_length=span, start=window.start).row for song in labels[songs]]
             )
 
-        hop = window_hop(config, level, sampling.hop_fraction)
+        hop, loaded = window_hop(config, level, sampling.hop_fraction), self.prior(level)
         return sample_level(
-            self.prior(level),
+            loaded,
             plan_windows(length // config.vqvae.hops[level], prior.context, hop, have=have_BT.shape[1]),
             have_BT,
             labels=rows,
@@ -222,9 +228,15 @@ class Jukebox:
             factor=config.upsampling_factor(level) if level < config.top else 1,
             sampling=sampling,
             noise=lambda songs: CounterNoise(how.seed, level, range(songs.start, songs.stop)),
-            batch_size=self._hardware.batch_size,
+            batch_size=self._hardware.batch_size or self._side_by_side(level, how.n_samples),
             prefill_chunk=self._hardware.prefill_chunk,
         )
+
+    def _side_by_side(self, level: int, samples: int) -> int:
+        """Returns how many samples fit the memory that is free now, the prior of `level` being loaded."""
+        dtype = self._hardware.dtype
+        room = free_memory(self._device) + weight_bytes(self.config, level, dtype)
+        return max(1, most_side_by_side(self.config, (level,), dtype, room, samples))
 
     def _labels(self, songs: Sequence[Song], seconds: float) -> list[tuple[SongLabels, ...]]:
         files = obtain_vocabularies(self._settings.files, self._weights)

@@ -14,7 +14,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
 import yaml
@@ -31,6 +31,7 @@ from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from pipelines.compose_errors import explain
 from pipelines.dataset_settings import DatasetSettings
+from pipelines.hardware import settled
 from pipelines.settings import DecodeSettings, EncodeSettings, Settings
 from pipelines.training_settings import TrainSettings
 
@@ -129,7 +130,8 @@ def dump(settings: object) -> str:
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:
-    return build(root.kind, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    made = build(root.kind, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    return cast("T", settled(made)) if isinstance(made, Settings) else made
 
 
 @contextmanager

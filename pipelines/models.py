@@ -1,6 +1,7 @@
 """``jukebox models``: what models there are, and fetching, verifying, finding, removing and carrying their files.
 
-Imports neither torch nor Prefect: each command answers at once, apart from those that move or hash gigabytes.
+Imports no Prefect, and torch only for `memory`: each command answers at once, apart from those that move or hash
+gigabytes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ jukebox models COMMAND [NAMES] [OVERRIDES]
   rm NAMES              remove models; files that another model here needs are kept
   export FOLDER NAMES   copy models to a folder, for a machine without network
   import FOLDER [NAMES] copy models from such a folder
+  memory [NAMES]        which precision and how many samples side by side suit GPUs and computers of usual sizes
 
 NAMES are models, aliases (small, best), model files (.yaml), or all.
 OVERRIDES are those of the section weights, as weights.folder=/data weights.accept_licence=true
 """
+
+
+_RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
+_MACHINES = {"cuda": (8, 16, 24, 80), "cpu": (8, 16, 32)}  # GiB: GPUs, and laptops that sample on their CPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +134,21 @@ def _import(names: Sequence[str], weights: WeightsConfig) -> None:
         _say(path)
 
 
+def _memory(names: Sequence[str], _weights: WeightsConfig) -> None:
+    from jukebox_core.families.jukebox.choosing import advise  # needs torch
+
+    rows = [("MODEL", "DEVICE", "HARDWARE.DTYPE", "HARDWARE.BATCH_SIZE", "NEEDED")]
+    for name in catalogue.resolve(names) if names else _RELEASED:
+        config = load_preset(name).config
+        for kind, sizes in _MACHINES.items():
+            for advice in (advise(config, size, kind) for size in sizes):
+                batch = str(advice.batch) if advice.batch else "does not fit"
+                rows.append((name, advice.device, advice.dtype, batch, f"{advice.bytes / 1e9:.1f} GB"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        _say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 _VERBS: dict[str, Callable[[Sequence[str], WeightsConfig], None]] = {
     "list": _list,
     "fetch": _fetch,
@@ -136,6 +157,7 @@ _VERBS: dict[str, Callable[[Sequence[str], WeightsConfig], None]] = {
     "rm": _rm,
     "export": _export,
     "import": _import,
+    "memory": _memory,
 }
 
 

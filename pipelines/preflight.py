@@ -12,6 +12,7 @@ from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.tokens.spooled import open_store
 from jukebox_core.tokens.store import TokenStore
+from pipelines.hardware import with_batch
 from pipelines.inputs import (
     check_codes,
     check_prompts,
@@ -90,9 +91,10 @@ def check_machine(settings: Settings) -> None:
         CheckpointError: weights are truncated, unsafe, or of another model.
         StoreError: the token store cannot be written.
     """
-    config = settings.model.config
+    config, samples = settings.model.config, settings.sampling.n_samples
     levels = range(settings.sampling.stop_level, config.top + 1)
-    check_memory(config, settings.hardware, levels, samples=settings.sampling.n_samples, runner=settings.runner)
+    hardware = with_batch(config, settings.hardware, levels, samples, settings.runner)
+    check_memory(config, hardware, levels, samples=samples, runner=settings.runner)
     check_weights_here(config, settings.model.files, settings.weights, needed_weights(settings))
     open_store(settings.storage.tokens, spool=settings.storage.spool).probe()
 
@@ -152,8 +154,8 @@ def check_memory(
     from jukebox_core.families.jukebox import memory  # needs torch, which the checks above do not
     from jukebox_core.runtime.device import free_memory, resolve_device
 
-    device = resolve_device(hardware.device)
-    free, batch = free_memory(device), runner.side_by_side(samples, hardware.batch_size)
+    device, batch_size = resolve_device(hardware.device), hardware.batch_size or 1
+    free, batch = free_memory(device), runner.side_by_side(samples, batch_size)
 
     def need(dtype: str, batch: int, schedule: Order = runner.schedule, copies: int = runner.copies) -> int:
         if schedule == "wavefront":
@@ -168,7 +170,7 @@ def check_memory(
     if runner.schedule != "by_level":
         choices.append(("runner.schedule=by_level", need(hardware.dtype, batch, "by_level")))
     if runner.workers > 1:
-        choices.append(("runner.workers=1", need(hardware.dtype, min(samples, hardware.batch_size), copies=1)))
+        choices.append(("runner.workers=1", need(hardware.dtype, min(samples, batch_size), copies=1)))
     remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
     remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
     raise DeviceError(

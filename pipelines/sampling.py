@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.tokens.spooled import open_store
 from pipelines import artifacts
+from pipelines.hardware import with_batch
 from pipelines.runner import open_workers, run_units
 from pipelines.schedule import Schedule, plan_units
 from stages.progress import meter, metering
@@ -44,10 +45,12 @@ def sample_plan(
     Raises:
         DamagedError: a stored window that is read turned out to be damaged; it was set aside.
     """
-    runner = settings.runner
+    runner, songs = settings.runner, settings.sampling.n_samples
+    levels = range(settings.sampling.stop_level, settings.model.config.top + 1)
+    batch_size = with_batch(settings.model.config, settings.hardware, levels, songs, runner).batch_size
     missing = plan.missing(open_store(settings.storage.tokens, spool=settings.storage.spool))
     shards = runner.workers if runner.shards is None else runner.shards
-    schedule = Schedule(plan_units(plan.songs, settings.hardware.batch_size, shards), missing, runner.schedule)
+    schedule = Schedule(plan_units(plan.songs, batch_size or songs, shards), missing, runner.schedule)
     tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
     board = artifacts.Board(plan.nodes, missing)
 

@@ -19,9 +19,10 @@ class HardwareConfig:
     """Device, precision, engine and batch sizes. None of these but `dtype` can change a key."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # int8: weights alone; the rest is bfloat16
+    # auto: what suits the device and fits its memory; int8: weights alone, the rest is bfloat16
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     engine: Literal["auto", "eager", "native", "compiled", "graph"] = "auto"  # how steps are computed
-    batch_size: int = 16  # most samples computed side by side
+    batch_size: int | None = None  # most samples computed side by side; null: as many as fit
     prefill_chunk: int = 512  # known tokens read at once
     threads: int | None = None  # CPU threads; null leaves torch's own choice
 
@@ -30,8 +31,9 @@ class HardwareConfig:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             hint = did_you_mean(self.device, DEVICES)
             raise ConfigError(f"device is {self.device!r}; choose one of {', '.join(DEVICES)} or cuda:<index>{hint}")
-        for name in ("batch_size", "prefill_chunk"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1, or null for as many as fit")
+        if self.prefill_chunk < 1:
+            raise ConfigError(f"prefill_chunk is {self.prefill_chunk}; it must be at least 1")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads is {self.threads}; it must be at least 1, or null for torch's own choice")

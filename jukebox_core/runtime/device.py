@@ -56,6 +56,14 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def kind_and_memory(device: torch.device) -> tuple[str, int]:
+    """Returns ``cpu``, ``mps``, ``cuda`` or ``old cuda``, which has no bfloat16, and all of the device's memory."""
+    if device.type != "cuda":
+        return device.type, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    kind = "cuda" if torch.cuda.is_bf16_supported(including_emulation=False) else "old cuda"
+    return kind, torch.cuda.get_device_properties(device).total_memory
+
+
 def use_threads(hardware: HardwareConfig) -> None:
     """Sets how many CPU threads torch computes with, if the configuration says so."""
     if hardware.threads is not None and torch.get_num_threads() != hardware.threads:

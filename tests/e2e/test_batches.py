@@ -94,7 +94,7 @@ class Songs:
             config=self.config,
             weights=self.weights,
             sampling=self.sampling,
-            hardware=HardwareConfig(device="cpu", batch_size=batch_size, threads=1),
+            hardware=HardwareConfig(device="cpu", dtype="float32", batch_size=batch_size, threads=1),
             store=str(self.folder / store),
             flush_tokens=FLUSH,
             flush_seconds=0.0 if snapshots else 3600.0,

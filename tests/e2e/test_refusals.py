@@ -157,7 +157,7 @@ def test_a_model_too_large_for_the_machine_is_told_with_what_would_fit(
 
     monkeypatch.setattr(device, "free_memory", lambda _: 1_000_000_000)
     monkeypatch.setattr("jukebox_core.families.jukebox.memory.WORKING_BYTES", 999_000_000)
-    told = desk.generate("sampling.n_samples=16")
+    told = desk.generate("sampling.n_samples=16", "hardware.batch_size=16")
     assert told.startswith("own in float32 with 16 samples side by side needs about 1.0 GB but cpu has 1.0 GB free")
     assert "hardware.batch_size=1 needs" in told
     assert "model=mini" in told

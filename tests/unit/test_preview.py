@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from stages.handles import FileHandle
 
-CPU = HardwareConfig(device="cpu", threads=1)
+CPU = HardwareConfig(device="cpu", dtype="float32", threads=1)
 TOP = 400  # tokens of the top level
 PARTS = 8  # windows of each level
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.prior import Prior
 
-CPU = HardwareConfig(device="cpu")
+CPU = HardwareConfig(device="cpu", dtype="float32")
 
 
 @pytest.fixture

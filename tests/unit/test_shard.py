@@ -26,7 +26,7 @@ def job_and_place(tmp_path: Path) -> tuple[SamplingJob, Workplace]:
         config=model.config,
         weights={level: planned[f"level_{level}"] for level in range(3)},
         sampling=SamplingConfig(),
-        hardware=HardwareConfig(device="cpu"),
+        hardware=HardwareConfig(device="cpu", dtype="float32"),
         store=str(tmp_path / "store"),
         flush_tokens=512,
         flush_seconds=10.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,7 @@ def estimate_bytes_together(config: JukeboxConfig, levels: Sequence[int], dtype:
     return weights + max((_other_bytes(config, level, dtype, batch) for level in levels), default=0)
 
 
+@lru_cache(maxsize=64)
 def weight_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
     """Returns the bytes that the prior of `level` takes in memory."""
     prior, size = build_prior(config, level), DTYPES[dtype].itemsize
@@ -42,17 +44,25 @@ def weight_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
 
 
 def _other_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
-    prior = build_prior(config, level)
-    codec = sum(p.numel() * 4 for p in build_vqvae(config).parameters())
-    transformer = config.priors[level]
-    lyrics = transformer.lyrics
+    return WORKING_BYTES + _codec_bytes(config) + batch * _song_bytes(config, level, dtype)
+
+
+@lru_cache(maxsize=8)
+def _codec_bytes(config: JukeboxConfig) -> int:
+    return sum(p.numel() * 4 for p in build_vqvae(config).parameters())
+
+
+@lru_cache(maxsize=64)
+def _song_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
+    """Returns what each song of a batch adds: its caches, and what each of its positions adds."""
+    prior, sizes = build_prior(config, level), config.priors[level]
+    lyrics = sizes.lyrics
     encoder = (
-        torch.empty(batch, lyrics.tokens, transformer.transformer.width, device="meta")
+        torch.empty(1, lyrics.tokens, sizes.transformer.width, device="meta")
         if lyrics is not None and lyrics.encoder is not None
         else None
     )
     cache = prior.body.transformer.new_cache(
-        batch, dtype=COMPUTE_DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
+        1, dtype=COMPUTE_DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
     )
-    signals = 2 * batch * transformer.positions * transformer.transformer.width * 4  # what each position adds
-    return codec + cache.nbytes + signals + WORKING_BYTES
+    return cache.nbytes + 2 * sizes.positions * sizes.transformer.width * 4
