@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.errors import DeviceError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -77,6 +79,9 @@ def _chosen(settings: Settings) -> Precision:
     from jukebox_core.families.jukebox.choosing import choose_dtype
     from jukebox_core.runtime.device import kind_and_memory, resolve_device
 
-    kind, total = kind_and_memory(resolve_device(settings.hardware.device))
+    try:
+        kind, total = kind_and_memory(resolve_device(settings.hardware.device))
+    except DeviceError:
+        return "float32"  # whatever it is: the checks before the run say that the device is not there
     levels = range(settings.sampling.stop_level, settings.model.config.top + 1)
     return choose_dtype(settings.model.config, levels, kind, total, together=settings.runner.schedule == "wavefront")
