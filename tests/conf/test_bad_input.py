@@ -79,7 +79,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         "seconds is 1.0, but the upsampler of level 1 needs a full context of 8192 tokens; "
         "set seconds=5.95 or more, or stop above it with sampling.stop_level=2",
     ),
-    (["seconds=0.002"], "seconds is 0.002, shorter than one top-level token (0.0029 s); ask for more"),
+    (["seconds=0.002"], "seconds is 0.002, shorter than one top-level token (0.0058 s); ask for more"),
     (
         ["prompt.seconds=6"],
         "prompt.seconds is 6.0, which leaves nothing to sample of seconds=6.0; "
@@ -104,12 +104,12 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["song.total_seconds=5"],
-        "song.total_seconds is 5.0, but the music ends at 5.99946 s (offset_seconds=0.0 + seconds=6.0); "
+        "song.total_seconds is 5.0, but the music ends at 5.99655 s (offset_seconds=0.0 + seconds=6.0); "
         "set it to at least that, or to null",
     ),
     (
         ["song.total_seconds=600"],
-        "song.total_seconds is 600, but mini knows songs from 2 s to just under 600 s; set it within that, or to null",
+        "song.total_seconds is 600, but mini knows songs from 2 s to just under 240 s; set it within that, or to null",
     ),
     (
         ["model=5b", "sampling.stop_level=2", "song.total_seconds=59.9"],
@@ -117,7 +117,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["seconds=700"],
-        "song.offset_seconds + seconds is 700, but mini knows songs from 2 s to just under 600 s; make seconds smaller",
+        "song.offset_seconds + seconds is 700, but mini knows songs from 2 s to just under 240 s; make seconds smaller",
     ),
     # grammar
     (

@@ -52,7 +52,7 @@ import jukebox_core as jukebox
 model = jukebox.load_model("mini", folder=sys.argv[1], offline=True)
 how = jukebox.SamplingConfig(stop_level=2, seed=1)
 song = jukebox.Song(artist="music box", genre="waltz", lyrics="over the water")
-music = model.generate(song, seconds=2, sampling=how, start={2: [number % 512 for number in range(640)]})
+music = model.generate(song, seconds=2, sampling=how, start={2: [number % 512 for number in range(320)]})
 print(music.codes[2].shape, music.audio.shape)
 sys.exit(f"sockets: {opened}" if opened else 0)
 """

@@ -121,7 +121,12 @@ def needs_released_weights(command: Command) -> bool:
     overrides = [word for word in command[2:] if "=" in word]
     own = any(word.startswith("model=.") for word in overrides)
     sweep = "--multirun" in command
-    return command[1] == "generate" and not own and not sweep and compose(GENERATE, overrides).model.trained
+    return (
+        command[1] == "generate"
+        and not own
+        and not sweep
+        and compose(GENERATE, overrides).model.files.terms is not None
+    )
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])

@@ -99,7 +99,6 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
         (["data.codes=/codes"], "its codes are not known yet"),
         (["training.vqvae.seconds=900"], "none of 4 songs is as long as a clip of 900 s"),
         (["training.level_2.loop.steps=0"], "steps is 0; it must be positive"),
-        (["start=model", "model=mini", "parts=[level_2]"], "start is 'model'"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(made: Path, tmp_path: Path, more: list[str], message: str) -> None:

@@ -63,7 +63,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
 
 def test_shared_files_are_named_once_and_every_entry_says_what_it_is_for() -> None:
     wanted = {each.path: each for each in catalogue._unique(["all"], WeightsConfig(folder="/w"))}
-    assert len(wanted) == 12
+    assert len(wanted) == 16  # 4 of them mini's weights
     assert all(each.spec.purpose for each in wanted.values())
     assert all(each.spec.bytes or each.spec.about_bytes for each in wanted.values())
     listed = {each.name: each for each in models.listing(WeightsConfig(folder="/nowhere"))}
