@@ -117,6 +117,7 @@ def load_into(
     *,
     cast: CastRule | None = None,
     device: torch.device | str | None = None,
+    placed: Callable[[str], None] | None = None,
 ) -> None:
     """Puts the checkpoint's tensors into ``module``, which may be built on the meta device.
 
@@ -131,6 +132,7 @@ def load_into(
             module's name; a name that none matches is left over. No pairs at all: names are taken as they are.
         cast: chooses the dtype of each tensor.
         device: where tensors go; None leaves them in main memory.
+        placed: told the name of the module that a tensor was put into, before the next one is read.
 
     Raises:
         CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All of it is found
@@ -148,6 +150,9 @@ def load_into(
         for name in names:
             owner, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(owner), attribute, loaded)
+        del loaded
+        if placed is not None:
+            placed(names[0].rpartition(".")[0])
 
 
 def save_safetensors(

@@ -17,6 +17,7 @@ KINDS = pytest.mark.parametrize("kind", CONFIGS)
 ARTIST_COLUMN = 3
 
 
+@torch.no_grad()
 @KINDS
 def test_built_without_memory_and_given_mapped_weights(kind: str) -> None:
     filled = tiny_prior(kind)

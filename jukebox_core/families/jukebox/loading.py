@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from jukebox_core.families.jukebox.engines import quantise_projections
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.prior import Prior
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
 from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.families.jukebox.vqvae import VQVAE
 from jukebox_core.runtime.device import COMPUTE_DTYPES
+from jukebox_core.runtime.heap import returned_at_once
+from jukebox_core.runtime.quantise import Int8Projection
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def load_prior(
     """Returns the prior of `level` with the weights in `path`, ready to sample.
 
     The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32. For
-    int8 they are rounded once all are there, and computed with in bfloat16.
+    int8 they are rounded one by one as well, and computed with in bfloat16.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
@@ -85,9 +86,15 @@ def load_prior(
     def cast(name: str, _: Tensor) -> torch.dtype:
         return stored if name in inner else torch.float32
 
-    load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device)
-    if dtype == "int8":
-        quantise_projections(prior.body.transformer)
+    def rounded(owner: str) -> None:
+        projection = prior.get_submodule(owner) if owner.startswith("body.transformer.") else None
+        if isinstance(projection, Projection) and not (projection.weight.is_meta or projection.bias.is_meta):
+            parent, _, name = owner.rpartition(".")
+            setattr(prior.get_submodule(parent), name, Int8Projection(projection.weight, projection.bias))
+
+    with returned_at_once():
+        placed = rounded if dtype == "int8" else None
+        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
     prior.set_compute_dtype(compute)
     tap_major(prior)
     return prior.eval().requires_grad_(requires_grad=False)

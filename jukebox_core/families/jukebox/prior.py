@@ -112,12 +112,15 @@ class Prior(nn.Module):
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Makes the transformer compute in `dtype`, and stores its projections in it; all else stays float32.
 
+        In bfloat16 so do the convolutions over the codes above; what they are added to stays float32.
         Without this call it computes in float32, and projections stored in half are converted whenever they are used.
         """
         self.compute_dtype = dtype
         for module in self.body.transformer.modules():
             if isinstance(module, Projection):
                 module.to(dtype)
+        if self.above is not None and dtype is torch.bfloat16:  # float16 would overflow where codes add up
+            self.above.upsampler.to(dtype)
 
     def condition(self, labels_BN: Tensor, codes_above_BU: Tensor | None = None) -> Condition:
         """Returns what a window is conditioned on.

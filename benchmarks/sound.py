@@ -1,0 +1,177 @@
+"""VQ-VAE and conditioner beside the peer's: official sizes, random weights, in turn in one run; seconds and shares.
+
+``python -m benchmarks.sound --help``. Each side is a process of its own (`benchmarks.workers`); of the peer, the import
+of librosa is left out, which nothing measured here calls. The rate at which this machine multiplies
+matrices is measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.fast import matmul_rate
+from benchmarks.fill import fill
+from benchmarks.full_size import machine
+from benchmarks.peer import install
+from benchmarks.workers import Worker, serve
+from jukebox_core.families.jukebox.conditioners import CodeConditioner
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.streaming import tap_major
+from jukebox_core.families.jukebox.vqvae import VQVAE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MODEL = "1b_lyrics"  # its VQ-VAE and upsamplers are those of all released models
+
+
+class _Side:
+    """One side: its works, each timed when it is asked for."""
+
+    def __init__(self, threads: int, seconds: float) -> None:
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(mode=False)
+        self.config = load_preset(MODEL).config
+        self.samples = int(seconds * self.config.vqvae.sample_rate) // 128 * 128
+        generator = torch.Generator().manual_seed(0)
+        self.audio_BT = torch.randn(1, self.samples, generator=generator) / 10
+        self.codes_BT = torch.randint(2048, (1, self.samples // 8), generator=generator)
+        self.above_BU = torch.randint(2048, (1, self.config.priors[1].context // 4), generator=generator)
+        self.works = self.build()
+
+    def build(self) -> dict[str, Callable[[], Any]]:
+        """Returns what can be asked for, by name."""
+        raise NotImplementedError
+
+    def time(self, work: str) -> dict[str, float]:
+        """Returns the seconds that one turn of `work` takes."""
+        began = time.perf_counter()
+        self.works[work]()
+        return {"seconds": time.perf_counter() - began}
+
+
+class _Ours(_Side):
+    def build(self) -> dict[str, Callable[[], Any]]:
+        vqvae = VQVAE(self.config.vqvae)
+        fill(vqvae)
+        for level in vqvae.levels:
+            level.codebook.normal_()
+        tap_major(vqvae)
+        works: dict[str, Callable[[], Any]] = {
+            "encode, all levels": lambda: vqvae.encode(self.audio_BT),
+            "decode, level 0": lambda: vqvae.decode(self.codes_BT, 0),
+        }
+        sizes = self.config.priors[1]
+        assert sizes.upsample is not None
+        for dtype in (torch.float32, torch.bfloat16):
+            made = CodeConditioner(sizes.upsample, sizes.transformer.width, bins=2048, times=2, stride=2)
+            fill(made)
+            made.upsampler.to(dtype)
+            tap_major(made)
+            works[f"condition, {str(dtype).removeprefix('torch.')}"] = lambda made=made: made(self.above_BU)  # type: ignore[misc]
+        return works
+
+
+class _Peer(_Side):
+    def build(self) -> dict[str, Callable[[], Any]]:
+        package = ModuleType("jukebox_infer")  # in the place of its own, which imports more
+        package.__path__ = [str(install() / "jukebox_infer")]
+        sys.modules |= {"jukebox_infer": package, "librosa": ModuleType("librosa")}
+        sizes, above = self.config.vqvae, self.config.priors[1]
+        assert above.upsample is not None
+        vqvae = import_module("jukebox_infer.vqvae.vqvae").VQVAE(
+            (self.samples, 1), sizes.levels, sizes.downs, sizes.strides, sizes.embedding_width, sizes.bins,
+            0.99, 0.02, 0.0, 1.0, multipliers=sizes.multipliers, width=sizes.width, depth=sizes.depth, m_conv=1.0,
+            dilation_growth_rate=sizes.dilation_growth, reverse_decoder_dilation=True,
+        ).eval()  # fmt: skip
+        fill(vqvae)
+        for block in vqvae.bottleneck.level_blocks:
+            block.k.normal_()
+        conditioner = import_module("jukebox_infer.prior.conditioners").Conditioner(
+            (self.above_BU.shape[1],), sizes.bins, 2, 2, above.transformer.width, 1.0, zero_out=False, res_scale=True,
+            width=above.upsample.width, depth=above.upsample.depth, m_conv=1.0,
+            dilation_growth_rate=above.upsample.dilation_growth, dilation_cycle=above.upsample.dilation_cycle,
+        ).eval()  # fmt: skip
+        fill(conditioner)
+        condition = lambda: conditioner(self.above_BU)  # noqa: E731
+        return {
+            "encode, all levels": lambda: vqvae.encode(self.audio_BT[:, :, None]),
+            "decode, level 0": lambda: vqvae.decode([self.codes_BT], 0, 1),
+            "condition, float32": condition,
+            "condition, bfloat16": condition,  # the peer has no other precision on a CPU
+        }
+
+
+SIDES = {"ours": _Ours, "peer": _Peer}
+
+
+def run(*, seconds: float = 20.0, turns: int = 3, threads: int = 1) -> dict[str, Any]:
+    """Measures every work on both sides in turn; returns where it ran, and a row of figures for each work."""
+    with (
+        Worker(["-m", "benchmarks.sound", "ours"], threads=threads, seconds=seconds) as ours,
+        Worker(["-m", "benchmarks.sound", "peer"], path=[install()], threads=threads, seconds=seconds) as peer,
+    ):
+        rows = []
+        for work in ("encode, all levels", "decode, level 0", "condition, float32", "condition, bfloat16"):
+            pairs = [(ours.ask("time", work=work), peer.ask("time", work=work)) for _ in range(turns + 1)][1:]
+            mine, theirs = ([found["seconds"] for found in side] for side in zip(*pairs, strict=True))
+            rows.append(
+                {
+                    "work": work,
+                    "ours_s": statistics.median(mine),
+                    "peer_s": statistics.median(theirs),
+                    "share": statistics.median(mine) / statistics.median(theirs),
+                    "ours_spread": [min(mine), max(mine)],
+                    "peer_spread": [min(theirs), max(theirs)],
+                }
+            )
+            print(line(rows[-1]), file=sys.stderr, flush=True)
+    rates = {str(dtype): matmul_rate(threads, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return {
+        "benchmark": "sound", "machine": machine(), "seconds": seconds, "threads": threads,
+        "matmul_flop_per_s": rates, "rows": rows,
+    }  # fmt: skip
+
+
+def line(row: dict[str, Any]) -> str:
+    """Returns a row of the table."""
+    mine, theirs = ("{:.2f}-{:.2f}".format(*row[f"{side}_spread"]) for side in SIDES)
+    medians = f"{row['ours_s']:7.2f} s {row['peer_s']:7.2f} s {row['share']:6.2f}"
+    return f"{row['work']:20} {medians}  {mine:>13} {theirs:>13}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns the figures of `run` as text."""
+    head = f"{'work':20} {'ours':>9} {'peer':>9} {'share':>6}  {'ours, range':>13} {'peer, range':>13}"
+    return "\n".join([head, *(line(row) for row in result["rows"])])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the measurement, prints a table, and one line of JSON last; or is one of its sides."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sound", description=run.__doc__)
+    parser.add_argument("side", nargs="?", choices=[*SIDES], help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of sound (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="of each work on each side (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
+    given = vars(parser.parse_args(arguments))
+    side = given.pop("side")
+    if side:
+        serve(SIDES[side])
+        return
+    result = run(**given)
+    print(table(result))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
