@@ -19,6 +19,7 @@ test: $(READY)  ## fast tests
 
 test-slow: $(READY)  ## whole pipelines, end to end, real servers, processes killed again and again
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not endurance"
+	$(BIN)/python -m pytest -q -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
 test-endurance: $(READY)  ## clusters and deployments
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m endurance
