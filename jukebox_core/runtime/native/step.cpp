@@ -15,6 +15,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -333,6 +334,35 @@ void attend(const float* query, const Cached* keys, const Cached* values, int64_
 
 // --- the step --------------------------------------------------------------------------------------------------------
 
+// Where threads wait for each other, ten times a layer. One that waits looks for a while, which is all it takes where the
+// cores are its own, and then sleeps: on a machine that does other things besides, it would keep the core from the
+// thread that it waits for, and a step would take as long as the system's turns, a hundred times its own time.
+class Barrier {
+   public:
+    int32_t threads = 1;
+
+    void wait() {
+        const int32_t now = turn.load(std::memory_order_acquire);
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+            arrived.store(0, std::memory_order_relaxed);
+            turn.store(now + 1, std::memory_order_release);
+            turn.notify_all();
+            return;
+        }
+        for (int look = 0; look < LOOKS; look++) {
+            if (turn.load(std::memory_order_acquire) != now) return;
+#if WIDE
+            _mm_pause();
+#endif
+        }
+        turn.wait(now, std::memory_order_acquire);
+    }
+
+   private:
+    static constexpr int LOOKS = 2000;  // some 50 microseconds
+    std::atomic<int32_t> arrived{0}, turn{0};
+};
+
 // What the threads of a step share, cut out of one buffer. `weights` alone is a thread's own.
 struct Scratch {
     Operands x;
@@ -360,8 +390,8 @@ struct Scratch {
 template <int32_t P, class Cached> class Walk {
    public:
     Walk(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t thread,
-         int64_t threads)
-        : model(model), spans(spans), x(x), samples(samples), thread(thread), threads(threads),
+         int64_t threads, Barrier& barrier)
+        : model(model), spans(spans), x(x), samples(samples), thread(thread), threads(threads), barrier(barrier),
           s(model, samples, thread, threads, scratch) {}
 
     void pass(const Layer& layer) {
@@ -402,6 +432,7 @@ template <int32_t P, class Cached> class Walk {
     const Span* spans;
     float* x;
     int64_t samples, thread, threads;
+    Barrier& barrier;
     Scratch s;
 
     // Makes operands of what `values(sample)` returns, each thread of its samples.
@@ -409,14 +440,14 @@ template <int32_t P, class Cached> class Walk {
         s.x.inputs = inputs;
         const Share mine(samples, thread, threads);
         for (int64_t b = mine.begin; b < mine.end; b++) set_operands<P>(s.x, b, values(b));
-#pragma omp barrier
+        barrier.wait();
     }
 
     // Multiplies the operands with this thread's panels.
     template <class Take> void product(const Matrix& matrix, Take take) {
         const Share mine = panels(matrix, thread, threads);
         multiply_panels<P>(matrix, s.x, mine.begin, mine.end, take);
-#pragma omp barrier
+        barrier.wait();
     }
 
     // Writes keys and values into the cache and attends; each thread its heads.
@@ -436,15 +467,18 @@ template <int32_t P, class Cached> class Walk {
             attend(query, keys + span.first * width, values + span.first * width, span.count, width, s.weights,
                    s.heads + b * inner + h * width);
         }
-#pragma omp barrier
+        barrier.wait();
     }
 };
 
 template <int32_t P, class Cached>
 void walk(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
+    Barrier barrier;
 #pragma omp parallel num_threads(int(threads))
     {
-        Walk<P, Cached> mine(model, spans, x, samples, scratch, omp_get_thread_num(), omp_get_num_threads());
+#pragma omp single
+        barrier.threads = omp_get_num_threads();
+        Walk<P, Cached> mine(model, spans, x, samples, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier);
         for (int64_t layer = 0; layer < model.depth; layer++) mine.pass(model.layers[layer]);
     }
 }
