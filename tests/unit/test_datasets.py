@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import soundfile
+from torch.utils.data import DataLoader
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.datasets.clips import AudioClips, blend
@@ -134,6 +135,15 @@ def test_clips_of_every_epoch_are_full_and_repeatable(tmp_path: Path, rate: int)
         if index % 7 == 0:
             np.testing.assert_array_equal(again[index].audio_TC.numpy(), clip.audio_TC.numpy())
     assert len(starts) > 6 * len(first)
+
+
+def test_workers_read_what_one_process_reads(tmp_path: Path) -> None:
+    songs = write_songs(tmp_path, 1.0, 0.8)
+    clips = AudioClips(songs, seconds=0.25, sample_rate=RATE, channels=1, seed=5, augment=True)
+    numbers = [3, 0, 40, 6, 2]
+    loader = DataLoader(clips, batch_size=None, sampler=numbers, num_workers=2)
+    for clip, number in zip(loader, numbers, strict=True):
+        np.testing.assert_array_equal(clip.audio_TC.numpy(), clips[number].audio_TC.numpy())
 
 
 def test_channels_are_blended() -> None:
