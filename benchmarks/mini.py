@@ -25,7 +25,7 @@ from jukebox_core.composer.album import perform, plan_album
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import ARTISTS, GENRES
 from jukebox_core.datasets.windows import read_index
-from jukebox_core.families.jukebox.files import obtain_vocabularies
+from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from jukebox_core.families.jukebox.initialise import write_seeded
 from jukebox_core.families.jukebox.labels import label_song, window_row
 from jukebox_core.families.jukebox.loading import load_vqvae
@@ -51,6 +51,8 @@ HELD_OUT_SEED = 271_828  # of an album that nothing is trained on
 MEASURES = ("reconstruction", "prior", "conditioning", "generated")
 STANDING_SECONDS = 0.25  # one code for so long is a loop of one token
 TEMPO_TOLERANCE = 0.05
+
+WEIGHTS = WeightsConfig(folder="~/.cache/jukebox")
 
 _PIECE_SECONDS = 4.0  # of each song, for the VQ-VAE
 _DRAWN = 3  # songs that pictures are drawn of
@@ -81,10 +83,16 @@ class Subject:
         self.config = self.settings.config
         self.held_out = HeldOut.compose(songs, self.config.vqvae.sample_rate)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The first digits of every weight file's sha256, by role."""
+        files = obtain_weights(self.config, self.settings.files, WEIGHTS)
+        return {role: file.sha256[:16] for role, file in files.items()}
+
     @cached_property
     def vocabularies(self) -> dict[VocabularyKind, Vocabulary]:
         """The model's names, by kind."""
-        files = obtain_vocabularies(self.settings.files, WeightsConfig(folder="~/.cache/jukebox"))
+        files = obtain_vocabularies(self.settings.files, WEIGHTS)
         return load_vocabularies({role: file.path for role, file in files.items()})
 
     @cached_property
@@ -108,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args(arguments)
     subject = Subject(asked.model, asked.songs, asked.threads)
-    result: dict[str, Any] = {"model": asked.model, "songs": asked.songs}
+    result: dict[str, Any] = {"songs": asked.songs, "weights": subject.digests}
     measures: dict[str, Callable[[], dict[str, Any] | list[dict[str, Any]]]] = {
         "reconstruction": lambda: reconstruction(subject, asked.pictures),
         "prior": lambda: prior(subject, asked.codes),

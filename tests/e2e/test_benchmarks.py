@@ -105,3 +105,11 @@ def test_what_is_said_of_mini_was_measured() -> None:
         assert row["spectral"] < row["mu_law_spectral"] < row["untrained_spectral"]
         shown = f"| **{row['si_sdr']:.1f}** |"
         assert shown.replace("-", "\N{MINUS SIGN}") in page
+    told = recorded["prior"]
+    assert told["bits"] < told["bigram_entropy"] < told["bigram_of_training"] < told["unigram_of_training"]
+    songs, generated = recorded["generated"]
+    assert abs(generated["level_db"] - songs["level_db"]) < 3
+    assert generated["clipped_share"] == 0
+    assert generated["standing_share"] <= 0.05
+    for value in (told["bits"], told["bigram_of_training"], generated["key_fit"]):
+        assert f"{value:.2f}" in page
