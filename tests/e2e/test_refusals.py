@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,9 +234,14 @@ def test_weights_that_are_nowhere(desk: Desk) -> None:
 # ---- runs
 
 
+@cache  # the file is the same in every test
+def own_settings(*overrides: str) -> Settings:
+    return compose(GENERATE, ["model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides])
+
+
 def store_run(name: str | None = None, *overrides: str, takes: object = None, **model: object) -> Settings:
     """Writes a finished run of the person's own model, without its music."""
-    settings = compose(GENERATE, ["model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides])
+    settings = own_settings(*overrides)
     folder = Path("outputs") / (name or default_name(settings))
     folder.mkdir(parents=True)
     made = identity(settings)

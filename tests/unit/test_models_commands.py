@@ -14,11 +14,15 @@ from small_entries import CONTENT, PATHS, checkpoint, config, entry
 from jukebox_core import models
 from jukebox_core.families.jukebox import files
 from jukebox_core.weights import fetch
+from pipelines import compose as compose_module
 from pipelines.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pipelines.compose import Root
+    from pipelines.models import ModelsSettings
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +79,22 @@ def command(tmp_path: Path, *arguments: str) -> int:
     return main(["models", *arguments, f"weights.folder={tmp_path / 'weights'}", "weights.elsewhere=[]"])
 
 
+@pytest.fixture
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has Hydra make the same settings of the same words only once: it takes longer than the commands do."""
+    known: dict[tuple[str, ...], object] = {}
+
+    def once(root: Root[ModelsSettings], overrides: list[str]) -> object:
+        words = (root.name, *overrides)
+        if words not in known:
+            known[words] = plainly(root, overrides)
+        return known[words]
+
+    plainly = compose_module.compose
+    monkeypatch.setattr(compose_module, "compose", once)
+
+
+@pytest.mark.usefixtures("composed_once")
 def test_the_commands(site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     assert "jukebox models COMMAND" in capsys.readouterr().out
