@@ -226,7 +226,7 @@ def test_weights_that_are_nowhere(desk: Desk) -> None:
     model["files"]["weights"]["level_1"]["path"] = "gone.safetensors"
     Path("own.yaml").write_text(yaml.safe_dump(model))
     assert "gone.safetensors" in desk.generate()
-    assert "offline, and 4 files are not on this machine" in desk.refused(
+    assert "offline, and 8 files are not on this machine" in desk.refused(
         "generate", "model=1b_lyrics", "weights.offline=true"
     )
 
