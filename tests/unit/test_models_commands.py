@@ -55,7 +55,7 @@ def test_models_of_ones_own_with_the_same_paths_never_meet(tmp_path: Path) -> No
         serving({path: checkpoint(contents[0]) for path in CONTENT} | ids) as one,
         serving({path: checkpoint(contents[1]) for path in CONTENT} | ids) as other,
     ):
-        bytes_ = {role: {"path": path, "bytes": len(CONTENT[path])} for role, path in PATHS.items()}
+        bytes_ = {role: {"path": path, "bytes": len(CONTENT[path]), "sha256": None} for role, path in PATHS.items()}
         entries = []
         for name, site in (("one", one), ("other", other)):
             (tmp_path / name).mkdir()
