@@ -21,7 +21,7 @@ from jukebox_core.weights.fetch import fetch_file, present
 from jukebox_core.weights.licence import require
 from jukebox_core.weights.part import Part
 from jukebox_core.weights.progress import size_text
-from jukebox_core.weights.sources import FolderSource, source_for
+from jukebox_core.weights.sources import FolderSource, PackageSource, source_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,7 +155,7 @@ def obtain(
         DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all of them.
         ConfigError: the licence of files that must be fetched was not acknowledged.
     """
-    here = {role: find(each, weights) for role, each in wanted.items()}
+    here = {role: _unless_outdated(each, find(each, weights)) for role, each in wanted.items()}
     missing = {role: wanted[role] for role, found in here.items() if found is None}
     _require_given(missing)
     offline = is_offline(weights)
@@ -172,6 +172,17 @@ def obtain(
     for role, found in done.items():
         verify(wanted[role], found)
     return done
+
+
+def _unless_outdated(wanted: Wanted, found: Found | None) -> Found | None:
+    """The same, but None for a copy of what an earlier version of this program shipped: it is fetched anew."""
+    if found is None or not found.own or not any(isinstance(source_for(a), PackageSource) for a in wanted.sources):
+        return found
+    try:
+        verify(wanted, found)
+    except DownloadError:
+        return None
+    return found
 
 
 def _fetched(wanted: Wanted, weights: WeightsConfig, offline: bool, meters: Meters | None) -> Found:

@@ -153,7 +153,8 @@ def test_a_song_is_made_without_a_socket(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_cannot_do_without_loopback_says_so(tmp_path: Path) -> None:
     need("unshare")
-    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli", "generate", "seconds=3", "weights.offline=true"]
+    told = ["seconds=3", "weights.offline=true", f"weights.folder={tmp_path / 'weights'}"]
+    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli", "generate", *told]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "127.0.0.1 cannot be reached (Network is unreachable)" in done.stderr

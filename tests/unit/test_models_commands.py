@@ -75,6 +75,15 @@ def test_models_of_ones_own_with_the_same_paths_never_meet(tmp_path: Path) -> No
         assert models.paths(path, there)["level_0"].read_bytes() == checkpoint(number)
 
 
+def test_a_file_that_an_earlier_version_shipped_is_replaced(tmp_path: Path) -> None:
+    weights = config(tmp_path, offline=True)
+    shipped = models.fetch(["mini"], weights)["mini/artists.txt"]
+    now = shipped.read_bytes()
+    shipped.write_bytes(now[::-1])
+    assert models.fetch(["mini"], weights)["mini/artists.txt"].read_bytes() == now
+    assert shipped.with_name("artists.txt.damaged").read_bytes() == now[::-1]
+
+
 def command(tmp_path: Path, *arguments: str) -> int:
     return main(["models", *arguments, f"weights.folder={tmp_path / 'weights'}", "weights.elsewhere=[]"])
 
