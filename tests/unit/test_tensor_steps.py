@@ -12,6 +12,7 @@ from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.decoder import WindowDecoder
 from jukebox_core.families.jukebox.engines import prepare, quantise_projections
 from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
+from jukebox_core.runtime.graphs import GraphedStep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,14 @@ def test_eight_bits_the_plain_way() -> None:
 def test_a_graph_needs_cuda() -> None:
     with pytest.raises(DeviceError, match="engine=graph does not work on cpu; choose engine=auto"):
         prepare(tiny_prior("top"), "graph")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without CUDA")
+def test_what_cannot_be_recorded_is_called_plainly_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    step = GraphedStep(torch.add)
+    for value in (1.0, 2.0):
+        assert step(torch.tensor(value), torch.tensor(3.0)) == value + 3
+    assert caplog.text.count("not replayed as a CUDA graph") == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need CUDA")
