@@ -172,7 +172,7 @@ def test_the_largest_model_in_full_precision_is_refused_by_its_size(
     from pipelines import preflight
 
     monkeypatch.setattr(device, "free_memory", lambda _: 24_000_000_000)
-    settings = compose(GENERATE, ["model=5b_lyrics", "seconds=24", "hardware=cpu"])
+    settings = compose(GENERATE, ["model=5b_lyrics", "seconds=24", "hardware=cpu", "hardware.dtype=float32"])
     with pytest.raises(
         Exception, match=r"5b_lyrics in float32 .* needs about 2\d\.\d GB .*dtype=bfloat16 needs 1\d\."
     ) as e:

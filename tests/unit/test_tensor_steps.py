@@ -68,6 +68,7 @@ def test_a_step_does_the_same_at_every_position() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+@pytest.mark.filterwarnings("ignore:Distutils was imported before Setuptools")  # as torch.compile imports them
 def test_compiled_steps() -> None:
     plain, compiled = tiny_prior("top"), prepare(tiny_prior("top"), "compiled")
     torch.testing.assert_close(logits(compiled, 5), logits(plain, 5), atol=1e-4, rtol=1e-4)
