@@ -139,7 +139,8 @@ def _span(attention: Attention, cache: LayerCache, position: int) -> tuple[int, 
             return first + row, first, row + 1
         case RowAttention():
             slot, first = attention.slot(row), attention.slot(row - attention.lag)
-            return slot + column, first, attention.fold.columns if attention.lag else column + 1
+            seen = attention.fold.columns if attention.lag else column + 1
+            return slot + column, first, seen if row >= attention.lag else 0  # the row before the first is zeros
         case PrefixAttention():
             kept = position < attention.keys
             return (position if kept else -1), 0, min(position + 1, attention.keys)

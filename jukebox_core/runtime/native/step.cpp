@@ -308,7 +308,7 @@ void quick_gelu(float* x, int64_t count) {
     for (int64_t i = 0; i < count; i++) x[i] = x[i] / (1 + exponential(-1.702f * x[i]));
 }
 
-// Attends with one query to `count` keys; `weights` is room for as many numbers.
+// Attends with one query to `count` keys, and gives zeros where there are none; `weights` is room for as many numbers.
 template <class Cached>
 void attend(const float* query, const Cached* keys, const Cached* values, int64_t count, int64_t width, float* weights,
             float* out) {
