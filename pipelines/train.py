@@ -59,6 +59,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
             config=base.config,
             devices=settings.training.devices,
             folder=str(folder),
+            checkpoints=settings.checkpoints,
             validation=settings.data.validation,
             start=weights[role] if settings.start == "model" else None,
             started=started,

@@ -51,6 +51,7 @@ class TrainSettings:
     name: str  # of the model that is made
     licence: str = "its maker's; nothing was said of others' use"  # of its weights, in a line
     folder: str  # receives the model; what is there already is gone on from
+    checkpoints: str | None = None  # what a killed training goes on from: any address; null: <folder>/training
 
     def __post_init__(self) -> None:
         """Checks the settings against each other; every message names the dotted keys."""
@@ -67,6 +68,11 @@ class TrainSettings:
             raise ConfigError(
                 f"data.codes is {self.data.codes!r}, but the VQ-VAE is trained too and its codes are not known yet; "
                 "set data.codes to null, or leave vqvae out of parts"
+            )
+        if self.checkpoints is not None and "://" in self.checkpoints and self.training.devices.strategy == "fsdp":
+            raise ConfigError(
+                f"checkpoints is {self.checkpoints!r}, but with training.devices.strategy=fsdp they are written to a "
+                "disk that all processes see; name a folder there, or null"
             )
         if self.start == "model" and not self.model.trained:
             raise ConfigError(

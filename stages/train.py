@@ -21,13 +21,14 @@ from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
 from jukebox_core.families.jukebox.training.names import widen
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep, measure_bandwidths
-from jukebox_core.families.jukebox.training.weights import write_half
+from jukebox_core.families.jukebox.training.weights import halves
 from jukebox_core.families.jukebox.transformer import Block
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
 from jukebox_core.records import to_plain
 from jukebox_core.tokens.keys import digest, digest_file
 from jukebox_core.training.devices import start_fabric
-from jukebox_core.training.loop import Outcome, Subject, fit
+from jukebox_core.training.loop import Subject, TrainingLoop
+from jukebox_core.weights.checkpoint import save_safetensors
 from stages import stopping
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Plan:
     config: JukeboxConfig
     devices: DevicesConfig
     folder: str  # of the model that is being made
+    checkpoints: str | None = None  # folder of what training goes on from, any address; None: beside the log
     validation: float  # share of the songs that is held out
     start: FileHandle | None  # weights that training begins from; None: random ones
     started: JukeboxConfig  # the model that these weights are of: its tables of names may be shorter
@@ -202,23 +204,15 @@ def _trained(
 ) -> Trained:
     """Trains, and writes weights and record once the last step is taken."""
     fabric = start_fabric(plan.devices, training.loop.precision, subject.units)
-    work = record_path(plan.folder, role).parent
-    outcome: Outcome = fit(
-        fabric,
-        subject,
-        training.loop,
-        training.optimiser,
-        training.schedule,
-        str(work),
-        say=log.info,
-        stop=stopping.stop_requested,
-    )
+    checkpoints = f"{plan.checkpoints.rstrip('/')}/{role}" if plan.checkpoints is not None else None
+    loop = TrainingLoop(fabric, subject, training, record_path(plan.folder, role).parent, log.info, checkpoints)
+    outcome = loop.run(stopping.stop_requested)
     if not outcome.finished:
         stopping.check()
-    path = Path(plan.folder) / f"{role}.safetensors"
+    path, weights = Path(plan.folder) / f"{role}.safetensors", halves(module)
     if fabric.is_global_zero:
         about = {"role": role, "model": plan.config.name, "steps": outcome.step, "trained": True}
-        write_half(module, path, about)
+        save_safetensors(weights, path, about)
         record = {"steps": outcome.step, "settings": told, "checked": outcome.checked, "sha256": digest_file(path)}
         with written_whole(record_path(plan.folder, role)) as file:
             file.write(json.dumps(record, indent=1).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +11,9 @@ from tiny_priors import CONFIGS, VQVAE, codes_above, label_rows, tiny_prior
 
 from jukebox_core.families.jukebox.training.prior import PriorStep, collate
 from jukebox_core.families.jukebox.transformer import Block
-from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig
+from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
-from jukebox_core.training.loop import Outcome, Subject, fit
+from jukebox_core.training.loop import Outcome, Subject, TrainingLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,15 +47,28 @@ def loop(**changes: Any) -> LoopConfig:
     return LoopConfig(**{**settings, **changes})
 
 
+CPU = DevicesConfig(accelerator="cpu")
+
+
+def training(**changes: Any) -> Training:
+    optimiser, schedule = OptimiserConfig(learning_rate=1e-3), ScheduleConfig(warmup=3)
+    return Training(loop=loop(**changes), optimiser=optimiser, schedule=schedule)
+
+
 def run(
-    folder: str, stop: Callable[[], bool] = lambda: False, *, kind: str = "one_sequence", **changes: Any
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    kind: str = "one_sequence",
+    devices: DevicesConfig = CPU,
+    checkpoints: str | None = None,
+    **changes: Any,
 ) -> Outcome:
-    config = loop(**changes)
-    fabric = start_fabric(DevicesConfig(accelerator="cpu"), config.precision)
-    schedule, optimiser = ScheduleConfig(warmup=3), OptimiserConfig(learning_rate=1e-3)
-    return fit(fabric, subject(kind), config, optimiser, schedule, folder, say=print, stop=stop)
+    trained, how = subject(kind), training(**changes)
+    fabric = start_fabric(devices, how.loop.precision, trained.units)
+    return TrainingLoop(fabric, trained, how, folder, print, checkpoints).run(stop)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(sys.argv[1], steps=int(sys.argv[2]))
+    run(Path(sys.argv[1]), steps=int(sys.argv[2]))

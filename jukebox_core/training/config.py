@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jukebox_core.errors import ConfigError
@@ -84,6 +84,15 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How something is trained: for how long, by which optimiser, at which rates."""
+
+    loop: LoopConfig
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DevicesConfig:
     """What a part is trained on."""
 
@@ -97,3 +106,7 @@ class DevicesConfig:
         for name in ("devices", "nodes"):
             value = getattr(self, name)
             _require(value > 0, f"{name} is {value}; it must be positive")
+        _require(
+            self.strategy != "fsdp" or self.devices * self.nodes > 1,
+            "strategy is 'fsdp', but there is one device; set devices to the number of them, or strategy to auto",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.utils.checkpoint import checkpoint
 
@@ -11,7 +11,7 @@ from jukebox_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch import nn
+    from torch import Tensor, nn
 
     from jukebox_core.training.config import DevicesConfig
 
@@ -41,9 +41,7 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
         )
     strategy: Any = "ddp" if devices.strategy == "auto" and processes > 1 else devices.strategy
     if strategy == "fsdp":
-        from lightning_fabric.strategies.fsdp import FSDPStrategy
-
-        strategy = FSDPStrategy(auto_wrap_policy=set(units), state_dict_type="full")
+        strategy = _sharing(units, processes)
     fabric = Fabric(
         accelerator=devices.accelerator,
         strategy=strategy,
@@ -53,6 +51,43 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
     )
     fabric.launch()
     return fabric
+
+
+def _sharing(units: tuple[type[nn.Module], ...], processes: int) -> Any:
+    """Returns the strategy by which every process holds a share of each parameter (torch's ``fully_shard``)."""
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+    from torch.distributed.fsdp import fully_shard
+
+    def share(module: nn.Module, mesh: Any) -> nn.Module:
+        for part in module.modules():
+            if isinstance(part, units):
+                fully_shard(part, mesh=mesh["data_parallel"])
+        fully_shard(module, mesh=mesh["data_parallel"])
+        return module
+
+    return ModelParallelStrategy(
+        share, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+
+
+def is_shared(tensor: Tensor) -> bool:
+    """Whether each process holds a share of the tensor only (fsdp)."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns the tensor as it is on one device; one that processes share is put together, and all must ask for it."""
+    return cast("Any", tensor).full_tensor() if is_shared(tensor) else tensor
+
+
+def copy_whole(target: Tensor, source: Tensor) -> None:
+    """Sets a tensor, whole or shared, to the values of a whole one; all processes must do so."""
+    if is_shared(target):
+        from torch.distributed.tensor import distribute_tensor
+
+        shared = cast("Any", target)
+        source = distribute_tensor(source.to(target.device), shared.device_mesh, shared.placements)
+    target.copy_(source)
 
 
 def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:

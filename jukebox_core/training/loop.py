@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import fsspec
@@ -19,20 +18,21 @@ import torch
 from torch.utils.data import DataLoader
 
 from jukebox_core.errors import TrainingError
-from jukebox_core.training.devices import recompute
+from jukebox_core.training.devices import is_shared, recompute, whole
 from jukebox_core.training.log import Log
 from jukebox_core.training.optimiser import UpstreamAdam, WeightAverage, rate_factor
 from jukebox_core.training.order import StepOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricOptimizer
     from torch import Tensor, nn
     from torch.utils.data import Dataset
 
-    from jukebox_core.training.config import LoopConfig, OptimiserConfig, ScheduleConfig
+    from jukebox_core.training.config import Training
 
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_FOLDER = "log"
@@ -71,61 +71,50 @@ class Outcome:
     checked: dict[str, float]  # metrics on held-out data, of the averaged weights; empty without such data
 
 
-def fit(
-    fabric: Fabric,
-    subject: Subject,
-    config: LoopConfig,
-    optimiser: OptimiserConfig,
-    schedule: ScheduleConfig,
-    folder: str,
-    *,
-    say: Callable[[str], None],
-    stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
-    """Trains to the end, or goes on from the checkpoint in `folder`; the module then holds the averaged weights.
+class TrainingLoop:
+    """Trains to the end, or goes on from the checkpoint that is there; the module then holds the averaged weights.
 
     Args:
         fabric: devices and precision.
         subject: what is trained, and on what.
-        config: how long.
-        optimiser: its settings.
-        schedule: the course of the learning rate.
-        folder: any address that fsspec knows; the log goes to a local one beside it, or to the working folder.
+        training: how.
+        folder: local; the log goes into it.
         say: told a line now and then.
-        stop: asked after every step; true saves and ends.
+        checkpoints: the folder of the checkpoint, any address that fsspec knows; None: `folder`.
 
     Raises:
-        TrainingError: the loss is no number any more, or the checkpoint belongs to another training.
+        TrainingError: the checkpoint belongs to another training.
     """
-    run = _Run(fabric, subject, config, optimiser, schedule, folder, say)
-    return run.to_the_end(stop)
 
-
-class _Run:
     def __init__(
         self,
         fabric: Fabric,
         subject: Subject,
-        config: LoopConfig,
-        optimiser: OptimiserConfig,
-        schedule: ScheduleConfig,
-        folder: str,
+        training: Training,
+        folder: Path,
         say: Callable[[str], None],
+        checkpoints: str | None = None,
     ) -> None:
-        self.fabric, self.subject, self.config, self.schedule, self.say = fabric, subject, config, schedule, say
-        self.clip, self.rate, self.folder = optimiser.clip, optimiser.learning_rate, folder.rstrip("/")
-        if config.checkpointing:
+        self.fabric, self.subject, self.say = fabric, subject, say
+        self.config, self.schedule, optimiser = training.loop, training.schedule, training.optimiser
+        self.clip, self.rate, self.checkpoints = optimiser.clip, optimiser.learning_rate, checkpoints or str(folder)
+        if self.config.checkpointing:
             recompute(subject.step, subject.units)
         self.module = fabric.setup_module(subject.step)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(UpstreamAdam(trained, optimiser)))
-        self.average = WeightAverage(self.module, config.average) if config.average is not None else None
+        self.average = WeightAverage(self.module, self.config.average) if self.config.average is not None else None
+        self.shared = any(is_shared(parameter) for parameter in trained)
         self.step = 0
         self._load()
-        self.log = Log(Path(_local(self.folder)) / LOG_FOLDER, self.step) if fabric.is_global_zero else None
+        self.log = Log(folder / LOG_FOLDER, self.step) if fabric.is_global_zero else None
 
-    def to_the_end(self, stop: Callable[[], bool]) -> Outcome:
-        """Trains and returns where it ended."""
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Outcome:
+        """Trains and returns where it ended: at the last step, or where `stop`, asked after every step, was true.
+
+        Raises:
+            TrainingError: the loss is no number any more.
+        """
         config, waited, began, since = self.config, 0.0, time.monotonic(), self.step
         checked = self._check() if self.step == config.steps else {}
         batches = self._batches(self.subject.data, config.seed, self.step * config.accumulate)
@@ -140,7 +129,7 @@ class _Run:
                 waited, began, since = 0.0, time.monotonic(), self.step
             if self.step % config.check_every == 0 or self.step == config.steps:
                 checked = self._check()
-            stopping = bool(stop())
+            stopping = self._any(stop())
             if self.step % config.save_every == 0 or self.step == config.steps or stopping:
                 self._save()
             if stopping:
@@ -166,6 +155,7 @@ class _Run:
         clip = self.clip if self.clip is not None else float("inf")
         norm = self.fabric.clip_gradients(self.module, self.optimiser, max_norm=clip, error_if_nonfinite=False)
         assert norm is not None
+        norm = whole(norm)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"{self.subject.name}: the gradient of step {self.step} has norm {float(norm)}, its loss is "
@@ -209,8 +199,9 @@ class _Run:
                 for part in range(count):
                     loss, metrics = self.module(next(batches), self._generator(part))
                     found.append({"loss": loss, **metrics})
-            if self.subject.show is not None and self.log is not None:
-                self.subject.show(self.log, self.step)
+            shown = self.subject.show if not self.shared else None  # a share of a model can make nothing
+            if shown is not None and self.log is not None:
+                shown(self.log, self.step)
         means = {name: float(self._mean([each[name] for each in found])) for name in (found[0] if found else ())}
         if means and self.log is not None:
             self.log.scalars("check", self.step, means)
@@ -230,20 +221,26 @@ class _Run:
             mean = self.fabric.all_reduce(mean, reduce_op="mean")  # type: ignore[assignment]
         return mean
 
+    def _any(self, mine: bool) -> bool:
+        """Whether it holds in any process: all must leave the loop at one step."""
+        if self.fabric.world_size == 1:
+            return mine
+        told = self.fabric.all_reduce(torch.tensor(float(mine), device=self.fabric.device), reduce_op="sum")
+        return bool(told)
+
     def _averaged(self) -> Any:
         return self.average.swapped_in() if self.average is not None else nullcontext()
 
     def _load(self) -> None:
-        fs, path = fsspec.core.url_to_fs(f"{self.folder}/{CHECKPOINT_NAME}")
+        address = self._address(CHECKPOINT_NAME)
+        fs, path = fsspec.core.url_to_fs(address)
         if not fs.exists(path):
             return
         try:
-            rest = self.fabric.load(
-                f"{self.folder}/{CHECKPOINT_NAME}", {"module": self.module, "optimiser": self.optimiser}
-            )
+            rest = self.fabric.load(address, {"module": self.module, "optimiser": self.optimiser})
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
-                f"{self.folder}/{CHECKPOINT_NAME} is no checkpoint of this training "
+                f"{address} is no checkpoint of this training "
                 f"({' '.join(str(error).split())[:200]}); give another folder, or remove it to begin anew"
             ) from None
         self.step = int(rest["step"])
@@ -256,12 +253,15 @@ class _Run:
         state: dict[str, Any] = {"module": self.module, "optimiser": self.optimiser, "step": self.step}
         if self.average is not None:
             state["average"] = self.average.state_dict()
-        fresh = f"{self.folder}/.next.pt"
+        fresh = self._address(".next.pt")
         self.fabric.save(fresh, state)
         if self.fabric.is_global_zero:
             fs, path = fsspec.core.url_to_fs(fresh)
             fs.mv(path, f"{path.rpartition('/')[0]}/{CHECKPOINT_NAME}")
         self.fabric.barrier()
+
+    def _address(self, name: str) -> str:
+        return f"{self.checkpoints.rstrip('/')}/{name}"
 
     def _end(self) -> None:
         """Leaves the averaged weights in the module, and the log written."""
@@ -273,12 +273,6 @@ class _Run:
 
 def _as_dataset(data: Numbered) -> Dataset[Any]:
     return data  # type: ignore[return-value]
-
-
-def _local(folder: str) -> str:
-    """Returns where the log of a training lies: TensorBoard's writer wants a folder of this machine."""
-    protocol, path = cast("tuple[str | None, str]", fsspec.core.split_protocol(folder))
-    return path if protocol in (None, "file") else path.rpartition("/")[2]
 
 
 def _numbers(values: dict[str, float]) -> str:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from jukebox_core.training.devices import copy_whole, whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -124,11 +126,11 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` takes."""
-        return {"average": self.average, "updates": self.updates}
+        return {"average": [whole(average) for average in self.average], "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a stored state."""
         self.updates = int(state["updates"])
         tensors: list[Tensor] = state["average"]
         for average, stored in zip(self.average, tensors, strict=True):
-            average.copy_(stored)
+            copy_whole(average, stored)

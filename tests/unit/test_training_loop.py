@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import loop, run, subject
+from tiny_training import run, subject, training
 
 from jukebox_core.errors import ConfigError, TrainingError
-from jukebox_core.training.config import DevicesConfig, OptimiserConfig, ScheduleConfig
+from jukebox_core.training.config import DevicesConfig, ScheduleConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.log import METRICS_NAME, read_entries
-from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, fit
+from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, TrainingLoop
 from jukebox_core.training.optimiser import WeightAverage, rate_factor
 from jukebox_core.training.order import StepOrder
 
@@ -38,11 +38,11 @@ def weights(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, accumulate: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run(str(whole), accumulate=accumulate).finished
+    assert run(whole, accumulate=accumulate).finished
     calls = iter(range(100))
-    first = run(str(parts), lambda: next(calls) == 6, accumulate=accumulate)
+    first = run(parts, lambda: next(calls) == 6, accumulate=accumulate)
     assert (first.step, first.finished) == (7, False)
-    second = run(str(parts), accumulate=accumulate)
+    second = run(parts, accumulate=accumulate)
     assert second.finished
     assert losses(parts) == losses(whole)
     assert losses(parts, "check") == losses(whole, "check")
@@ -74,20 +74,44 @@ def test_a_training_that_was_killed_goes_on_with_the_losses_it_would_have_had(tm
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
     """Two halves of every batch, their gradients averaged: the same losses, but for the order of additions."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1"}
     script = TESTS / "two_trainings.py"
-    subprocess.run([*program, str(script), str(tmp_path / "two")], env=environment, check=True, timeout=300)
-    run(str(tmp_path / "one"), steps=6, batch=4)
+    for steps in ("4", "6"):  # the second goes on where the first ended
+        told = [str(script), str(tmp_path / "two"), strategy, steps]
+        subprocess.run([*program, *told], env=environment, check=True, timeout=300)
+    run(tmp_path / "one", steps=6, batch=4)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, rel=1e-4)
+    assert losses(tmp_path / "two", "check")[6] == pytest.approx(losses(tmp_path / "one", "check")[6], rel=1e-3)
+    mine, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name, tensor in theirs["module"].items():
+        torch.testing.assert_close(mine["module"][name], tensor, rtol=1e-3, atol=1e-4)
+    for found, wanted in zip(mine["average"]["average"], theirs["average"]["average"], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_checkpoint_may_lie_at_any_address(tmp_path: Path) -> None:
+    address = "memory://checkpoints/one"
+    run(tmp_path / "whole")
+    calls = iter(range(100))
+    run(tmp_path / "parts", lambda: next(calls) == 6, checkpoints=address)
+    assert run(tmp_path / "parts", checkpoints=address).finished
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert not list(tmp_path.rglob("parts/*.pt"))
+
+
+def test_one_device_has_nothing_to_share() -> None:
+    with pytest.raises(ConfigError, match="strategy is 'fsdp', but there is one device"):
+        DevicesConfig(strategy="fsdp")
 
 
 def test_a_killed_save_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(str(tmp_path), steps=4)
+    run(tmp_path, steps=4)
     before = (tmp_path / CHECKPOINT_NAME).read_bytes()
 
     def broken(*_: Any, **__: Any) -> None:
@@ -96,30 +120,29 @@ def test_a_killed_save_leaves_the_state_before(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("lightning_fabric.Fabric.save", broken)
     with pytest.raises(KeyboardInterrupt):
-        run(str(tmp_path), steps=8)
+        run(tmp_path, steps=8)
     assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
 
 
 def test_recomputed_activations_change_no_loss(tmp_path: Path) -> None:
-    run(str(tmp_path / "kept"), steps=3)
-    run(str(tmp_path / "recomputed"), steps=3, checkpointing=True)
+    run(tmp_path / "kept", steps=3)
+    run(tmp_path / "recomputed", steps=3, checkpointing=True)
     assert losses(tmp_path / "kept") == pytest.approx(losses(tmp_path / "recomputed"), rel=1e-6)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
-    run(str(tmp_path), steps=4)
+    run(tmp_path, steps=4)
     with pytest.raises(TrainingError, match="is no checkpoint of this training"):
-        run(str(tmp_path), steps=8, kind="top")
+        run(tmp_path, steps=8, kind="top")
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    config = loop(steps=3)
-    broken = subject("top")
+    broken, how = subject("top"), training(steps=3)
     with torch.no_grad():
         broken.step.prior.output.weight.fill_(torch.nan)
-    fabric = start_fabric(DevicesConfig(accelerator="cpu"), config.precision)
+    fabric = start_fabric(DevicesConfig(accelerator="cpu"), how.loop.precision)
     with pytest.raises(TrainingError, match="top: the gradient of step 0 has norm nan"):
-        fit(fabric, broken, config, OptimiserConfig(), ScheduleConfig(), str(tmp_path), say=print)
+        TrainingLoop(fabric, broken, how, tmp_path, print).run()
     assert not (tmp_path / CHECKPOINT_NAME).exists()
 
 

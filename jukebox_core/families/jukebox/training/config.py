@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig
+from jukebox_core.training.config import DevicesConfig, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +69,10 @@ class CodebookConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VQVAETraining:
+class VQVAETraining(Training):
     """How the VQ-VAE is trained."""
 
     seconds: float  # of sound in each item
-    loop: LoopConfig
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = LossConfig()
     codebook: CodebookConfig = CodebookConfig()
     measure_bandwidths: bool = True  # from the data, in place of loss.bandwidths
@@ -88,12 +85,9 @@ class VQVAETraining:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PriorTraining:
+class PriorTraining(Training):
     """How the prior of one level is trained; what it is told follows from the model."""
 
-    loop: LoopConfig
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     unknown: float = 0.0  # share of items told neither artist nor genre, so that the model can do without
     augment: bool = True  # windows are shifted in time
 

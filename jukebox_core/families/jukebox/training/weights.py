@@ -6,23 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jukebox_core.training.devices import whole
 from jukebox_core.weights.checkpoint import save_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
-def write_half(module: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes the module's floating-point tensors in half precision, each once, whole or not at all."""
+def halves(module: nn.Module) -> dict[str, Tensor]:
+    """Returns the module's floating-point tensors in half precision, each once, and the others as they are.
+
+    Where processes share the module, all must call this, and each is given whole tensors.
+    """
     seen: dict[int, str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         seen.setdefault(id(tensor), name)
-    state = module.state_dict()
-    halves = {name: state[name].half() if state[name].is_floating_point() else state[name] for name in seen.values()}
-    save_safetensors(halves, path, metadata)
+    state = {name: whole(tensor) for name, tensor in module.state_dict().items() if name in seen.values()}
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def write_half(module: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Writes `halves` of a module that one process holds, whole or not at all."""
+    save_safetensors(halves(module), path, metadata)
 
 
 def round_to_half(module: nn.Module) -> None:
