@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HYDRA_VERSION = "1.3"
+_PROVIDER = "jukebox"  # of what is stored for one composing
 _HYDRA = threading.RLock()  # Hydra keeps its state in one global
 
 
@@ -53,6 +54,7 @@ class Root(Generic[T]):
 
     name: str
     kind: type[T]
+    node: Mapping[str, Any] | None = None  # the configuration itself, where no file of conf/ holds it
 
 
 GENERATE = Root("generate", Settings)
@@ -113,8 +115,7 @@ def stored_root(name: str, sections: Mapping[str, Any], overrides: Sequence[str]
     groups = [group for group in _groups() if any(o.partition("=")[0] == group for o in overrides)]
     left = {section: value for section, value in sections.items() if section not in groups}
     defaults = [*({group: None} for group in groups), "quiet", "_self_", {"experiment": None}]
-    ConfigStore.instance().store(name=name, node={"defaults": defaults, **left}, provider="run")
-    return Root(name, Settings)
+    return Root(name, Settings, {"defaults": defaults, **left})
 
 
 def override_value(overrides: Sequence[str], key: str) -> object:
@@ -137,7 +138,7 @@ def _checked(root: Root[T], config: DictConfig) -> T:
 @contextmanager
 def _speaking(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
     """Has Hydra for one caller at a time, and turns what it complains of into a ConfigError."""
-    with _HYDRA, warnings.catch_warnings():
+    with _HYDRA, _stored(root), warnings.catch_warnings():
         warnings.filterwarnings("error", message="provider=.* is not", category=UserWarning)
         try:
             yield
@@ -145,6 +146,29 @@ def _speaking(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
             raise
         except (HydraException, OmegaConfBaseException, UserWarning, ValueError) as error:  # ValueError: bad flags
             raise explain(error, root.kind, overrides) from error
+
+
+@contextmanager
+def _stored(root: Root[Any]) -> Iterator[None]:
+    """Has Hydra know what `root` brings; at the end, forget that and the files that overrides named.
+
+    Each composing copies all that is known: what earlier ones left would make the next slower and slower.
+    """
+    store = ConfigStore.instance()
+    try:
+        if root.node is not None:
+            store.store(name=root.name, node=dict(root.node), provider=_PROVIDER)
+        yield
+    finally:
+        _forget(store.repo)
+
+
+def _forget(options: dict[str, Any]) -> None:
+    for name, part in list(options.items()):
+        if isinstance(part, dict):
+            _forget(part)
+        elif part.provider == _PROVIDER:
+            del options[name]
 
 
 def _is_override(argument: str) -> bool:
@@ -189,7 +213,7 @@ def _with_file(override: Override, text: str) -> str:
     group = override.key_or_group
     path = option_path(value, group)
     name = f"_{path.stem}_{fingerprint(path)}"  # an underscore keeps it out of lists of options
-    ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=str(path))
+    ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=_PROVIDER)
     return f"{override.get_key_element()}='{name}'"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.families.jukebox.presets import load_yaml
 from jukebox_core.records import to_plain
-from pipelines.compose import fingerprint, override_value, stored_root
+from pipelines.compose import override_value, stored_root
 from pipelines.runs import find_run
 from pipelines.settings import ChooseSettings, PromptSettings, StorageSettings
 
@@ -42,7 +42,7 @@ def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]
     if command == "upsample":
         fresh["sampling"] = {**stored.get("sampling", {}), "stop_level": 0}
         fresh["choose"] = to_plain(ChooseSettings())
-    return stored_root(f"{command}_{fingerprint(folder)}", {**stored, **fresh}, overrides)
+    return stored_root(command, {**stored, **fresh}, overrides)
 
 
 def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]:
@@ -57,7 +57,7 @@ def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]
         "run": {**stored.get("run", {}), "name": folder.name},
         "storage": {**stored.get("storage", {}), "root": str(folder.parent)},
     }
-    return stored_root(f"resume_{fingerprint(folder)}", {**stored, **own}, overrides)
+    return stored_root("resume", {**stored, **own}, overrides)
 
 
 def _root(overrides: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from jukebox_core.errors import ConfigError
@@ -15,7 +16,7 @@ from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
-from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN, Root, compose, dump
+from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN, Root, compose, dump, stored_root
 from pipelines.settings import OutputSettings, PromptSettings, RunnerSettings, Settings, SongSettings, StorageSettings
 from pipelines.training_settings import TrainSettings
 
@@ -166,6 +167,21 @@ def test_a_sibling_comes_before_a_shipped_file(tmp_path: Path) -> None:
     write(tmp_path / "mini.yaml", (conf_dir() / "model" / "mini.yaml").read_text(encoding="utf-8"))
     write(tmp_path / "big.yaml", "defaults: [mini]\nname: big\n")
     assert load_preset(tmp_path / "big.yaml").config.priors == load_preset("mini").config.priors
+
+
+def names(options: dict[str, object]) -> set[str]:
+    inner = {f"{name}/{each}" for name, part in options.items() if isinstance(part, dict) for each in names(part)}
+    return inner | {name for name, part in options.items() if not isinstance(part, dict)}
+
+
+def test_hydra_forgets_what_was_brought_for_one_composing(tmp_path: Path) -> None:
+    settings = compose(GENERATE)
+    known = names(ConfigStore.instance().repo)
+    compose(GENERATE, [f"model={write(tmp_path / 'mine.yaml', MINE)}"])
+    assert compose(stored_root("again", to_plain(settings), [])) == settings
+    with pytest.raises(ConfigError):
+        compose(stored_root("again", to_plain(settings), []), ["secods=7"])
+    assert names(ConfigStore.instance().repo) == known
 
 
 def test_a_search_path_adds_options(tmp_path: Path) -> None:
