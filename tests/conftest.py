@@ -7,6 +7,7 @@ import logging
 import lzma
 import shutil
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers import S3Server
+    from servers import Gate, S3Server, Site
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parent.parent / "shared"
@@ -126,6 +127,52 @@ def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
         yield s3_server
+
+
+@pytest.fixture(scope="module")
+def s3_gate(s3_told: S3Server) -> Iterator[Gate]:
+    """A gate in front of it, which misbehaves as tests of one file say."""
+    from servers import gate_before
+
+    with gate_before(s3_told.url) as gate:
+        yield gate
+
+
+@pytest.fixture
+def gated_uri(s3_gate: Gate) -> Iterator[str]:
+    """Where a test may store; the gate lets everything pass when it begins and when it ends."""
+    s3_gate.mode, s3_gate.times = "pass", 10**9
+    yield f"s3://store/{uuid.uuid4().hex}"
+    s3_gate.mode = "pass"
+
+
+@pytest.fixture
+def plain_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetches that are not tried again after a while, by somebody whose environment says nothing of them."""
+    monkeypatch.setattr("jukebox_core.weights.fetch.PAUSES", ())
+    monkeypatch.setenv("no_proxy", "*")
+    for variable in ("HF_HUB_OFFLINE", "JUKEBOX_ACCEPT_LICENCE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A server with the files of a small model."""
+    from servers import serving
+    from small_entries import CONTENT
+
+    with serving({**CONTENT, "ids/a.txt": b"x;0\n", "ids/g.txt": b"y;0\n"}) as running:
+        yield running
+
+
+@pytest.fixture
+def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The model that is there; it stands for a released one: its files lie where released files do."""
+    from small_entries import entry
+
+    sources = {"http://127.0.0.1:9/down", site.url}
+    monkeypatch.setattr("jukebox_core.families.jukebox.files.released_sources", lambda: sources)
+    return str(entry(site, tmp_path))
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from servers import Site, serving
-from small_entries import CONTENT, PATHS, checkpoint, config, entry
+from small_entries import CONTENT, PATHS, checkpoint, config
 
 from jukebox_core import models
 from jukebox_core.errors import CheckpointError, ConfigError, DownloadError
-from jukebox_core.families.jukebox import catalogue, files
+from jukebox_core.families.jukebox import catalogue
 from jukebox_core.families.jukebox.files import obtain_weights
 from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.weights import fetch, library
+from jukebox_core.weights import library
 from jukebox_core.weights.checkpoint import open_checkpoint
 from jukebox_core.weights.config import WeightsConfig
 from jukebox_core.weights.digests import read_records
@@ -28,29 +28,9 @@ from jukebox_core.weights.licence import acknowledgement
 from pipelines import licence as prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSES", ())
-    monkeypatch.setenv("no_proxy", "*")
-    for variable in ("HF_HUB_OFFLINE", "JUKEBOX_ACCEPT_LICENCE"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving({**CONTENT, "ids/a.txt": b"x;0\n", "ids/g.txt": b"y;0\n"}) as running:
-        yield running
-
-
-@pytest.fixture
-def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model that stands for a released one: what its sources hold lies where released files do."""
-    monkeypatch.setattr(files, "released_sources", lambda: {"http://127.0.0.1:9/down", site.url})
-    return str(entry(site, tmp_path))
+pytestmark = pytest.mark.usefixtures("plain_fetches")
 
 
 def test_aliases_mean_models_and_all_means_every_one() -> None:

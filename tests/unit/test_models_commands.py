@@ -12,38 +12,16 @@ from servers import Site, serving
 from small_entries import CONTENT, PATHS, checkpoint, config, entry
 
 from jukebox_core import models
-from jukebox_core.families.jukebox import files
-from jukebox_core.weights import fetch
 from pipelines import compose as compose_module
 from pipelines.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pipelines.compose import Root
     from pipelines.models import ModelsSettings
 
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSES", ())
-    monkeypatch.setenv("no_proxy", "*")
-    for variable in ("HF_HUB_OFFLINE", "JUKEBOX_ACCEPT_LICENCE"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving({**CONTENT, "ids/a.txt": b"x;0\n", "ids/g.txt": b"y;0\n"}) as running:
-        yield running
-
-
-@pytest.fixture
-def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model that stands for a released one: what its sources hold lies where released files do."""
-    monkeypatch.setattr(files, "released_sources", lambda: {"http://127.0.0.1:9/down", site.url})
-    return str(entry(site, tmp_path))
+pytestmark = pytest.mark.usefixtures("plain_fetches")
 
 
 def test_models_of_ones_own_with_the_same_paths_never_meet(tmp_path: Path) -> None:
