@@ -13,12 +13,12 @@ import torch
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.choosing import choose_dtype, most_side_by_side
-from jukebox_core.families.jukebox.engines import prepare
 from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
 from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
-from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.loading import load_vqvae
 from jukebox_core.families.jukebox.memory import weight_bytes
+from jukebox_core.families.jukebox.prepared import Source, sampling_prior
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.sampler import sample_level
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
@@ -28,15 +28,16 @@ from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
 from jukebox_core.weights.config import WeightsConfig
+from jukebox_core.weights.library import prepared_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.files import Obtained
     from jukebox_core.families.jukebox.presets import ModelSettings
     from jukebox_core.families.jukebox.prior import Prior
     from jukebox_core.families.jukebox.vqvae import VQVAE
@@ -117,7 +118,7 @@ class Jukebox:
     def vqvae(self) -> VQVAE:
         """The VQ-VAE, loaded."""
         if self._vqvae is None:
-            self._vqvae = load_vqvae(self.config, self._weights_of("vqvae"), device=self._device)
+            self._vqvae = load_vqvae(self.config, self._weights_of("vqvae").path, device=self._device)
         return self._vqvae
 
     def prior(self, level: int) -> Prior:
@@ -125,9 +126,9 @@ class Jukebox:
         if self._prior is None or self._prior[0] != level:
             self._prior = None
             gc.collect()
-            path = self._weights_of(f"level_{level}")
-            loaded = load_prior(self.config, level, path, device=self._device, dtype=self._hardware.dtype)
-            loaded = prepare(loaded, self._hardware.engine)
+            found, how = self._weights_of(f"level_{level}"), self._hardware
+            source = Source(found.path, found.identity, prepared_home(self._weights))
+            loaded = sampling_prior(self.config, level, source, device=self._device, dtype=how.dtype, engine=how.engine)
             self._prior = (level, loaded)
         return self._prior[1]
 
@@ -281,8 +282,8 @@ class Jukebox:
             raise ConfigError(f"start[{level}] holds {codes.min()} to {codes.max()}; codes are from 0 to {bins - 1}")
         return torch.from_numpy(np.broadcast_to(codes, (samples, codes.shape[1])).copy())
 
-    def _weights_of(self, role: str) -> Path:
-        return obtain_weights(self.config, self._settings.files, self._weights, roles=(role,))[role].path
+    def _weights_of(self, role: str) -> Obtained:
+        return obtain_weights(self.config, self._settings.files, self._weights, roles=(role,))[role]
 
 
 def _integers(values: ArrayLike, name: str) -> Codes:

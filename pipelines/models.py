@@ -29,7 +29,8 @@ jukebox models COMMAND [NAMES] [OVERRIDES]
   fetch NAMES           bring models here; a broken download goes on where it broke
   verify [NAMES]        hash what is here and compare; what is not as it should be is set aside
   path NAME             where a model's files are
-  rm NAMES              remove models; files that another model here needs are kept
+  rm NAMES              remove models; files that another model here needs are kept. rm prepared: only what is made
+                        anew when it is needed, weights as they sample (weights.prepared)
   export FOLDER NAMES   copy models to a folder, for a machine without network
   import FOLDER [NAMES] copy models from such a folder
   memory [NAMES]        which precision and how many samples side by side suit GPUs and computers of usual sizes
@@ -85,6 +86,9 @@ def _list(_names: Sequence[str], weights: WeightsConfig) -> None:
     for row in rows:
         cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=True)]
         _say("  ".join([*cells, row[4].partition("(")[0].partition(":")[0].strip()]))
+    files, taken = catalogue.prepared(weights)
+    if files:
+        _say(f"{size_text(taken)} more, in {files} files, hold weights as they sample; models rm prepared frees them")
 
 
 def _fetch(names: Sequence[str], weights: WeightsConfig) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.tokens.spooled import open_store
+from jukebox_core.weights.library import prepared_home
 from pipelines import artifacts
 from pipelines.hardware import with_batch
 from pipelines.runner import open_workers, run_units
@@ -73,7 +74,7 @@ def sample_plan(
 
 
 def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
-    storage = settings.storage
+    storage, library = settings.storage, prepared_home(settings.weights)
     return SamplingJob(
         config=settings.model.config,
         weights={
@@ -83,6 +84,7 @@ def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=open_store(storage.tokens).uri,  # a worker may run in another folder
+        library=None if library is None else str(library),
         flush_tokens=storage.flush_tokens,
         flush_seconds=storage.flush_seconds,
         scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),

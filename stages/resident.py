@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.families.jukebox.engines import prepare
-from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.loading import load_vqvae
+from jukebox_core.families.jukebox.prepared import Source, sampling_prior
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
@@ -62,15 +63,20 @@ def resident_vqvae(config: JukeboxConfig, weights: FileHandle, hardware: Hardwar
     return model
 
 
-def resident_prior(config: JukeboxConfig, level: int, weights: FileHandle, hardware: HardwareConfig) -> Prior:
-    """Returns the prior of `level` on its device, loading it if this process does not hold it yet."""
+def resident_prior(
+    config: JukeboxConfig, level: int, weights: FileHandle, hardware: HardwareConfig, library: str | None = None
+) -> Prior:
+    """Returns the prior of `level` on its device, loading it if this process does not hold it yet.
+
+    `library` is the weights folder, where it is kept as it samples; None keeps nothing.
+    """
     device = resolve_device(hardware.device)
     use_threads(hardware)
     identity = (f"{config.name} prior of level {level}", weights.identity, hardware.dtype, hardware.engine)
 
     def load() -> Prior:
-        prior = load_prior(config, level, weights.read(), device=device, dtype=hardware.dtype)
-        return prepare(prior, hardware.engine)
+        source = Source(weights.read(), weights.identity, None if library is None else Path(library))
+        return sampling_prior(config, level, source, device=device, dtype=hardware.dtype, engine=hardware.engine)
 
     model: Prior = _resident("prior", str(device), identity, _priors, load)
     return model

@@ -55,6 +55,7 @@ class SamplingJob:
     store: str  # URI of the token store
     flush_tokens: int  # store unfinished windows after so many new tokens ...
     flush_seconds: float  # ... or so many seconds
+    library: str | None = None  # the weights folder, where priors are kept as they sample; None keeps none
     scratch: str | None = None  # local folder for snapshots of caches; None keeps none
     snapshot_share: float = 0.005  # of the sampling time that writing snapshots may take
     spool: SpoolConfig | None = None  # where tokens wait while a remote store is away; None: as `open_store` says
@@ -81,7 +82,7 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
 def _sample(job: SamplingJob, nodes: Sequence[Node], store: TokenStore) -> None:
     level, window = nodes[0].level, nodes[0].window
     began = time.monotonic()
-    prior = resident_prior(job.config, level, job.weights[level], job.hardware)
+    prior = resident_prior(job.config, level, job.weights[level], job.hardware, job.library)
     inputs = WindowInputs(
         window=window,
         known_BT=_tokens(store, [node.reads for node in nodes]),

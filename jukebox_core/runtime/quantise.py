@@ -16,8 +16,11 @@ LARGEST = 127
 def quantise(weight_IO: Tensor) -> tuple[Tensor, Tensor]:
     """Returns a weight as int8 [I, O] and the float32 scale [O] that each output's numbers are to be multiplied with.
 
-    The largest weight of an output becomes 127 or -127, and every other one the nearest whole number.
+    The largest weight of an output becomes 127 or -127, and every other one the nearest whole number. Of a weight on
+    the meta device come shapes, without the arithmetic, for which torch would import sympy there.
     """
+    if weight_IO.is_meta:
+        return weight_IO.new_empty(weight_IO.shape, dtype=torch.int8), weight_IO.new_empty(weight_IO.shape[1:])
     scale_O = weight_IO.float().abs().amax(0).clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
     return (weight_IO / scale_O).round_().to(torch.int8), scale_O
 

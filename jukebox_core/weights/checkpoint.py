@@ -170,15 +170,15 @@ def save_safetensors(
     path = Path(path)
     tensors: Mapping[str, Tensor] = state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state
     # Of a mapping that reads a file each tensor is a new one, so that only a module can tell which are tied.
-    names = [group[0] for group in _tied_groups(tensors)] if isinstance(tensors, dict) else list(tensors)
-    traits = {name: _traits(tensors[name]) for name in names}
+    names = [group[0] for group in tied_groups(tensors)] if isinstance(tensors, dict) else list(tensors)
+    told = {name: traits(tensors[name]) for name in names}
     # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
-    kept = sorted(names, key=lambda name: -traits[name][2])
+    kept = sorted(names, key=lambda name: -told[name][2])
     texts = {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}
     header: dict[str, Any] = {"__metadata__": texts | ({_OWN_NAMES: "true"} if own_names else {})}
     position = 0
     for name in kept:
-        dtype, shape, width = traits[name]
+        dtype, shape, width = told[name]
         end = position + math.prod(shape) * width
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
         position = end
@@ -200,7 +200,7 @@ def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[t
     return {names[0]: stored for names, stored in _match(checkpoint, module.state_dict(keep_vars=True), renames)}
 
 
-def _traits(tensor: Tensor) -> tuple[str, list[int], int]:
+def traits(tensor: Tensor) -> tuple[str, list[int], int]:
     """Dtype as safetensors call it, shape, and bytes of an element."""
     return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
 
@@ -295,7 +295,7 @@ def _match(
     found, left_over = _renamed(checkpoint.tensors, targets, renames)
     matches: list[tuple[list[str], str]] = []
     missing, misshapen, untied = [], [], []
-    for names in _tied_groups(targets):
+    for names in tied_groups(targets):
         stored = [each for name in names for each in found.get(name, ())]
         if not stored:
             missing.append(names[0])
@@ -337,7 +337,7 @@ def _renamed(
     return found, left_over
 
 
-def _tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
     """Names by tensor, in order; a tensor that sits under several names, or the same memory, is one group."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for name, tensor in tensors.items():

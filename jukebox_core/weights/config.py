@@ -84,6 +84,7 @@ class WeightsConfig:
     offline: bool = False  # open no connection; a missing file is an error (so does HF_HUB_OFFLINE=1)
     connections: int = 4  # ranges of one large file fetched side by side
     pickles: Literal["keep", "convert", "replace"] = "convert"  # convert: a safetensors copy beside; replace: instead
+    prepared: bool = True  # keep weights as they sample, converted and laid out, so that they load as fast as they read
     accept_licence: bool = False  # the model's licence has been read and is accepted (so does JUKEBOX_ACCEPT_LICENCE=1)
 
     def __post_init__(self) -> None:

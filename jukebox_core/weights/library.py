@@ -92,6 +92,11 @@ def home(weights: WeightsConfig) -> Path:
     return Path(weights.folder).expanduser()
 
 
+def prepared_home(weights: WeightsConfig) -> Path | None:
+    """The weights folder, made absolute, if weights are to be kept there as they sample."""
+    return home(weights).absolute() if weights.prepared else None
+
+
 def find(wanted: Wanted, weights: WeightsConfig) -> Found | None:
     """The file or its safetensors copy, if it is on this machine with the right size; nothing is hashed."""
     if wanted.given is not None:

@@ -23,9 +23,10 @@ from jukebox_core.families.jukebox.files import (
 )
 from jukebox_core.families.jukebox.presets import load_preset, load_yaml, option_names, option_path
 from jukebox_core.weights.convert import copy_path, is_pickle
-from jukebox_core.weights.digests import record_name, write_record
+from jukebox_core.weights.digests import read_records, record_name, write_record
 from jukebox_core.weights.fetch import fetch_file, set_aside
 from jukebox_core.weights.library import find, home, verify
+from jukebox_core.weights.prepared import prepared_files, remove_prepared
 from jukebox_core.weights.progress import meter
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from jukebox_core.weights.config import WeightsConfig
     from jukebox_core.weights.library import Found, Meters, Wanted
 
-ALL = "all"
+ALL, PREPARED = "all", "prepared"
 EXPORT_NAME = "export.json"
 ABSENT = "not here"
 
@@ -172,12 +173,18 @@ def check(names: Iterable[str], weights: WeightsConfig) -> Iterator[Checked]:
 
 
 def remove(names: Iterable[str], weights: WeightsConfig) -> tuple[list[Path], list[Path]]:
-    """Removes files of models; returns those removed, and those kept because another model that is here needs them."""
-    chosen = resolve(names)
+    """Removes files of models; returns those removed, and those kept because another model that is here needs them.
+
+    With the weights goes what was prepared of them; ``prepared`` among the names means all that was, of every model.
+    """
+    given = set(names)
+    chosen = resolve(given - {PREPARED})
     others = [each for each in option_names("model") if each not in (*chosen, *aliases())]
     needed = {each.path for name in others for each in _if_whole(load_preset(name), weights)}
-    removed, kept = [], []
+    removed, kept, origins = [], [], set()
     for each in _unique(chosen, weights):
+        if each.path not in needed:
+            origins |= _digests(each, weights)
         made = [copy_path(each.path)] if is_pickle(each.spec.path) else []
         leftovers = [each.path.with_name(f"{each.path.name}{end}") for end in (".part", ".part.json", ".damaged")]
         for path in (each.path, *made, *leftovers):
@@ -189,7 +196,13 @@ def remove(names: Iterable[str], weights: WeightsConfig) -> tuple[list[Path], li
             path.unlink()
             write_record(each.folder, record_name(each.folder, path), None)
             removed.append(path)
-    return removed, kept
+    return removed + remove_prepared(home(weights), None if PREPARED in given else origins), kept
+
+
+def prepared(weights: WeightsConfig) -> tuple[int, int]:
+    """Returns how many files are kept so that weights load faster, and their bytes."""
+    sizes = [path.stat().st_size for path in prepared_files(home(weights))]
+    return len(sizes), sum(sizes)
 
 
 def export(names: Iterable[str], target: Path, weights: WeightsConfig) -> list[Path]:
@@ -239,6 +252,16 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
     if not here:
         raise ConfigError(f"{source} holds none of the files of {', '.join(names)}; it holds {', '.join(told)}")
     return here
+
+
+def _digests(wanted: Wanted, weights: WeightsConfig) -> set[str]:
+    """Returns the digests by which what was prepared of a file may know it: its own, and that of its original."""
+    here = find(wanted, weights)
+    records = read_records(wanted.folder)
+    known = [
+        records.get(record_name(wanted.folder, path)) for path in {wanted.path, here.path if here else wanted.path}
+    ]
+    return {sha256 for record in known if record for sha256 in (record.sha256, record.origin) if sha256}
 
 
 def _carried_as(wanted: Wanted, weights: WeightsConfig) -> str:

@@ -15,6 +15,7 @@ from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.graphs import GraphedStep
 from jukebox_core.runtime.heap import returned_at_once
+from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.matrices import PRECISIONS
 from jukebox_core.runtime.quantise import Int8Projection
 
@@ -59,17 +60,18 @@ def prepare(prior: Prior, engine: str = "auto") -> Prior:
     return prior
 
 
+def is_packed(prior: Prior, engine: str, device: torch.device) -> bool:
+    """Whether `prepare` packs the prior's projections, once they are on `device`; they may not be there yet."""
+    return device.type == "cpu" and engine in ("native", "auto") and _reason_against_native(prior) is None
+
+
 def _make_native(prior: Prior, *, by_name: bool) -> None:
     began, reason = time.perf_counter(), _reason_against_native(prior)
     if reason is None:
-        try:
-            with returned_at_once():
-                prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
-        except DeviceError as error:
-            reason = str(error)
-        else:
-            log.info("weights laid out for the CPU in %.1f s", time.perf_counter() - began)
-            return
+        with returned_at_once():
+            prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
+        log.info("weights laid out for the CPU in %.1f s", time.perf_counter() - began)
+        return
     if by_name:
         raise DeviceError(f"engine=native does not work here: {reason}")
     log.warning("sampling by plain torch, which is slower: %s", reason)
@@ -80,7 +82,13 @@ def _reason_against_native(prior: Prior) -> str | None:
         return f"there are no kernels for {prior.compute_dtype}; choose dtype=bfloat16"
     projections = [m for m in prior.body.transformer.modules() if isinstance(m, Projection | Int8Projection)]
     narrow = any(p.weight.shape[0] % PRECISIONS[packed_dtype(p, prior.compute_dtype)][1] for p in projections)
-    return "a layer's width is not a multiple of 4 (int8) or 2 (bfloat16)" if narrow else None
+    if narrow:
+        return "a layer's width is not a multiple of 4 (int8) or 2 (bfloat16)"
+    try:
+        library()
+    except DeviceError as error:
+        return str(error)
+    return None
 
 
 def quantise_projections(transformer: nn.Module) -> None:

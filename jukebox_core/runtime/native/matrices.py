@@ -76,17 +76,27 @@ class PackedProjection(nn.Module):
     What comes out for a row depends on that row alone, bit for bit. There is no gradient.
     """
 
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None
+
     def __init__(self, weight_IO: Tensor, bias_O: Tensor, scale_O: Tensor | None, arena: Arena) -> None:
-        """Packs a weight, int8 with a scale for each output, into `arena`, of which it takes `packed_bytes`."""
+        """Packs a weight, int8 with a scale for each output, into `arena`, of which it takes `packed_bytes`.
+
+        Of a weight on the meta device the place is taken, and what belongs there, a packed weight that was stored, is
+        for the caller to read.
+        """
         super().__init__()
         panels = packed(weight_IO)
         memory = arena.take(packed_bytes(weight_IO.shape, weight_IO.dtype))
-        self.weight = memory[: panels.numel() * panels.itemsize].view(weight_IO.dtype).view(panels.shape)
-        self.weight.copy_(panels)
-        if weight_IO.dtype is torch.int8:
-            self.weight.bitwise_xor_(-128)  # as unsigned numbers, 128 larger: what the processor multiplies
-        self.bias = bias_O.float().contiguous()
-        self.scale = None if scale_O is None else scale_O.float().contiguous()
+        weight = memory[: panels.numel() * panels.itemsize].view(weight_IO.dtype).view(panels.shape)
+        if not weight_IO.is_meta:
+            weight.copy_(panels)
+            if weight_IO.dtype is torch.int8:
+                weight.bitwise_xor_(-128)  # as unsigned numbers, 128 larger: what the processor multiplies
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias_O.detach().float().contiguous())
+        self.register_buffer("scale", None if scale_O is None else scale_O.float().contiguous())
         self.inputs, self.outputs = weight_IO.shape
         self.precision, _ = PRECISIONS[weight_IO.dtype]
 

@@ -1,0 +1,85 @@
+"""Reads a safetensors file of this program straight into a module: nothing is mapped, converted, or in memory twice.
+
+It is for files that hold exactly what a module holds, as `save_safetensors` writes it. Reading is then as fast as the
+disk, or the copy out of the system's cache; what is read may go into memory that was laid out for it, in large pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.errors import CheckpointError
+from jukebox_core.weights.checkpoint import tied_groups, traits
+
+if TYPE_CHECKING:
+    from io import FileIO
+    from pathlib import Path
+
+_LENGTH = struct.Struct("<Q")
+
+
+def read_into(module: nn.Module, path: Path, device: torch.device | None = None) -> None:
+    """Fills a module with the tensors in the file at ``path``, which are its own by name, dtype and shape.
+
+    Tensors that are in main memory are filled where they are; those on the meta device are made on ``device``.
+
+    Raises:
+        CheckpointError: the file does not hold exactly what the module does; nothing was read.
+        OSError: it cannot be read.
+    """
+    targets = module.state_dict(keep_vars=True)
+    groups = {names[0]: names for names in tied_groups(targets)}
+    with path.open("rb", buffering=0) as file:
+        begins, entries = _header(file, path)
+        wanted = {name: traits(targets[name])[:2] for name in groups}
+        found = {name: (entry["dtype"], entry["shape"]) for name, entry in entries.items()}
+        if found != wanted:
+            strange = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+            raise CheckpointError(f"{path} is not of this module: {len(strange)} tensors differ, first {strange[0]}")
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        for name in sorted(groups, key=lambda name: entries[name]["data_offsets"]):
+            target = targets[name]
+            values = torch.empty(target.shape, dtype=target.dtype) if target.is_meta else target.detach()
+            file.seek(begins + entries[name]["data_offsets"][0])
+            _fill(values, file, path)
+            if target.is_meta:
+                _place(module, groups[name], target, values.to(device))
+
+
+def _header(file: FileIO, path: Path) -> tuple[int, dict[str, Any]]:
+    """Returns the byte at which values begin, and the entries of the header by name."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        entries = json.loads(file.read(min(length, size)))
+        entries.pop("__metadata__", None)
+        stop = max(entry["data_offsets"][1] for entry in entries.values())
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}); delete it") from error
+    begins = _LENGTH.size + length
+    if begins + stop != size:
+        raise CheckpointError(f"{path} has {size:,} bytes, but its header tells of {begins + stop:,}; delete it")
+    return begins, entries
+
+
+def _fill(values: Tensor, file: FileIO, path: Path) -> None:
+    left = values.view(-1).view(torch.uint8).numpy().data
+    while left:
+        read = file.readinto(left)
+        if not read:
+            raise CheckpointError(f"{path} ended while it was read; delete it")
+        left = left[read:]
+
+
+def _place(module: nn.Module, names: list[str], target: Tensor, values: Tensor) -> None:
+    placed = nn.Parameter(values, requires_grad=target.requires_grad) if isinstance(target, nn.Parameter) else values
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, placed)
