@@ -51,7 +51,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
     songs = stages.find_songs(settings.audio, settings.data.metadata) if settings.audio is not None else []
     if set(settings.parts) != {"vqvae"}:
         stages.check_labels(base.config, vocabularies, songs)
-    weights = dict(stages.fetch_weights(started, base.files, settings.weights))
+    weights = dict(stages.fetch_weights(started, base.files, settings.weights, settings.given))
     trained: dict[str, Trained] = {}
     encoded = False
     for role in settings.parts:

@@ -88,3 +88,8 @@ class TrainSettings:
     def codes(self) -> str:
         """The folder of codes that priors learn from."""
         return str(Path(self.data.codes or f"{self.folder}/codes").expanduser())
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The parts whose weights the model brings: those that training begins from, or that are not trained."""
+        return tuple(role for role in ROLES if self.start == "model" or role not in self.parts)

@@ -180,7 +180,14 @@ def train_prior(
         if prior_config.labels is not None:
             widen(prior, prior_config.labels)
     prior.train().requires_grad_(requires_grad=True)
-    subject = Subject(name=role, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=held_out)
+    subject = Subject(
+        name=role,
+        step=PriorStep(prior, training.lyric_guide),
+        units=(Block,),
+        collate=collate,
+        data=data,
+        held_out=held_out,
+    )
     return _trained(plan, role, training, subject, prior, told)
 
 

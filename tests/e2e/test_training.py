@@ -42,10 +42,11 @@ def training(steps: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with songs, an untrained model, and what was made of them: model/."""
+    """A folder with songs, a model whose weights are nowhere to be had, and what was made of them: model/."""
     folder = tmp_path_factory.mktemp("training")
     own = yaml.safe_load(write_own_model(folder).read_text())
     own["priors"]["level_2"]["timing"] = {"bins": 8, "min_seconds": 0.05, "max_seconds": 60.0}
+    own["files"]["weight_sources"] = [(folder / "nowhere").as_uri()]  # all parts are trained: none is asked for
     (folder / "own.yaml").write_text(yaml.safe_dump(own))
     (folder / "few.yaml").write_text(yaml.safe_dump(training(2)))
     done("compose", "songs=4", "seconds=8", "seed=1", f"folder={folder / 'songs'}", 'artists=["music box"]')

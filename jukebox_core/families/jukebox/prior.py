@@ -57,6 +57,7 @@ class Losses:
     total: Tensor
     lyrics: Tensor
     music: Tensor
+    attention: dict[int, Tensor]  # the weights that were to be recorded, as `Prior.attention_weights` gives them
 
 
 @dataclass(slots=True)
@@ -194,21 +195,23 @@ class Prior(nn.Module):
             return codes_BT
         return torch.cat([cast("Tensor", condition.lyrics_BN), codes_BT + self.shift], dim=1)
 
-    def losses(self, codes_BT: Tensor, condition: Condition) -> Losses:
+    def losses(self, codes_BT: Tensor, condition: Condition, *, record: Collection[int] = ()) -> Losses:
         """Returns how well a full window of codes, and its lyrics, are predicted (golden README 2.4)."""
-        logits_BPV = self(codes_BT, condition)
+        features_BPW, recorded = self.features(codes_BT, condition, record=record)
+        attention = self._to_lyrics(recorded)
+        logits_BPV = self.logits(features_BPW)
         tokens_BP = self.sequence(codes_BT, condition)
         lyric_positions = self.config.lyric_positions
         music = _bits(logits_BPV[:, lyric_positions:], tokens_BP[:, lyric_positions:])
         if self.config.lyrics is None:
-            return Losses(music, torch.zeros_like(music), music)
+            return Losses(music, torch.zeros_like(music), music, attention)
         if self.lyric_encoder is None:
             lyrics = _bits(logits_BPV[:, :lyric_positions], tokens_BP[:, :lyric_positions])
         else:
             lyrics = _bits(self.lyric_encoder.output(condition.encoder_BNW), cast("Tensor", condition.lyrics_BN))
         characters, codes = self.config.lyrics.tokens, self.config.context
         weighted = self.config.lyrics.loss_fraction * lyrics * characters + music * codes
-        return Losses(weighted / (characters + codes), lyrics, music)
+        return Losses(weighted / (characters + codes), lyrics, music, attention)
 
     def attention_weights(self, codes_BT: Tensor, condition: Condition, layers: Collection[int]) -> dict[int, Tensor]:
         """Returns the attention weights of some layers over a full window, float32 [F, H, Q, K] by layer.
@@ -216,13 +219,15 @@ class Prior(nn.Module):
         Layers of types 1 to 3 are folded into rows or columns (F is their number times B). Of layers of type 7 the
         music's weights for the lyrics are given, [B, H, context, N], so that their rows need not sum to 1.
         """
-        _, recorded = self.features(codes_BT, condition, record=layers)
+        return self._to_lyrics(self.features(codes_BT, condition, record=layers)[1])
+
+    def _to_lyrics(self, recorded: dict[int, Tensor]) -> dict[int, Tensor]:
         kinds = attention_types(self.config.transformer.attention_order, self.config.transformer.depth)
         lyrics = self.config.lyric_positions
-        for layer, weights_FHQK in recorded.items():
-            if kinds[layer] is AttentionType.PRIME:
-                recorded[layer] = weights_FHQK[:, :, lyrics:, :lyrics]
-        return recorded
+        return {
+            layer: weights_FHQK[:, :, lyrics:, :lyrics] if kinds[layer] is AttentionType.PRIME else weights_FHQK
+            for layer, weights_FHQK in recorded.items()
+        }
 
     def new_state(self, condition: Condition) -> WindowState:
         """Returns the state of a window of which nothing has been read; all that is constant in it is computed here.

@@ -5,6 +5,7 @@ Shape suffixes: B batch, T codes, N label columns, U codes of the level above.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.labels import SongLabels, label_song, window_row
+from jukebox_core.families.jukebox.training.guide import check_guided, guide_loss, pace
 from jukebox_core.families.jukebox.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
@@ -32,19 +34,39 @@ class Windows(Protocol):
 
 
 class PriorBatch(NamedTuple):
-    """What a step of a prior learns from; int64."""
+    """What a step of a prior learns from; int64 but for the pace."""
 
     codes_BT: Tensor
     labels_BN: Tensor
     above_BU: Tensor | None
+    pace_B2: Tensor  # how words pass (`guide.Pace`), float32; no number where there are none
+
+
+class Item(NamedTuple):
+    """One window of a batch, likewise."""
+
+    codes_T: Tensor
+    labels_N: Tensor
+    above_U: Tensor | None
+    pace_2: Tensor
 
 
 class PriorStep(nn.Module):
-    """A prior whose call gives the loss of a batch, in bits a token (golden README 2.4)."""
+    """A prior whose call gives the loss of a batch, in bits a token (golden README 2.4).
 
-    def __init__(self, prior: Prior) -> None:
+    Args:
+        prior: is trained.
+        lyric_guide: the weight of `guide_loss` while it learns.
+
+    Raises:
+        ConfigError: there is a weight, but no head to guide.
+    """
+
+    def __init__(self, prior: Prior, lyric_guide: float = 0.0) -> None:
         super().__init__()
         self.prior = prior
+        self.lyric_guide = lyric_guide
+        self._guided = check_guided(prior.config) if lyric_guide else None
 
     def forward(self, batch: PriorBatch, _generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of a batch, and its parts by name: bits a music token and, with lyrics, a character.
@@ -52,11 +74,18 @@ class PriorStep(nn.Module):
         Raises:
             LabelError: a label or a time is outside what the prior knows.
         """
-        losses = self.prior.losses(batch.codes_BT, self.prior.condition(batch.labels_BN, batch.above_BU))
+        condition = self.prior.condition(batch.labels_BN, batch.above_BU)
+        guided = self._guided if self.training else None
+        losses = self.prior.losses(batch.codes_BT, condition, record=() if guided is None else guided[:1])
         metrics = {"bits": losses.music.detach()}
         if self.prior.config.lyrics is not None:
             metrics["lyric_bits"] = losses.lyrics.detach()
-        return losses.total, metrics
+        if guided is None:
+            return losses.total, metrics
+        layer, head = guided
+        away = guide_loss(losses.attention[layer][:, head], batch.pace_B2)
+        metrics["guide_bits"] = away.detach()
+        return losses.total + self.lyric_guide * away, metrics
 
 
 class LabelledWindows:
@@ -89,8 +118,8 @@ class LabelledWindows:
         """How many windows an epoch has."""
         return len(self._windows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns codes, label row and codes above of item ``index``, from 0 on without end.
+    def __getitem__(self, index: int) -> Item:
+        """Returns item ``index``, from 0 on without end.
 
         Raises:
             LabelError: an artist or genre that is not in the vocabulary, or lyrics without a known character.
@@ -101,9 +130,10 @@ class LabelledWindows:
             artist = genre = UNKNOWN
         labels = self._song(artist, genre, window.lyrics, window.total_tokens)
         length = self._config.context * self._hop
-        row = window_row(labels, self._config, sample_length=length, start=window.start_tokens).row
+        row, lyric_indices = window_row(labels, self._config, sample_length=length, start=window.start_tokens)
+        passing = pace(labels, lyric_indices, start=window.start_tokens, hop=self._hop) or (math.nan, math.nan)
         upper_T = window.upper_T if self._config.upsample is not None else None
-        return window.codes_T, torch.tensor(row), upper_T
+        return Item(window.codes_T, torch.tensor(row), upper_T, torch.tensor(passing))
 
     def _labels(self, artist: str, genre: str, lyrics: str, tokens: int) -> SongLabels:
         return label_song(
@@ -117,7 +147,8 @@ class LabelledWindows:
         )
 
 
-def collate(items: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> PriorBatch:
+def collate(items: Sequence[Item]) -> PriorBatch:
     """Returns items side by side."""
-    codes, rows, above = zip(*items, strict=True)
-    return PriorBatch(torch.stack(codes), torch.stack(rows), None if above[0] is None else torch.stack(above))
+    codes, rows, above, paces = zip(*items, strict=True)
+    upper_BU = None if above[0] is None else torch.stack(above)
+    return PriorBatch(torch.stack(codes), torch.stack(rows), upper_BU, torch.stack(paces))

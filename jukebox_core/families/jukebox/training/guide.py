@@ -1,0 +1,81 @@
+"""Guided attention: shows the head that is to read the lyrics about where the music is in them.
+
+Left alone, a prior finds out only after very many steps that words pass with the music. The guide says so from the
+start: words are taken to pass evenly, as the choice of a window's lyrics takes them to (golden README 2.6), and the
+further from there a head looks, the more it costs (Tachibana et al. 2018, section 3.3, for speech).
+
+Shape suffixes: B batch, T music positions, H heads, N lyric tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.config import PriorConfig
+    from jukebox_core.families.jukebox.labels import SongLabels
+
+SPREAD = 2.0  # characters by which singing may well be ahead or behind
+
+
+class Pace(NamedTuple):
+    """Where in a window's lyric columns the music is, if words pass evenly."""
+
+    first: float  # the column that is sung at the window's beginning; what is not in the window counts on
+    step: float  # columns that a code takes
+
+
+def pace(labels: SongLabels, indices: Sequence[int], *, start: int, hop: int) -> Pace | None:
+    """Returns the pace of a window, or None for a song without words.
+
+    Args:
+        labels: the song's.
+        indices: the place in the lyrics of each lyric column, -1 for padding.
+        start: the window's first token, from where the music starts.
+        hop: samples of a token.
+    """
+    seen = [column for column, index in enumerate(indices) if index >= 0]
+    if not seen:
+        return None
+    characters = len(labels.lyric_tokens) / labels.total_length  # of a sample
+    place = characters * (labels.offset + start * hop)
+    return Pace(place - indices[seen[0]] + seen[0], characters * hop)
+
+
+def check_guided(config: PriorConfig) -> tuple[int, int]:
+    """Returns layer and head that are guided; ConfigError for a prior that has no such head."""
+    lyrics = config.lyrics
+    if lyrics is None or lyrics.alignment_layer is None or lyrics.alignment_head is None:
+        raise ConfigError(
+            f"lyric_guide is set, but the prior of level {config.level} names no head that reads lyrics; give it "
+            "lyrics.alignment_layer and lyrics.alignment_head, or set lyric_guide to 0"
+        )
+    return lyrics.alignment_layer, lyrics.alignment_head
+
+
+def guide_loss(weights_BTN: Tensor, pace_B2: Tensor) -> Tensor:
+    """Returns the bits by which one head's attention is away from the words sung, 0-dimensional; 0 without words.
+
+    Args:
+        weights_BTN: its attention to the lyric positions. Position n has read the characters before n.
+        pace_B2: each item's `Pace`; no number for an item without words.
+    """
+    sung_B = pace_B2.isfinite().all(1)
+    if not sung_B.any():
+        return weights_BTN.new_zeros(())
+    weights_BTN, pace_B2 = weights_BTN[sung_B], pace_B2[sung_B]
+    _, music, lyrics = weights_BTN.shape
+    time_T = torch.arange(music, device=weights_BTN.device)
+    place_BT = pace_B2[:, :1] + pace_B2[:, 1:] * time_T
+    away_BTN = torch.arange(lyrics, device=weights_BTN.device) - (place_BT[..., None] + 1)
+    near_BT = (weights_BTN * torch.exp(-away_BTN.square() / (2 * SPREAD**2))).sum(-1)
+    return -near_BT.clamp_min(1e-6).log().mean() / math.log(2)
