@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.datasets.clips import Clip
     from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.prior import Prior
     from jukebox_core.families.jukebox.training.config import LossConfig, PriorTraining, VQVAETraining
     from jukebox_core.training.config import DevicesConfig
     from jukebox_core.training.log import Log
@@ -172,14 +173,7 @@ def train_prior(
     done = _done(plan, role, told)
     if done is not None:
         return done
-    seed = training.loop.seed
-    if plan.start is None:
-        prior = new_prior(plan.config, level, seed)
-    else:
-        prior = load_prior(plan.started, level, plan.start.read())
-        if prior_config.labels is not None:
-            widen(prior, prior_config.labels)
-    prior.train().requires_grad_(requires_grad=True)
+    prior = _begun(plan, level, training.loop.seed)
     subject = Subject(
         name=role,
         step=PriorStep(prior, training.lyric_guide),
@@ -189,6 +183,18 @@ def train_prior(
         held_out=held_out,
     )
     return _trained(plan, role, training, subject, prior, told)
+
+
+def _begun(plan: Plan, level: int, seed: int) -> Prior:
+    """Returns the prior that training begins with."""
+    if plan.start is None:
+        prior = new_prior(plan.config, level, seed)
+    else:
+        prior = load_prior(plan.started, level, plan.start.read())
+        labels = plan.config.priors[level].labels
+        if labels is not None:
+            widen(prior, labels)
+    return prior.train().requires_grad_(requires_grad=True)
 
 
 def collate_clips(clips: Sequence[Clip]) -> Tensor:
