@@ -25,6 +25,7 @@ from benchmarks.full_size import machine
 from benchmarks.peer import install
 from benchmarks.workers import Worker, serve
 from jukebox_core.families.jukebox.conditioners import CodeConditioner
+from jukebox_core.families.jukebox.native import pack_residuals
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.families.jukebox.vqvae import VQVAE
@@ -67,6 +68,7 @@ class _Ours(_Side):
         for level in vqvae.levels:
             level.codebook.normal_()
         tap_major(vqvae)
+        pack_residuals(vqvae)
         works: dict[str, Callable[[], Any]] = {
             "encode, all levels": lambda: vqvae.encode(self.audio_BT),
             "decode, level 0": lambda: vqvae.decode(self.codes_BT, 0),
@@ -78,6 +80,7 @@ class _Ours(_Side):
             fill(made)
             made.upsampler.to(dtype)
             tap_major(made)
+            pack_residuals(made)
             works[f"condition, {str(dtype).removeprefix('torch.')}"] = lambda made=made: made(self.above_BU)  # type: ignore[misc]
         return works
 

@@ -13,6 +13,7 @@ import torch
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.choosing import choose_dtype, most_side_by_side
+from jukebox_core.families.jukebox.engines import prepare_vqvae
 from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
 from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
@@ -118,7 +119,8 @@ class Jukebox:
     def vqvae(self) -> VQVAE:
         """The VQ-VAE, loaded."""
         if self._vqvae is None:
-            self._vqvae = load_vqvae(self.config, self._weights_of("vqvae").path, device=self._device)
+            loaded = load_vqvae(self.config, self._weights_of("vqvae").path, device=self._device)
+            self._vqvae = prepare_vqvae(loaded, self._hardware.engine)
         return self._vqvae
 
     def prior(self, level: int) -> Prior:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.families.jukebox.engines import prepare_vqvae
 from jukebox_core.families.jukebox.loading import load_vqvae
 from jukebox_core.families.jukebox.prepared import Source, sampling_prior
 from jukebox_core.runtime.device import resolve_device, use_threads
@@ -56,10 +57,12 @@ def resident_vqvae(config: JukeboxConfig, weights: FileHandle, hardware: Hardwar
     """Returns the VQ-VAE on its device, loading it if this process does not hold it yet."""
     device = resolve_device(hardware.device)
     use_threads(hardware)
-    identity = (f"{config.name} vqvae", weights.identity)
-    model: VQVAE = _resident(
-        "vqvae", str(device), identity, 1, lambda: load_vqvae(config, weights.read(), device=device)
-    )
+    identity = (f"{config.name} vqvae", weights.identity, hardware.engine)
+
+    def load() -> VQVAE:
+        return prepare_vqvae(load_vqvae(config, weights.read(), device=device), hardware.engine)
+
+    model: VQVAE = _resident("vqvae", str(device), identity, 1, load)
     return model
 
 

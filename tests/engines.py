@@ -1,4 +1,4 @@
-"""The engine that tests of priors use: what `--engine` says."""
+"""The engine that tests of priors and of the VQ-VAE use: what `--engine` says."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.families.jukebox.engines import prepare
+from jukebox_core.families.jukebox.engines import prepare, prepare_vqvae
 
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.vqvae import VQVAE
 
 chosen = "eager"
 
@@ -17,3 +18,8 @@ chosen = "eager"
 def prepared(prior: Prior) -> Prior:
     """The prior, ready to sample by the chosen engine; half precision goes the plain way where an engine has none."""
     return prepare(prior, "auto" if prior.compute_dtype is torch.float16 else chosen)
+
+
+def prepared_vqvae(vqvae: VQVAE) -> VQVAE:
+    """The VQ-VAE, ready to encode and decode by the chosen engine."""
+    return prepare_vqvae(vqvae, chosen)

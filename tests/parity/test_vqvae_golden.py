@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from engines import prepared_vqvae
 
 from jukebox_core.families.jukebox.renames import VQVAE_RENAMES
 from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
@@ -41,7 +42,7 @@ class Bundle:
         with torch.device("meta"):
             self.model = VQVAE(vqvae_config(self.hps))
         load_into(self.model, open_checkpoint(weights / "vqvae.pth.tar"), VQVAE_RENAMES)
-        self.model.eval()
+        prepared_vqvae(self.model.eval())
 
     @property
     def signals(self) -> list[str]:

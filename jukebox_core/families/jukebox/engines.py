@@ -1,4 +1,4 @@
-"""How a prior's steps are computed: plain torch, or something faster that stands in its transformer's place."""
+"""How models are computed: by plain torch, or something faster that stands in the place of their parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.layers import Projection
-from jukebox_core.families.jukebox.native import pack, packed_dtype
+from jukebox_core.families.jukebox.native import pack_prior, pack_residuals, packed_dtype
 from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.graphs import GraphedStep
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.vqvae import VQVAE
 
 log = logging.getLogger("jukebox")
 
@@ -65,11 +66,27 @@ def is_packed(prior: Prior, engine: str, device: torch.device) -> bool:
     return device.type == "cpu" and engine in ("native", "auto") and _reason_against_native(prior) is None
 
 
+def prepare_vqvae(vqvae: VQVAE, engine: str = "auto") -> VQVAE:
+    """Returns the VQ-VAE, made ready to encode and decode; engines but ``native`` and ``auto`` leave it as it is.
+
+    Raises:
+        DeviceError: ``native`` is asked for by name and the kernels cannot be compiled here.
+    """
+    if engine in ("native", "auto") and next(vqvae.parameters()).device.type == "cpu":
+        try:
+            pack_residuals(vqvae)
+        except DeviceError as error:
+            if engine == "native":
+                raise
+            log.warning("sound goes through plain torch, which is slower: %s", error)
+    return vqvae
+
+
 def _make_native(prior: Prior, *, by_name: bool) -> None:
     began, reason = time.perf_counter(), _reason_against_native(prior)
     if reason is None:
         with returned_at_once():
-            prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
+            pack_prior(prior)
         log.info("weights laid out for the CPU in %.1f s", time.perf_counter() - began)
         return
     if by_name:

@@ -1,7 +1,8 @@
-"""A transformer whose projections are packed for the CPU and whose decode steps are one call (`runtime.native`).
+"""Models with weights packed for our own kernels on the CPU (`runtime.native`): transformers and residual blocks.
 
-It stands in the place of the `Transformer` it was made of. Whole sequences and chunks go the plain way, through the
-packed projections; a single position goes through all layers at once, over the same caches.
+A `NativeTransformer` stands in the place of the `Transformer` it was made of. Whole sequences and chunks go the plain
+way, through the packed projections; a single position goes through all layers at once, over the same caches. The
+residual blocks of convolutions are replaced one by one; all else about their stacks stays as it is.
 
 Shape suffixes: B batch, T positions of this call, S cached positions, H heads, D head width, W width,
 N encoder positions.
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.attention import ColumnAttention, PrefixAttention, RowAttention, SelfAttention
 from jukebox_core.families.jukebox.cache import TransformerCache
+from jukebox_core.families.jukebox.convnet import ResidualBlock
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.native.compiled import library
+from jukebox_core.runtime.native.convolution import PackedResidual, packs
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.native.walk import Walk, WalkLayer
 from jukebox_core.runtime.quantise import Int8Projection
@@ -27,7 +30,19 @@ from jukebox_core.runtime.quantise import Int8Projection
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.attention import Attention
     from jukebox_core.families.jukebox.cache import LayerCache
+    from jukebox_core.families.jukebox.prior import Prior
     from jukebox_core.families.jukebox.transformer import Block
+
+
+def pack_prior(prior: Prior) -> None:
+    """Packs all of a prior that there are kernels for: its transformer, and the blocks of its condition on codes.
+
+    Raises:
+        DeviceError: the kernels cannot be compiled here.
+        ValueError: a projection's inputs are not a multiple of what `PRECISIONS` says.
+    """
+    prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
+    pack_residuals(prior)
 
 
 @torch.no_grad()
@@ -56,6 +71,19 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
         scale_O = child.scale if isinstance(child, Int8Projection) else None
         setattr(parent, name, PackedProjection(child.weight.to(packed_dtype(child, dtype)), child.bias, scale_O, arena))
     return NativeTransformer(transformer)
+
+
+def pack_residuals(module: nn.Module) -> None:
+    """Packs the residual blocks of convolutions in a module that there are kernels for; they have no gradient then.
+
+    Raises:
+        DeviceError: the kernels cannot be compiled here.
+    """
+    library()
+    for parent in [*module.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, ResidualBlock) and packs(child.dilated, child.pointwise):
+                setattr(parent, name, PackedResidual(child.dilated, child.pointwise, child.scale))
 
 
 def packed_dtype(projection: Projection | Int8Projection, dtype: torch.dtype) -> torch.dtype:

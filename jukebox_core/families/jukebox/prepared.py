@@ -18,11 +18,11 @@ from jukebox_core.errors import CheckpointError
 from jukebox_core.families.jukebox import native
 from jukebox_core.families.jukebox.engines import is_packed, prepare, quantise_projections
 from jukebox_core.families.jukebox.loading import build_prior, load_prior
-from jukebox_core.families.jukebox.native import pack
+from jukebox_core.families.jukebox.native import pack_prior
 from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.runtime import quantise
 from jukebox_core.runtime.device import COMPUTE_DTYPES
-from jukebox_core.runtime.native import matrices
+from jukebox_core.runtime.native import convolution, matrices
 from jukebox_core.weights.checkpoint import save_safetensors
 from jukebox_core.weights.direct import read_into
 from jukebox_core.weights.prepared import FOLDER, discard, is_sound, keep
@@ -37,7 +37,7 @@ log = logging.getLogger("jukebox")
 
 LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared in less time than another is looked for
 _SMALLER = 0.9  # what is neither packed nor smaller than the file loads no faster than it
-_LAYOUT_SOURCES = (quantise, matrices, native)  # the code that decides what is written
+_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides what is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _empty(config: JukeboxConfig, level: int, dtype: str) -> Prior:
 
 def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Prior:
     if packed:
-        prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
+        pack_prior(prior)
     read_into(prior, kept, device)
     tap_major(prior)
     return prior

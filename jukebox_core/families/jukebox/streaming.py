@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.convnet import Downsampler, ResidualBlock, ResidualStack, Upsampler
+from jukebox_core.runtime.native.convolution import PackedResidual
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,6 +49,8 @@ class Stream:
 def _layers(module: nn.Module) -> Iterator[Layer]:
     if isinstance(module, ResidualBlock):
         yield _Residual(module)
+    elif isinstance(module, PackedResidual):
+        yield _NativeResidual(module)
     elif isinstance(module, nn.ConvTranspose1d):
         yield _Raising(module)
     elif isinstance(module, nn.Conv1d):
@@ -68,13 +71,18 @@ class _Rows:
 
     def feed(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
         """Returns the rows there are, and from which to which an output can be given now."""
-        rows_TI = x_TI if self._kept_TI is None else torch.cat([self._kept_TI, x_TI])
+        kept_TI, first, stop = self.keep(x_TI, last=last)
+        return torch.cat([kept_TI, x_TI]), first, stop
+
+    def keep(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
+        """Returns the rows kept until now, and from which to which of them and of x an output can be given."""
+        kept_TI = x_TI[:0] if self._kept_TI is None else self._kept_TI
         first = self._answered
-        stop = max(first, len(rows_TI) - (0 if last else self._reach))
+        stop = max(first, len(kept_TI) + len(x_TI) - (0 if last else self._reach))
         forgotten = max(0, stop - self._reach)
-        self._kept_TI = None if last else rows_TI[forgotten:].clone()  # a view would keep all rows in memory
+        self._kept_TI = torch.cat([kept_TI[forgotten:], x_TI[max(0, forgotten - len(kept_TI)) :]])
         self._answered = stop - forgotten
-        return rows_TI, first, stop
+        return kept_TI, first, stop
 
 
 class _Taps:
@@ -117,6 +125,20 @@ class _Residual:
         hidden_TC = self._taps.outputs(rows_TI.relu(), first, stop).relu_()
         update_TO = torch.addmm(self._bias_O, hidden_TC, self._weight_OI.t())
         return torch.add(rows_TI[first:stop], update_TO, alpha=self._scale)
+
+
+class _NativeResidual:
+    """A residual block with packed weights, which reads rows where they lie."""
+
+    def __init__(self, block: PackedResidual) -> None:
+        self._block = block
+        self._rows = _Rows(block.dilation)
+
+    def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
+        """See `Layer`."""
+        x_TI = x_TI.float().contiguous()
+        kept_TI, first, stop = self._rows.keep(x_TI, last=last)
+        return self._block.rows(kept_TI, x_TI, first, stop)
 
 
 class _Lowering:

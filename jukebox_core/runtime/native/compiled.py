@@ -1,4 +1,4 @@
-"""The kernels of `step.cpp`: compiled at first use by the machine's own compiler, then kept for later processes."""
+"""The kernels of this folder: compiled at first use by the machine's own compiler, then kept for later processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from jukebox_core.errors import DeviceError
 
 log = logging.getLogger("jukebox")
 
-SOURCE = Path(__file__).with_name("step.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("step.cpp", "convolution.cpp"))
+HEADER = Path(__file__).with_name("products.h")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
     "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
@@ -41,11 +42,11 @@ def library() -> ctypes.CDLL:
 
 
 def _kept() -> Path:
-    """Returns where the library is kept: a name that changes with the source, the flags, the compiler and the CPU."""
-    causes = hashlib.sha256(SOURCE.read_bytes())
+    """Returns where the library is kept: a name that changes with the sources, the flags, the compiler and the CPU."""
+    causes = hashlib.sha256(b"".join(file.read_bytes() for file in (HEADER, *SOURCES)))
     causes.update(" ".join((_compiler(), *FLAGS, platform.machine(), _cpu())).encode())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jukebox" / "native"
-    return folder / f"step-{causes.hexdigest()[:16]}.so"
+    return folder / f"kernels-{causes.hexdigest()[:16]}.so"
 
 
 def _compiler() -> str:
@@ -72,8 +73,8 @@ def _compile(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
-        command = [_compiler(), *FLAGS, str(SOURCE), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a compiler, our file
+        command = [_compiler(), *FLAGS, *map(str, SOURCES), "-o", str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a compiler, our files
         if done.returncode:
             raise DeviceError(
                 f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}; set hardware.engine=eager, or another CXX"
