@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.files import level_of, seed_of
 from jukebox_core.records import build
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.signals import stopping_on_signals
 from pipelines.training_settings import TrainSettings
 from pipelines.training_tasks import TASKS, Stages
+from stages.dataset import songs_of_codes
 from stages.handles import FileHandle
+from stages.readiness import encoded_lengths, recorded_lengths
 from stages.train import Plan
 
 if TYPE_CHECKING:
+    from jukebox_core.datasets.songs import Song
+    from jukebox_core.families.jukebox.presets import ModelSettings
+    from stages.readiness import Length
     from stages.train import Trained
 
 log = logging.getLogger("jukebox")
@@ -48,10 +53,16 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
         started, stages.fetch_vocabularies(base.files, settings.weights), settings.labels, folder
     )
     vocabularies, base = widened.vocabularies, replace(base, priors=widened.priors)
-    songs = stages.find_songs(settings.audio, settings.data.metadata) if settings.audio is not None else []
+    songs, lengths = _music(settings, stages)
     if set(settings.parts) != {"vqvae"}:
         stages.check_labels(base.config, vocabularies, songs)
-    weights = dict(stages.fetch_weights(started, base.files, settings.weights, settings.given))
+    stages.check_training(
+        base.config, settings.parts, settings.training, vocabularies, lengths, settings.data.validation
+    )
+    roles = [role for role in base.files.weights if _is_needed(role, settings, base)]
+    weights = dict(stages.fetch_weights(started, base.files, settings.weights, roles))
+    if settings.data.codes is not None:
+        stages.check_codes(base.config, weights["vqvae"], Path(settings.codes))
     trained: dict[str, Trained] = {}
     encoded = False
     for role in settings.parts:
@@ -83,6 +94,25 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
         log.info("model in %s", folder)
     fabric.barrier()
     return folder
+
+
+def _music(settings: TrainSettings, stages: Stages) -> tuple[list[Song], list[Length]]:
+    """Returns the songs that are learnt from, and the lengths of those that can be."""
+    if settings.data.codes is not None:
+        codes = Path(settings.codes)
+        return songs_of_codes(codes), encoded_lengths(codes)
+    songs: list[Song] = stages.find_songs(settings.audio, settings.data.metadata)
+    return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
+
+
+def _is_needed(role: str, settings: TrainSettings, base: ModelSettings) -> bool:
+    """Whether weights of the model are needed that training begins with; `base` has room for the new names."""
+    if role in settings.parts:
+        return settings.start == "model"
+    if role == "vqvae" or seed_of(base.files) is not None:
+        return True  # encodes the songs; is copied into the new folder
+    level = level_of(role)
+    return base.priors[level].labels != settings.model.priors[level].labels  # is given more rows
 
 
 def _told(settings: TrainSettings) -> str:

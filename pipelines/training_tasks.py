@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pipelines import tasks
-from stages import album, dataset, fetch, model_folder, names, train
+from stages import album, dataset, fetch, model_folder, names, readiness, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,8 @@ class Stages:
     add_names: Callable[..., Any]
     find_songs: Callable[..., Any]
     check_labels: Callable[..., Any]
+    check_training: Callable[..., Any]
+    check_codes: Callable[..., Any]
     encode_songs: Callable[..., Any]
     train_vqvae: Callable[..., Any]
     train_prior: Callable[..., Any]
@@ -35,6 +37,8 @@ PLAIN = Stages(
     add_names=names.add_names,
     find_songs=dataset.find_songs,
     check_labels=dataset.check_labels,
+    check_training=readiness.check_training,
+    check_codes=readiness.check_codes,
     encode_songs=dataset.encode_songs,
     train_vqvae=train.train_vqvae,
     train_prior=train.train_prior,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.atomic import written_whole
 from jukebox_core.datasets.checks import Checks
-from jukebox_core.datasets.songs import scan_songs
-from jukebox_core.datasets.windows import CodesIndex, EncodedSong, write_index
+from jukebox_core.datasets.songs import Song, scan_songs
+from jukebox_core.datasets.windows import CodesIndex, EncodedSong, read_index, write_index
 from jukebox_core.errors import LabelError, StoreError
 from jukebox_core.families.jukebox.labels import label_levels
 from jukebox_core.families.jukebox.lyrics import alphabet
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from jukebox_core.datasets.checks import Checked
     from jukebox_core.datasets.config import CheckConfig
-    from jukebox_core.datasets.songs import Song
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
@@ -124,6 +123,14 @@ def find_songs(audio: str, metadata: str | None) -> list[Song]:
     songs = scan_songs(audio, metadata)
     log.info("%d recordings in %s", len(songs), audio)
     return songs
+
+
+def songs_of_codes(codes: Path) -> list[Song]:
+    """Returns the songs of a folder of codes, each with the path of its codes; StoreError if it is not finished."""
+    return [
+        Song(name=song.name, path=codes / song.codes, artist=song.artist, genre=song.genre, lyrics=song.lyrics)
+        for song in read_index(codes).songs
+    ]
 
 
 def _about(config: JukeboxConfig, weights: FileHandle) -> dict[str, object]:

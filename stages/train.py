@@ -15,6 +15,7 @@ from jukebox_core.audio.pictures import spectrogram_png
 from jukebox_core.datasets.clips import AudioClips
 from jukebox_core.datasets.songs import of_part, scan_songs
 from jukebox_core.datasets.windows import CodeWindows
+from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.convnet import ResidualStack
 from jukebox_core.families.jukebox.initialise import new_prior, new_vqvae
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
@@ -32,7 +33,7 @@ from jukebox_core.weights.checkpoint import save_safetensors
 from stages import stopping
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -160,7 +161,7 @@ def train_prior(
         return LabelledWindows(found, prior_config, hop, names, unknown=unknown, seed=training.loop.seed)
 
     data = windows("train", training.augment, training.unknown)
-    held_out = windows("validation", False, 0.0) if plan.validation else None
+    held_out = _or_none(lambda: windows("validation", False, 0.0)) if plan.validation else None
     told = digest(
         {
             "training": to_plain(training),
@@ -195,6 +196,14 @@ def _begun(plan: Plan, level: int, seed: int) -> Prior:
         if labels is not None:
             widen(prior, labels)
     return prior.train().requires_grad_(requires_grad=True)
+
+
+def _or_none(windows: Callable[[], LabelledWindows]) -> LabelledWindows | None:
+    """Returns the windows of held-out songs; None where no such song is as long as one."""
+    try:
+        return windows()
+    except ConfigError:
+        return None
 
 
 def collate_clips(clips: Sequence[Clip]) -> Tensor:

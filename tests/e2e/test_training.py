@@ -16,6 +16,7 @@ from own_model import write_own_model
 
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.resources import conf_dir
+from jukebox_core.training.log import METRICS_NAME, read_entries
 
 pytestmark = pytest.mark.slow
 JUKEBOX = Path(sys.executable).with_name("jukebox")
@@ -98,8 +99,11 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
         (["parts=[level_2,vqvae]"], "the VQ-VAE comes first"),
         (["parts=[level_3]"], "parts names 'level_3'"),
         (["data.codes=/codes"], "its codes are not known yet"),
-        (["training.vqvae.seconds=900"], "none of 4 songs is as long as a clip of 900 s"),
+        (["training.vqvae.seconds=900"], "none of 4 songs to learn from is as long as a clip of 900 s"),
         (["training.level_2.loop.steps=0"], "steps is 0; it must be positive"),
+        (["training.vqvae.loop.batch=1000000000"], "vqvae: training takes about"),
+        (["model.priors.level_2.timing.max_seconds=6"], "knows songs from 0.05 s to below 6 s; take them out"),
+        (["model.priors.level_2.labels.artists=2"], "level_2.labels.artists is 2, but the vocabulary has ids up to 2"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(made: Path, tmp_path: Path, more: list[str], message: str) -> None:
@@ -107,6 +111,28 @@ def test_what_cannot_be_is_one_clear_line(made: Path, tmp_path: Path, more: list
     assert ended.returncode != 0
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_two_processes_train_what_one_trains_with_twice_the_batch(made: Path, tmp_path: Path) -> None:
+    told = ["training.vqvae.loop.batch=1", "training.level_2.loop.batch=1", "parts=[vqvae,level_2]"]
+    two = ["training.devices.devices=2", *told, f"folder={tmp_path / 'two'}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", "pipelines.cli", *train(made, *two)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    done(*train(made, "parts=[vqvae,level_2]", f"folder={tmp_path / 'one'}"))
+    for part in ("vqvae", "level_2"):
+        one, both = (losses(tmp_path / name / "training" / part) for name in ("one", "two"))
+        assert len(one) == 2
+        assert both == pytest.approx(one, rel=0.02 if part == "vqvae" else 1e-3)
+    assert load_preset(tmp_path / "two").trained
+
+
+def losses(folder: Path) -> list[float]:
+    entries = read_entries(folder / "log" / METRICS_NAME)
+    return [entry["loss"] for entry in entries if entry["part"] == "train"]
 
 
 def test_a_label_that_the_model_does_not_know_is_told_before_anything_is_trained(made: Path, tmp_path: Path) -> None:
