@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from jukebox_core.families.jukebox.files import level_of, seed_of
+from jukebox_core.families.jukebox.files import level_of
 from jukebox_core.records import build
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
@@ -23,7 +23,6 @@ from stages.train import Plan
 
 if TYPE_CHECKING:
     from jukebox_core.datasets.songs import Song
-    from jukebox_core.families.jukebox.presets import ModelSettings
     from stages.readiness import Length
     from stages.train import Trained
 
@@ -59,8 +58,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
     stages.check_training(
         base.config, settings.parts, settings.training, vocabularies, lengths, settings.data.validation
     )
-    roles = [role for role in base.files.weights if _is_needed(role, settings, base)]
-    weights = dict(stages.fetch_weights(started, base.files, settings.weights, roles))
+    weights = dict(stages.fetch_weights(started, base.files, settings.weights, settings.given))
     if settings.data.codes is not None:
         stages.check_codes(base.config, weights["vqvae"], Path(settings.codes))
     trained: dict[str, Trained] = {}
@@ -85,7 +83,8 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
                 encoded = True
             fabric.barrier()
             level = level_of(role)
-            part = stages.train_prior(plan, level, settings.training.prior(level), settings.codes, vocabularies)
+            how = settings.training.prior(level)
+            part = stages.train_prior(plan, level, how, settings.codes, vocabularies, weights["vqvae"])
         trained[role] = part
     if fabric.is_global_zero:
         stages.write_model(
@@ -103,16 +102,6 @@ def _music(settings: TrainSettings, stages: Stages) -> tuple[list[Song], list[Le
         return songs_of_codes(codes), encoded_lengths(codes)
     songs: list[Song] = stages.find_songs(settings.audio, settings.data.metadata)
     return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
-
-
-def _is_needed(role: str, settings: TrainSettings, base: ModelSettings) -> bool:
-    """Whether weights of the model are needed that training begins with; `base` has room for the new names."""
-    if role in settings.parts:
-        return settings.start == "model"
-    if role == "vqvae" or seed_of(base.files) is not None:
-        return True  # encodes the songs; is copied into the new folder
-    level = level_of(role)
-    return base.priors[level].labels != settings.model.priors[level].labels  # is given more rows
 
 
 def _told(settings: TrainSettings) -> str:

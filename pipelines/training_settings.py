@@ -12,7 +12,7 @@ from typing import Literal
 from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.errors import ConfigError, did_you_mean
-from jukebox_core.families.jukebox.files import ROLES
+from jukebox_core.families.jukebox.files import ROLES, seed_of
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001
 from jukebox_core.families.jukebox.training.config import NewNames, TrainingConfig
 from jukebox_core.weights.config import WeightsConfig  # noqa: TC001
@@ -91,5 +91,12 @@ class TrainSettings:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The parts whose weights the model brings: those that training begins from, or that are not trained."""
-        return tuple(role for role in ROLES if self.start == "model" or role not in self.parts)
+        """The parts whose weights the model brings, because something is done with them."""
+        return tuple(role for role in self.model.files.weights if self._is_used(role))
+
+    def _is_used(self, role: str) -> bool:
+        if role in self.parts:
+            return self.start == "model"
+        if role == "vqvae" or seed_of(self.model.files) is not None:
+            return True  # encodes the songs; is copied into the new folder
+        return bool(self.labels.artists or self.labels.genres)  # is given more rows

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from jukebox_core.atomic import written_whole
-from jukebox_core.audio.pictures import spectrogram_png
 from jukebox_core.datasets.clips import AudioClips
 from jukebox_core.datasets.songs import of_part, scan_songs
 from jukebox_core.datasets.windows import CodeWindows
@@ -31,6 +31,7 @@ from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.loop import Subject, TrainingLoop
 from jukebox_core.weights.checkpoint import save_safetensors
 from stages import stopping
+from stages.demonstration import show_continuation, show_reconstruction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +116,7 @@ def train_vqvae(plan: Plan, training: VQVAETraining, audio: str, metadata: str |
     example = held_out or data
 
     def show(to: Log, number: int) -> None:
-        _show_sound(to, number, step, collate_clips([example[0]]), config.sample_rate, Path(plan.folder))
+        show_reconstruction(to, number, step, collate_clips([example[0]]), record_path(plan.folder, "vqvae").parent)
 
     subject = Subject(
         name="vqvae",
@@ -135,8 +136,11 @@ def train_prior(
     training: PriorTraining,
     codes: str,
     vocabularies: Mapping[str, FileHandle],
+    vqvae: FileHandle,
 ) -> Trained:
     """Trains the prior of one level on a folder of codes, or goes on where that ended; at once if it is done already.
+
+    The VQ-VAE's weights let be heard what the prior makes.
 
     Raises:
         ConfigError: no codes, or none as long as a window.
@@ -182,6 +186,7 @@ def train_prior(
         collate=collate,
         data=data,
         held_out=held_out,
+        show=_continuation(plan, prior, vqvae, held_out or data),
     )
     return _trained(plan, role, training, subject, prior, told)
 
@@ -196,6 +201,17 @@ def _begun(plan: Plan, level: int, seed: int) -> Prior:
         if labels is not None:
             widen(prior, labels)
     return prior.train().requires_grad_(requires_grad=True)
+
+
+def _continuation(plan: Plan, prior: Prior, vqvae: FileHandle, windows: LabelledWindows) -> Callable[[Log, int], None]:
+    """Returns what lets the first window be heard as the prior goes on with it."""
+    decoder = cache(lambda: load_vqvae(plan.config, vqvae.read()))
+    folder = record_path(plan.folder, f"level_{prior.config.level}").parent
+
+    def show(to: Log, number: int) -> None:
+        show_continuation(to, number, prior, decoder(), collate([windows[0]]), folder)
+
+    return show
 
 
 def _or_none(windows: Callable[[], LabelledWindows]) -> LabelledWindows | None:
@@ -263,20 +279,3 @@ def _with_bandwidths(training: VQVAETraining, data: AudioClips) -> LossConfig:
     found = measure_bandwidths(clips, training.loss.resolution)
     log.info("vqvae: bandwidths l1 %.4g, l2 %.4g, spec %.4g", found.l1, found.l2, found.spec)
     return replace(training.loss, bandwidths=found)
-
-
-def _show_sound(to: Log, number: int, step: VQVAEStep, audio_BT: Tensor, rate: int, folder: Path) -> None:
-    """Logs a clip, and what each level makes of it, as sound and as a spectrogram."""
-    import numpy as np
-    from PIL import Image
-
-    device = next(step.parameters()).device
-    sounds = {"original": audio_BT[0]}
-    for level, output_BT in enumerate(step.reconstructions(audio_BT.to(device))):
-        sounds[f"level_{level}"] = output_BT[0].float().cpu()
-    picture = folder / "training" / "vqvae" / "spectrogram.png"
-    for name, audio_T in sounds.items():
-        to.sound(name, number, audio_T, rate)
-        spectrogram_png(audio_T.numpy(), rate, picture)
-        to.picture(f"{name}_spectrogram", number, np.asarray(Image.open(picture).convert("RGB")))
-    picture.unlink()

@@ -52,7 +52,12 @@ def subject(part: str, training: TrainingConfig) -> Subject:
     lyrics = config.priors[level].lyrics
     labels = torch.tensor([row + ([1] * lyrics.tokens if lyrics else [])] * batch)
     above = torch.zeros(batch, prior.above_tokens, dtype=torch.int64) if prior.above is not None else None
-    given = PriorBatch(torch.zeros(batch, config.priors[level].context, dtype=torch.int64), labels, above)
+    given = PriorBatch(
+        torch.zeros(batch, config.priors[level].context, dtype=torch.int64),
+        labels,
+        above,
+        torch.full((batch, 2), torch.nan),
+    )
     return Subject(name=part, step=PriorStep(prior), units=(Block,), collate=lambda _: given, data=Same(0))
 
 

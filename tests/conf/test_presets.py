@@ -45,11 +45,12 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
     [
         ([], ()),
         (["start=model"], ("vqvae", "level_0", "level_1", "level_2")),
-        (["parts=[level_1]"], ("vqvae", "level_0", "level_2")),
+        (["parts=[level_1]"], ("vqvae",)),
+        (["parts=[level_1]", "+labels.artists={mine: null}"], ("vqvae", "level_0", "level_2")),
     ],
     ids=str,
 )
-def test_a_training_asks_for_the_weights_that_it_does_not_make(overrides: list[str], given: tuple[str, ...]) -> None:
+def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], given: tuple[str, ...]) -> None:
     settings = compose(TRAIN, ["data.audio=a", *overrides])
     assert set(settings.given) == set(given)
 

@@ -76,6 +76,19 @@ def test_the_folder_holds_all_that_a_model_is(made: Path) -> None:
     assert list((made / "model" / "training" / "vqvae" / "log").glob("events.out.tfevents.*"))
 
 
+def test_checks_let_be_heard_what_is_made(made: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for part, names in (("vqvae", {"original", "level_0", "level_1", "level_2"}), ("level_2", {"music", "continued"})):
+        events = EventAccumulator(str(made / "model" / "training" / part / "log"), size_guidance={"audio": 0})
+        tags = events.Reload().Tags()
+        assert set(tags["audio"]) == names
+        assert set(tags["images"]) == {f"{name}_spectrogram" for name in names}
+        assert all(len(sound.encoded_audio_string) > 1000 for sound in events.Audio(min(names)))
+        told = {"train/usage_l1", "train/usage_l2", "train/usage_l3"} if part == "vqvae" else {"train/bits"}
+        assert told <= set(tags["scalars"])
+
+
 def test_it_samples_at_once_also_from_another_place(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "model", tmp_path / "moved")
     told = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")
