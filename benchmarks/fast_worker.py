@@ -94,7 +94,7 @@ class Ours:
         """
         decoder = self._decoder(batch)
         known_BT = torch.empty(batch, at, dtype=torch.int64, device=self.device)
-        noise = CounterNoise(0, 0, [*range(batch)])
+        noise = CounterNoise(0, 0, [*range(batch)], self.device)
         block = 1 if self.device.type == "cpu" else CUDA_BLOCK
         moments: list[float] = []
         for _ in range(2):

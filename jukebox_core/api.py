@@ -230,7 +230,7 @@ class Jukebox:
             above_BT=tokens.get(level + 1),
             factor=config.upsampling_factor(level) if level < config.top else 1,
             sampling=sampling,
-            noise=lambda songs: CounterNoise(how.seed, level, range(songs.start, songs.stop)),
+            noise=lambda songs: CounterNoise(how.seed, level, range(songs.start, songs.stop), self._device),
             batch_size=self._hardware.batch_size or self._side_by_side(level, how.n_samples),
             prefill_chunk=self._hardware.prefill_chunk,
         )

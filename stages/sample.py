@@ -89,17 +89,17 @@ def _sample(job: SamplingJob, nodes: Sequence[Node], store: TokenStore) -> None:
         above_BT=_tokens(store, [node.above for node in nodes]) if nodes[0].above else None,
         labels_BN=torch.tensor([node.labels for node in nodes]),
     )
-    decoder = open_window(prior, inputs)
+    decoder, device = open_window(prior, inputs), next(prior.parameters()).device
     keeper = _Keeper(job, nodes, store, decoder)
     keeper.take_up()
     blocks = sample_window(
         decoder,
         inputs,
         job.sampling.level(level),
-        CounterNoise(job.sampling.seed, level, [node.sample for node in nodes]),
+        CounterNoise(job.sampling.seed, level, [node.sample for node in nodes], device),
         forced_BT=torch.from_numpy(keeper.drawn).long(),
         prefill_chunk=job.hardware.prefill_chunk,
-        block=CPU_TOKENS if next(prior.parameters()).device.type == "cpu" else SYNC_TOKENS,
+        block=CPU_TOKENS if device.type == "cpu" else SYNC_TOKENS,
     )
     clock = meter().start(level)
     try:

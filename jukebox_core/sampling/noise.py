@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Values computed ahead in one go: few enough that the working arrays stay in a core's second-level cache.
 _BLOCK_VALUES = 2**16
+# For another device: enough that it is not waited for at every token, and 4 MB of its memory at most.
+_DEVICE_BLOCK_VALUES = 2**20
 _EXPONENT_OF_ONE = np.uint64(0x3FF0_0000_0000_0000)  # the bits of the float64 1.0
 _EXPONENT_BITS = np.uint64(12)  # sign and exponent of a float64: what is left for the fraction is 52 bits
 
@@ -50,18 +52,20 @@ class CounterNoise:
     3. The number is ``-log(u)`` in float64, rounded to float32: between 1.1e-16 and 36.8.
 
     No numpy distribution takes part, so no change to one can change a song. A shorter `count` gives a prefix of a
-    longer one. Positions are computed a few ahead and kept, which saves time and changes nothing.
+    longer one. Positions are computed a few ahead and kept, which saves time and changes nothing; where tokens are
+    drawn on another device, they are brought there together, without waiting for it.
 
     Args:
         seed: Seed of the run, within 0 to 2**64 - 1.
         level: Level whose tokens are drawn.
         samples: Index of each sample of the batch, global to the run.
+        device: Where tokens are drawn; by default the CPU.
 
     Raises:
         ConfigError: A number does not fit in 64 bits without a sign, or there are no samples.
     """
 
-    def __init__(self, seed: int, level: int, samples: Sequence[int]) -> None:
+    def __init__(self, seed: int, level: int, samples: Sequence[int], device: torch.device | None = None) -> None:
         if not samples:
             raise ConfigError("samples is empty; noise needs the index of at least one sample")
         for name, value in (("seed", seed), ("level", level), *(("sample", sample) for sample in samples)):
@@ -70,6 +74,8 @@ class CounterNoise:
         self._samples = tuple(samples)
         self._philox = np.random.Philox(key=np.array([seed, level], dtype=np.uint64))
         self._start = self._philox.state  # its buffer is empty, so that a new counter takes effect at once
+        self._device = device or torch.device("cpu")
+        self._values = _BLOCK_VALUES if self._device.type == "cpu" else _DEVICE_BLOCK_VALUES
         self._first = 0
         self._ahead_NBV = torch.empty(0, len(samples), 0)
 
@@ -77,10 +83,16 @@ class CounterNoise:
         """Returns float32 [batch, count] for the token at `position`; do not write into it."""
         _, _, width = self._ahead_NBV.shape
         if count != width or not 0 <= position - self._first < len(self._ahead_NBV):
-            ahead = max(1, _BLOCK_VALUES // (len(self._samples) * count))
+            ahead = max(1, self._values // (len(self._samples) * count))
             self._first = position
-            self._ahead_NBV = torch.from_numpy(self._compute(position, ahead, count))
+            self._ahead_NBV = self._brought(torch.from_numpy(self._compute(position, ahead, count)))
         return self._ahead_NBV[position - self._first]
+
+    def _brought(self, ahead_NBV: Tensor) -> Tensor:
+        """Returns the values on the device; a copy out of pinned memory is one that the host does not wait for."""
+        if self._device.type == "cuda":
+            ahead_NBV = ahead_NBV.pin_memory()
+        return ahead_NBV.to(self._device, non_blocking=True)
 
     def _compute(self, first: int, positions: int, count: int) -> np.ndarray:
         """Returns float32 [positions, batch, count] for the positions from `first` on."""

@@ -122,3 +122,12 @@ def test_generator_noise_is_one_draw_a_call_from_the_generator() -> None:
     assert torch.equal(source.draw(0, 50), wanted[1])
     own = GeneratorNoise(3, torch.Generator().manual_seed(11))
     assert torch.equal(own.draw(8, 50), wanted[0])
+
+
+def test_values_for_another_device_are_brought_there_many_at_a_time() -> None:
+    noise = CounterNoise(1, 2, [0, 5], torch.device("meta"))
+    assert noise.draw(7, 100).is_meta
+    ahead = noise._ahead_NBV
+    assert len(ahead) == 2**20 // 200
+    assert noise.draw(7 + len(ahead) - 1, 100).is_meta
+    assert noise._ahead_NBV is ahead

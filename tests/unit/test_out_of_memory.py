@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import resource
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from shards import shards
 
 from jukebox_core.errors import DeviceError
+from jukebox_core.families.jukebox.memory import estimate_bytes
+from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.runtime.batches import Batches, is_out_of_memory
+from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.weights.config import WeightsConfig
+from stages.fetch import fetch_weights
+from stages.resident import resident_prior
+from stages.sample import sample_shard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,3 +74,50 @@ def test_a_failed_allocation_on_the_cpu_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+SONGS, FITTING = 64, 24  # side by side: those asked for, and those that the limit has room for, about
+
+
+def sample_within(folder: Path, songs: float | None) -> tuple[list[list[int]], list[str]]:
+    """Samples `SONGS` songs, all at once if memory allows; returns their tokens, and what the log said.
+
+    Args:
+        folder: of its own.
+        songs: for how many the system gives memory beyond what the loaded model takes; None: no limit.
+    """
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("jukebox").addHandler(handler)
+    threading.stack_size(1 << 18)  # of the thread that stores tokens: its usual 8 MB would be a few songs
+    torch.set_num_threads(1)
+    model, hardware = load_preset("mini"), HardwareConfig(device="cpu", dtype="float32")
+    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(folder / "weights")))
+    top = model.config.top
+    job, (first, *_) = shards(model, weights, str(folder / "store"), hardware, tokens=8, songs=SONGS, stop_level=top)
+    resident_prior(model.config, top, job.weights[top], hardware)
+    if songs is not None:
+        a_song = estimate_bytes(model.config, top, "float32", 2) - estimate_bytes(model.config, top, "float32", 1)
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (taken + int(songs * a_song), hard))
+    return [handle.read().tolist() for handle in sample_shard(job, first)], heard
+
+
+@pytest.mark.slow
+def test_songs_are_the_same_where_the_system_gives_too_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # others are set aside 64 MB at a time, which the limit counts
+    found = []
+    for name, songs in (("roomy", None), ("tight", FITTING)):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            found.append(process.submit(sample_within, tmp_path / name, songs).result())
+    (roomy, at_ease), (tight, in_need) = found
+    assert not [line for line in at_ease if "memory ran out" in line]
+    halved = [line for line in in_need if "memory ran out" in line]
+    assert f"memory ran out with {SONGS} samples side by side; going on with {SONGS // 2}" in halved[0]
+    assert len({tuple(song) for song in roomy}) > SONGS / 2
+    assert tight == roomy

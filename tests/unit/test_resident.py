@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from own_model import write_own_model
+from shards import shards
 
+from jukebox_core.families.jukebox.prepared import sampling_prior
 from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.weights.config import WeightsConfig
 from stages import resident
 from stages.fetch import fetch_weights
+from stages.sample import sample_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import torch
+
+    from jukebox_core.families.jukebox.cache import TransformerCache
     from jukebox_core.families.jukebox.prior import Prior
 
 CPU = HardwareConfig(device="cpu", dtype="float32")
@@ -52,3 +61,36 @@ def test_the_prior_used_least_recently_makes_room(prior: Callable[[int], Prior])
     prior(0)
     assert prior(2) is top
     assert prior(1) is not middle
+
+
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_by_level_a_level_s_weights_and_caches_are_gone_before_the_next_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Literal["native", "eager"]
+) -> None:
+    """Every tensor that a prior sampled with, and every cache, is dead when the next prior is asked for."""
+    model = load_preset(write_own_model(tmp_path / "model"))
+    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(tmp_path / "weights")))
+    alive: list[list[weakref.ref[torch.Tensor]]] = []
+    before_loading: list[list[int]] = []
+
+    def noting(*arguments: Any, **named: Any) -> Prior:
+        before_loading.append([sum(each() is not None for each in of_level) for of_level in alive])
+        loaded = sampling_prior(*arguments, **named)
+        alive.append([weakref.ref(tensor) for tensor in loaded.state_dict(keep_vars=True).values()])
+        return loaded
+
+    def caching(transformer: Transformer, *arguments: Any, **named: Any) -> TransformerCache:
+        cache = new_cache(transformer, *arguments, **named)
+        alive[-1] += [weakref.ref(layer.kv) for layer in cache.layers]
+        return cache
+
+    new_cache = Transformer.new_cache
+    monkeypatch.setattr(resident, "sampling_prior", noting)
+    monkeypatch.setattr(Transformer, "new_cache", caching)
+    resident.release()
+    job, units = shards(model, weights, str(tmp_path / "store"), replace(CPU, engine=engine), tokens=34)
+    for nodes in units:
+        sample_shard(job, nodes)
+    assert [len(each) > 30 for each in alive] == [True] * 3
+    assert before_loading == [[], [0], [0, 0]]
+    resident.release()

@@ -65,7 +65,7 @@ class WindowState:
     """A window that is being read: caches, and what the next position reads. It belongs to one window of one batch."""
 
     cache: TransformerCache
-    signal_BPW: Tensor | None  # added at every position
+    signal_BTW: Tensor | None  # added at every music position
     input_B1W: Tensor  # embedding of the last token, or the start vector
 
 
@@ -239,7 +239,7 @@ class Prior(nn.Module):
         cache = self.body.transformer.new_cache(
             start.shape[0], dtype=self.compute_dtype, device=start.device, encoder_BNW=condition.encoder_BNW
         )
-        return WindowState(cache, self._signal(condition), start)
+        return WindowState(cache, condition.signal_BTW, start)
 
     def extend(self, state: WindowState, tokens_BT: Tensor) -> Tensor:
         """Reads tokens, any number of them, into the state; returns the features [B, T, W] that predict each one."""
@@ -260,7 +260,7 @@ class Prior(nn.Module):
         first = state.cache.position
         stop = first + inputs_BTW.shape[1]
         added_BTW = self.body.position_PW[first:stop]
-        signal_BTW = None if state.signal_BPW is None else state.signal_BPW[:, first:stop]
+        signal_BTW = None if state.signal_BTW is None else self._signal_at(state.signal_BTW, first, stop)
         if signal_BTW is not None:
             added_BTW = added_BTW + signal_BTW
         x_BTW = (inputs_BTW + added_BTW).to(self.compute_dtype)
@@ -279,6 +279,13 @@ class Prior(nn.Module):
         if condition.signal_BTW is None or not self.config.lyric_positions:
             return condition.signal_BTW
         return F.pad(condition.signal_BTW, (0, 0, self.config.lyric_positions, 0))
+
+    def _signal_at(self, signal_BTW: Tensor, first: int, stop: int) -> Tensor:
+        """Returns the signal at the positions from `first` to `stop`, of which lyric positions have none."""
+        lyrics = self.config.lyric_positions
+        if first >= lyrics:
+            return signal_BTW[:, first - lyrics : stop - lyrics]
+        return F.pad(signal_BTW[:, : max(0, stop - lyrics)], (0, 0, min(stop, lyrics) - first, 0))
 
     def _check_labels(self, labels_BN: Tensor) -> None:
         config, lyrics = self.config.labels, self.config.lyrics

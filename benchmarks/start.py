@@ -1,0 +1,146 @@
+"""How long until a prior is ready to sample, and the memory it takes then: the first start, later ones, reading alone.
+
+A file as OpenAI's would be is written (`upstream_files`), and each start is a process of its own. The first converts
+the weights and keeps what came out; later ones read that (decision 15), with the system's cache dropped (*cold*) or not
+(*warm*), in turn with a process that reads the same bytes and does nothing else. ``python -m benchmarks.start --help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.full_size import Case, Memory, check_disk, forget_cached, fresh_process, machine, sample, write
+from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.prepared import Source, sampling_prior
+from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES
+from jukebox_core.weights.prepared import prepared_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_IDENTITY = "0" * 64  # the file is known by it; nobody hashes gigabytes for a benchmark
+
+
+def start(case: Case, path: Path, library: Path, engine: str) -> dict[str, Any]:
+    """Makes the prior ready and samples with it; returns seconds, and bytes of memory at each point."""
+    torch.set_num_threads(case.threads)
+    config, base = load_preset(case.model).config, Memory.now()
+    device, began, worked = torch.device("cpu"), time.perf_counter(), time.thread_time()
+    source = Source(path, _IDENTITY, library)
+    prior = sampling_prior(config, level_of(case.role), source, device=device, dtype=case.dtype, engine=engine)
+    took = {"ready_s": time.perf_counter() - began, "ready_cpu_s": time.thread_time() - worked}
+    loaded = Memory.now()
+    with torch.inference_mode():
+        figures = sample(prior, config, case)
+        used = Memory.now()
+        cache = prior.body.transformer.new_cache(1, dtype=COMPUTE_DTYPES[case.dtype], device=device)
+    return took | {
+        "base": asdict(base),
+        "loaded": asdict(loaded),
+        "used": asdict(used),
+        "cache_bytes": cache.nbytes,
+        **figures,
+    }
+
+
+def read(path: Path) -> dict[str, float]:
+    """Reads a file into memory; returns the seconds that takes."""
+    began, worked = time.perf_counter(), time.thread_time()
+    path.read_bytes()
+    return {"read_s": time.perf_counter() - began, "read_cpu_s": time.thread_time() - worked}
+
+
+def run(
+    model: str, role: str, dtypes: Sequence[str], engine: str, *, rounds: int, known: int, new: int, threads: int,
+    scratch: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measures one role in every precision; returns where it ran, and a row of figures for each."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="start-", dir=scratch) as folder:
+        path = Path(folder) / f"{role}.pth.tar"
+        check_disk(model, role, path)
+        fresh_process(write, model, role, "zip", path)
+        for dtype in dtypes:
+            library = Path(folder) / dtype
+            case = Case(model=model, role=role, format="zip", dtype=dtype, known=known, new=new, threads=threads)
+            first = fresh_process(start, case, path, library, engine)
+            (kept,) = prepared_files(library)
+            turns: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": []}
+            for kind in [*turns] * rounds:
+                found = {}
+                for measured in (start, read):
+                    if kind == "cold":
+                        forget_cached(kept)
+                    found |= fresh_process(measured, *((case, path, library, engine) if measured is start else (kept,)))
+                turns[kind].append(found)
+            rows.append(_row(case, first, kept.stat().st_size, turns))
+            print(line(rows[-1]), file=sys.stderr, flush=True)
+            kept.unlink()
+    return {"benchmark": "start", "machine": machine(), "engine": engine, "rows": rows}
+
+
+def _row(case: Case, first: dict[str, Any], size: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    row: dict[str, Any] = asdict(case) | {"file_bytes": size, "first_s": first["ready_s"]}
+    for kind, found in turns.items():
+        for name in ("ready_s", "read_s", "ready_cpu_s", "read_cpu_s"):
+            row[f"{kind}_{name}"] = median(each[name] for each in found)
+        row[f"{kind}_share"] = median(each["ready_s"] / each["read_s"] for each in found)
+    last = turns["warm"][-1]
+    return row | {name: last[name] for name in ("base", "loaded", "used", "cache_bytes")}
+
+
+HEADER = (
+    f"{'role':8} {'dtype':9} {'file':>9} {'first':>7} {'cold':>7} {'read':>7} {'share':>5} {'warm':>7} {'read':>7} "
+    f"{'share':>5} {'loaded':>9} {'used':>9} {'cache':>7}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """Returns a row of the table: seconds, and MB of 10^6 bytes; `loaded` and `used` are the peaks until then."""
+    file, loaded, used, cache = (
+        f"{size / 1e6:,.1f}"
+        for size in (row["file_bytes"], row["loaded"]["peak"], row["used"]["peak"], row["cache_bytes"])
+    )
+    times = " ".join(
+        f"{row[f'{kind}_ready_s']:6.2f}s {row[f'{kind}_read_s']:6.2f}s {row[f'{kind}_share']:5.2f}"
+        for kind in ("cold", "warm")
+    )
+    return f"{row['role']:8} {row['dtype']:9} {file:>9} {row['first_s']:6.1f}s {times} {loaded:>9} {used:>9} {cache:>7}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns the figures of `run` as text."""
+    return "\n".join([HEADER, *(line(row) for row in result["rows"])])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the measurement; prints a table, and one line of JSON last."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=run.__doc__)
+    parser.add_argument("--model", default="1b_lyrics", help="a model of conf/model/ whose priors are 64 MB or more")
+    parser.add_argument("--role", default="level_2")
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"], choices=list(DTYPES))
+    parser.add_argument("--engine", default="native")
+    parser.add_argument("--rounds", type=int, default=3, help="starts of each kind")
+    parser.add_argument("--known", type=int, default=64, help="tokens read before the first new one")
+    parser.add_argument("--new", type=int, default=4, help="tokens sampled, two or more")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
+    parser.add_argument("--scratch", help="folder with room for two files; a temporary one by default")
+    result = run(**vars(parser.parse_args(arguments)))
+    print(table(result))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
