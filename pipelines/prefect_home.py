@@ -10,9 +10,11 @@ import fcntl
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -34,7 +36,7 @@ _RECORD = "server.json"
 def use(storage_root: str) -> None:
     """Points Prefect at `storage_root`; what the user has set in the environment wins.
 
-    Where no server runs, Prefect starts one of its own on loopback and ends it with this process.
+    Where no server runs, Prefect's own is started on loopback, and ends with this process.
 
     Raises:
         RunError: Prefect's database cannot be set up, or there is no loopback.
@@ -45,6 +47,7 @@ def use(storage_root: str) -> None:
         if url is None:
             _check_loopback()
             prepare_database(home)
+            start_server()
         else:
             os.environ["PREFECT_API_URL"] = url
 
@@ -138,6 +141,33 @@ def prepare_database(home: Path) -> None:
                 f"Prefect's database in {home} cannot be set up ({told}); free the disk, or choose another storage.root"
             )
         ready.write_text(needed, "ascii")
+
+
+def start_server() -> None:
+    """Starts Prefect's own server, which Prefect finds running then, where Ctrl-C does not reach it.
+
+    A terminal sends Ctrl-C to every process of a command; a run whose server ended at once could tell nobody that it
+    stopped. A process begins with those signals blocked that the thread blocks which starts it.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():  # by a profile of the user's
+        return
+    failures: list[Exception] = []
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            SubprocessASGIServer().start()
+        except Exception as error:  # it is raised where it is waited for
+            failures.append(error)
+
+    thread = threading.Thread(target=start, name="prefect-server", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _text(path: Path) -> str | None:

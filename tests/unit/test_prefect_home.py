@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -53,7 +55,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would be run; they succeed."""
+    """The commands that would be run; they succeed. No server is started."""
     ran: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -61,7 +63,56 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(prefect_home, "start_server", lambda: None)
     return ran
+
+
+class _Setting(NamedTuple):
+    of_the_person: str | bool
+
+    def value(self) -> str | bool:
+        return self.of_the_person
+
+
+def stand_in_for_prefect(monkeypatch: pytest.MonkeyPatch, server: type, url: str = "", own: bool = True) -> None:
+    """What `start_server` imports of Prefect, which takes seconds to import."""
+    names = ("prefect", "prefect.server", "prefect.server.api", "prefect.server.api.server", "prefect.settings")
+    modules = {name: ModuleType(name) for name in names}
+    settings = modules["prefect.settings"].__dict__
+    settings["PREFECT_API_URL"], settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = _Setting(url), _Setting(own)
+    modules["prefect.server.api.server"].__dict__["SubprocessASGIServer"] = server
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_an_interrupt_does_not_reach_the_server_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Server:
+        def start(self) -> None:
+            program = "import signal; print(*signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            told.append(done.stdout.strip())
+
+    stand_in_for_prefect(monkeypatch, Server)
+    prefect_home.start_server()
+    assert told == [str(signal.SIGINT)]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    stand_in_for_prefect(monkeypatch, Server, url="http://elsewhere/api")
+    prefect_home.start_server()
+    stand_in_for_prefect(monkeypatch, Server, own=False)
+    prefect_home.start_server()
+    assert len(told) == 1
+
+
+def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def start(self) -> None:
+            raise RuntimeError("it took too long")
+
+    stand_in_for_prefect(monkeypatch, Server)
+    with pytest.raises(RuntimeError, match="it took too long"):
+        prefect_home.start_server()
 
 
 def test_everything_of_prefect_is_below_the_storage(tmp_path: Path, commands: list[list[str]]) -> None:
@@ -121,7 +172,7 @@ def test_what_the_person_set_wins(tmp_path: Path, url: str, monkeypatch: pytest.
 def test_processes_that_meet_in_a_fresh_folder_set_it_up_once(tmp_path: Path) -> None:
     program = (
         "from pipelines import prefect_home\n"
-        f"prefect_home.use({str(tmp_path)!r})\n"
+        f"prefect_home.prepare_database(prefect_home.settle({str(tmp_path)!r}))\n"
         "from pathlib import Path\n"
         f"print(Path({str(tmp_path / '.prefect' / 'database.version')!r}).stat().st_mtime_ns)\n"
     )

@@ -1,0 +1,56 @@
+"""Ctrl-C as a terminal sends it: to the command and to all that it started, the server of Prefect among them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "pipelines.cli", "generate", "seconds=30", "hardware.engine=eager", "run.name=song"]
+
+
+@pytest.mark.slow
+def test_a_run_ends_soon_with_one_line_and_is_taken_up_again(tmp_path: Path) -> None:
+    for said in ("loading mini", "tokens of an interrupted window taken up"):
+        lines = interrupted(tmp_path, when=said)
+        noise = [line for line in lines if any(word in line for word in ("Traceback", "Aborted", "Unable to connect"))]
+        assert not noise
+        assert lines[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")
+
+
+def interrupted(folder: Path, when: str) -> list[str]:
+    """What the command says that is interrupted a few seconds after it said `when`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
+    process = subprocess.Popen(
+        COMMAND,
+        cwd=folder,
+        env=environment | {"HOME": str(folder)},
+        start_new_session=True,  # a group of processes, as a shell makes one of each command
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if when in line:
+                time.sleep(3)
+                began = time.monotonic()
+                os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() != 0
+        assert time.monotonic() - began < 30
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return lines
