@@ -61,6 +61,12 @@ def test_generate_hands_over_checked_settings(jobs: list[Any]) -> None:
     assert jobs[0].prompt.files == ("builtin:tune",)
 
 
+def test_hydras_own_way_makes_the_same_settings(jobs: list[Any]) -> None:
+    told = ["generate", "sampling.seed=3", "experiment=demo"]
+    assert cli.main(told) == cli.main([*told, "hydra.job.name=other"]) == 0
+    assert jobs[0] == jobs[1]
+
+
 def test_encode_hands_over_settings_of_its_own(jobs: list[Any]) -> None:
     assert cli.main(["encode", "audio=[a.wav,b.wav]", "levels=[2]"]) == 0
     assert isinstance(jobs[0], EncodeSettings)
