@@ -91,6 +91,8 @@ def explain(uri: str, error: Exception) -> StoreError:
         )
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{uri} is not there ({error}); create the bucket or folder, or correct the address")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return StoreError(f"{uri} is no folder, or lies below a file ({error}); choose another place")
     what = f"{type(error).__name__}: {error}"
     if _may_pass(error, code, status, names):
         return UnreachableError(f"{uri} cannot be reached ({what}); check the address and the network, and try again")

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ _STRAY_SECONDS = 3600  # a temporary file lives for milliseconds; one as old as 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _SCHEMES = ("s3", "file", "memory", "gs", "abfs")
 _S3 = ("s3", "s3a")
+_ONE_SLASH = re.compile(rf"^({'|'.join(_SCHEMES + _S3)}):/?(?!/)")  # would be a folder named "s3:" here
 
 
 class Objects(Protocol):
@@ -84,9 +86,11 @@ def open_objects(uri: str, options: Mapping[str, Any] | None = None, retry: Retr
     AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
 
     Raises:
-        StoreError: The scheme is unknown, or the package that serves it is not installed.
+        StoreError: The scheme is unknown or misspelt, or the package that serves it is not installed.
     """
     retry = retry or RetryConfig()
+    if found := _ONE_SLASH.match(uri):
+        raise StoreError(f"{uri} is neither a folder nor an address; write {found[1]}://{uri[found.end() :]}")
     if "://" not in uri:
         return LocalObjects(Path(uri), retry)
     scheme = uri.partition("://")[0]

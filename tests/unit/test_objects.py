@@ -42,6 +42,12 @@ def test_unknown_scheme() -> None:
         TokenStore("s33://bucket/folder")
 
 
+@pytest.mark.parametrize(("uri", "meant"), [("s3:/bucket/folder", "s3://bucket/folder"), ("gs:bucket", "gs://bucket")])
+def test_an_address_without_its_slashes_is_no_folder(uri: str, meant: str) -> None:
+    with pytest.raises(StoreError, match=f"{uri} is neither a folder nor an address; write {meant}$"):
+        TokenStore(uri)
+
+
 def test_s3_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def url_to_fs(*args: object, **kwargs: object) -> None:
         raise ImportError("Install s3fs to access S3")
@@ -80,7 +86,7 @@ def test_probe_explains_a_disk_that_fails(
 
 def test_probe_names_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file/store cannot be used"):
+    with pytest.raises(StoreError, match=r"file/store is no folder, or lies below a file .*choose another place"):
         TokenStore(tmp_path / "file" / "store").probe()
 
 
