@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from pages import ROOT, Command, blocks, commands
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.composer.tune import tune
 from pipelines.compose import GENERATE, compose
 
-ROOT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 RATE = 22050
 SHRINK = 0.2 / 6
 SHRUNK_DEFAULT, SHRUNK_TUNE = "seconds=0.2000", "prompt.seconds=0.1000"
 SHRUNK_MODEL = "model=./small.yaml"
-
-Command = tuple[str, ...]
 
 # In one process: what each command imports takes longer than what it does.
 ALL_IN_ONE = """
@@ -41,25 +40,6 @@ for command in {commands!r}:
     print(f"{{time.monotonic() - began:.1f}} s: {{command}}", file=sys.stderr)
     assert not status, command
 """
-
-
-class Block(NamedTuple):
-    """A fenced block of a page."""
-
-    language: str
-    text: str
-
-
-def blocks(page: str) -> list[Block]:
-    return [
-        Block(*found)
-        for found in re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    ]
-
-
-def commands(page: str) -> list[Command]:
-    lines = "".join(block.text for block in blocks(page) if block.language == "sh").splitlines()
-    return [words for line in lines if (words := tuple(shlex.split(line, comments=True)))]
 
 
 def shrunk(command: Command) -> Command:
@@ -187,9 +167,3 @@ def test_the_python_works(shell: Shell) -> None:
     assert "seconds=6" in program
     shown = "\nassert music.audio.shape == (1, 275 * 128) and music.codes[2].shape == (1, 275)\n"
     shell.python("-c", program.replace("seconds=6", "seconds=1.6") + shown)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/decisions/README.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
-        assert ((ROOT / page).parent / target).exists(), target

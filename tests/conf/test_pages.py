@@ -1,0 +1,76 @@
+"""The project's pages say what is so: links lead somewhere, commands name settings that exist, figures are counted."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+
+import pytest
+from pages import CARD, PAGES, ROOT, commands, links
+from safetensors import safe_open
+
+from jukebox_core.families.jukebox.presets import load_preset
+from pipelines.compose import COMPOSE, DATASET, FINETUNE, GENERATE, TRAIN, compose
+
+ROOTS = {"generate": GENERATE, "serve": GENERATE, "compose": COMPOSE, "dataset": DATASET}
+TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
+TYPED_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in links(page):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def settings_named(page: str) -> list[tuple[str, list[str]]]:
+    """The commands of a page that compose settings, and their overrides, without models that readers make."""
+    known = ROOTS | TRAININGS
+    found = []
+    for command in commands(page):
+        while command and not command[0].endswith("jukebox"):  # as in `cd /srv && jukebox ...`
+            command = command[1:]
+        if len(command) > 1 and command[1] in known:
+            overrides = [word for word in command[2:] if "=" in word and not word.startswith(("-", "model=outputs"))]
+            found.append((command[1], overrides))
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in TYPED_BY_ANOTHER_TEST and settings_named(page)])
+def test_commands_name_settings_that_exist(page: str) -> None:
+    for name, overrides in settings_named(page):
+        compose((ROOTS | TRAININGS)[name], overrides)
+
+
+def test_the_service_is_the_command_that_is_shown() -> None:
+    text = (ROOT / "docs/deploy.md").read_text()
+    [line] = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
+    shown = [command[1:] for command in commands("docs/deploy.md") if command[0].endswith("jukebox")]
+    assert tuple(shlex.split(line))[1:] in shown
+
+
+def weights_of_mini() -> dict[str, int]:
+    """How many numbers each of the shipped files holds."""
+    counts = {}
+    for role, file in load_preset("mini").files.weights.items():
+        with safe_open(ROOT / "jukebox_core/data" / file.path, "numpy") as opened:
+            counts[role] = sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    return counts
+
+
+def test_the_embedded_model_is_as_large_as_the_pages_say() -> None:
+    counts = weights_of_mini()
+    [told] = re.findall(r"^\| `mini` \| ([\d.]+) million", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert float(told) == round(counts["level_2"] / 1e6, len(told.partition(".")[2]))
+    [told] = re.findall(r"([\d.]+) million numbers", (ROOT / CARD).read_text())
+    assert float(told) == round(sum(counts.values()) / 1e6, len(told.partition(".")[2]))
+
+
+def test_the_released_models_are_known_for_the_lengths_that_the_pages_say() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+)\W([\d.]+) s \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [name for name, *_ in rows] == ["mini", "1b_lyrics", "5b", "5b_lyrics"]
+    for name, least, most in rows:
+        timing = load_preset(name).priors[2].timing
+        assert timing is not None
+        assert (timing.min_seconds, timing.max_seconds) == (float(least), float(most))
