@@ -181,7 +181,7 @@ def train_prior(
     prior = _begun(plan, level, training.loop.seed)
     subject = Subject(
         name=role,
-        step=PriorStep(prior, training.lyric_guide),
+        step=PriorStep(prior, training.lyric_guide, training.lyric_spread),
         units=(Block,),
         collate=collate,
         data=data,

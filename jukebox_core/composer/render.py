@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jukebox_core.composer.instruments import drum, letter, tone
+from jukebox_core.composer.score import TAIL_SECONDS
 from jukebox_core.composer.styles import artist_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ LEVEL = 0.1  # RMS of a song: 20 dB below full scale
 
 _PLACES = {"voice": 0.5, "melody": 0.5, "chords": 0.32, "bass": 0.5, "kick": 0.5, "snare": 0.56, "hat": 0.68}
 _KNEE = 0.6  # above it peaks are rounded off; they never reach full scale
-_TAIL_SECONDS = 0.6  # that a song rings on after its last bar
 _VOICE_GAIN = 1.1
 _DRUM_GAIN = 1.5
 
@@ -35,7 +35,7 @@ def render(score: Score, rate: int, *, channels: int = 1, levelled_by: float | N
     Raises:
         LabelError: an artist that the composer does not know.
     """
-    out = np.zeros((int((score.seconds + _TAIL_SECONDS) * rate), channels), np.float32)
+    out = np.zeros((int((score.seconds + TAIL_SECONDS) * rate), channels), np.float32)
     _play(out, score, rate)
     heard = out if levelled_by is None else out[: int(levelled_by * rate)]
     power = float(np.mean(np.square(heard, dtype=np.float64)))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Part = Literal["melody", "chords", "bass"]
 
+TAIL_SECONDS = 0.6  # that a song rings on after its last bar
+
 _TONICS = (48, 50, 52, 53, 55, 57)  # MIDI notes: C, D, E, F, G and A below middle C
 _FORM = "AABA"  # sections; each has a progression, a melody and accents of its own
 _VOICE = (55, 72)  # MIDI notes that are sung
@@ -66,7 +68,7 @@ class Score:
 
     artist: str
     genre: str
-    lyrics: str  # one character a slot of time, from the first bar to the last
+    lyrics: str  # one character a slot of time, from the first bar until the last has rung out
     tempo: int  # beats a minute
     tonic: int  # MIDI note
     seconds: float  # until the last bar ends; tones may ring on
@@ -155,13 +157,16 @@ class _Writer:
         return notes, hits
 
     def own_words(self) -> str:
-        """Returns words for the whole song: a line for every four bars."""
+        """Returns words for the whole song: a line for every four bars, and line ends while it rings out.
+
+        So words pass evenly from the first sample to the last, as a window's lyrics are chosen.
+        """
         slots = round(self._bars * self._style.beats / self._style.letter)
         lines = []
         for first in range(0, slots, self._line):
             rng = np.random.default_rng((self._seed, 1, first))
             lines.append(write_line(rng, min(self._line, slots - first) - 1))
-        return "".join(line + "\n" for line in lines)
+        return "".join(line + "\n" for line in lines) + "\n" * round(TAIL_SECONDS / (self._style.letter * self._beat))
 
     def sing(self, lyrics: str) -> Iterator[Letter]:
         """Gives the letters as they are sung; blanks and signs take their time in silence."""

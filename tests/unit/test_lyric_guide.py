@@ -46,8 +46,8 @@ def looking_at(columns: list[int], lyrics: int = 12) -> torch.Tensor:
 
 
 def test_the_guide_costs_nothing_on_the_way_and_more_the_further_away() -> None:
-    along = torch.tensor([[2.0, 1.0]])  # the third column at first, one more each code
-    at = [float(guide_loss(looking_at([3 + away, 4 + away, 5 + away]), along)) for away in range(5)]
+    along = torch.tensor([[2.5, 1.0]])  # amid the third character at first, one more each code
+    at = [float(guide_loss(looking_at([3 + away, 4 + away, 5 + away]), along, spread=2.0)) for away in range(5)]
     assert at[0] == pytest.approx(0, abs=1e-6)
     assert at == sorted(at)
     assert at[4] == pytest.approx(16 / (2 * 2.0**2) / math.log(2), rel=1e-5)
@@ -55,9 +55,9 @@ def test_the_guide_costs_nothing_on_the_way_and_more_the_further_away() -> None:
 
 def test_the_guide_leaves_songs_without_words_alone() -> None:
     weights = torch.cat([looking_at([3, 4, 5]), looking_at([0, 0, 0])])
-    paces = torch.tensor([[2.0, 1.0], [math.nan, math.nan]])
-    assert float(guide_loss(weights, paces)) == pytest.approx(0, abs=1e-6)
-    assert float(guide_loss(weights[1:], paces[1:])) == 0
+    paces = torch.tensor([[2.5, 1.0], [math.nan, math.nan]])
+    assert float(guide_loss(weights, paces, spread=1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(guide_loss(weights[1:], paces[1:], spread=1.0)) == 0
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("lyrics", 3), ("one_sequence", 15)])

@@ -91,6 +91,7 @@ class PriorTraining(Training):
     unknown: float = 0.0  # share of items told neither artist nor genre, so that the model can do without
     augment: bool = True  # windows are shifted in time
     lyric_guide: float = 0.0  # weight of the loss that has the alignment head follow the lyrics; 0: left to itself
+    lyric_spread: float = 2.0  # characters by which words may well be ahead or behind of an even pace
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -98,6 +99,8 @@ class PriorTraining(Training):
             raise ConfigError(f"unknown is {self.unknown}; it is a share, 0 to 1")
         if self.lyric_guide < 0:
             raise ConfigError(f"lyric_guide is {self.lyric_guide}; it cannot be negative (0 leaves the head to itself)")
+        if self.lyric_spread <= 0:
+            raise ConfigError(f"lyric_spread is {self.lyric_spread}; it is a number of characters above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import PriorConfig
     from jukebox_core.families.jukebox.labels import SongLabels
 
-SPREAD = 2.0  # characters by which singing may well be ahead or behind
-
 
 class Pace(NamedTuple):
     """Where in a window's lyric columns the music is, if words pass evenly."""
@@ -62,12 +60,14 @@ def check_guided(config: PriorConfig) -> tuple[int, int]:
     return lyrics.alignment_layer, lyrics.alignment_head
 
 
-def guide_loss(weights_BTN: Tensor, pace_B2: Tensor) -> Tensor:
+def guide_loss(weights_BTN: Tensor, pace_B2: Tensor, *, spread: float) -> Tensor:
     """Returns the bits by which one head's attention is away from the words sung, 0-dimensional; 0 without words.
 
     Args:
-        weights_BTN: its attention to the lyric positions. Position n has read the characters before n.
+        weights_BTN: its attention to the lyric positions. Position n has read the characters before n, so that
+            character n, sung from n to n + 1, is known to position n + 1.
         pace_B2: each item's `Pace`; no number for an item without words.
+        spread: characters by which singing may well be ahead or behind.
     """
     sung_B = pace_B2.isfinite().all(1)
     if not sung_B.any():
@@ -76,6 +76,6 @@ def guide_loss(weights_BTN: Tensor, pace_B2: Tensor) -> Tensor:
     _, music, lyrics = weights_BTN.shape
     time_T = torch.arange(music, device=weights_BTN.device)
     place_BT = pace_B2[:, :1] + pace_B2[:, 1:] * time_T
-    away_BTN = torch.arange(lyrics, device=weights_BTN.device) - (place_BT[..., None] + 1)
-    near_BT = (weights_BTN * torch.exp(-away_BTN.square() / (2 * SPREAD**2))).sum(-1)
+    away_BTN = torch.arange(lyrics, device=weights_BTN.device) - (place_BT[..., None] + 0.5)
+    near_BT = (weights_BTN * torch.exp(-away_BTN.square() / (2 * spread**2))).sum(-1)
     return -near_BT.clamp_min(1e-6).log().mean() / math.log(2)

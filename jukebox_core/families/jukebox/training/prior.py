@@ -57,15 +57,16 @@ class PriorStep(nn.Module):
     Args:
         prior: is trained.
         lyric_guide: the weight of `guide_loss` while it learns.
+        lyric_spread: characters by which singing may well be ahead or behind of an even pace.
 
     Raises:
         ConfigError: there is a weight, but no head to guide.
     """
 
-    def __init__(self, prior: Prior, lyric_guide: float = 0.0) -> None:
+    def __init__(self, prior: Prior, lyric_guide: float = 0.0, lyric_spread: float = 2.0) -> None:
         super().__init__()
         self.prior = prior
-        self.lyric_guide = lyric_guide
+        self.lyric_guide, self.lyric_spread = lyric_guide, lyric_spread
         self._guided = check_guided(prior.config) if lyric_guide else None
 
     def forward(self, batch: PriorBatch, _generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,7 +84,7 @@ class PriorStep(nn.Module):
         if guided is None:
             return losses.total, metrics
         layer, head = guided
-        away = guide_loss(losses.attention[layer][:, head], batch.pace_B2)
+        away = guide_loss(losses.attention[layer][:, head], batch.pace_B2, spread=self.lyric_spread)
         metrics["guide_bits"] = away.detach()
         return losses.total + self.lyric_guide * away, metrics
 
