@@ -31,12 +31,18 @@ if TYPE_CHECKING:
 CPU = HardwareConfig(device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Prior]:
+    folder = tmp_path_factory.mktemp("own")
+    model = load_preset(write_own_model(folder / "model"))
+    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(folder / "weights")))
+    return lambda level: resident.resident_prior(model.config, level, weights[f"level_{level}"], CPU)
+
+
 @pytest.fixture
-def prior(tmp_path: Path) -> Iterator[Callable[[int], Prior]]:
-    model = load_preset(write_own_model(tmp_path / "model"))
-    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(tmp_path / "weights")))
+def prior(load: Callable[[int], Prior]) -> Iterator[Callable[[int], Prior]]:
     resident.release()
-    yield lambda level: resident.resident_prior(model.config, level, weights[f"level_{level}"], CPU)
+    yield load
     resident.keep_priors(1)
     resident.release()
 
