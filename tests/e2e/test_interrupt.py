@@ -29,7 +29,7 @@ def test_a_run_ends_soon_with_one_line_and_is_taken_up_again(tmp_path: Path) -> 
 def interrupted(folder: Path, when: str) -> list[str]:
     """What the command says that is interrupted a few seconds after it said `when`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         COMMAND,
         cwd=folder,
         env=environment | {"HOME": str(folder)},
@@ -37,20 +37,19 @@ def interrupted(folder: Path, when: str) -> list[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if when in line:
-                time.sleep(3)
-                began = time.monotonic()
-                os.killpg(process.pid, signal.SIGINT)
-        assert process.wait() != 0
-        assert time.monotonic() - began < 30
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    ) as process:
+        assert process.stderr is not None
+        try:
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if when in line:
+                    time.sleep(3)
+                    began = time.monotonic()
+                    os.killpg(process.pid, signal.SIGINT)
+            assert process.wait() != 0
+            assert time.monotonic() - began < 30
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     return lines
