@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from benchmarks.upstream_files import build, draw, write_upstream
-from jukebox_core.families.jukebox.files import ROLES, level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
+from jukebox_core.families.jukebox.files import ROLES
 from jukebox_core.families.jukebox.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
 from jukebox_core.families.jukebox.memory import estimate_bytes
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.prior import Prior
     from jukebox_core.families.jukebox.vqvae import VQVAE
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.full_size import Case, Memory, check_disk, forget_cached, fresh_process, machine, sample, write
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import level_of
 from jukebox_core.families.jukebox.prepared import Source, sampling_prior
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES

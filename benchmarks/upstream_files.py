@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig, TransformerConfig, VQVAEConfig, level_of
 from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig, TransformerConfig, VQVAEConfig
 
 _PREFIXED = "level_0"  # the role whose file has `module.` before every name, as data-parallel training leaves it
 _STD = 0.02

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import level_of
 from jukebox_core.records import build
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from jukebox_core.datasets.windows import CodeWindows
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
 from jukebox_core.families.jukebox.loading import load_prior
 from jukebox_core.families.jukebox.training.folder import Making, TrainedPart, write_folder
 from jukebox_core.families.jukebox.training.head import AlignmentHead, find_alignment
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.presets import ModelSettings
     from stages.handles import FileHandle
     from stages.train import Trained

@@ -10,7 +10,7 @@ from jukebox_core.audio.files import audio_seconds
 from jukebox_core.datasets.songs import part_of
 from jukebox_core.datasets.windows import read_index
 from jukebox_core.errors import AudioError, ConfigError, DeviceError
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig, level_of
 from jukebox_core.families.jukebox.training.guide import check_guided
 from jukebox_core.families.jukebox.training.memory import prior_memory, vqvae_memory
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jukebox_core.datasets.songs import Song
-    from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig
     from jukebox_core.families.jukebox.training.config import TrainingConfig
     from jukebox_core.training.config import DevicesConfig
     from jukebox_core.training.memory import TrainingMemory

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from jukebox_core.weights.replies import Reply
+    from jukebox_core.weights.replies import Reply, Source
 
 HUB = "https://huggingface.co"
 
@@ -40,7 +40,7 @@ class HubSource:
 
     @classmethod
     def at(cls, address: str) -> HubSource:
-        """The source at ``hf://owner/name`` or ``hf://owner/name@revision``."""
+        """The source at ``hf://owner/name`` or ``hf://owner/name@revision``; ConfigError for any other address."""
         found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?", address)
         if found is None:
             raise ConfigError(f"source {address!r} is not of the form hf://owner/name or hf://owner/name@revision")
@@ -70,17 +70,11 @@ class LfsSource:
     """A git-lfs server, asked by its batch interface.
 
     It knows files by sha256 and size. Where the registry has these, nothing else is needed; else they are read from
-    the file's pointer, below the source that follows ``#`` in the address, where the repository's raw files are.
+    the file's pointer, in the source that holds the repository's raw files.
     """
 
     base: str
-    pointers: str = ""
-
-    @classmethod
-    def at(cls, address: str) -> LfsSource:
-        """The source at ``lfs+https://host/repository.git``, with ``#https://...`` for where pointers are."""
-        base, _, pointers = address.removeprefix("lfs+").partition("#")
-        return cls(base, pointers)
+    pointers: Source | None = None
 
     @property
     def name(self) -> str:
@@ -103,19 +97,17 @@ class LfsSource:
     def _identity(self, spec: FileSpec) -> tuple[str, int]:
         if spec.sha256 is not None and spec.bytes is not None:
             return spec.sha256, spec.bytes
-        if not self.pointers:
+        if self.pointers is None:
             raise SourceError(
                 f"is asked by sha256 and size, which are not known of {spec.path}; add them to its entry, or "
                 "'#' and the address of the repository's raw files to the source",
                 final=True,
             )
-        from jukebox_core.weights.sources import source_for
-
-        with source_for(self.pointers).open(FileSpec(path=spec.path), 0) as reply:
+        with self.pointers.open(FileSpec(path=spec.path), 0) as reply:
             text = reply.read(_POINTER_BYTES)
         found = _POINTER.match(text)
         if found is None:
-            raise SourceError(f"{self.pointers} holds no git-lfs pointer for {spec.path}", final=True)
+            raise SourceError(f"{self.pointers.name} holds no git-lfs pointer for {spec.path}", final=True)
         return found[1].decode(), int(found[2])
 
     def _action(self, sha256: str, size: int) -> tuple[str, dict[str, str]]:

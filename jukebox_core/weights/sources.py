@@ -60,7 +60,8 @@ def source_for(address: str) -> Source:
     if scheme in ("lfs+https", "lfs+http") and rest.startswith("//"):
         from jukebox_core.weights.hosts import LfsSource
 
-        return LfsSource.at(address)
+        base, _, pointers = address.removeprefix("lfs+").partition("#")
+        return LfsSource(base, source_for(pointers) if pointers else None)
     hint = did_you_mean(f"{scheme}:", SCHEMES)
     raise ConfigError(f"source {address!r} cannot be fetched from; begin with one of {', '.join(SCHEMES)}{hint}")
 

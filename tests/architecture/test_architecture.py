@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import jukebox_core
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jukebox_core", "stages", "pipelines")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+BESIDES = sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 
@@ -49,6 +51,30 @@ def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def imported(path: Path, names: set[str]) -> set[str]:
+    """The modules of the project that a file imports, at its top or later, but for what only a type checker sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for part in node.body
+        for inner in ast.walk(part)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in hidden:
+            found |= {f"{node.module}.{each.name}" for each in node.names} & names or {str(node.module)}
+        elif isinstance(node, ast.Import) and node not in hidden:
+            found |= {each.name for each in node.names}
+    return found & names - {module_name(path)}
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    names = {module_name(path) for path in SOURCES}
+    TopologicalSorter({module_name(path): imported(path, names) for path in SOURCES}).prepare()  # raises CycleError
 
 
 def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +143,7 @@ assert os.getcwd() == folder
     assert [path for path in left if not path.startswith("prefect")] == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES + BESIDES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) < MOST_LINES

@@ -286,3 +286,8 @@ class JukeboxConfig:
     def seconds(self, level: int, tokens: int) -> float:
         """Duration of `tokens` tokens of `level`, in seconds."""
         return tokens * self.vqvae.hops[level] / self.vqvae.sample_rate
+
+
+def level_of(role: str) -> int:
+    """Returns the level whose prior fills `role`, as in ``level_2``."""
+    return int(role.removeprefix("level_"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
 from jukebox_core.families.jukebox.presets import released_sources
 from jukebox_core.tokens.keys import digest
 from jukebox_core.weights.config import FileSpec
@@ -21,7 +22,6 @@ from jukebox_core.weights.sources import source_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.weights.config import ModelFiles, WeightsConfig, WholeCopy
     from jukebox_core.weights.library import Meters
 
@@ -150,11 +150,6 @@ def check_roles(weights: WeightsConfig) -> None:
 def seed_of(files: ModelFiles) -> str | None:
     """Returns the seed that an untrained model's weights are made from."""
     return next((source for source in files.weight_sources if source.startswith(_SEED)), None)
-
-
-def level_of(role: str) -> int:
-    """Returns the level whose prior fills `role`, as in ``level_2``."""
-    return int(role.removeprefix("level_"))
 
 
 def _obtained(wanted: Wanted, found: Found) -> Obtained:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
 from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
 from jukebox_core.families.jukebox.renames import PRIOR_RENAMES, VQVAE_RENAMES
 from jukebox_core.weights.checkpoint import load_into, open_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from jukebox_core.families.jukebox.config import JukeboxConfig
 
 
 def check_weights(config: JukeboxConfig, role: str, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
 from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
 from jukebox_core.weights.checkpoint import Checkpoint, matched_names, open_checkpoint, save_safetensors
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.renames import Renames
 
 _CONVOLUTIONS = (("1", "dilated"), ("2", "pointwise"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from jukebox_core.families.jukebox.files import level_of
+from jukebox_core.families.jukebox.config import JukeboxConfig, VQVAEConfig, level_of
 from jukebox_core.families.jukebox.prior import Prior
 from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
 from jukebox_core.weights.checkpoint import save_safetensors
@@ -15,7 +15,6 @@ from jukebox_core.weights.checkpoint import save_safetensors
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig, VQVAEConfig
 
 _LOUDNESS = 0.1  # RMS of the noise that an untrained model makes, and is made with
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from jukebox_core.atomic import written_whole
-from jukebox_core.families.jukebox.files import level_of, seed_of
+from jukebox_core.families.jukebox.config import PriorsConfig, level_of
+from jukebox_core.families.jukebox.files import seed_of
 from jukebox_core.records import build, to_plain
 from jukebox_core.tokens.keys import digest_file
 from jukebox_core.weights.config import FileSpec, ModelFiles
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from jukebox_core.families.jukebox.config import PriorsConfig
     from jukebox_core.families.jukebox.presets import ModelSettings
     from jukebox_core.families.jukebox.training.head import AlignmentHead
 
