@@ -58,6 +58,12 @@ class TrainSettings:
         for part in self.parts:
             if part not in ROLES:
                 raise ConfigError(f"parts names {part!r}; choose among {', '.join(ROLES)}{did_you_mean(part, ROLES)}")
+        for part in self.parts:
+            if part not in self.model.files.weights:
+                raise ConfigError(
+                    f"parts names {part!r}, but {self.model.name} consists of {', '.join(self.model.files.weights)}; "
+                    "take it out of parts"
+                )
         if not self.parts or len(set(self.parts)) != len(self.parts):
             raise ConfigError(f"parts is {list(self.parts)}; name at least one part, and each once")
         if "vqvae" in self.parts[1:]:

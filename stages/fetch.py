@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jukebox_core.families.jukebox.files import ROLES, obtain_vocabularies, obtain_weights
+from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
 from stages.handles import FileHandle
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def fetch_vocabularies(files: ModelFiles, weights: WeightsConfig) -> dict[str, F
 
 
 def fetch_weights(
-    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Sequence[str] = ROLES
+    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Sequence[str] | None = None
 ) -> dict[str, FileHandle]:
     """Returns handles of the model's weights, by role."""
     return _handles(obtain_weights(config, files, weights, roles=roles))
 
 
 def fetch_fitting_weights(
-    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Sequence[str] = ROLES
+    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Sequence[str] | None = None
 ) -> dict[str, FileHandle]:
     """Returns handles of the model's weights, by role, after a look at what the files hold.
 

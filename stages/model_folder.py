@@ -52,7 +52,8 @@ def write_model(
         data: what it was trained on, for the card.
         licence: its own, in a line.
     """
-    head = _alignment(base, trained["level_2"], codes, vocabularies) if "level_2" in trained else None
+    top = trained.get(f"level_{base.config.top}")
+    head = _alignment(base, top, codes, vocabularies) if top is not None else None
     if head is not None:
         log.info("lyrics are followed by head %d of layer %d, score %.2f", head.head, head.layer, head.score)
     given = {role: handle.read() for role, handle in weights.items() if role not in trained}

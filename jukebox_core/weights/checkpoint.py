@@ -103,6 +103,8 @@ def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the path of a checkpoint file") from error
     _refuse_other_files(path, head)
+    if head[8:9] == b"{":  # after the length of its header, which may begin like any other file
+        return _open_safetensors(path)
     if head.startswith(b"PK"):
         return _open_zip(path, bare)
     if head.startswith(b"\x80"):

@@ -56,7 +56,7 @@ class ModelFiles:
 
     weight_sources: tuple[str, ...]
     vocabulary_sources: tuple[str, ...]
-    weights: dict[str, FileSpec]  # vqvae, level_0, level_1, level_2
+    weights: dict[str, FileSpec]  # vqvae, level_0, level_1 and, in a model of three levels, level_2
     vocabularies: dict[str, FileSpec]  # artists_v2, genres_v2, artists_v3, genres_v3, as the priors need
     licence: str  # one line, recorded with every run
     terms: str | None = None  # name of terms that must be acknowledged before the first download; null: none
@@ -65,7 +65,7 @@ class ModelFiles:
     def __post_init__(self) -> None:
         """Checks that every role is filled."""
         wanted = {"vqvae", "level_0", "level_1", "level_2"}
-        if set(self.weights) != wanted:
+        if set(self.weights) not in (wanted, wanted - {"level_2"}):
             raise ConfigError(f"weights name {sorted(self.weights)}; name exactly {sorted(wanted)}")
         for name in ("weight_sources", "vocabulary_sources"):
             if not getattr(self, name):

@@ -42,3 +42,37 @@ def test_the_vqvae_weighs_what_its_file_weighs() -> None:
     size = model.files.weights["vqvae"].bytes
     assert size is not None
     assert 0 < size - sum(t.numel() * 4 for t in state.values()) < CONTAINER * len(state)
+
+
+def layer(width: int, *, inner: int | None = None) -> int:
+    """Parameters of a layer: attention a quarter as wide, a feed-forward layer as wide, two norms."""
+    inner = inner or width // 4
+    attention = 4 * inner * width + 3 * inner + width
+    return attention + 2 * (width * width + width) + 4 * width
+
+
+LABELS = 1024 * (100 + 10 + 3 * 64)
+ENCODER = 9 * layer(256) + 256 * (79 + 384 + 1) + (256 * 1024 + 1024) + 2 * 1024 + 79 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("small_prior", 48 * layer(1024) + 1024 * (1024 + 8192 + 1)),
+        ("small_labelled_prior", 48 * layer(1024) + 1024 * (1024 + 8192) + LABELS),
+        ("small_single_enc_dec_prior", 48 * layer(1024) + 1024 * (1024 + 79 + 6144 + 384) + LABELS),
+        ("small_sep_enc_dec_prior", 50 * layer(1024) + 1024 * (1024 + 6144) + LABELS + ENCODER),
+    ],
+)
+def test_the_originals_small_priors_have_its_sizes(name: str, parameters: int) -> None:
+    model = load_preset(name)
+    with torch.device("meta"):
+        top, upsampler = Prior(model.priors[1], model.vqvae), Prior(model.priors[0], model.vqvae)
+        vqvae = VQVAE(model.vqvae)
+    assert sum(parameter.numel() for parameter in top.parameters()) == parameters
+    assert model.vqvae.hops == (32, 256)
+    assert [level.codebook.shape for level in vqvae.levels] == [(1024, 64), (1024, 64)]
+    convolution = 3 * 512 * 512 + 512 + 512 * 512 + 512  # a dilated one and one that looks at one position
+    ways = 3 * (16 * convolution) + 2 * (4 * 512 * 512 + 512) + (4 * 512 * 1024 + 1024)
+    conditioner = 1024 * 1024 + (3 * 1024 * 512 + 512) + ways + 2 * 1024
+    assert sum(p.numel() for p in upsampler.parameters()) == 48 * layer(1024) + 1024 * (1024 + 8192 + 1) + conditioner

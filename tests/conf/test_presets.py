@@ -34,8 +34,12 @@ def settings_with(model: str) -> Settings:
     return compose(GENERATE, [f"model={model}", "seconds=61", "hardware.dtype=float32"])
 
 
-def test_the_models_are_the_three_released_ones_and_a_small_one() -> None:
-    assert MODELS == ["1b_lyrics", "1b_lyrics_hub", "5b", "5b_lyrics", "5b_lyrics_hub", "best", "mini", "small"]
+SMALL = ["small_labelled_prior", "small_prior", "small_sep_enc_dec_prior", "small_single_enc_dec_prior"]
+
+
+def test_the_models_are_the_three_released_ones_mini_and_those_to_train() -> None:
+    released = ["1b_lyrics", "1b_lyrics_hub", "5b", "5b_lyrics", "5b_lyrics_hub", "best"]
+    assert [*released, "mini", "small", *SMALL] == MODELS
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
@@ -75,6 +79,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),
         (TRAIN, ["recipe=mini"]),
+        (TRAIN, ["recipe=small", "model=small_labelled_prior", "data.audio=a"]),
     ],
     ids=str,
 )
@@ -121,7 +126,7 @@ def test_storage_defaults_are_the_same_in_yaml_and_in_python() -> None:
 
 
 def test_the_upsamplers_of_the_released_models_are_one_and_the_same() -> None:
-    released = [load_preset(name) for name in MODELS if name != "mini"]
+    released = [load_preset(name) for name in MODELS if name not in ("mini", *SMALL)]
     assert len({model.vqvae for model in released}) == 1
     assert len({(model.priors[0], model.priors[1]) for model in released}) == 1
     assert all(model.files.weights["level_0"].path == "5b/prior_level_0.pth.tar" for model in released)
@@ -130,7 +135,7 @@ def test_the_upsamplers_of_the_released_models_are_one_and_the_same() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_brings_the_vocabularies_its_priors_need(name: str) -> None:
     model = load_preset(name)
-    kinds = {labels.vocabulary for level in range(3) if (labels := model.priors[level].labels) is not None}
+    kinds = {prior.labels.vocabulary for prior in model.priors if prior.labels is not None}
     assert set(model.files.vocabularies) == {f"{what}_{kind}" for kind in kinds for what in ("artists", "genres")}
 
 
@@ -234,6 +239,7 @@ def test_an_unknown_model_is_told_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")
     assert str(caught.value) == (
-        "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small; "
+        "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small, "
+        "small_labelled_prior, small_prior, small_sep_enc_dec_prior, small_single_enc_dec_prior; "
         "closest: '5b_lyrics', '1b_lyrics', '5b_lyrics_hub'"
     )

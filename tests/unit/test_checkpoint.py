@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jukebox_core.errors import CheckpointError
@@ -368,3 +369,14 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeyp
         save_safetensors(weights(half=True), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize(("header", "start"), [(0x180, b"\x80"), (0x4B50, b"PK")])
+def test_a_safetensors_file_may_begin_like_another(tmp_path: Path, header: int, start: bytes) -> None:
+    """Its first bytes are the length of its header."""
+    path = tmp_path / "one.safetensors"
+    save_file({"a": torch.ones(2)}, path, {"padding": ""})
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    save_file({"a": torch.ones(2)}, path, {"padding": "x" * (header - short)})
+    assert path.read_bytes().startswith(start)
+    assert open_checkpoint(path).tensors["a"].equal(torch.ones(2))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from jukebox_core.atomic import written_whole
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.families.jukebox.files import (
-    ROLES,
     obtain_vocabularies,
     obtain_weights,
     seed_of,
@@ -77,7 +76,7 @@ def aliases() -> dict[str, str]:
 
 
 def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the models that `names` mean, each once, in order; ``all`` means every one that is not a copy of another.
+    """Returns the models that `names` mean, each once, in order; ``all`` means every one with weights, but for copies.
 
     Raises:
         ConfigError: a name is none of a model.
@@ -86,8 +85,8 @@ def resolve(names: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for name in names:
         if name == ALL:
-            plain = [each for each in known if each not in others and load_preset(each).files.whole is None]
-            found.update(dict.fromkeys(plain))
+            plain = [load_preset(each) for each in known if each not in others]
+            found.update({each.name: None for each in plain if each.files.whole is None and _has_files(each)})
         else:
             option_path(name, "model")
             found[others.get(name, name)] = None
@@ -101,9 +100,15 @@ def wanted(model: ModelSettings, weights: WeightsConfig) -> dict[str, Wanted]:
 
 
 def listing(weights: WeightsConfig) -> list[Listed]:
-    """Returns every model that there is an entry for."""
+    """Returns every model that there is an entry for, and that has weights."""
     others = aliases()
-    return [_listed(name, others, weights) for name in option_names("model") if name not in others]
+    names = [name for name in option_names("model") if name not in others and _has_files(load_preset(name))]
+    return [_listed(name, others, weights) for name in names]
+
+
+def _has_files(model: ModelSettings) -> bool:
+    """Whether there are weights to fetch: those of a model that is there to be trained are made from a seed."""
+    return seed_of(model.files) is None
 
 
 def fetch(names: Iterable[str], weights: WeightsConfig, *, meters: Meters | None = meter) -> dict[str, Path]:
@@ -133,7 +138,7 @@ def prepare(name: str, weights: WeightsConfig, *, meters: Meters | None = meter)
         JukeboxError: as `fetch`; CheckpointError for a file that is no checkpoint.
     """
     model = load_preset(resolve([name])[0])
-    obtained = obtain_weights(model.config, model.files, weights, roles=ROLES, meters=meters)
+    obtained = obtain_weights(model.config, model.files, weights, meters=meters)
     obtained |= obtain_vocabularies(model.files, weights, meters=meters)
     return {role: file.path for role, file in obtained.items()}
 

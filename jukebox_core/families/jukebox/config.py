@@ -228,11 +228,11 @@ class PriorConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriorsConfig:
-    """The priors of a model, one a level."""
+    """The priors of a model, one a level: of three levels, as the released models have them, or of two."""
 
     level_0: PriorConfig
     level_1: PriorConfig
-    level_2: PriorConfig
+    level_2: PriorConfig | None = None
 
     def __post_init__(self) -> None:
         """Checks that each prior sits at its level."""
@@ -245,13 +245,17 @@ class PriorsConfig:
             )
 
     def __len__(self) -> int:
-        return 3
+        return len(self._levels)
 
     def __iter__(self) -> Iterator[PriorConfig]:
-        return iter((self.level_0, self.level_1, self.level_2))
+        return iter(self._levels)
 
     def __getitem__(self, level: int) -> PriorConfig:
-        return (self.level_0, self.level_1, self.level_2)[level]
+        return self._levels[level]
+
+    @property
+    def _levels(self) -> tuple[PriorConfig, ...]:
+        return (self.level_0, self.level_1, *(() if self.level_2 is None else (self.level_2,)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

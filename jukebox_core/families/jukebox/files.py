@@ -60,12 +60,13 @@ def obtain_weights(
     files: ModelFiles,
     weights: WeightsConfig,
     *,
-    roles: Iterable[str] = ROLES,
+    roles: Iterable[str] | None = None,
     meters: Meters | None = meter,
 ) -> dict[str, Obtained]:
     """Returns the model's weight files by role, fetching or making those that are not here yet.
 
-    Pickles are read without running code and copied to safetensors, as `WeightsConfig.pickles` says.
+    Pickles are read without running code and copied to safetensors, as `WeightsConfig.pickles` says. All roles that the
+    model has are asked for, unless `roles` names some.
 
     Raises:
         DownloadError: no source delivers one of them.
@@ -73,6 +74,7 @@ def obtain_weights(
         ConfigError: terms must be acknowledged first.
     """
     check_roles(weights)
+    roles = files.weights if roles is None else roles
     seed = seed_of(files)
     if seed is not None:
         return {role: _seeded(config, role, seed, weights) for role in roles}

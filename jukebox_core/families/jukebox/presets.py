@@ -35,8 +35,12 @@ class ModelSettings:
     trained: bool = True  # false: weights are noise, and the music will be too; reports say so
 
     def __post_init__(self) -> None:
-        """Checks that VQ-VAE and priors agree."""
-        _ = self.config
+        """Checks that VQ-VAE, priors and files agree."""
+        roles = {"vqvae", *(f"level_{level}" for level in range(len(self.config.priors)))}
+        if set(self.files.weights) != roles:
+            raise ConfigError(
+                f"files.weights name {sorted(self.files.weights)}; name what the model consists of, {sorted(roles)}"
+            )
 
     @property
     def config(self) -> JukeboxConfig:

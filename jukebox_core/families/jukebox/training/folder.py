@@ -126,5 +126,5 @@ def _with_head(priors: PriorsConfig, head: AlignmentHead | None) -> PriorsConfig
     if head is None:
         return priors
     plain: dict[str, Any] = to_plain(priors)
-    plain["level_2"]["lyrics"] |= {"alignment_layer": head.layer, "alignment_head": head.head}
+    plain[f"level_{len(priors) - 1}"]["lyrics"] |= {"alignment_layer": head.layer, "alignment_head": head.head}
     return build(type(priors), plain)

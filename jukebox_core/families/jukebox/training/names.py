@@ -57,7 +57,7 @@ def widened_priors(priors: PriorsConfig, kind: str, artists: int, genres: int) -
     """Returns the priors with tables of so many rows, those whose vocabulary is of `kind`."""
     plain: dict[str, Any] = to_plain(priors)
     for prior in plain.values():
-        if prior["labels"] is not None and prior["labels"]["vocabulary"] == kind:
+        if prior is not None and prior["labels"] is not None and prior["labels"]["vocabulary"] == kind:
             prior["labels"] |= {
                 "artists": max(artists, prior["labels"]["artists"]),
                 "genres": max(genres, prior["labels"]["genres"]),
