@@ -129,7 +129,9 @@ def test_the_second_waits_and_says_for_whom(place: str) -> None:
     with RunLock(place, "run", lease=SHORT):
         waiter = threading.Thread(target=second)
         waiter.start()
-        time.sleep(1)
+        deadline = time.monotonic() + 20
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.02)
         order.append("first")
     waiter.join(20)
     assert order == ["first", "second"]
