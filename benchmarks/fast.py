@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.full_size import machine
-from benchmarks.peer import install
+from benchmarks.peer import has_peer, install
 from benchmarks.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 ENGINES = ("native:float32", "native:bfloat16", "native:int8")
@@ -66,9 +65,9 @@ def measure(
     threads: int,
     depth: int | None,
     device: str = "cpu",
-) -> list[dict[str, Any]]:
-    """Returns a row for each engine (as `dtype`) and kind of work: medians, spread, and what it is a share of."""
-    bandwidth, samples = read_bandwidth(threads, device), {}
+) -> Iterator[dict[str, Any]]:
+    """Yields a row for each engine (as `dtype`) and kind of work: medians, spread, and what it is a share of."""
+    bandwidth = read_bandwidth(threads, device)
     with ExitStack() as stack:
         workers = {
             engine: stack.enter_context(
@@ -92,19 +91,20 @@ def measure(
             )
         built = {name: worker.built for name, worker in workers.items()}
         for batch in batches:
+            times: dict[str, list[float]] = {name: [] for name in workers}
             for _ in range(rounds):
                 for name, worker in workers.items():
-                    times = worker.ask("decode", batch=batch, steps=steps)["step_s"]
-                    samples.setdefault(("decode", batch, name), []).extend(times)
+                    times[name] += worker.ask("decode", batch=batch, steps=steps)["step_s"]
+            bandwidth = max(bandwidth, read_bandwidth(threads, device))  # a busy machine can only seem slower
+            for name in workers:
+                yield row(part, "decode", batch, name, times[name], times.get("peer"), built[name], bandwidth)
         if prefill:
-            for name, worker in workers.items():
-                took = worker.ask("prefill", batch=1, tokens=prefill, chunk=512)["seconds"]
-                samples[("prefill", 1, name)] = [took / prefill]
-    bandwidth = max(bandwidth, read_bandwidth(threads, device))  # a busy machine can only seem slower
-    return [
-        row(part, work, batch, name, times, samples.get((work, batch, "peer")), built[name], bandwidth)
-        for (work, batch, name), times in samples.items()
-    ]
+            read = {
+                name: [worker.ask("prefill", batch=1, tokens=prefill, chunk=512)["seconds"] / prefill]
+                for name, worker in workers.items()
+            }
+            for name in workers:
+                yield row(part, "prefill", 1, name, read[name], read.get("peer"), built[name], bandwidth)
 
 
 def row(
@@ -144,20 +144,22 @@ HEADER = (
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Returns the rows as text: ms a step or token read; spread: 10th to 90th percentile, as a share of the median."""
-    lines = [HEADER]
-    for found in rows:
-        ratio, floor, share, rate = (
-            "" if found[name] is None else text.format(found[name])
-            for name, text in (
-                ("ratio", "{:.1f}"), ("floor_ms", "{:.1f}"), ("share_of_floor", "{:.0%}"), ("gflop_per_s", "{:.0f}"),
-            )
-        )  # fmt: skip
-        lines.append(
-            f"{found['part']:10} {found['work']:8} {found['batch']:5} {found['engine']:17} "
-            f"{found['tokens_per_s']:8.2f} {found['ms']:8.2f} {found['spread']:6.1%} "
-            f"{ratio:>7} {floor:>8} {share:>6} {rate:>8}"
+    return "\n".join([HEADER, *map(line, rows)])
+
+
+def line(found: dict[str, Any]) -> str:
+    """Returns a row of the table."""
+    ratio, floor, share, rate = (
+        "" if found[name] is None else text.format(found[name])
+        for name, text in (
+            ("ratio", "{:.1f}"), ("floor_ms", "{:.1f}"), ("share_of_floor", "{:.0%}"), ("gflop_per_s", "{:.0f}"),
         )
-    return "\n".join(lines)
+    )  # fmt: skip
+    return (
+        f"{found['part']:10} {found['work']:8} {found['batch']:5} {found['engine']:17} "
+        f"{found['tokens_per_s']:8.2f} {found['ms']:8.2f} {found['spread']:6.1%} "
+        f"{ratio:>7} {floor:>8} {share:>6} {rate:>8}"
+    )
 
 
 def run(parts: Sequence[str], *, threads: int, **options: Any) -> dict[str, Any]:
@@ -170,30 +172,26 @@ def run(parts: Sequence[str], *, threads: int, **options: Any) -> dict[str, Any]
     print(rates, file=sys.stderr, flush=True)
     rows = []
     for part in parts:
-        rows += measure(part, threads=threads, **options)
-        print(table(rows), file=sys.stderr, flush=True)
+        print(HEADER, file=sys.stderr, flush=True)
+        for found in measure(part, threads=threads, **options):
+            print(line(found), file=sys.stderr, flush=True)
+            rows.append(found)
     return {"benchmark": "fast", "machine": machine(), "threads": threads, "rates": rates, "rows": rows}
 
 
 def quick() -> dict[str, Any]:
-    """Measures a few layers of an upsampler of the official size, in about a minute: shares and ratios, not speeds."""
-    try:
-        install()
-        peer = True
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        print("without PyPI there is no peer to measure", file=sys.stderr)
-        peer = False
+    """Measures a few layers of an upsampler of the official size, in seconds: shares and ratios, not speeds."""
     return run(
         ["upsampler"],
         threads=os.cpu_count() or 1,
         model="1b_lyrics",
         engines=ENGINES,
         batches=[1, 16],
-        steps=8,
-        rounds=3,
+        steps=6,
+        rounds=2,
         prefill=128,
-        peer=peer,
-        depth=6,
+        peer=has_peer(),
+        depth=3,
     )
 
 

@@ -16,6 +16,7 @@ from jukebox_core.families.jukebox.engines import prepare, quantise_projections
 from jukebox_core.families.jukebox.layers import Projection
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.prior import Condition, Prior
+from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.matrices import PackedProjection
@@ -57,6 +58,20 @@ def build_body(config: JukeboxConfig, level: int, depth: int | None, device: str
     return prepare(prior.eval().requires_grad_(requires_grad=False), engine)
 
 
+def random_prior(config: JukeboxConfig, level: int, device: str, engine: str, dtype: str) -> Prior:
+    """Returns a prior with random weights, conditioners and all, ready to sample."""
+    prior = build_body(config, level, None, device, engine, dtype)
+    for name, child in prior.named_children():
+        if name not in ("body", "output"):
+            child.to_empty(device="cpu")
+            fill(child)
+            child.to(device)
+    if prior.start_1W is not None:
+        prior.start_1W = torch.nn.Parameter(torch.zeros(prior.start_1W.shape, device=device), requires_grad=False)
+    tap_major(prior)
+    return prior
+
+
 class Ours:
     """A prior with random weights; its answers are seconds."""
 
@@ -79,14 +94,16 @@ class Ours:
             lyrics_BN = torch.ones(batch, config.lyrics.tokens, dtype=torch.int64) if config.single_sequence else None
         return WindowDecoder(self.prior, Condition(start_B1W, signal_BTW, lyrics_BN, None))
 
-    def _now(self) -> float:
+    def _now(self, *, processor: bool = False) -> float:
+        if processor:
+            return time.thread_time()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
     @torch.inference_mode()
-    def decode(self, batch: int, steps: int, at: int = 1) -> dict[str, Any]:
-        """Returns the seconds of every step from position `at` on, draw and all.
+    def decode(self, batch: int, steps: int, at: int = 1, *, processor: bool = False) -> dict[str, Any]:
+        """Returns the seconds of every step from position `at` on, draw and all; with `processor` those of one thread.
 
         The steps are taken twice, and timed the second time. A cache's memory is there once it was written to, as in
         a window in all but the first steps of a row of its fold; taking it costs up to 5 ms for each 2 MB, and a step
@@ -100,7 +117,7 @@ class Ours:
         for _ in range(2):
             decoder.state.cache.position = at + self.prior.config.lyric_positions
             blocks = draw_codes(decoder, known_BT, steps + block, LevelSampling(), noise, start=0, flush=block)
-            moments = [self._now() for _ in blocks]
+            moments = [self._now(processor=processor) for _ in blocks]
         return {"step_s": [(after - before) / block for before, after in pairwise(moments)]}
 
     @torch.inference_mode()

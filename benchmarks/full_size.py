@@ -36,6 +36,7 @@ from jukebox_core.families.jukebox.memory import estimate_bytes
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.runtime.device import DTYPES
+from jukebox_core.runtime.quantise import Int8Projection, quantise
 from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
@@ -202,9 +203,18 @@ def label_row(config: JukeboxConfig, level: int) -> tuple[int, ...]:
 
 
 def weights_right(module: nn.Module) -> bool:
-    """Returns whether every tensor is bit for bit what was written, converted as the module holds it."""
+    """Returns whether every tensor is bit for bit what was written, converted or rounded as the module holds it."""
     state = {id(tensor): (name, tensor) for name, tensor in reversed(module.state_dict(keep_vars=True).items())}
-    return all(torch.equal(tensor, draw(name, tensor.shape).to(tensor.dtype)) for name, tensor in state.values())
+    rounded = {name for name, part in module.named_modules() if isinstance(part, Int8Projection)}
+
+    def written(name: str, tensor: Tensor) -> Tensor:
+        owner, _, kind = name.rpartition(".")
+        if owner in rounded and kind != "bias":
+            weight, scale = quantise(draw(f"{owner}.weight", module.get_submodule(owner).get_buffer("weight").shape))
+            return scale if kind == "scale" else weight
+        return draw(name, tensor.shape).to(tensor.dtype)
+
+    return all(torch.equal(tensor, written(name, tensor)) for name, tensor in state.values())
 
 
 def run(

@@ -1,8 +1,9 @@
 """One command for a machine with a CUDA GPU: are the fast ways right there, and how fast are they?
 
 It checks every engine against plain float32 on small priors, then measures decode steps and prefill of the official
-sizes beside the peer and the floor (`benchmarks.fast`), and adds up what 20 seconds of music on all levels take. Within
-8 minutes; ``python -m benchmarks.gpu``. No figure of it has been recorded yet: the project has had no GPU.
+sizes beside the peer and the floor (`benchmarks.fast`), also of the top prior of 5b_lyrics, adds up what the steps of
+20 seconds of music on all levels take, and samples them, as far as time allows. Within 8 minutes;
+``python -m benchmarks.gpu``. No figure of it has been recorded yet: the project has had no GPU.
 """
 
 from __future__ import annotations
@@ -18,14 +19,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks import fast
+from benchmarks.fast_worker import random_prior
+from benchmarks.full_size import label_row
 from benchmarks.peer import install
+from jukebox_core.families.jukebox.lengths import window_hop
 from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.sampler import sample_level
+from jukebox_core.sampling.config import SamplingConfig
+from jukebox_core.sampling.noise import CounterNoise
+from jukebox_core.tokens.plan import plan_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PARITY = ("tests/unit/test_tensor_steps.py", "tests/parity/test_sampling_golden.py")
-ENGINES = ("eager:float16", "graph:float16", "graph:bfloat16", "compiled:float16")
+ENGINES = ("eager:float16", "graph:float16", "compiled:float16", "graph:bfloat16")
+WORKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("upsampler", "upsampler", {}),
+    ("top", "top", {}),
+    ("5b top", "top", {"model": "5b_lyrics", "batches": [1], "prefill": 0}),
+)
 SECONDS, BUDGET = 20, 8 * 60
 
 
@@ -47,8 +60,64 @@ def music_seconds(rows: Sequence[dict[str, Any]], engine: str, batch: int) -> fl
     return total
 
 
-def run(device: str = "cuda", engines: Sequence[str] = ENGINES, **options: Any) -> dict[str, Any]:
-    """Measures as much as fits into the time there is; returns where it ran, whether it is right, and the rows."""
+def music(model: str, engine: str, device: str, seconds: float, until: float) -> list[dict[str, Any]]:
+    """Samples `seconds` of one song with random weights, level by level as a run does, while there is time.
+
+    Returns for each level what its windows took: labels, condition, known tokens, steps and draws. Where time runs out
+    at `until`, by the monotonic clock, fewer tokens are sampled than there are; `whole_s` is what all would take.
+    """
+    config, place = load_preset(model).config, torch.device(device)
+    how, dtype = engine.split(":")
+    tokens, rows = {}, []
+    for level in range(config.top, -1, -1):
+        count = int(seconds * config.vqvae.sample_rate) // config.vqvae.hops[config.top]
+        count *= config.vqvae.hops[config.top] // config.vqvae.hops[level]
+        sampling = SamplingConfig().level(level)
+        prior, sizes = random_prior(config, level, device, how, dtype), config.priors[level]
+        factor = config.upsampling_factor(level) if level < config.top else 1
+        labels_1N = torch.tensor([label_row(config, level)])
+        windows = plan_windows(count, sizes.context, window_hop(config, level, sampling.hop_fraction))
+        codes_1T, made = torch.zeros(1, 0, dtype=torch.int64), 0
+        began = time.monotonic()
+        for window in windows:
+            if made and time.monotonic() > until:
+                break
+            codes_1T = sample_level(
+                prior,
+                [window],
+                codes_1T,
+                labels=lambda *_, row=labels_1N: row,
+                above_BT=tokens.get(level + 1),
+                factor=factor,
+                sampling=sampling,
+                noise=lambda _, at=level: CounterNoise(0, at, [0], place),
+                batch_size=1,
+            )
+            made = codes_1T.shape[1]
+        took = time.monotonic() - began
+        rows.append({"level": level, "tokens": count, "sampled": made, "s": took, "whole_s": took * count / made})
+        tokens[level] = torch.nn.functional.pad(codes_1T, (0, count - made))
+        del prior
+    return rows
+
+
+def run(
+    device: str = "cuda",
+    engines: Sequence[str] = ENGINES,
+    *,
+    seconds: float = SECONDS,
+    within: tuple[float, float] = (BUDGET / 2, BUDGET),
+    **options: Any,
+) -> dict[str, Any]:
+    """Measures as much as fits into the time there is; returns where it ran, and the rows.
+
+    Args:
+        device: where models are.
+        engines: each as `engine:dtype`; the last makes the music.
+        seconds: of music.
+        within: seconds after which no more steps are measured, and after which no further window is begun.
+        options: of `fast.measure`.
+    """
     began, threads = time.monotonic(), os.cpu_count() or 1
     settings: dict[str, Any] = {
         "model": "1b_lyrics",
@@ -62,19 +131,21 @@ def run(device: str = "cuda", engines: Sequence[str] = ENGINES, **options: Any) 
     settings |= options
     peer = settings["peer"] and install().is_dir()
     rows: list[dict[str, Any]] = []
-    for part in ("upsampler", "top"):
+    print(fast.HEADER, file=sys.stderr, flush=True)
+    for name, part, more in WORKS:
         for engine in engines:  # one after the other: each needs memory for its weights and caches
-            if time.monotonic() - began > BUDGET / 2:
-                print(f"no time left for {part} by {engine}", file=sys.stderr)
+            if time.monotonic() - began > within[0]:
+                print(f"no time left for {name} by {engine}", file=sys.stderr)
                 continue
-            settings["peer"] = peer and engine == engines[0]
-            measured = fast.measure(part, engines=[engine], threads=threads, device=device, **settings)
-            rows += measured
-            print(fast.table(measured), file=sys.stderr, flush=True)
+            asked = settings | more | options
+            asked["peer"] = peer and engine == engines[0] and not more  # it has the sizes of one top prior
+            for row in fast.measure(part, engines=[engine], threads=threads, device=device, **asked):
+                rows.append(row | {"part": name})
+                print(fast.line(rows[-1]), file=sys.stderr, flush=True)
     for row in rows:
         theirs = [r for r in rows if r["engine"] == "peer" and all(r[n] == row[n] for n in ("part", "work", "batch"))]
         row["ratio"] = theirs[0]["ms"] / row["ms"] if theirs else None
-    music = {f"{engine} x{batch}": music_seconds(rows, engine, batch) for engine in engines for batch in (1, 16)}
+    steps = {f"{engine} x{batch}": music_seconds(rows, engine, batch) for engine in engines for batch in (1, 16)}
     return {
         "benchmark": "gpu",
         "machine": fast.machine(),
@@ -82,7 +153,8 @@ def run(device: str = "cuda", engines: Sequence[str] = ENGINES, **options: Any) 
         "cuda": torch.version.cuda,
         "read_gb_per_s": fast.read_bandwidth(threads, device) / 1e9,
         "rows": rows,
-        "music_s": music,
+        "steps_s": steps,
+        "music": music(settings["model"], engines[-1], device, seconds, began + within[1]),
         "seconds": time.monotonic() - began,
     }
 
@@ -97,8 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     right = parity() if chosen.parity else None
     result = {**run(), "parity": right}
     print(fast.table(result["rows"]))
-    for name, seconds in result["music_s"].items():
-        print(f"{SECONDS} s of 1b_lyrics music, {name}: {'not measured' if seconds is None else f'{seconds:.0f} s'}")
+    for name, seconds in result["steps_s"].items():
+        print(f"steps of {SECONDS} s of music, {name}: {'not measured' if seconds is None else f'{seconds:.0f} s'}")
+    for row in result["music"]:
+        print(f"level {row['level']}: {row['sampled']} of {row['tokens']} tokens in {row['s']:.0f} s")
+    print(f"{SECONDS} s of music, all of it: {sum(row['whole_s'] for row in result['music']):.0f} s")
     print(json.dumps(result))
 
 

@@ -79,6 +79,7 @@ class Subject:
 
     def __init__(self, model: str, songs: int, threads: int) -> None:
         """Loads nothing yet."""
+        self.model, self.threads = model, threads
         self.settings = load_preset(model)
         self.jukebox: Jukebox = load_model(model, hardware=HardwareConfig(device="cpu", threads=threads))
         self.config = self.settings.config
@@ -171,8 +172,8 @@ def prior(subject: Subject, trained_on: Path | None) -> dict[str, Any]:
     bins, top = subject.config.vqvae.bins, subject.config.top
     model, music = subject.jukebox.prior(top), []
     for number, codes in enumerate(subject.top_codes):
-        for start in _starts(subject, len(codes)):
-            music += _bits(model, codes, start, [_row(subject, number, start)])
+        for start in window_starts(subject, len(codes)):
+            music += _bits(model, codes, start, [label_row(subject, number, start)])
     seen = subject.top_codes
     result = {
         "bits": float(np.mean(music)),
@@ -204,8 +205,11 @@ def conditioning(subject: Subject) -> list[dict[str, Any]]:
         others = [each for each in sung if each != number]
         if score.lyrics and others:
             wrong["lyrics"] = scores[int(rng.choice(others))].lyrics
-        for start in _starts(subject, len(codes)):
-            rows = [_row(subject, number, start), *(_row(subject, number, start, **{k: v}) for k, v in wrong.items())]
+        for start in window_starts(subject, len(codes)):
+            rows = [
+                label_row(subject, number, start),
+                *(label_row(subject, number, start, **{k: v}) for k, v in wrong.items()),
+            ]
             right, *worse = _bits(model, codes, start, rows)
             for kind, bits in zip(wrong, worse, strict=True):
                 gains[kind].append(bits - right)
@@ -295,13 +299,13 @@ def _best(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: (max if name.endswith("si_sdr") else min)(row[name] for row in rows) for name in rows[0]}
 
 
-def _starts(subject: Subject, tokens: int) -> range:
+def window_starts(subject: Subject, tokens: int) -> range:
     """Returns where windows that lie side by side begin, the last whole one included."""
     context = subject.config.priors[subject.config.top].context
     return range(0, tokens - context + 1, context)
 
 
-def _row(subject: Subject, number: int, start: int, **changed: str) -> tuple[int, ...]:
+def label_row(subject: Subject, number: int, start: int, **changed: str) -> tuple[int, ...]:
     """Returns the label row of a window of a held-out song, some of it changed."""
     top = subject.config.top
     config, score = subject.config.priors[top], subject.held_out.scores[number]

@@ -56,6 +56,16 @@ def install() -> Path:
     return folder
 
 
+def has_peer() -> bool:
+    """Whether the peer is here, or could be had; one line says so where it could not."""
+    try:
+        install()
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        print("without PyPI there is no peer to measure", file=sys.stderr)
+        return False
+    return True
+
+
 class Peer:
     """The peer's model of one level, with random weights; answers as `benchmarks.fast_worker.Ours` does."""
 

@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import torch
 from benchmarks.fast import matmul_rate
 from benchmarks.fill import fill
 from benchmarks.full_size import machine
-from benchmarks.peer import install
+from benchmarks.peer import has_peer, install
 from benchmarks.workers import Worker, serve
 from jukebox_core.families.jukebox.conditioners import CodeConditioner
 from jukebox_core.families.jukebox.native import pack_residuals
@@ -39,7 +40,7 @@ MODEL = "1b_lyrics"  # its VQ-VAE and upsamplers are those of all released model
 class _Side:
     """One side: its works, each timed when it is asked for."""
 
-    def __init__(self, threads: int, seconds: float) -> None:
+    def __init__(self, threads: int, seconds: float, above: int | None) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(mode=False)
         self.config = load_preset(MODEL).config
@@ -47,7 +48,7 @@ class _Side:
         generator = torch.Generator().manual_seed(0)
         self.audio_BT = torch.randn(1, self.samples, generator=generator) / 10
         self.codes_BT = torch.randint(2048, (1, self.samples // 8), generator=generator)
-        self.above_BU = torch.randint(2048, (1, self.config.priors[1].context // 4), generator=generator)
+        self.above_BU = torch.randint(2048, (1, above or self.config.priors[1].context // 4), generator=generator)
         self.works = self.build()
 
     def build(self) -> dict[str, Callable[[], Any]]:
@@ -115,42 +116,68 @@ class _Peer(_Side):
         }
 
 
+WORKS = ("encode, all levels", "decode, level 0", "condition, float32", "condition, bfloat16")
 SIDES = {"ours": _Ours, "peer": _Peer}
 
 
-def run(*, seconds: float = 20.0, turns: int = 3, threads: int = 1) -> dict[str, Any]:
-    """Measures every work on both sides in turn; returns where it ran, and a row of figures for each work."""
-    with (
-        Worker(["-m", "benchmarks.sound", "ours"], threads=threads, seconds=seconds) as ours,
-        Worker(["-m", "benchmarks.sound", "peer"], path=[install()], threads=threads, seconds=seconds) as peer,
-    ):
-        rows = []
-        for work in ("encode, all levels", "decode, level 0", "condition, float32", "condition, bfloat16"):
-            pairs = [(ours.ask("time", work=work), peer.ask("time", work=work)) for _ in range(turns + 1)][1:]
-            mine, theirs = ([found["seconds"] for found in side] for side in zip(*pairs, strict=True))
-            rows.append(
-                {
-                    "work": work,
-                    "ours_s": statistics.median(mine),
-                    "peer_s": statistics.median(theirs),
-                    "share": statistics.median(mine) / statistics.median(theirs),
-                    "ours_spread": [min(mine), max(mine)],
-                    "peer_spread": [min(theirs), max(theirs)],
-                }
+def quick() -> dict[str, Any]:
+    """Measures two seconds of sound and an eighth of a window, in seconds: shares, not the figures of whole windows."""
+    return run(seconds=2.0, turns=1, threads=os.cpu_count() or 1, above=256, peer=has_peer())
+
+
+def run(
+    *, seconds: float = 20.0, turns: int = 3, threads: int = 1, above: int | None = None, peer: bool = True
+) -> dict[str, Any]:
+    """Measures every work on both sides in turn; returns where it ran, and a row of figures for each work.
+
+    Args:
+        seconds: of sound that is encoded and decoded.
+        turns: of each work on each side, after one that is not counted.
+        threads: of torch.
+        above: codes above that a condition is made of; None: those of a window.
+        peer: measure the peer too.
+    """
+    rows = []
+    with ExitStack() as stack:
+        sides = {
+            side: stack.enter_context(
+                Worker(
+                    ["-m", "benchmarks.sound", side], path=[install()] if side == "peer" else [], threads=threads,
+                    seconds=seconds, above=above,
+                )
             )
+            for side in (SIDES if peer else ["ours"])
+        }  # fmt: skip
+        for work in WORKS:
+            times: dict[str, list[float]] = {side: [] for side in sides}
+            for turn in range(turns + 1):
+                for side, worker in sides.items():
+                    took = worker.ask("time", work=work)["seconds"]
+                    times[side] += [took] if turn else []
+            rows.append(_row(work, times))
             print(line(rows[-1]), file=sys.stderr, flush=True)
     rates = {str(dtype): matmul_rate(threads, dtype) for dtype in (torch.float32, torch.bfloat16)}
     return {
-        "benchmark": "sound", "machine": machine(), "seconds": seconds, "threads": threads,
+        "benchmark": "sound", "machine": machine(), "seconds": seconds, "above": above, "threads": threads,
         "matmul_flop_per_s": rates, "rows": rows,
     }  # fmt: skip
 
 
+def _row(work: str, times: dict[str, list[float]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"work": work, "share": None}
+    for side, taken in times.items():
+        row |= {f"{side}_s": statistics.median(taken), f"{side}_spread": [min(taken), max(taken)]}
+    if "peer" in times:
+        row["share"] = row["ours_s"] / row["peer_s"]
+    return row
+
+
 def line(row: dict[str, Any]) -> str:
     """Returns a row of the table."""
-    mine, theirs = ("{:.2f}-{:.2f}".format(*row[f"{side}_spread"]) for side in SIDES)
-    medians = f"{row['ours_s']:7.2f} s {row['peer_s']:7.2f} s {row['share']:6.2f}"
-    return f"{row['work']:20} {medians}  {mine:>13} {theirs:>13}"
+    medians = [f"{row[f'{side}_s']:7.2f} s" if f"{side}_s" in row else f"{'':9}" for side in SIDES]
+    ranges = ["{:.2f}-{:.2f}".format(*row[f"{side}_spread"]) if f"{side}_s" in row else "" for side in SIDES]
+    share = "" if row["share"] is None else f"{row['share']:.2f}"
+    return f"{row['work']:20} {medians[0]} {medians[1]} {share:>6}  {ranges[0]:>13} {ranges[1]:>13}"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -165,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("side", nargs="?", choices=[*SIDES], help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=20.0, help="of sound (%(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of each work on each side (%(default)s)")
+    parser.add_argument("--above", type=int, help="codes above that a condition is made of; those of a window")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="ours alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
     given = vars(parser.parse_args(arguments))
     side = given.pop("side")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.full_size import Case, Memory, check_disk, forget_cached, fresh_process, machine, sample, write
+from jukebox_core.families.jukebox import prepared
 from jukebox_core.families.jukebox.config import level_of
 from jukebox_core.families.jukebox.prepared import Source, sampling_prior
 from jukebox_core.families.jukebox.presets import load_preset
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 _IDENTITY = "0" * 64  # the file is known by it; nobody hashes gigabytes for a benchmark
 
 
-def start(case: Case, path: Path, library: Path, engine: str) -> dict[str, Any]:
+def start(case: Case, path: Path, library: Path, engine: str, least: int) -> dict[str, Any]:
     """Makes the prior ready and samples with it; returns seconds, and bytes of memory at each point."""
+    prepared.LEAST_BYTES = least
     torch.set_num_threads(case.threads)
     config, base = load_preset(case.model).config, Memory.now()
     device, began, worked = torch.device("cpu"), time.perf_counter(), time.thread_time()
@@ -63,8 +65,8 @@ def read(path: Path) -> dict[str, float]:
 
 
 def run(
-    model: str, role: str, dtypes: Sequence[str], engine: str, *, rounds: int, known: int, new: int, threads: int,
-    scratch: str | None,
+    model: str, role: str, dtypes: Sequence[str], engine: str, least: int, *, rounds: int, known: int, new: int,
+    threads: int, scratch: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measures one role in every precision; returns where it ran, and a row of figures for each."""
     rows = []
@@ -75,7 +77,8 @@ def run(
         for dtype in dtypes:
             library = Path(folder) / dtype
             case = Case(model=model, role=role, format="zip", dtype=dtype, known=known, new=new, threads=threads)
-            first = fresh_process(start, case, path, library, engine)
+            starting = (case, path, library, engine, least)
+            first = fresh_process(start, *starting)
             (kept,) = prepared_files(library)
             turns: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": []}
             for kind in [*turns] * rounds:
@@ -83,7 +86,7 @@ def run(
                 for measured in (start, read):
                     if kind == "cold":
                         forget_cached(kept)
-                    found |= fresh_process(measured, *((case, path, library, engine) if measured is start else (kept,)))
+                    found |= fresh_process(measured, *(starting if measured is start else (kept,)))
                 turns[kind].append(found)
             rows.append(_row(case, first, kept.stat().st_size, turns))
             print(line(rows[-1]), file=sys.stderr, flush=True)
@@ -128,10 +131,11 @@ def table(result: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=run.__doc__)
-    parser.add_argument("--model", default="1b_lyrics", help="a model of conf/model/ whose priors are 64 MB or more")
+    parser.add_argument("--model", default="1b_lyrics", help="a model of conf/model/")
     parser.add_argument("--role", default="level_2")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"], choices=list(DTYPES))
     parser.add_argument("--engine", default="native")
+    parser.add_argument("--least", type=int, default=prepared.LEAST_BYTES, help="bytes of a file that is kept at all")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each kind")
     parser.add_argument("--known", type=int, default=64, help="tokens read before the first new one")
     parser.add_argument("--new", type=int, default=4, help="tokens sampled, two or more")

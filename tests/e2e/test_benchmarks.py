@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import durability
+from benchmarks import durability, flat, gpu, sound
 from benchmarks.full_size import ALLOWED, FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +60,50 @@ def test_speed_is_measured_beside_its_floor() -> None:
     for (work, _, _), row in found.items():
         assert row["tokens_per_s"] > 0
         assert (row["share_of_floor"] is not None) == (work == "decode")
+
+
+@pytest.mark.slow
+def test_sound_is_measured() -> None:
+    result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
+    assert [row["work"] for row in result["rows"]] == list(sound.WORKS)
+    assert all(0 < row["ours_s"] < 60 and row["share"] is None for row in result["rows"])
+    assert all(rate > 1e9 for rate in result["matmul_flop_per_s"].values())
+
+
+@pytest.mark.slow
+def test_a_token_s_cost_is_measured_at_every_place() -> None:
+    result = last_line("benchmarks.flat", "--parts", "song", "--rounds", "2")
+    (row,) = result["rows"]
+    assert [*row["ms"]] == [str(minute) for minute in flat.MINUTES]
+    assert row["apart"] >= abs(row["first_to_last"]) / 2
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_asked_is_answered_by_any_device() -> None:
+    """On a small model and the CPU: every row that the table and the sums need is there."""
+    result = gpu.run(
+        "cpu", ("eager:float32",), seconds=6.0, within=(1e9, 0.0), model="mini", batches=[1, 2], steps=2, rounds=1,
+        prefill=16, peer=False,
+    )  # fmt: skip
+    decoded = [(row["part"], row["batch"]) for row in result["rows"] if row["work"] == "decode"]
+    assert decoded == [(name, batch) for name, *_ in gpu.WORKS for batch in (1, 2)]
+    assert result["steps_s"]["eager:float32 x1"] > 0
+    assert [row["level"] for row in result["music"]] == [2, 1, 0]
+    for row in result["music"]:  # there was no time but for one window
+        assert row["sampled"] == 1024
+        assert row["whole_s"] == pytest.approx(row["s"] * row["tokens"] / 1024)
+
+
+@pytest.mark.slow
+def test_a_start_is_measured_beside_reading_alone(tmp_path: Path) -> None:
+    result = last_line(
+        "benchmarks.start", "--model", "mini", "--least", "0", "--dtypes", "int8", "--rounds", "1", "--known", "8",
+        "--new", "2", "--scratch", str(tmp_path),
+    )  # fmt: skip
+    (row,) = result["rows"]
+    assert all(row[f"{kind}_{name}_s"] > 0 for kind in ("cold", "warm") for name in ("ready", "read"))
+    assert row["base"]["peak"] < row["loaded"]["peak"] <= row["used"]["peak"]
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:

@@ -1,7 +1,7 @@
 """What lower precision costs: bits a token with the original's codes fed back, and other likeliest codes.
 
 The golden priors are small and their weights random, which is hard on rounding: nothing is predictable, so that many
-codes are about as likely as the likeliest.
+codes are about as likely as the likeliest. The embedded model is trained, and told songs that it never heard.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from engines import prepared
 from golden_priors import FILES, condition, read_bundle, read_plain_prior
 
+from benchmarks import precision as trained
 from jukebox_core.families.jukebox.engines import quantise_projections
 
 if TYPE_CHECKING:
@@ -42,3 +43,16 @@ def test_bits_per_token(golden: Path, kind: str, precision: str, record_property
     most, least = LIMITS[precision]
     assert change < most
     assert agreement > least
+
+
+@pytest.mark.slow
+def test_bits_per_token_of_a_trained_model(record_property: pytest.RecordProperty) -> None:
+    result = trained.run("mini", songs=3)
+    print(trained.table(result))
+    assert result["tokens"] >= 3000
+    assert {row["dtype"] for row in result["rows"]} == set(LIMITS)
+    for row in result["rows"]:
+        record_property(f"change_{row['dtype']}", row["change"])
+        most, least = LIMITS[row["dtype"]]
+        assert abs(row["change"]) < most
+        assert row["agreement"] > least
