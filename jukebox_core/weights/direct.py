@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+_READERS = 2  # while one waits for the disk, or for the system to find a large page, the other reads on
 _LENGTH = struct.Struct("<Q")
 
 
@@ -44,13 +46,17 @@ def read_into(module: nn.Module, path: Path, device: torch.device | None = None)
             raise CheckpointError(f"{path} is not of this module: {len(strange)} tensors differ, first {strange[0]}")
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        for name in sorted(groups, key=lambda name: entries[name]["data_offsets"]):
+
+        def filled(name: str) -> tuple[str, Tensor]:
             target = targets[name]
             values = torch.empty(target.shape, dtype=target.dtype) if target.is_meta else target.detach()
-            file.seek(begins + entries[name]["data_offsets"][0])
-            _fill(values, file, path)
-            if target.is_meta:
-                _place(module, groups[name], target, values.to(device))
+            _fill(values, file.fileno(), begins + entries[name]["data_offsets"][0], path)
+            return name, values
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            for name, values in pool.map(filled, sorted(groups, key=lambda name: entries[name]["data_offsets"])):
+                if targets[name].is_meta:
+                    _place(module, groups[name], targets[name], values.to(device))
 
 
 def _header(file: FileIO, path: Path) -> tuple[int, dict[str, Any]]:
@@ -69,13 +75,13 @@ def _header(file: FileIO, path: Path) -> tuple[int, dict[str, Any]]:
     return begins, entries
 
 
-def _fill(values: Tensor, file: FileIO, path: Path) -> None:
+def _fill(values: Tensor, file: int, at: int, path: Path) -> None:
     left = values.view(-1).view(torch.uint8).numpy().data
     while left:
-        read = file.readinto(left)
+        read = os.preadv(file, [left], at)
         if not read:
             raise CheckpointError(f"{path} ended while it was read; delete it")
-        left = left[read:]
+        left, at = left[read:], at + read
 
 
 def _place(module: nn.Module, names: list[str], target: Tensor, values: Tensor) -> None:
