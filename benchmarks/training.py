@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -146,7 +145,7 @@ def steps(depth: int, context: int, batch: int, count: int) -> dict[str, Any]:
             optimisers[name].step()
             optimisers[name].zero_grad()
             took[name].append(time.thread_time() - began)
-            first.setdefault(name, float(found))
+            first.setdefault(name, float(found.detach()))
     medians = {name: statistics.median(times[1:]) for name, times in took.items()}
     return {"seconds": medians, "ratio": medians["ours"] / medians["plain"], "losses": first}
 
@@ -155,12 +154,18 @@ def peak(name: str, depth: int, context: int, batch: int) -> None:
     """Prints the most bytes that two steps of one of the models add to the process."""
     module, loss = subjects(depth, context, batch)[name]
     optimiser = UpstreamAdam(module.parameters(), OptimiserConfig())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_bytes()
     for _ in range(2):
         loss().backward()
         optimiser.step()
         optimiser.zero_grad()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(most_bytes() - before)
+
+
+def most_bytes() -> int:
+    """Returns the most memory that this process had; what getrusage tells begins with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def data_share(codes: Path, workers: int, count: int) -> float:
