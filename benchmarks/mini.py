@@ -37,6 +37,7 @@ from jukebox_core.measures import sound as of_sound
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.tokens.codes import read_codes
 from jukebox_core.weights.config import WeightsConfig
+from pipelines.compose import GENERATE, compose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -233,7 +234,8 @@ def generated(subject: Subject, asked: argparse.Namespace) -> list[dict[str, Any
         Song(artist=score.artist, genre=score.genre, lyrics=score.lyrics, total_seconds=score.seconds)
         for score in scores
     ]
-    music = subject.jukebox.generate(songs, seconds=asked.seconds, seed=1)
+    how = compose(GENERATE, ["experiment=demo"]).sampling  # the temperatures that suit it
+    music = subject.jukebox.generate(songs, seconds=asked.seconds, seed=1, sampling=how)
     length = music.audio.shape[1]
     real = [audio[:length] for audio in subject.held_out.audio[: asked.samples]]
     real_codes = [codes[: music.codes[subject.config.top].shape[1]] for codes in subject.top_codes]
