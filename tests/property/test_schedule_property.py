@@ -51,7 +51,7 @@ def walk(schedule: Schedule, workers: int, choose: st.DataObject | None = None) 
         schedule.finish(running.pop(index))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.tuples(st.floats(3.0, 12.0), st.sampled_from([0.0, 0.0, 2.0, 4.5])), min_size=1, max_size=5),
     batch_size=st.integers(1, 6),
@@ -80,7 +80,7 @@ def test_every_window_is_sampled_once_and_after_all_it_reads(
         assert all(unit.keys & gone for unit in began), "a unit without anything to do was begun"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(count=st.integers(1, 20), batch_size=st.integers(1, 8), shards=st.integers(1, 8))
 def test_songs_are_cut_evenly(count: int, batch_size: int, shards: int) -> None:
     song = make_song(0, 3.0, stop_level=2)
@@ -93,7 +93,7 @@ def test_songs_are_cut_evenly(count: int, batch_size: int, shards: int) -> None:
     assert len(groups) >= min(shards, count)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seconds=st.floats(3.0, 20.0), songs=st.integers(1, 3), workers=st.integers(1, 3), data=st.data())
 def test_by_level_ends_a_level_before_it_begins_the_next(
     seconds: float, songs: int, workers: int, data: st.DataObject

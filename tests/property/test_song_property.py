@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jukebox_core.families.jukebox.labels import SongLabels
@@ -35,7 +35,6 @@ def keys(plan: SongPlan) -> dict[int, list[str]]:
     return {level: [node.key for node in plan.level(level)] for level in range(3)}
 
 
-@settings(deadline=None)
 @given(seconds=st.floats(3.0, 60.0), have=st.floats(0.0, 20.0), stop=st.integers(0, 2))
 def test_every_token_is_filled_exactly_once(seconds: float, have: float, stop: int) -> None:
     song = spec(seconds, sampling=SamplingConfig(stop_level=stop))

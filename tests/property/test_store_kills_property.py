@@ -109,7 +109,7 @@ def _check(store: TokenStore, allowed: list[np.ndarray], before: list[int] | Non
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     programs=st.tuples(_programs, _programs),
     schedule=_schedules,

@@ -96,7 +96,7 @@ class _StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = _StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestStoreMachine.settings = settings(max_examples=40, stateful_step_count=25)
 
 _causes = st.dictionaries(
     st.text(max_size=5),
@@ -105,7 +105,6 @@ _causes = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(tokens=st.lists(_INT32, max_size=50), first=st.integers(0, 2**62), causes=_causes)
 def test_any_window_comes_back_as_it_was(tokens: list[int], first: int, causes: dict[str, object]) -> None:
     """Whatever the causes hold, zeros and quotes included, the header stays readable and its digest in its place."""

@@ -33,7 +33,7 @@ def _model() -> VQVAE:
 MODEL = _model()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     length=st.integers(CONFIG.hops[-1], 1500),
     piece=st.integers(8, 1600),
