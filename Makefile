@@ -11,8 +11,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(READY)  ## six seconds of music from a prompt, by the embedded model
+demo: $(READY)  ## by the embedded model, six seconds each: a tune continued, and a song from artist, genre and words
 	$(BIN)/jukebox generate experiment=demo
+	$(BIN)/jukebox generate experiment=demo prompt=none song.artist="guitar and voice" song.genre=waltz
 
 test: $(READY)  ## fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
