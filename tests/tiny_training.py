@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tiny_priors import CONFIGS, VQVAE, codes_above, label_rows, tiny_prior
 
-from jukebox_core.families.jukebox.training.prior import PriorStep, collate
+from jukebox_core.families.jukebox.training.prior import Item, PriorStep, collate
 from jukebox_core.families.jukebox.transformer import Block
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
@@ -28,11 +28,12 @@ class Items:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
+    def __getitem__(self, index: int) -> Item:
         generator = torch.Generator().manual_seed(index)
         codes = torch.randint(VQVAE.bins, (self.prior.config.context,), generator=generator)
         above = codes_above(self.prior, 1)
-        return codes, label_rows(self.prior, 1)[0], None if above is None else above[0]
+        untold = torch.full((2,), torch.nan)
+        return Item(codes, label_rows(self.prior, 1)[0], None if above is None else above[0], untold)
 
 
 def subject(kind: str, items: int = 10) -> Subject:
