@@ -7,10 +7,9 @@ import pytest
 import torch
 from tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_prior
 
-from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.prior import Prior
-from jukebox_core.families.jukebox.training.guide import guide_loss, pace
+from jukebox_core.families.jukebox.training.guide import guide_loss, guided_head, pace
 from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
 
 
@@ -83,6 +82,13 @@ def test_a_guided_head_learns_to_follow(kind: str, layer: int) -> None:
     assert "guide_bits" not in step.eval()(batch)[1], "what is measured is how well it predicts, nothing else"
 
 
-def test_a_prior_that_reads_no_lyrics_cannot_be_guided() -> None:
-    with pytest.raises(ConfigError, match="alignment_layer"):
-        PriorStep(tiny_prior("top"), lyric_guide=0.1)
+@pytest.mark.parametrize(("kind", "layer"), [("lyrics", 3), ("one_sequence", 15)])
+def test_where_no_head_is_named_it_is_one_of_the_last_layer_for_lyrics(kind: str, layer: int) -> None:
+    assert guided_head(CONFIGS[kind]) == (layer, 0)
+
+
+def test_a_prior_that_reads_no_lyrics_learns_as_without_a_guide() -> None:
+    prior = tiny_prior("top")
+    batch = PriorBatch(tiny_codes(prior, 2), label_rows(prior, 2), None, torch.full((2, 2), torch.nan))
+    told, plain = (PriorStep(prior, weight).train()(batch) for weight in (0.1, 0.0))
+    assert told == plain

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.training.head import lyric_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,15 +49,17 @@ def pace(labels: SongLabels, indices: Sequence[int], *, start: int, hop: int) ->
     return Pace(place - indices[seen[0]] + seen[0], characters * hop)
 
 
-def check_guided(config: PriorConfig) -> tuple[int, int]:
-    """Returns layer and head that are guided; ConfigError for a prior that has no such head."""
+def guided_head(config: PriorConfig) -> tuple[int, int] | None:
+    """Returns layer and head that are guided: those that the model names, else the first of the last layer for lyrics.
+
+    None for a prior that reads no lyrics.
+    """
     lyrics = config.lyrics
-    if lyrics is None or lyrics.alignment_layer is None or lyrics.alignment_head is None:
-        raise ConfigError(
-            f"lyric_guide is set, but the prior of level {config.level} names no head that reads lyrics; give it "
-            "lyrics.alignment_layer and lyrics.alignment_head, or set lyric_guide to 0"
-        )
-    return lyrics.alignment_layer, lyrics.alignment_head
+    layers = [] if lyrics is None else lyric_layers(config.transformer)
+    if lyrics is None or not layers:
+        return None
+    layer = layers[-1] if lyrics.alignment_layer is None else lyrics.alignment_layer
+    return layer, lyrics.alignment_head or 0
 
 
 def guide_loss(weights_BTN: Tensor, pace_B2: Tensor, *, spread: float) -> Tensor:

@@ -15,6 +15,7 @@ from jukebox_core.families.jukebox.layout import AttentionType, attention_types
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from jukebox_core.families.jukebox.config import TransformerConfig
     from jukebox_core.families.jukebox.prior import Prior
     from jukebox_core.families.jukebox.training.prior import PriorBatch
 
@@ -28,6 +29,12 @@ class AlignmentHead:
     score: float
 
 
+def lyric_layers(config: TransformerConfig) -> list[int]:
+    """Returns the layers that attend to lyrics alone, counted from 0."""
+    kinds = attention_types(config.attention_order, config.depth)
+    return [layer for layer, kind in enumerate(kinds) if kind in (AttentionType.PRIME, AttentionType.CROSS)]
+
+
 @torch.no_grad()
 def find_alignment(prior: Prior, batch: PriorBatch) -> AlignmentHead | None:
     """Returns the head whose attention to the lyrics moves on with the music best; None for a prior without lyrics.
@@ -38,8 +45,7 @@ def find_alignment(prior: Prior, batch: PriorBatch) -> AlignmentHead | None:
     config = prior.config
     if config.lyrics is None:
         return None
-    kinds = attention_types(config.transformer.attention_order, config.transformer.depth)
-    layers = [layer for layer, kind in enumerate(kinds) if kind in (AttentionType.PRIME, AttentionType.CROSS)]
+    layers = lyric_layers(config.transformer)
     lyrics_BN = batch.labels_BN[:, -config.lyrics.tokens :]
     sung_B = (lyrics_BN > 0).any(1)
     if not layers or not sung_B.any():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.labels import SongLabels, label_song, window_row
-from jukebox_core.families.jukebox.training.guide import check_guided, guide_loss, pace
+from jukebox_core.families.jukebox.training.guide import guide_loss, guided_head, pace
 from jukebox_core.families.jukebox.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
@@ -56,18 +56,15 @@ class PriorStep(nn.Module):
 
     Args:
         prior: is trained.
-        lyric_guide: the weight of `guide_loss` while it learns.
+        lyric_guide: the weight of `guide_loss` while it learns; without effect on a prior that reads no lyrics.
         lyric_spread: characters by which singing may well be ahead or behind of an even pace.
-
-    Raises:
-        ConfigError: there is a weight, but no head to guide.
     """
 
     def __init__(self, prior: Prior, lyric_guide: float = 0.0, lyric_spread: float = 2.0) -> None:
         super().__init__()
         self.prior = prior
         self.lyric_guide, self.lyric_spread = lyric_guide, lyric_spread
-        self._guided = check_guided(prior.config) if lyric_guide else None
+        self._guided = guided_head(prior.config) if lyric_guide else None
 
     def forward(self, batch: PriorBatch, _generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of a batch, and its parts by name: bits a music token and, with lyrics, a character.
