@@ -68,8 +68,8 @@ def _note_draws(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     class NotedNoise(CounterNoise):
-        def __init__(self, seed: int, level: int, samples: Sequence[int]) -> None:
-            super().__init__(seed, level, samples)
+        def __init__(self, seed: int, level: int, samples: Sequence[int], device: torch.device | None = None) -> None:
+            super().__init__(seed, level, samples, device)
             self._noted = level, samples
 
         def draw(self, position: int, count: int) -> Any:
