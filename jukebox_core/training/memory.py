@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.training.config import LoopConfig
 
+_COUNTED = 16  # items of a batch that are counted; what more of them take follows
 _WORKING_BYTES = 60_000_000  # what kernels and the allocator keep for themselves, as measured on a CPU
 
 
@@ -40,19 +41,21 @@ class TrainingMemory:
 
 
 def training_memory(
-    build: Callable[[], tuple[nn.Module, Callable[[], Tensor]]], units: tuple[type[nn.Module], ...], loop: LoopConfig
+    build: Callable[[int], tuple[nn.Module, Callable[[], Tensor]]], units: tuple[type[nn.Module], ...], loop: LoopConfig
 ) -> TrainingMemory:
     """Returns what training a module takes.
 
     Args:
-        build: makes the module, and a function that gives the loss of a batch; called where tensors have no numbers.
+        build: makes the module, and a function that gives the loss of a batch of so many; called where tensors have
+            no numbers.
         units: the parts that are recomputed as a whole, if the loop says so.
         loop: batch, precision and average.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes seconds to import
 
+    counted = min(loop.batch, _COUNTED)
     with FakeTensorMode(), _Held() as held:
-        module, loss = build()
+        module, loss = build(counted)
         if loop.precision == "bf16-true":
             module.to(torch.bfloat16)
         if loop.checkpointing:
@@ -67,7 +70,9 @@ def training_memory(
         weights=weights,
         optimiser=2 * parameters,
         average=parameters if loop.average is not None else 0,
-        step=max(held.peak - before, 3 * parameters),  # an update holds gradients, and twice as much for a moment
+        step=max(
+            (held.peak - before) * loop.batch // counted, 3 * parameters
+        ),  # an update holds gradients, and twice as much for a moment
     )
 
 

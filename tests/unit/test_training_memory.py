@@ -22,15 +22,19 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_what_a_step_holds_is_counted() -> None:
-    def build(width: int = 1000) -> tuple[nn.Module, object]:
+    width = 1000
+
+    def build(batch: int) -> tuple[nn.Module, object]:
         layers = nn.Sequential(*[nn.Sequential(nn.Linear(width, width, bias=False), nn.Sigmoid()) for _ in range(4)])
-        return layers, lambda: layers(torch.zeros(5000, width)).sum()
+        return layers, lambda: layers(torch.zeros(5000 * batch, width)).sum()
 
     loop = LoopConfig(steps=1, batch=1)
     found = training_memory(build, (nn.Sequential,), loop)  # type: ignore[arg-type]
     parameters, activation = 4 * 4_000_000, 20_000_000
     assert (found.weights, found.optimiser, found.average) == (parameters, 2 * parameters, parameters)
     assert 5 * activation <= found.step <= 8 * activation + parameters  # the input, four sigmoids; then gradients
+    many = training_memory(build, (nn.Sequential,), LoopConfig(steps=1, batch=48)).step
+    assert 48 * 5 * activation <= many <= 48 * (8 * activation + parameters), "all are reckoned, few are counted"
     assert training_memory(build, (), LoopConfig(steps=1, batch=1, average=None)).average == 0  # type: ignore[arg-type]
 
 

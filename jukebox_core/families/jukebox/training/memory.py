@@ -28,19 +28,19 @@ def vqvae_memory(config: JukeboxConfig, training: VQVAETraining) -> TrainingMemo
     """Returns what training the VQ-VAE takes."""
     samples = int(training.seconds * config.vqvae.sample_rate)
 
-    def build() -> Built:
+    def build(batch: int) -> Built:
         step = VQVAEStep(VQVAE(config.vqvae), training.loss, training.codebook).eval()  # codebooks need numbers
         step.requires_grad_(requires_grad=True)
-        return step, lambda: step(torch.zeros(training.loop.batch, samples))[0]
+        return step, lambda: step(torch.zeros(batch, samples))[0]
 
     return training_memory(build, (ResidualStack,), training.loop)
 
 
 def prior_memory(config: JukeboxConfig, level: int, training: PriorTraining) -> TrainingMemory:
     """Returns what training the prior of a level takes."""
-    prior_config, batch = config.priors[level], training.loop.batch
+    prior_config = config.priors[level]
 
-    def build() -> Built:
+    def build(batch: int) -> Built:
         prior = Prior(prior_config, config.vqvae)
         return prior, lambda: prior.losses(_tokens(batch, prior_config.context), _condition(prior, batch)).total
 
