@@ -4,7 +4,7 @@ Left alone, a prior finds out only after very many steps that words pass with th
 start: words are taken to pass evenly, as the choice of a window's lyrics takes them to (golden README 2.6), and the
 further from there a head looks, the more it costs (Tachibana et al. 2018, section 3.3, for speech).
 
-Shape suffixes: B batch, T music positions, H heads, N lyric tokens.
+Shape suffixes: B batch, T music positions, N lyric tokens.
 """
 
 from __future__ import annotations
