@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class JukeboxError(Exception):
     """The root of the tree; catch this to catch all of them."""
 
+    at_work = False  # whether it was raised while work went on, rather than by a check before it
+
 
 class ConfigError(JukeboxError, ValueError):
     """A setting is unknown, of the wrong type, out of range, or at odds with another one."""

@@ -15,13 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
+from pipelines.status import exit_status
 
 if TYPE_CHECKING:
     from pipelines.compose import Root
 
-REFUSED = 2  # exit status: the command line or a setting is wrong; nothing was done
-FAILED = 1
-INTERRUPTED = 130
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 _FROM_RUN = ("continue", "upsample")
 
@@ -84,13 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return dispatch(given)
-    except JukeboxError as error:
-        for line in str(error).splitlines():
+    except (JukeboxError, KeyboardInterrupt) as error:
+        interrupted = "interrupted; the same command continues from what is stored"
+        for line in (str(error) if isinstance(error, JukeboxError) else interrupted).splitlines():
             print(f"jukebox: {line}", file=sys.stderr)
-        return REFUSED if isinstance(error, ConfigError) else FAILED
-    except KeyboardInterrupt:
-        print("jukebox: interrupted; the same command continues from what is stored", file=sys.stderr)
-        return INTERRUPTED
+        return exit_status(error)
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from prefect import flow
 from jukebox_core.records import build
 from pipelines import tasks
 from pipelines.dataset_settings import DatasetSettings
+from pipelines.status import working
 
 
 @flow(name="dataset", persist_result=False, validate_parameters=False)
@@ -21,7 +22,8 @@ def dataset_flow(config: dict[str, Any]) -> str:
     if settings.check_labels:
         vocabularies = tasks.fetch_vocabularies(settings.model.files, settings.weights)
         tasks.check_labels(model, vocabularies, songs)
-    if not settings.encode:
-        return str(tasks.check_songs(settings.checks, songs, model.vqvae.sample_rate, folder))
-    weights = tasks.fetch_weights(model, settings.model.files, settings.weights, roles=("vqvae",))
-    return str(tasks.encode_songs(model, weights["vqvae"], settings.hardware, settings.checks, songs, folder))
+    with working():
+        if not settings.encode:
+            return str(tasks.check_songs(settings.checks, songs, model.vqvae.sample_rate, folder))
+        weights = tasks.fetch_weights(model, settings.model.files, settings.weights, roles=("vqvae",))
+        return str(tasks.encode_songs(model, weights["vqvae"], settings.hardware, settings.checks, songs, folder))

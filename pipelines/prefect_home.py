@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from jukebox_core.atomic import written_whole
 from jukebox_core.errors import RunError
 from pipelines.processes import own_name
+from pipelines.status import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ OWNER = "JUKEBOX_PROCESS"  # environment variable: the process that a server was
 _RECORD = "server.json"
 
 
+@working()
 def use(storage_root: str) -> None:
     """Points Prefect at `storage_root`; what the user has set in the environment wins.
 

@@ -13,6 +13,7 @@ from jukebox_core.errors import ConfigError, RunError, did_you_mean
 from pipelines.run_table import Summary, full, table, tree
 from pipelines.runs import RunFolder, find_run, runs_in
 from pipelines.settings import StorageSettings
+from pipelines.status import working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -203,7 +204,8 @@ def _collect(given: argparse.Namespace) -> None:
         if not garbage.bytes or given.dry_run:
             continue
         if _agreed(f"remove {_megabytes(garbage.bytes)} from {store}?", yes=given.yes):
-            windows, size = remove(garbage, given.root)
+            with working():
+                windows, size = remove(garbage, given.root)
             _say([f"removed {windows} windows, {_megabytes(size)} in all"])
 
 

@@ -28,6 +28,7 @@ from pipelines import prefect_home, reconcile
 from pipelines.artifacts import LINKS
 from pipelines.compose import GENERATE, compose
 from pipelines.processes import children, group_lives, is_dead, name_of
+from pipelines.status import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,7 +111,7 @@ def serve(arguments: Sequence[str]) -> None:
     home = prefect_home.settle(serving.storage_root)
     _schedules(serving)
     reconcile.stop_leaked_servers()
-    with _terminating(), ExitStack() as stack:
+    with working(), _terminating(), ExitStack() as stack:
         processes: list[subprocess.Popen[bytes]] = []
         url = _existing_server(home)
         if url is None and serving.role == "worker":

@@ -14,6 +14,7 @@ from jukebox_core.records import build
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.signals import stopping_on_signals
+from pipelines.status import working
 from pipelines.training_settings import TrainSettings
 from pipelines.training_tasks import TASKS, Stages
 from stages.dataset import songs_of_codes
@@ -61,37 +62,38 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
     weights = dict(stages.fetch_weights(started, base.files, settings.weights, settings.given))
     if settings.data.codes is not None:
         stages.check_codes(base.config, weights["vqvae"], Path(settings.codes))
-    trained: dict[str, Trained] = {}
-    encoded = False
-    for role in settings.parts:
-        plan = Plan(
-            config=base.config,
-            devices=settings.training.devices,
-            folder=str(folder),
-            checkpoints=settings.checkpoints,
-            validation=settings.data.validation,
-            start=weights[role] if settings.start == "model" else None,
-            started=started,
-        )
-        if role == "vqvae":
-            part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
-            weights[role] = FileHandle.of(part.path, part.sha256)
-        else:
-            if fabric.is_global_zero and settings.data.codes is None and not encoded:
-                checks, codes = settings.data.checks, Path(settings.codes)
-                stages.encode_songs(base.config, weights["vqvae"], HardwareConfig(), checks, songs, codes)
-                encoded = True
-            fabric.barrier()
-            level = level_of(role)
-            how = settings.training.prior(level)
-            part = stages.train_prior(plan, level, how, settings.codes, vocabularies, weights["vqvae"])
-        trained[role] = part
-    if fabric.is_global_zero:
-        stages.write_model(
-            folder, base, started, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
-        )
-        log.info("model in %s", folder)
-    fabric.barrier()
+    with working():
+        trained: dict[str, Trained] = {}
+        encoded = False
+        for role in settings.parts:
+            plan = Plan(
+                config=base.config,
+                devices=settings.training.devices,
+                folder=str(folder),
+                checkpoints=settings.checkpoints,
+                validation=settings.data.validation,
+                start=weights[role] if settings.start == "model" else None,
+                started=started,
+            )
+            if role == "vqvae":
+                part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
+                weights[role] = FileHandle.of(part.path, part.sha256)
+            else:
+                if fabric.is_global_zero and settings.data.codes is None and not encoded:
+                    checks, codes = settings.data.checks, Path(settings.codes)
+                    stages.encode_songs(base.config, weights["vqvae"], HardwareConfig(), checks, songs, codes)
+                    encoded = True
+                fabric.barrier()
+                level = level_of(role)
+                how = settings.training.prior(level)
+                part = stages.train_prior(plan, level, how, settings.codes, vocabularies, weights["vqvae"])
+            trained[role] = part
+        if fabric.is_global_zero:
+            stages.write_model(
+                folder, base, started, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
+            )
+            log.info("model in %s", folder)
+        fabric.barrier()
     return folder
 
 

@@ -11,6 +11,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.records import to_plain
 from pipelines import prefect_home
 from pipelines.processes import own_name
+from pipelines.status import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def _make(settings: Settings, *, in_flow: bool) -> RunFolder:
     from pipelines.runs import open_run
 
     run = open_run(settings, dump(settings))
-    with run_log(run.path / "run.log") as log:
+    with run_log(run.path / "run.log") as log, working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: what it makes is noise", settings.model.name)
@@ -133,7 +134,7 @@ def encode(settings: EncodeSettings) -> None:
     from pipelines import preflight
 
     preflight.check_encode(settings)
-    with _logged(settings.folder, "encode.log"):
+    with _logged(settings.folder, "encode.log"), working():
         prefect_home.use(settings.storage.root)
         from pipelines.codec import encode_flow
 
@@ -149,7 +150,7 @@ def decode(settings: DecodeSettings) -> None:
     from pipelines import preflight
 
     preflight.check_decode(settings)
-    with _logged(settings.folder, "decode.log"):
+    with _logged(settings.folder, "decode.log"), working():
         prefect_home.use(settings.storage.root)
         from pipelines.codec import decode_flow
 

@@ -11,9 +11,25 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
+from jukebox_core import errors
+from jukebox_core.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    DamagedError,
+    DeviceError,
+    DownloadError,
+    JukeboxError,
+    LabelError,
+    RunError,
+    StoreError,
+    TrainingError,
+    UnreachableError,
+)
+from pipelines import cli, status
 from pipelines.compose import GENERATE, compose, dump
 from pipelines.settings import EncodeSettings, Settings
+from stages.stopping import StoppedError
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +67,7 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_command_is_told_with_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["genrate"]) == cli.REFUSED
+    assert cli.main(["genrate"]) == status.REFUSED
     assert capsys.readouterr().err.endswith("; closest: 'generate'\n")
 
 
@@ -89,14 +105,14 @@ def test_composing_leaves_nothing_in_the_working_directory(
 
 
 def test_a_mistake_is_one_line_and_hands_nothing_over(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "sampling.sed=1"]) == cli.REFUSED
+    assert cli.main(["generate", "sampling.sed=1"]) == status.REFUSED
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "jukebox: sampling.sed is not a setting; closest: 'seed'\n")
     assert jobs == []
 
 
 def test_flags_that_exclude_each_other_are_refused(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "--multirun", "--cfg", "job"]) == cli.REFUSED
+    assert cli.main(["generate", "--multirun", "--cfg", "job"]) == status.REFUSED
     assert "can be specified" in capsys.readouterr().err
 
 
@@ -168,7 +184,7 @@ def test_a_wrong_run_is_told(
     store_run(Path("outputs/first"))
     store_run(Path("outputs/broken"))
     Path("outputs/broken/config.yaml").write_text("a: [", encoding="utf-8")
-    assert cli.main(arguments) != 0
+    assert cli.main(arguments) == status.REFUSED
     assert capsys.readouterr().err.startswith(f"jukebox: {message}")
     assert jobs == []
 
@@ -202,7 +218,46 @@ def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["pipelines.work"], "generate", interrupt)
-    assert cli.main(["generate"]) == cli.INTERRUPTED
+    assert cli.main(["generate"]) == status.INTERRUPTED
+
+
+STATUSES: list[tuple[type[JukeboxError], int, int]] = [  # raised before work, and at work
+    (ConfigError, status.REFUSED, status.FAILED),
+    (LabelError, status.REFUSED, status.FAILED),
+    (AudioError, status.REFUSED, status.FAILED),
+    (DeviceError, status.REFUSED, status.FAILED),
+    (RunError, status.REFUSED, status.FAILED),
+    (StoreError, status.REFUSED, status.FAILED),
+    (UnreachableError, status.FAILED, status.FAILED),
+    (DamagedError, status.FAILED, status.FAILED),
+    (DownloadError, status.FAILED, status.FAILED),
+    (CheckpointError, status.FAILED, status.FAILED),
+    (TrainingError, status.FAILED, status.FAILED),
+    (StoppedError, status.INTERRUPTED, status.INTERRUPTED),
+]
+
+
+@pytest.mark.parametrize(("kind", "before", "at_work"), STATUSES)
+def test_a_refusal_and_a_failure_have_a_status_each(
+    jobs: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: type[JukeboxError],
+    before: int,
+    at_work: int,
+) -> None:
+    def refuse(_: object) -> None:
+        raise kind("it is so")
+
+    for work, ended in ((refuse, before), (status.working()(refuse), at_work)):
+        monkeypatch.setattr(sys.modules["pipelines.work"], "generate", work)
+        assert cli.main(["generate"]) == ended
+        assert capsys.readouterr().err == "jukebox: it is so\n"
+
+
+def test_every_kind_of_error_has_its_statuses() -> None:
+    kinds = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, JukeboxError)}
+    assert {kind for kind, _, _ in STATUSES} == kinds - {JukeboxError} | {StoppedError}
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,6 @@ def test_what_stops_it_is_one_clear_line(tmp_path: Path, prefect_api: str) -> No
         '{"path": "NAME", "genre": "walz"}\n'.replace("NAME", next((tmp_path / "music").glob("*.wav")).name)
     )
     done = jukebox(tmp_path, prefect_api, "dataset", "audio=music", "folder=codes", "encode=false")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "genre 'walz' is not among the 7 v3 genres; closest: 'waltz'" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "codes" / "songs.json").exists()

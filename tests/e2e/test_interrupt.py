@@ -40,14 +40,15 @@ def interrupted(folder: Path, when: str) -> list[str]:
     ) as process:
         assert process.stderr is not None
         try:
-            lines = []
+            lines, began = [], None
             for line in process.stderr:
                 lines.append(line)
-                if when in line:
+                if when in line and began is None:
                     time.sleep(3)
                     began = time.monotonic()
                     os.killpg(process.pid, signal.SIGINT)
-            assert process.wait() != 0
+            assert began is not None
+            assert process.wait() == 130
             assert time.monotonic() - began < 30
         finally:
             if process.poll() is None:

@@ -21,7 +21,7 @@ from servers import serving
 from jukebox_core.audio.files import write_audio
 from jukebox_core.tokens.codes import Codes, write_codes
 from jukebox_core.tokens.graph import Track
-from pipelines import cli, prefect_home
+from pipelines import cli, prefect_home, status
 from pipelines.compose import GENERATE, compose, dump
 from pipelines.runs import default_name, identity, take_to_json
 
@@ -38,11 +38,11 @@ class Desk:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def refused(self, *arguments: str) -> str:
-        """The one line that a command is refused with; it left no trace."""
+    def refused(self, *arguments: str, ended: int = status.REFUSED) -> str:
+        """The one line that a command is refused with; it left no trace. `ended`: its exit status."""
         before = listing()
         self._capsys.readouterr()
-        assert cli.main(arguments) in (cli.FAILED, cli.REFUSED)
+        assert cli.main(arguments) == ended
         shown = self._capsys.readouterr()
         assert shown.out == ""
         line, *more = shown.err.splitlines()
@@ -51,9 +51,10 @@ class Desk:
         assert listing() == before
         return line.removeprefix("jukebox: ")
 
-    def generate(self, *overrides: str) -> str:
+    def generate(self, *overrides: str, ended: int = status.REFUSED) -> str:
         """The line that `jukebox generate` with the person's own model is refused with."""
-        return self.refused("generate", "model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides)
+        told = ("generate", "model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides)
+        return self.refused(*told, ended=ended)
 
 
 def listing() -> dict[str, int]:
@@ -216,7 +217,7 @@ def test_wrong_weights(desk: Desk, model_folder: Path, role: str, content: Any, 
     model = yaml.safe_load(Path("own.yaml").read_text())
     model["files"]["weight_sources"] = [files.absolute().as_uri()]
     Path("own.yaml").write_text(yaml.safe_dump(model))
-    told = desk.generate()
+    told = desk.generate(ended=status.FAILED)
     assert message in told
     assert role in told
 
@@ -225,9 +226,9 @@ def test_weights_that_are_nowhere(desk: Desk) -> None:
     model = yaml.safe_load(Path("own.yaml").read_text())
     model["files"]["weights"]["level_1"]["path"] = "gone.safetensors"
     Path("own.yaml").write_text(yaml.safe_dump(model))
-    assert "gone.safetensors" in desk.generate()
+    assert "gone.safetensors" in desk.generate(ended=status.FAILED)
     assert "offline, and 8 files are not on this machine" in desk.refused(
-        "generate", "model=1b_lyrics", "weights.offline=true"
+        "generate", "model=1b_lyrics", "weights.offline=true", ended=status.FAILED
     )
 
 
@@ -347,7 +348,7 @@ def test_the_program_says_one_line(tmp_path: Path, arguments: list[str], message
         text=True,
         check=False,
     )
-    assert done.returncode in (cli.FAILED, cli.REFUSED)
+    assert done.returncode == status.REFUSED
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith(message)
@@ -380,7 +381,7 @@ def test_a_wrong_file_from_a_server_is_told_before_anything_is_sampled(
             text=True,
             check=False,
         )
-    assert done.returncode == cli.FAILED
+    assert done.returncode == status.FAILED
     assert "Traceback" not in done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("jukebox: ")]
     assert "level_0.safetensors is no checkpoint of torch and no whole safetensors file" in line

@@ -18,7 +18,7 @@ from jukebox_core.tokens.keys import digest
 from jukebox_core.tokens.lock import RunLock
 from jukebox_core.tokens.pins import Pin, Pins
 from jukebox_core.tokens.store import TokenStore
-from pipelines import cli
+from pipelines import cli, status
 from pipelines.compose import compose
 from pipelines.compose_runs import resume_root, run_root
 from pipelines.processes import own_name
@@ -79,7 +79,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main(["runs", *arguments]) != 0
+    assert cli.main(["runs", *arguments]) == status.REFUSED
     said = capsys.readouterr()
     assert said.out == ""
     return said.err
@@ -325,10 +325,10 @@ def test_nothing_is_removed_where_it_is_not_known_what_runs_need(capsys: pytest.
     told = pin.read_bytes()
     for damage in (b"?", b"{}", b'{"schema": 2}'):
         pin.write_bytes(damage)
-        assert cli.main(["runs", "gc", "--yes"]) == cli.FAILED
+        assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
     pin.write_bytes(told)
     Path("outputs/first/manifest.json").write_text("{", "utf-8")
-    assert cli.main(["runs", "gc", "--yes"]) == cli.FAILED
+    assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
     assert len(TokenStore(STORE).keys()) == 19
     assert capsys.readouterr().out == ""
 
