@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
 import yaml
+from hydra._internal.config_repository import ConfigRepository  # only there is it known what a group lists
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -26,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.presets import is_path, option_data, option_path
+from jukebox_core.families.jukebox.presets import choices, is_path, option_data, option_path
 from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from pipelines.compose_errors import explain
@@ -102,7 +103,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time that Hydra's own way to it takes
-    with _speaking(root, overrides), _arguments([*flags, *_with_files(overrides)]):
+    with _speaking(root, overrides), _arguments([*flags, *_with_files(overrides)]), _listing_choices():
         hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
         raise refused[0]
@@ -193,6 +194,21 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
             os.environ.pop("HYDRA_FULL_ERROR")
             if full is not None:
                 os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextmanager
+def _listing_choices() -> Iterator[None]:
+    """Has Hydra's help and completion leave out what is no choice by itself: files that others build on."""
+    listed = ConfigRepository.get_group_options
+
+    def chosen(*told: Any, **named: Any) -> list[str]:
+        return choices(listed(*told, **named))
+
+    ConfigRepository.get_group_options = chosen  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigRepository.get_group_options = listed  # type: ignore[method-assign]
 
 
 def _groups() -> list[str]:

@@ -127,7 +127,9 @@ def test_every_command_has_help(jobs: list[Any], capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert "model: 1b_lyrics, " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "model: 1b_lyrics, " in shown
+    assert "_shared" not in shown
 
 
 def test_the_process_is_left_as_it_was(jobs: list[Any]) -> None:
@@ -195,6 +197,7 @@ def test_a_wrong_run_is_told(
         ("jukebox ge", {"generate"}),
         ("jukebox ", set(cli.COMMANDS)),
         ("jukebox generate outpu", {"output."}),
+        ("jukebox generate model=", {"model=mini", "model=small_prior"}),
         ("jukebox generate output=", {"output=flac", "output=mp3", "output=wav"}),
         ("jukebox generate seconds=9 prompt=", {"prompt=none", "prompt=tune"}),
         ("jukebox continue first song=", {"song=lantern", "song=unknown"}),
@@ -210,7 +213,9 @@ def test_the_shell_completes(
 ) -> None:
     monkeypatch.setenv("COMP_LINE", line)
     assert cli.main(["-sc", "query=bash"]) == 0
-    assert expected <= set(capsys.readouterr().out.split())
+    told = set(capsys.readouterr().out.split())
+    assert expected <= told
+    assert not any("=_" in word for word in told)
 
 
 def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
