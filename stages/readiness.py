@@ -11,6 +11,7 @@ from jukebox_core.datasets.songs import part_of
 from jukebox_core.datasets.windows import read_index
 from jukebox_core.errors import AudioError, ConfigError, DeviceError
 from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig, level_of
+from jukebox_core.families.jukebox.training.guide import guided_head
 from jukebox_core.families.jukebox.training.memory import prior_memory, vqvae_memory
 from jukebox_core.families.jukebox.vocabulary import load_vocabularies
 from jukebox_core.runtime.device import free_memory, resolve_device
@@ -57,11 +58,14 @@ def check_training(
         validation: the share of them that is held out.
 
     Raises:
-        ConfigError: a vocabulary is larger than its table, no song is as long as a clip or a context, or one is
-            longer than the top prior may know.
+        ConfigError: a vocabulary is larger than its table, the guided head reads no lyrics, no song is as long as a
+            clip or a context, or one is longer than the top prior may know.
         DeviceError: memory does not suffice.
     """
     _check_tables(config, parts, vocabularies)
+    for role in parts:
+        if role != "vqvae" and training.prior(level_of(role)).lyric_guide:
+            guided_head(config.priors[level_of(role)])
     for role in parts:
         _check_lengths(config, role, training, lengths, validation)
     for role in parts:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from jukebox_core.datasets.windows import CodesIndex, EncodedSong, write_index
 from jukebox_core.errors import ConfigError, DeviceError
+from jukebox_core.families.jukebox.config import JukeboxConfig
 from jukebox_core.families.jukebox.presets import load_preset, load_yaml
 from jukebox_core.families.jukebox.training.config import TrainingConfig
-from jukebox_core.records import build
+from jukebox_core.records import build, to_plain
 from jukebox_core.resources import conf_dir
 from jukebox_core.weights.config import WeightsConfig
 from stages import readiness
@@ -29,9 +31,17 @@ def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "free_memory", lambda _: 10**15)
 
 
-def check(tmp_path: Path, parts: list[str], lengths: list[Length], validation: float = 0.3) -> None:
+def check(
+    tmp_path: Path,
+    parts: list[str],
+    lengths: list[Length],
+    validation: float = 0.3,
+    *,
+    config: JukeboxConfig = MINI.config,
+    training: TrainingConfig = TRAINING,
+) -> None:
     names = fetch_vocabularies(MINI.files, WeightsConfig(folder=str(tmp_path)))
-    check_training(MINI.config, parts, TRAINING, names, lengths, validation)
+    check_training(config, parts, training, names, lengths, validation)
 
 
 def test_what_is_learnt_from_and_what_it_takes_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,6 +69,42 @@ def test_memory_that_does_not_suffice_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(readiness, "free_memory", lambda _: 10_000_000)
     with pytest.raises(DeviceError, match=r"level_0: training takes about .* but cpu has 10 MB free; make "):
         check(tmp_path, ["level_0"], SONGS)
+
+
+LYRICS = "model.priors.level_2.lyrics"
+
+
+@pytest.mark.parametrize(
+    ("transformer", "lyrics", "message"),
+    [
+        (
+            {"depth": 32},
+            {"alignment_layer": 14},
+            f"{LYRICS}.alignment_layer is 14, but the guide needs a layer that attends to lyrics alone, and layer 14 "
+            "does not; choose 15, 31, or null for the last of these",
+        ),
+        (
+            {"depth": 6},  # mini's own layer is 15
+            {},
+            f"{LYRICS}.alignment_layer is 15, but the guide needs a layer that attends to lyrics alone, and none of "
+            "this model does; set it to null",
+        ),
+        ({}, {"alignment_head": 2}, f"{LYRICS}.alignment_head is 2; choose from 0 to 1, or null for the first"),
+    ],
+)
+def test_a_guided_head_that_reads_no_lyrics_is_refused(
+    tmp_path: Path, transformer: dict[str, int], lyrics: dict[str, int], message: str
+) -> None:
+    told = to_plain(MINI.config)
+    told["priors"]["level_2"]["transformer"] |= transformer
+    told["priors"]["level_2"]["lyrics"] |= lyrics
+    config = build(JukeboxConfig, told)
+    with pytest.raises(ConfigError) as caught:
+        check(tmp_path, ["level_2"], SONGS, config=config)
+    assert str(caught.value) == message
+    left_alone = replace(TRAINING, level_2=replace(TRAINING.level_2, lyric_guide=0.0))
+    check(tmp_path, ["level_2"], SONGS, config=config, training=left_alone)
+    check(tmp_path, ["level_1"], SONGS, config=config)
 
 
 def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:

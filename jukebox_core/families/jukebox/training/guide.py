@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.training.head import lyric_layers
 
 if TYPE_CHECKING:
@@ -53,13 +54,25 @@ def guided_head(config: PriorConfig) -> tuple[int, int] | None:
     """Returns layer and head that are guided: those that the model names, else the first of the last layer for lyrics.
 
     None for a prior that reads no lyrics.
+
+    Raises:
+        ConfigError: the model names a layer that does not attend to lyrics, or a head that the layer does not have.
     """
     lyrics = config.lyrics
-    layers = [] if lyrics is None else lyric_layers(config.transformer)
-    if lyrics is None or not layers:
+    if lyrics is None:
         return None
-    layer = layers[-1] if lyrics.alignment_layer is None else lyrics.alignment_layer
-    return layer, lyrics.alignment_head or 0
+    layers, heads = lyric_layers(config.transformer), config.transformer.heads
+    layer, head = lyrics.alignment_layer, lyrics.alignment_head or 0
+    where = f"model.priors.level_{config.level}.lyrics"
+    if layer is not None and layer not in layers:
+        choice = f"choose {', '.join(map(str, layers))}, or null for the last of these" if layers else "set it to null"
+        raise ConfigError(
+            f"{where}.alignment_layer is {layer}, but the guide needs a layer that attends to lyrics alone, and "
+            f"{f'layer {layer} does not' if layers else 'none of this model does'}; {choice}"
+        )
+    if not 0 <= head < heads:
+        raise ConfigError(f"{where}.alignment_head is {head}; choose from 0 to {heads - 1}, or null for the first")
+    return (layers[-1] if layer is None else layer, head) if layers else None
 
 
 def guide_loss(weights_BTN: Tensor, pace_B2: Tensor, *, spread: float) -> Tensor:
