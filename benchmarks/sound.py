@@ -26,14 +26,16 @@ from benchmarks.full_size import machine
 from benchmarks.peer import has_peer, install
 from benchmarks.workers import Worker, serve
 from jukebox_core.families.jukebox.conditioners import CodeConditioner
-from jukebox_core.families.jukebox.native import pack_residuals
+from jukebox_core.families.jukebox.native import pack_convolutions
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+PRECISIONS = ("float32", "bfloat16", "int8")  # of the upsamplers' conditioners
 MODEL = "1b_lyrics"  # its VQ-VAE and upsamplers are those of all released models
 
 
@@ -69,20 +71,20 @@ class _Ours(_Side):
         for level in vqvae.levels:
             level.codebook.normal_()
         tap_major(vqvae)
-        pack_residuals(vqvae)
+        pack_convolutions(vqvae)
         works: dict[str, Callable[[], Any]] = {
             "encode, all levels": lambda: vqvae.encode(self.audio_BT),
             "decode, level 0": lambda: vqvae.decode(self.codes_BT, 0),
         }
         sizes = self.config.priors[1]
         assert sizes.upsample is not None
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in PRECISIONS:
             made = CodeConditioner(sizes.upsample, sizes.transformer.width, bins=2048, times=2, stride=2)
             fill(made)
-            made.upsampler.to(dtype)
+            made.upsampler.to(COMPUTE_DTYPES[dtype])
             tap_major(made)
-            pack_residuals(made)
-            works[f"condition, {str(dtype).removeprefix('torch.')}"] = lambda made=made: made(self.above_BU)  # type: ignore[misc]
+            pack_convolutions(made, DTYPES[dtype])
+            works[f"condition, {dtype}"] = lambda made=made: made(self.above_BU)  # type: ignore[misc]
         return works
 
 
@@ -107,16 +109,15 @@ class _Peer(_Side):
             dilation_growth_rate=above.upsample.dilation_growth, dilation_cycle=above.upsample.dilation_cycle,
         ).eval()  # fmt: skip
         fill(conditioner)
-        condition = lambda: conditioner(self.above_BU)  # noqa: E731
         return {
             "encode, all levels": lambda: vqvae.encode(self.audio_BT[:, :, None]),
             "decode, level 0": lambda: vqvae.decode([self.codes_BT], 0, 1),
-            "condition, float32": condition,
-            "condition, bfloat16": condition,  # the peer has no other precision on a CPU
+            # The peer has one precision on a CPU.
+            **{f"condition, {dtype}": lambda: conditioner(self.above_BU) for dtype in PRECISIONS},
         }
 
 
-WORKS = ("encode, all levels", "decode, level 0", "condition, float32", "condition, bfloat16")
+WORKS = ("encode, all levels", "decode, level 0", *(f"condition, {dtype}" for dtype in PRECISIONS))
 SIDES = {"ours": _Ours, "peer": _Peer}
 
 

@@ -10,7 +10,7 @@ from jukebox_core.errors import ConfigError, did_you_mean
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 """Raised whenever a change of the code can change sampled tokens; part of every window's key."""
 
 

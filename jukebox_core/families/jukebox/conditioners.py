@@ -114,8 +114,8 @@ class CodeConditioner(nn.Module):
         x_BUC = self.embedding(codes_BU)
         if torch.is_grad_enabled() and x_BUC.requires_grad:
             return cast("Tensor", self.norm(self.upsampler(x_BUC.transpose(1, 2)).transpose(1, 2)))
-        rows = [Stream([self.upsampler]).feed(x_UC, last=True) for x_UC in x_BUC]
-        return cast("Tensor", self.norm(torch.stack(rows).float()))
+        rows = [self.norm(Stream([self.upsampler]).feed(x_UC, last=True).float()) for x_UC in x_BUC]
+        return rows[0][None] if len(rows) == 1 else torch.stack(rows)  # of a window, 60 MB that need not be copied
 
 
 class LyricEncoder(nn.Module):

@@ -10,7 +10,7 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.layers import Projection
-from jukebox_core.families.jukebox.native import pack_prior, pack_residuals, packed_dtype
+from jukebox_core.families.jukebox.native import pack_convolutions, pack_prior, packed_dtype
 from jukebox_core.families.jukebox.tensor_steps import TensorTransformer
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.graphs import GraphedStep
@@ -74,7 +74,7 @@ def prepare_vqvae(vqvae: VQVAE, engine: str = "auto") -> VQVAE:
     """
     if engine in ("native", "auto") and next(vqvae.parameters()).device.type == "cpu":
         try:
-            pack_residuals(vqvae)
+            pack_convolutions(vqvae)
         except DeviceError as error:
             if engine == "native":
                 raise

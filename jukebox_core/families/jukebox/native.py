@@ -1,11 +1,11 @@
-"""Models with weights packed for our own kernels on the CPU (`runtime.native`): transformers and residual blocks.
+"""Models with weights packed for our own kernels on the CPU (`runtime.native`): transformers and convolutions.
 
 A `NativeTransformer` stands in the place of the `Transformer` it was made of. Whole sequences and chunks go the plain
-way, through the packed projections; a single position goes through all layers at once, over the same caches. The
-residual blocks of convolutions are replaced one by one; all else about their stacks stays as it is.
+way, through the packed projections; a single position goes through all layers at once, over the same caches.
+Convolutions are replaced one by one, residual blocks as a whole; `streaming` applies them.
 
 Shape suffixes: B batch, T positions of this call, S cached positions, H heads, D head width, W width,
-N encoder positions.
+N encoder positions, K taps, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from jukebox_core.families.jukebox.attention import ColumnAttention, PrefixAtten
 from jukebox_core.families.jukebox.cache import TransformerCache
 from jukebox_core.families.jukebox.convnet import ResidualBlock
 from jukebox_core.families.jukebox.layers import Projection
+from jukebox_core.families.jukebox.streaming import wide_weights
 from jukebox_core.families.jukebox.transformer import Transformer
 from jukebox_core.runtime.native.compiled import library
-from jukebox_core.runtime.native.convolution import PackedResidual, packs
+from jukebox_core.runtime.native.convolution import PackedConvolution, PackedResidual, PackedStrided, packs
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.native.walk import Walk, WalkLayer
 from jukebox_core.runtime.quantise import Int8Projection
@@ -34,15 +35,23 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.transformer import Block
 
 
+# Least channels and most dilation of a convolution whose rows are computed in pairs: that pays where the time goes into
+# arithmetic, and where most rows have their partners in the sequence.
+_PAIRED_CHANNELS, _PAIRED_DILATION = 256, 256
+
+
 def pack_prior(prior: Prior) -> None:
-    """Packs all of a prior that there are kernels for: its transformer, and the blocks of its condition on codes.
+    """Packs all of a prior that there are kernels for: its transformer, and the convolutions over the codes above.
+
+    Where the transformer's weights are of 8 bits, so are the convolutions' then.
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
         ValueError: a projection's inputs are not a multiple of what `PRECISIONS` says.
     """
+    rounded = any(isinstance(module, Int8Projection) for module in prior.body.transformer.modules())
     prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
-    pack_residuals(prior)
+    pack_convolutions(prior, torch.int8 if rounded else None)
 
 
 @torch.no_grad()
@@ -73,17 +82,55 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
     return NativeTransformer(transformer)
 
 
-def pack_residuals(module: nn.Module) -> None:
-    """Packs the residual blocks of convolutions in a module that there are kernels for; they have no gradient then.
+@torch.no_grad()
+def pack_convolutions(module: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Packs the convolutions in a module that there are kernels for; they have no gradient then.
+
+    Args:
+        module: On the CPU, or the meta device.
+        dtype: What their weights are rounded to where the kernels can; None leaves them as they are.
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
     """
     library()
     for parent in [*module.modules()]:
+        if isinstance(parent, ResidualBlock):
+            continue  # it is packed as a whole or not at all
         for name, child in [*parent.named_children()]:
-            if isinstance(child, ResidualBlock) and packs(child.dilated, child.pointwise):
-                setattr(parent, name, PackedResidual(child.dilated, child.pointwise, child.scale))
+            packed = _packed(child, dtype) or _packed(child, None)
+            if packed is not None:
+                setattr(parent, name, packed)
+
+
+def _packed(module: nn.Module, dtype: torch.dtype | None) -> nn.Module | None:
+    """Returns what takes the place of a convolution or of a residual block, if there is anything that can."""
+    match module:
+        case ResidualBlock(dilated=dilated, pointwise=pointwise) if packs(dilated, dtype) and packs(pointwise, dtype):
+            paired = dilated.in_channels >= _PAIRED_CHANNELS and dilated.dilation[0] <= _PAIRED_DILATION
+            return PackedResidual(_taps(dilated, dtype, paired=paired), _taps(pointwise, dtype), module.scale)
+        case nn.Conv1d(stride=(1,)) if packs(module, dtype):
+            return _taps(module, dtype)
+        case nn.Conv1d() | nn.ConvTranspose1d() if packs(module, dtype):
+            return _strided(module, dtype)
+    return None
+
+
+def _taps(conv: nn.Conv1d, dtype: torch.dtype | None, *, paired: bool = False) -> PackedConvolution:
+    assert conv.bias is not None
+    weight_KIO, before = conv.weight.permute(2, 1, 0), conv.kernel_size[0] // 2
+    return PackedConvolution(
+        weight_KIO, conv.bias, before=before, dilation=conv.dilation[0], dtype=dtype, paired=paired
+    )
+
+
+def _strided(conv: nn.Conv1d | nn.ConvTranspose1d, dtype: torch.dtype | None) -> PackedStrided:
+    """Returns a convolution of two strides of taps as one of two taps over rows of a stride beside each other."""
+    stride, padding, raises = conv.stride[0], int(conv.padding[0]), isinstance(conv, nn.ConvTranspose1d)
+    weight_KIO, bias_O = wide_weights(conv)
+    return PackedStrided(
+        PackedConvolution(weight_KIO, bias_O, before=1, dtype=dtype), stride=stride, padding=padding, raises=raises
+    )
 
 
 def packed_dtype(projection: Projection | Int8Projection, dtype: torch.dtype) -> torch.dtype:

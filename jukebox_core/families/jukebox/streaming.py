@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.convnet import Downsampler, ResidualBlock, ResidualStack, Upsampler
-from jukebox_core.runtime.native.convolution import PackedResidual
+from jukebox_core.runtime.native.convolution import PackedConvolution, PackedResidual, PackedStrided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,12 +49,19 @@ class Stream:
 def _layers(module: nn.Module) -> Iterator[Layer]:
     if isinstance(module, ResidualBlock):
         yield _Residual(module)
-    elif isinstance(module, PackedResidual):
-        yield _NativeResidual(module)
+    elif isinstance(module, PackedResidual | PackedConvolution):
+        yield _Native(module)
+    elif isinstance(module, PackedStrided):
+        strided = _Raising if module.raises else _Lowering
+        yield strided(_NativeWide(module.wide), module.stride, module.padding)
     elif isinstance(module, nn.ConvTranspose1d):
-        yield _Raising(module)
+        yield _Raising(_Wide(module), module.stride[0], int(module.padding[0]))
     elif isinstance(module, nn.Conv1d):
-        yield _Lowering(module) if module.stride[0] > 1 else _Taps(module)
+        yield (
+            _Lowering(_Wide(module), module.stride[0], int(module.padding[0]))
+            if module.stride[0] > 1
+            else _Taps(module)
+        )
     else:
         assert isinstance(module, Downsampler | Upsampler | ResidualStack | nn.Sequential | nn.ModuleList)
         for child in module.children():
@@ -68,21 +75,27 @@ class _Rows:
         self._reach = reach
         self._kept_TI: Tensor | None = None
         self._answered = 0  # of those kept: rows whose output was given
+        self._begin = 0  # where in the sequence those kept begin
 
     def feed(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
         """Returns the rows there are, and from which to which an output can be given now."""
-        kept_TI, first, stop = self.keep(x_TI, last=last)
+        kept_TI, first, stop, _ = self.keep(x_TI, last=last)
         return torch.cat([kept_TI, x_TI]), first, stop
 
-    def keep(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
-        """Returns the rows kept until now, and from which to which of them and of x an output can be given."""
+    def keep(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int, int]:
+        """Returns the rows kept until now, from which to which of them and of x an output can be given, and `begin`.
+
+        `begin` is where in the sequence the first row is that was kept.
+        """
         kept_TI = x_TI[:0] if self._kept_TI is None else self._kept_TI
-        first = self._answered
+        first, begin = self._answered, self._begin
         stop = max(first, len(kept_TI) + len(x_TI) - (0 if last else self._reach))
         forgotten = max(0, stop - self._reach)
-        self._kept_TI = torch.cat([kept_TI[forgotten:], x_TI[max(0, forgotten - len(kept_TI)) :]])
+        if not last:
+            self._kept_TI = torch.cat([kept_TI[forgotten:], x_TI[max(0, forgotten - len(kept_TI)) :]])
         self._answered = stop - forgotten
-        return kept_TI, first, stop
+        self._begin += forgotten
+        return kept_TI, first, stop, begin
 
 
 class _Taps:
@@ -127,30 +140,52 @@ class _Residual:
         return torch.add(rows_TI[first:stop], update_TO, alpha=self._scale)
 
 
-class _NativeResidual:
-    """A residual block with packed weights, which reads rows where they lie."""
+class _Native:
+    """A residual block, or a convolution of rows of their own, with packed weights: it reads rows where they lie."""
 
-    def __init__(self, block: PackedResidual) -> None:
-        self._block = block
-        self._rows = _Rows(block.dilation)
+    def __init__(self, layer: PackedResidual | PackedConvolution) -> None:
+        self._layer = layer
+        self._rows = _Rows(layer.dilation)
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         x_TI = x_TI.float().contiguous()
-        kept_TI, first, stop = self._rows.keep(x_TI, last=last)
-        return self._block.rows(kept_TI, x_TI, first, stop)
+        kept_TI, first, stop, begin = self._rows.keep(x_TI, last=last)
+        return self._layer.rows(kept_TI, x_TI, first, stop, begin)
+
+
+class _Wide:
+    """A strided convolution with two strides of taps, as one of two taps over wider rows; see `wide_weights`."""
+
+    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
+        (self._earlier_IO, self._later_IO), self._bias_O = wide_weights(conv)
+        self.inputs, self.outputs = self._earlier_IO.shape
+        self.dtype = self._earlier_IO.dtype
+
+    def products(self, x_TI: Tensor) -> Tensor:
+        """Returns what every row of x but the first gives with the one before it."""
+        x_TI = x_TI.to(self.dtype)
+        return torch.addmm(self._bias_O, x_TI[:-1], self._earlier_IO).addmm_(x_TI[1:], self._later_IO)
+
+
+class _NativeWide:
+    """The same with packed weights."""
+
+    def __init__(self, wide: PackedConvolution) -> None:
+        self._wide = wide
+        self.inputs, self.outputs = wide.weights.inputs // wide.taps, wide.weights.outputs
+
+    def products(self, x_TI: Tensor) -> Tensor:
+        """See `_Wide`."""
+        x_TI = x_TI.float().contiguous()
+        return self._wide.rows(x_TI[:0], x_TI, 1, len(x_TI))
 
 
 class _Lowering:
-    """A strided convolution with two strides of taps: `stride` rows side by side are one, of two taps."""
+    """A strided convolution: `stride` rows beside each other, and the `stride` before them, give one."""
 
-    def __init__(self, conv: nn.Conv1d) -> None:
-        self._stride = conv.stride[0]
-        earlier_OIK, later_OIK = torch.split(conv.weight, self._stride, dim=2)
-        self._earlier_IO = earlier_OIK.permute(2, 1, 0).flatten(0, 1)  # "I" is all channels of a stride of rows
-        self._later_IO = later_OIK.permute(2, 1, 0).flatten(0, 1)
-        self._bias_O = cast("Tensor", conv.bias)
-        self._padding = conv.padding[0] if isinstance(conv.padding, tuple) else 0
+    def __init__(self, wide: _Wide | _NativeWide, stride: int, padding: int) -> None:
+        self._wide, self._stride, self._padding = wide, stride, padding
         self._kept_TI: Tensor | None = None
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
@@ -158,38 +193,45 @@ class _Lowering:
         zeros_TI = x_TI.new_zeros(self._padding, x_TI.shape[1])
         rows_TI = torch.cat([zeros_TI if self._kept_TI is None else self._kept_TI, x_TI, *([zeros_TI] if last else [])])
         wide = len(rows_TI) // self._stride
-        wide_TI = rows_TI[: wide * self._stride].view(wide, self._stride * rows_TI.shape[1])
-        outputs = max(0, wide - 1)
-        self._kept_TI = rows_TI[outputs * self._stride :].clone()
-        y_TO = torch.addmm(self._bias_O, wide_TI[:outputs], self._earlier_IO)
-        return y_TO.addmm_(wide_TI[1:], self._later_IO) if outputs else y_TO
+        wide_TI = rows_TI[: wide * self._stride].view(wide, self._wide.inputs)
+        self._kept_TI = rows_TI[max(0, wide - 1) * self._stride :].clone()
+        return self._wide.products(wide_TI) if wide > 1 else x_TI.new_empty(0, self._wide.outputs)
 
 
 class _Raising:
-    """A transposed convolution with two strides of taps: each row and the one before it give `stride` rows."""
+    """A transposed convolution: each row, with the one before it, gives `stride` rows beside each other."""
 
-    def __init__(self, conv: nn.ConvTranspose1d) -> None:
-        self._stride = conv.stride[0]
-        own_IOK, before_IOK = torch.split(conv.weight, self._stride, dim=2)
-        self._own_IO = own_IOK.permute(0, 2, 1).flatten(1, 2)  # "O" is all channels of a stride of rows
-        self._before_IO = before_IOK.permute(0, 2, 1).flatten(1, 2)
-        self._bias_O = cast("Tensor", conv.bias).repeat(self._stride)
-        self._padding = int(conv.padding[0])
+    def __init__(self, wide: _Wide | _NativeWide, stride: int, padding: int) -> None:
+        self._wide, self._padding, self._outputs = wide, padding, wide.outputs // stride
         self._before_1I: Tensor | None = None
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
-        x_TI = x_TI.to(self._own_IO.dtype)
-        begins, outputs = self._before_1I is None, self._own_IO.shape[1] // self._stride
         if not len(x_TI) and not last:
-            return x_TI.new_empty(0, outputs)
-        zero_1I = x_TI.new_zeros(1, x_TI.shape[1])
+            return x_TI.new_empty(0, self._outputs)
+        begins, zero_1I = self._before_1I is None, x_TI.new_zeros(1, x_TI.shape[1])
         before_1I = zero_1I if self._before_1I is None else self._before_1I
         rows_TI = torch.cat([before_1I, x_TI, *([zero_1I] if last else [])])
         self._before_1I = rows_TI[-1:].clone()
-        y_TO = torch.addmm(self._bias_O, rows_TI[1:], self._own_IO).addmm_(rows_TI[:-1], self._before_IO)
-        y_TO = y_TO.view(-1, outputs)
+        y_TO = self._wide.products(rows_TI).view(-1, self._outputs)
         return y_TO[self._padding if begins else 0 : len(y_TO) - (self._padding if last else 0)]
+
+
+def wide_weights(conv: nn.Conv1d | nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
+    """Returns a strided convolution with two strides of taps as one of two taps over wider rows: weight and bias.
+
+    To lower the rate, a wide row is `stride` rows beside each other, whose channels are its inputs, and goes with the
+    wide row before it. To raise it, a row goes with the one before it, and the outputs are `stride` rows' channels.
+
+    Returns:
+        The weight [2, I, O], the earlier row's first, and the bias [O].
+    """
+    assert conv.bias is not None
+    weights, stride = torch.split(conv.weight, conv.stride[0], dim=2), conv.stride[0]
+    if not isinstance(conv, nn.ConvTranspose1d):
+        return torch.stack([weight_OIK.permute(2, 1, 0).flatten(0, 1) for weight_OIK in weights]), conv.bias
+    own_IO, before_IO = (weight_IOK.permute(0, 2, 1).flatten(1, 2) for weight_IOK in weights)
+    return torch.stack([before_IO, own_IO]), conv.bias.repeat(stride)
 
 
 def tap_major(module: nn.Module) -> None:

@@ -98,7 +98,7 @@ template <> struct Weights<BFLOAT16> {
     }
 };
 
-template <> struct Weights<INT8> {  // stored plus 128, which `Operands::start` takes away again
+template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` takes away again
     typedef uint8_t Element;
     typedef ints Sum;
     static constexpr int64_t R = 4;
@@ -124,6 +124,48 @@ struct Operands {
     int64_t blocks() const { return (inputs + BLOCK - 1) / BLOCK; }
 };
 
+struct Rounded {
+    float scale;    // of the numbers of 8 bits
+    int32_t start;  // where their sums with a matrix start
+};
+
+// Rounds numbers, or what is above zero in them, to 8 bits of the largest.
+template <bool RELU = false> Rounded round_to_whole(const float* values, int64_t count, int8_t* whole) {
+    typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
+    const int64_t even = count / LANES * LANES;
+    floats last = {};  // what is left where LANES do not divide the count
+    if (even < count) std::memcpy(&last, values + even, size_t(count - even) * 4);
+    const auto relu = [](floats value) { return RELU ? (value > 0 ? value : floats{}) : value; };
+    const auto read = [&](int64_t i) { return relu(*(const floats*)(values + i)); };
+
+    ints most = {};  // of numbers above zero, the larger has the larger bits
+    const auto look = [&](floats value) {
+        const ints bits = (ints)value & 0x7fffffff;
+        most = bits > most ? bits : most;
+    };
+    for (int64_t i = 0; i < even; i += LANES) look(read(i));
+    look(relu(last));
+    int32_t largest_bits = 0;
+    for (int lane = 0; lane < LANES; lane++) largest_bits = std::max(largest_bits, most[lane]);
+    const float largest = from_bits(uint32_t(largest_bits)), per_unit = largest > 0 ? 127 / largest : 0;
+
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the integer in the low bits
+    ints sums = {};
+    const auto round = [&](floats value) {
+        const ints rounded = (ints)(value * per_unit + magic) - int32_t(to_bits(magic));
+        sums += rounded;
+        return __builtin_convertvector(rounded, Bytes);
+    };
+    for (int64_t i = 0; i < even; i += LANES) *(Bytes*)(whole + i) = round(read(i));
+    if (even < count) {
+        const Bytes bytes = round(relu(last));
+        std::memcpy(whole + even, &bytes, size_t(count - even));
+    }
+    int32_t sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return {largest / 127, -128 * sum};
+}
+
 // Returns the size of the group that begins at `row`: a power of two, at most GROUP.
 inline int64_t group_size(int64_t row, int64_t rows) {
     int64_t size = GROUP;
@@ -145,19 +187,11 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
     } else {
         const int64_t block_at = first * to.blocks() + (row - first);
         for (int64_t block = 0; block < to.blocks(); block++) {
-            const float* from = values + block * BLOCK;
             const int64_t count = std::min(BLOCK, to.inputs - block * BLOCK);
-            uint32_t largest_bits = 0;  // of numbers above zero, the larger has the larger bits
-            for (int64_t i = 0; i < count; i++)
-                largest_bits = std::max(largest_bits, to_bits(from[i]) & 0x7fffffff);
-            const float largest = from_bits(largest_bits), per_unit = largest > 0 ? 127 / largest : 0;
             int8_t whole[BLOCK];
-            int32_t sum = 0;
-            for (int64_t i = 0; i < count; i++)  // adding 1.5 * 2^23 leaves the integer in the low bits
-                whole[i] = int8_t(to_bits(from[i] * per_unit + 12582912.0f));
-            for (int64_t i = 0; i < count; i++) sum += whole[i];
-            to.scale[block_at + block * size] = largest / 127;
-            to.start[block_at + block * size] = -128 * sum;
+            const Rounded rounded = round_to_whole(values + block * BLOCK, count, whole);
+            to.scale[block_at + block * size] = rounded.scale;
+            to.start[block_at + block * size] = rounded.start;
             for (int64_t i = 0; i < count; i += 4) std::memcpy(at + (block * BLOCK + i) / 4 * size, whole + i, 4);
         }
     }
