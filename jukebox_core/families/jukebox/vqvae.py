@@ -135,7 +135,9 @@ class VQVAE(nn.Module):
         return audio_BT
 
     def features(self, audio_BT: Tensor, level: int) -> Tensor:
-        """Returns the encoder's output before quantisation, [B, C, T // hop], in one piece and with gradients.
+        """Returns the encoder's output before quantisation, [B, C, T // hop].
+
+        Where gradients are wanted, audio goes through in one piece, otherwise piece by piece, as `encode` takes it.
 
         Raises:
             AudioError: the audio has the wrong shape, or is shorter than one token.
@@ -143,7 +145,11 @@ class VQVAE(nn.Module):
         """
         codec = self._codec(level)
         self._tokens(audio_BT, level)
-        return codec.encode(audio_BT.to(codec.codebook.device))
+        wanted = (audio_BT, *codec.encoder.parameters())
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in wanted):
+            return codec.encode(audio_BT.to(codec.codebook.device))
+        rows = [torch.cat([*self._features(audio_T, codec, None)]) for audio_T in audio_BT]
+        return torch.stack(rows).transpose(1, 2)
 
     @torch.no_grad()
     def quantise(self, features_BCT: Tensor, level: int) -> Tensor:
@@ -169,12 +175,17 @@ class VQVAE(nn.Module):
         total, device = self._tokens(audio_BT, level), codec.codebook.device
         codes_BT = torch.empty(audio_BT.shape[0], total, dtype=torch.int64, device=device)
         for audio_T, codes_T in zip(audio_BT, codes_BT, strict=True):
-            stream, there = Stream(codec.encoder), 0
-            for part_T, last in self._pieces(audio_T, piece, 1, device):
-                features_TC = stream.feed(part_T[:, None], last=last)
+            there = 0
+            for features_TC in self._features(audio_T, codec, piece):
                 codes_T[there : there + len(features_TC)] = self._nearest(features_TC, codec)
                 there += len(features_TC)
         return codes_BT
+
+    def _features(self, audio_T: Tensor, codec: LevelCodec, piece: int | None) -> Iterator[Tensor]:
+        """Yields the encoder's output before quantisation, [T // hop, C], piece by piece."""
+        stream = Stream(codec.encoder)
+        for part_T, last in self._pieces(audio_T, piece, 1, codec.codebook.device):
+            yield stream.feed(part_T[:, None], last=last)
 
     def _pieces(
         self, row_T: Tensor, piece: int | None, hop: int, device: torch.device
