@@ -74,12 +74,14 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
         if isinstance(child, Projection | Int8Projection)
     ]
 
-    arena = Arena(sum(packed_bytes(child.weight.shape, packed_dtype(child, dtype)) for _, _, child in places))
+    size = sum(packed_bytes(child.weight.shape, packed_dtype(child, dtype)) for _, _, child in places)
+    to_be_read = any(child.weight.is_meta for _, _, child in places)
+    arena = Arena(size, large=not to_be_read)
     while places:  # each plain weight goes as soon as it is packed
         parent, name, child = places.pop(0)
         scale_O = child.scale if isinstance(child, Int8Projection) else None
         setattr(parent, name, PackedProjection(child.weight.to(packed_dtype(child, dtype)), child.bias, scale_O, arena))
-    return NativeTransformer(transformer)
+    return NativeTransformer(transformer, arena)
 
 
 @torch.no_grad()
@@ -148,9 +150,10 @@ class NativeCache(TransformerCache):
 class NativeTransformer(Transformer):
     """A transformer with packed projections, which it takes over from a plain one; it has no gradient."""
 
-    def __init__(self, plain: Transformer) -> None:
+    def __init__(self, plain: Transformer, arena: Arena) -> None:
         nn.Module.__init__(self)
         self.blocks = plain.blocks
+        self.arena = arena  # what the projections lie in
         kinds: dict[tuple[object, ...], int] = {}  # layers whose spans agree at every position share one
         self._spans = [kinds.setdefault(_identity(block.attention), len(kinds)) for block in self.typed_blocks]
         self._first = [self._spans.index(span) for span in range(len(kinds))]  # a layer of each kind

@@ -18,7 +18,7 @@ from jukebox_core.errors import CheckpointError
 from jukebox_core.families.jukebox import native
 from jukebox_core.families.jukebox.engines import is_packed, prepare, quantise_projections
 from jukebox_core.families.jukebox.loading import build_prior, load_prior
-from jukebox_core.families.jukebox.native import pack_prior
+from jukebox_core.families.jukebox.native import NativeTransformer, pack_prior
 from jukebox_core.families.jukebox.streaming import tap_major
 from jukebox_core.runtime import quantise
 from jukebox_core.runtime.device import COMPUTE_DTYPES
@@ -92,6 +92,8 @@ def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Pr
         pack_prior(prior)
     read_into(prior, kept, device)
     tap_major(prior)
+    if isinstance(prior.body.transformer, NativeTransformer):
+        prior.body.transformer.arena.enlarge()
     return prior
 
 

@@ -73,7 +73,7 @@ class PackedConvolution(nn.Module):
         if dtype is torch.int8:
             weight_IO, scale_O = quantise(weight_IO.float())
         weight_IO = weight_IO.to(dtype)
-        arena = Arena(packed_bytes(weight_IO.shape, weight_IO.dtype))
+        arena = Arena(packed_bytes(weight_IO.shape, weight_IO.dtype), large=False)  # arithmetic is what takes the time
         self.weights = PackedProjection(weight_IO, bias_O, scale_O, arena)
 
     def rows(self, kept_TC: Tensor, fresh_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:

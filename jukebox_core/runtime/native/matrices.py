@@ -6,7 +6,12 @@ Shape suffixes: I inputs, O outputs, R inputs that lie beside each other, T rows
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
+import sys
+import threading
+import time
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 PANEL = 32
 PRECISIONS = {torch.float32: (0, 1), torch.bfloat16: (1, 2), torch.int8: (2, 4)}  # its number in step.cpp, and R
 _LINE = 64  # bytes that memory gives at once
+_LARGE = 2**21  # bytes of a large page
+_COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1
 
 
 class Matrix(ctypes.Structure):
@@ -56,18 +63,55 @@ def packed_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
 
 
 class Arena:
-    """Memory in large pages, where the system has them, handed out piece by piece: a tenth faster to read."""
+    """Memory that is handed out piece by piece; in large pages, where the system has them, a tenth faster to read."""
 
-    def __init__(self, size: int) -> None:
-        memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        self._memory, self._used = torch.frombuffer(memory, dtype=torch.uint8), 0
+    def __init__(self, size: int, *, large: bool = True) -> None:
+        """Takes `size` bytes, in large pages from the beginning if `large`; see `enlarge`."""
+        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if large:
+            self._ask_for_large_pages()
+        self._memory, self._used = torch.frombuffer(self._pages, dtype=torch.uint8), 0
 
     def take(self, size: int) -> Tensor:
         """Returns the next `size` bytes."""
         begin, self._used = self._used, self._used + size
         return self._memory[begin : self._used]
+
+    def enlarge(self) -> None:
+        """Lets a thread bring what is there into large pages, as long as this lives; it computes half of the time.
+
+        Large pages that the system has to find first, or the host of a virtual machine, can take longer to come than
+        what is to be read into them. Small ones are there sooner, and the work need not wait for the large.
+        """
+        self._ask_for_large_pages()  # where the thread cannot, the system may, in minutes
+        threading.Thread(target=_enlarge, args=(weakref.ref(self),), name="large pages", daemon=True).start()
+
+    def collapse(self, number: int) -> bool:
+        """Brings what lies in the large page of this number into one; False if there is none or the system cannot."""
+        begin = self._memory.data_ptr()
+        at = -(-begin // _LARGE) * _LARGE + number * _LARGE
+        return at + _LARGE <= begin + len(self._memory) and not _advise(at, _LARGE, _COLLAPSE)
+
+    def _ask_for_large_pages(self) -> None:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+
+
+def _enlarge(arena: weakref.ref[Arena]) -> None:
+    for number in itertools.count():
+        alive, began = arena(), time.monotonic()
+        if alive is None or not alive.collapse(number):
+            return
+        del alive
+        time.sleep(time.monotonic() - began)
+
+
+def _advise(address: int, size: int, advice: int) -> int:
+    """Calls madvise without holding Python's lock, as mmap's own does; returns 0, or that the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return -1
+    called: int = ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_int(advice))
+    return called
 
 
 class PackedProjection(nn.Module):
