@@ -1,7 +1,8 @@
-"""Reads a safetensors file of this program straight into a module: nothing is mapped, converted, or in memory twice.
+"""Reads a safetensors file of this program straight into a module: nothing is converted, or in memory twice.
 
 It is for files that hold exactly what a module holds, as `save_safetensors` writes it. Reading is then as fast as the
-disk, or the copy out of the system's cache; what is read may go into memory that was laid out for it, in large pages.
+disk, or the copy out of the system's cache; what is read may go into memory that was laid out for it. Tables of which
+a few rows are needed can be left in the file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from jukebox_core.errors import CheckpointError
 from jukebox_core.weights.checkpoint import tied_groups, traits
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from io import FileIO
     from pathlib import Path
 
@@ -26,10 +29,17 @@ _READERS = 2  # while one waits for the disk, or for the system to find a large 
 _LENGTH = struct.Struct("<Q")
 
 
-def read_into(module: nn.Module, path: Path, device: torch.device | None = None) -> None:
+def read_into(
+    module: nn.Module, path: Path, device: torch.device | None = None, *, mapped: Collection[str] = ()
+) -> None:
     """Fills a module with the tensors in the file at ``path``, which are its own by name, dtype and shape.
 
-    Tensors that are in main memory are filled where they are; those on the meta device are made on ``device``.
+    Args:
+        module: Its tensors that are in main memory are filled where they are; those on the meta device are made.
+        path: A file that is replaced, never written to.
+        device: Where tensors are made; main memory by default.
+        mapped: Names of tensors on the meta device that stay in the file if they are for main memory: of tables, of
+            which a few rows are needed.
 
     Raises:
         CheckpointError: the file does not hold exactly what the module does; nothing was read.
@@ -48,9 +58,11 @@ def read_into(module: nn.Module, path: Path, device: torch.device | None = None)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
         def filled(name: str) -> tuple[str, Tensor]:
-            target = targets[name]
+            target, at = targets[name], begins + entries[name]["data_offsets"][0]
+            if name in mapped and target.is_meta and (device is None or device.type == "cpu"):
+                return name, _map(target, path, at)
             values = torch.empty(target.shape, dtype=target.dtype) if target.is_meta else target.detach()
-            _fill(values, file.fileno(), begins + entries[name]["data_offsets"][0], path)
+            _fill(values, file.fileno(), at, path)
             return name, values
 
         with ThreadPoolExecutor(_READERS) as pool:
@@ -82,6 +94,11 @@ def _fill(values: Tensor, file: int, at: int, path: Path) -> None:
         if not read:
             raise CheckpointError(f"{path} ended while it was read; delete it")
         left, at = left[read:], at + read
+
+
+def _map(target: Tensor, path: Path, at: int) -> Tensor:
+    content = np.memmap(path, dtype=np.uint8, mode="c", offset=at, shape=(target.nbytes,))
+    return torch.from_numpy(content).view(target.dtype).view(target.shape)
 
 
 def _place(module: nn.Module, names: list[str], target: Tensor, values: Tensor) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from jukebox_core.weights.prepared import prepared_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from jukebox_core.families.jukebox.prior import Prior
 
@@ -85,6 +85,19 @@ def test_the_second_start_reads_what_the_first_one_made(
     assert_equal(load(level, dtype, engine), plain)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells where memory lies")
+def test_tables_of_labels_stay_in_the_file(load: Callable[..., Prior], library: Path) -> None:
+    load()
+    prior = load()
+    (kept,) = prepared_files(library)
+    assert prior.labels is not None
+    mapped = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
+    ranges = [[int(end, 16) for end in line[0].split("-")] for line in mapped if line[-1] == str(kept)]
+    for table in (prior.labels.artist.weight, prior.labels.genre.weight):
+        assert any(begin <= table.data_ptr() < end for begin, end in ranges)
+    assert not any(begin <= prior.body.position_PW.data_ptr() < end for begin, end in ranges)
+
+
 def test_what_would_load_no_faster_is_not_kept(
     load: Callable[..., Prior], library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +148,7 @@ def test_what_belongs_to_another_module_is_made_anew(
     assert_equal(load(), plain)
 
 
-def _refuse(*_: object) -> None:
+def _refuse(*_: object, **__: object) -> None:
     raise CheckpointError("this is not of this module")
 
 

@@ -37,6 +37,7 @@ log = logging.getLogger("jukebox")
 
 LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared in less time than another is looked for
 _SMALLER = 0.9  # what is neither packed nor smaller than the file loads no faster than it
+_LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
 _LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides what is written
 
 
@@ -90,7 +91,7 @@ def _empty(config: JukeboxConfig, level: int, dtype: str) -> Prior:
 def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Prior:
     if packed:
         pack_prior(prior)
-    read_into(prior, kept, device)
+    read_into(prior, kept, device, mapped=_LABEL_TABLES)
     tap_major(prior)
     if isinstance(prior.body.transformer, NativeTransformer):
         prior.body.transformer.arena.enlarge()
