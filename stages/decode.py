@@ -102,7 +102,6 @@ def decode_codes(
 ) -> NDArray[np.float32]:
     """Returns the sound of one level's codes, float32 [time]; it may exceed 1."""
     vqvae = resident_vqvae(config, weights, hardware)
-    device = next(vqvae.parameters()).device
     with torch.inference_mode():
-        audio = vqvae.decode(torch.from_numpy(tokens.astype(np.int64)).to(device)[None], level)
+        audio = vqvae.decode(torch.from_numpy(tokens.astype(np.int64))[None], level)
     return audio[0].float().cpu().numpy()
