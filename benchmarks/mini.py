@@ -101,8 +101,11 @@ class Subject:
     @cached_property
     def top_codes(self) -> list[NDArray[np.int64]]:
         """The top level's codes of every song."""
-        top = self.config.top
-        return [self.jukebox.encode(audio, [top])[top] for audio in self.held_out.audio]
+        return self.codes(self.config.top)
+
+    def codes(self, level: int) -> list[NDArray[np.int64]]:
+        """Returns a level's codes of every song."""
+        return [self.jukebox.encode(audio, [level])[level] for audio in self.held_out.audio]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -301,16 +304,17 @@ def _best(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: (max if name.endswith("si_sdr") else min)(row[name] for row in rows) for name in rows[0]}
 
 
-def window_starts(subject: Subject, tokens: int) -> range:
-    """Returns where windows that lie side by side begin, the last whole one included."""
-    context = subject.config.priors[subject.config.top].context
+def window_starts(subject: Subject, tokens: int, level: int | None = None) -> range:
+    """Returns where whole windows of a level, by default the top, begin that lie side by side."""
+    context = subject.config.priors[subject.config.top if level is None else level].context
     return range(0, tokens - context + 1, context)
 
 
-def label_row(subject: Subject, number: int, start: int, **changed: str) -> tuple[int, ...]:
-    """Returns the label row of a window of a held-out song, some of it changed."""
+def label_row(subject: Subject, number: int, start: int, level: int | None = None, **changed: str) -> tuple[int, ...]:
+    """Returns the label row of a window of a held-out song, by default of the top level, some of it changed."""
     top = subject.config.top
-    config, score = subject.config.priors[top], subject.held_out.scores[number]
+    level = top if level is None else level
+    config, score = subject.config.priors[level], subject.held_out.scores[number]
     total = len(subject.top_codes[number]) * subject.config.vqvae.hops[top]
     labels = label_song(
         subject.vocabularies,
@@ -321,7 +325,7 @@ def label_row(subject: Subject, number: int, start: int, **changed: str) -> tupl
         offset=0,
         config=config,
     )
-    return window_row(labels, config, sample_length=subject.config.context_length(top), start=start).row
+    return window_row(labels, config, sample_length=subject.config.context_length(level), start=start).row
 
 
 def _bits(model: Prior, codes: NDArray[np.int64], start: int, rows: Sequence[tuple[int, ...]]) -> list[float]:

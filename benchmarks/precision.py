@@ -28,31 +28,43 @@ if TYPE_CHECKING:
 Precision = Literal["bfloat16", "float16", "int8"]
 
 
-def run(model: str = "mini", *, songs: int = 8, threads: int = 1) -> dict[str, Any]:
-    """Measures every precision beside float32 on all whole windows of the songs; returns a row of figures for each."""
-    subject = Subject(model, songs, threads)
-    exact_bits, exact_best = told(subject, "float32")
-    rows = []
-    for dtype in get_args(Precision):
-        bits, best = told(subject, dtype)
-        agreement = float((best == exact_best).float().mean())
-        rows.append({"dtype": dtype, "bits": bits, "change": bits / exact_bits - 1, "agreement": agreement})
+def run(model: str = "mini", *, songs: int = 8, threads: int = 1, levels: Sequence[int] = ()) -> dict[str, Any]:
+    """Measures every precision beside float32 on all whole windows of the songs; returns a row of figures for each.
+
+    Args:
+        model: whose priors are told the songs.
+        songs: how many are composed for it.
+        threads: of torch.
+        levels: whose priors; by default all.
+    """
+    subject, rows = Subject(model, songs, threads), []
+    for level in levels or range(subject.config.top, -1, -1):
+        exact_bits, exact_best = told(subject, level, "float32")
+        row = {"level": level, "tokens": exact_best.numel(), "float32_bits": exact_bits}
+        for dtype in get_args(Precision):
+            bits, best = told(subject, level, dtype)
+            agreement = float((best == exact_best).float().mean())
+            rows.append(row | {"dtype": dtype, "bits": bits, "change": bits / exact_bits - 1, "agreement": agreement})
     return {
         "benchmark": "precision", "machine": machine(), "model": model, "weights": subject.digests, "songs": songs,
-        "tokens": exact_best.numel(), "float32_bits": exact_bits, "rows": rows,
+        "rows": rows,
     }  # fmt: skip
 
 
 @torch.inference_mode()
-def told(subject: Subject, dtype: Precision | Literal["float32"]) -> tuple[float, Tensor]:
-    """Returns the top prior's bits a token in `dtype`, and its likeliest code at every position, int64 [tokens]."""
+def told(subject: Subject, level: int, dtype: Precision | Literal["float32"]) -> tuple[float, Tensor]:
+    """Returns the bits a token of a level's prior in `dtype`, and its likeliest code at every place, int64 [tokens]."""
     hardware = HardwareConfig(device="cpu", dtype=dtype, threads=subject.threads)
-    prior = load_model(subject.model, hardware=hardware).prior(subject.config.top)
+    prior, config = load_model(subject.model, hardware=hardware).prior(level), subject.config
+    above = subject.codes(level + 1) if level < config.top else None
+    factor = config.upsampling_factor(level) if above else 1
     losses, best = [], []
-    for number, codes in enumerate(subject.top_codes):
-        for start in window_starts(subject, len(codes)):
+    for number, codes in enumerate(subject.codes(level)):
+        for start in window_starts(subject, len(codes), level):
             codes_BT = torch.from_numpy(codes[start : start + prior.config.context])[None]
-            condition = prior.condition(torch.tensor([label_row(subject, number, start)]))
+            over = slice(start // factor, (start + prior.config.context) // factor)
+            above_BU = torch.from_numpy(above[number][over])[None] if above else None
+            condition = prior.condition(torch.tensor([label_row(subject, number, start, level)]), above_BU)
             logits_TV = prior(codes_BT, condition)[0, prior.config.lyric_positions :]
             losses.append(F.cross_entropy(logits_TV, codes_BT[0] + prior.shift, reduction="none"))
             best.append(logits_TV.argmax(-1))
@@ -61,14 +73,13 @@ def told(subject: Subject, dtype: Precision | Literal["float32"]) -> tuple[float
 
 def table(result: dict[str, Any]) -> str:
     """Returns the figures of `run` as text."""
-    lines = [
-        f"{'dtype':9} {'bits':>7} {'change':>8} {'likeliest agrees':>16}",
-        f"float32   {result['float32_bits']:7.4f}",
-    ]
+    head = f"{'level':>5} {'dtype':9} {'float32':>8} {'bits':>8} {'change':>8} {'likeliest agrees':>16}"
     rows = [
-        f"{row['dtype']:9} {row['bits']:7.4f} {row['change']:+8.3%} {row['agreement']:16.1%}" for row in result["rows"]
+        f"{row['level']:5} {row['dtype']:9} {row['float32_bits']:8.4f} {row['bits']:8.4f} {row['change']:+8.3%} "
+        f"{row['agreement']:16.1%}"
+        for row in result["rows"]
     ]
-    return "\n".join([*lines, *rows])
+    return "\n".join([head, *rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=run.__doc__)
     parser.add_argument("--model", default="mini", help="a model that was trained on the program's own songs")
     parser.add_argument("--songs", type=int, default=8, help="composed for it (%(default)s)")
+    parser.add_argument("--levels", type=int, nargs="+", default=(), help="whose priors; all by default")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
     result = run(**vars(parser.parse_args(arguments)))
     print(table(result))
