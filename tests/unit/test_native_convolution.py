@@ -126,6 +126,10 @@ def test_a_vqvae_gives_the_same_codes_and_sound() -> None:
     for level in plain.levels:
         level.codebook.normal_(std=0.3)  # type: ignore[operator,union-attr]
     native, audio_BT = prepare_vqvae(copy.deepcopy(plain), "native"), torch.randn(2, 5000)
+    assert native.device == plain.device  # though it has no parameters any more
+    assert not [*native.parameters()]
+    for level in range(3):
+        torch.testing.assert_close(native.features(audio_BT, level), plain.features(audio_BT, level))
     for level, (codes_BT, expected_BT) in enumerate(zip(native.encode(audio_BT), plain.encode(audio_BT), strict=True)):
         assert codes_BT.equal(expected_BT)
         torch.testing.assert_close(native.decode(codes_BT, level), plain.decode(codes_BT, level), atol=1e-5, rtol=1e-4)

@@ -72,7 +72,7 @@ def prepare_vqvae(vqvae: VQVAE, engine: str = "auto") -> VQVAE:
     Raises:
         DeviceError: ``native`` is asked for by name and the kernels cannot be compiled here.
     """
-    if engine in ("native", "auto") and next(vqvae.parameters()).device.type == "cpu":
+    if engine in ("native", "auto") and vqvae.device.type == "cpu":
         try:
             pack_convolutions(vqvae)
         except DeviceError as error:

@@ -91,6 +91,11 @@ class VQVAE(nn.Module):
         self.config = config
         self.levels = nn.ModuleList(LevelCodec(config, level) for level in range(config.levels))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._codec(0).codebook.device
+
     @torch.no_grad()
     def encode(
         self, audio_BT: Tensor, levels: Sequence[int] | None = None, *, piece: int | None = None
