@@ -137,12 +137,15 @@ def test_whole_windows_go_through_packed_weights() -> None:
 
 def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    small = tmp_path / "small.cpp"  # the kernels themselves take a quarter of a minute
+    small.write_text('extern "C" { long step_scratch() { return 7; } long multiply_scratch() { return 8; } }\n')
+    monkeypatch.setattr(compiled, "SOURCES", (small,))
     compiled.library.cache_clear()
-    compiled.library()
+    assert compiled.library().step_scratch() == 7
     (kept,) = (tmp_path / "jukebox/native").iterdir()
     compiled.library.cache_clear()
     monkeypatch.setattr(compiled, "_compile", lambda path: pytest.fail(f"{path} was compiled again"))
-    compiled.library()
+    assert compiled.library().multiply_scratch() == 8
     assert kept.suffix == ".so"
     compiled.library.cache_clear()
 
