@@ -1,8 +1,10 @@
-"""How the C library keeps memory that torch frees."""
+"""Where memory comes from, and how the C library keeps what torch frees."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,13 @@ if TYPE_CHECKING:
 
 _MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD: what is larger has pages of its own
 _AT_ONCE, _KEPT = 1 << 17, 1 << 25  # glibc begins with the former, and goes up to the latter as large blocks are freed
+
+
+def untouched(size: int) -> mmap.mmap:
+    """Returns zeros, `size` bytes and at least one, whose memory is taken as it is written to, in small pages."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, max(size, 1))
+    return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 @contextmanager

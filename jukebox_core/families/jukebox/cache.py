@@ -21,11 +21,13 @@ Shape suffixes: B batch, H heads, D head width, T positions, P prime positions, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+
+from jukebox_core.runtime.heap import untouched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,11 +50,14 @@ class LayerCache:
         """Returns a cache whose keys and whose values have `shape`, all zero.
 
         On the CPU memory is taken as it is written to: torch's own zeros would write to all of it at once, which for
-        16 songs of an upsampler are 12 GB.
+        16 songs of an upsampler are 12 GB. It is taken in small pages. numpy's zeros ask for large ones, of which the
+        first steps of a window need a new one for every layer and song; where the system has to find them, such steps
+        took twice as long.
         """
         if device.type != "cpu":
             return cls(torch.zeros(2, *shape, dtype=dtype, device=device))
-        return cls(torch.from_numpy(np.zeros((2, *shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype))
+        memory = untouched(2 * math.prod(shape) * dtype.itemsize)
+        return cls(torch.frombuffer(memory, dtype=dtype).view(2, *shape))
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
 from torch import Tensor, nn
 
+from jukebox_core.runtime.heap import untouched
 from jukebox_core.runtime.native.compiled import library
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Arena:
 
     def __init__(self, size: int, *, large: bool = True) -> None:
         """Takes `size` bytes, in large pages from the beginning if `large`; see `enlarge`."""
-        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._pages = untouched(size)
         if large:
             self._ask_for_large_pages()
         self._memory, self._used = torch.frombuffer(self._pages, dtype=torch.uint8), 0
