@@ -15,6 +15,7 @@ from typing import Literal
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.lengths import SongTimes, music_length, song_times
 from jukebox_core.families.jukebox.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
+from jukebox_core.families.jukebox.vocabulary import UNKNOWN
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.tokens.config import SpoolConfig
@@ -310,19 +311,25 @@ class Settings:
         for sample in range(len(self.songs) or 1):
             where = f"songs.{sample}" if self.songs else "song"
             try:
-                self._check_lyrics(self.song_of(sample))
+                self._check_told(self.song_of(sample))
                 self.times_of(sample)
             except ConfigError as error:
                 raise ConfigError(f"{where}.{error}") from None
 
-    def _check_lyrics(self, song: SongSettings) -> None:
-        top = self.model.priors[self.model.config.top]
+    def _check_told(self, song: SongSettings) -> None:
+        priors, top = self.model.priors, self.model.priors[self.model.config.top]
         key = "lyrics" if song.lyrics else "lyrics_file"
         _require(
             top.lyrics is not None or not song.has_lyrics,
             f"{key} is set, but model {self.model.name} knows no lyrics; "
             f"remove them, or choose model={'5b_lyrics' if self.model.trained else 'mini'}",
         )
+        for key, name in (("artist", song.artist), ("genre", song.genre)):
+            _require(
+                any(prior.labels for prior in priors) or name == UNKNOWN,
+                f"{key} is {name!r}, but model {self.model.name} knows no artists and genres; "
+                f"set it to {UNKNOWN}, or choose model=mini",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

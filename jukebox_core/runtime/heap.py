@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD: what is larger has pages of its own
+_TRIM_THRESHOLD = -1  # M_TRIM_THRESHOLD: how much may be free at the end of the heap
 _AT_ONCE, _KEPT = 1 << 17, 1 << 25  # glibc begins with the former, and goes up to the latter as large blocks are freed
 
 
@@ -40,3 +41,4 @@ def returned_at_once() -> Iterator[None]:
         yield
     finally:
         mallopt(_MMAP_THRESHOLD, _KEPT)
+        mallopt(_TRIM_THRESHOLD, 2 * _KEPT)  # as glibc has it then, unless it is told one of the two

@@ -98,6 +98,16 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["model=5b", "seconds=61", "songs=[{lyrics_file: a.txt}]"],
         "songs.0.lyrics_file is set, but model 5b knows no lyrics; remove them, or choose model=5b_lyrics",
     ),
+    (
+        ["model=small_prior", "song.artist=organ"],
+        "song.artist is 'organ', but model small_prior knows no artists and genres; "
+        "set it to unknown, or choose model=mini",
+    ),
+    (
+        ["model=small_prior", "songs=[{genre: waltz}]"],
+        "songs.0.genre is 'waltz', but model small_prior knows no artists and genres; "
+        "set it to unknown, or choose model=mini",
+    ),
     (["song.lyrics=la", "song.lyrics_file=a.txt"], "song.lyrics and lyrics_file=a.txt are both set; give one of them"),
     (
         ["songs=[{lyrics: la, lyrics_file: a.txt}]"],
