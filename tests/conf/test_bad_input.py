@@ -99,12 +99,12 @@ MISTAKES: list[tuple[list[str], str]] = [
         "songs.0.lyrics_file is set, but model 5b knows no lyrics; remove them, or choose model=5b_lyrics",
     ),
     (
-        ["model=small_prior", "song.artist=organ"],
+        ["model=small_prior", "seconds=24", "song.artist=organ"],
         "song.artist is 'organ', but model small_prior knows no artists and genres; "
         "set it to unknown, or choose model=mini",
     ),
     (
-        ["model=small_prior", "songs=[{genre: waltz}]"],
+        ["model=small_prior", "seconds=24", "songs=[{genre: waltz}]"],
         "songs.0.genre is 'waltz', but model small_prior knows no artists and genres; "
         "set it to unknown, or choose model=mini",
     ),
