@@ -3,17 +3,17 @@
 //
 // A row is a moment, with its channels beside each other. A convolution's weights follow each other, tap by tap, as the
 // inputs of one matrix; rows beyond either end of the sequence are zeros. A block adds
-// scale * pointwise(relu(dilated(relu(x)))) to x. An output is summed over taps and channels in their order, wherever the
-// stretch begins that it is computed in.
+// scale * pointwise(relu(dilated(relu(x)))) to x. An output is summed over taps and channels in their order, wherever
+// the stretch begins that it is computed in.
 //
 // A *paired* convolution of three taps computes two rows that are its dilation apart from four products instead of six,
-// of sums and differences of rows with sums and differences of taps: Winograd's F(2, 3) (Lavin and Gray 2015, section 4.1).
-// For rows a, b, c, d that are a dilation apart and taps f, g, h, the outputs at b and c are
+// of sums and differences of rows with sums and differences of taps: Winograd's F(2, 3) (Lavin and Gray 2015, section
+// 4.1). For rows a, b, c, d that are a dilation apart and taps f, g, h, the outputs at b and c are
 //     (a - c) f + (b + c) (f + g + h) / 2 + (c - b) (f - g + h) / 2    and
 //                 (b + c) (f + g + h) / 2 - (c - b) (f - g + h) / 2 - (b - d) h.
 //
-// What is added up is float32. Where weights are bfloat16, what they multiply is rounded to it; where they are int8, to 8
-// bits of the largest of its row.
+// What is added up is float32. Where weights are bfloat16, what they multiply is rounded to it; where they are int8, to
+// 8 bits of the largest of its row.
 
 #include "products.h"
 
@@ -41,11 +41,13 @@ void convolve(const Convolution* convolution, int32_t precision, const Rows* row
 
 namespace {
 
-constexpr int64_t PRODUCTS = 4;  // of a pair; and the most taps
+constexpr int64_t PRODUCTS = 4;          // of a pair; and the most taps
 constexpr int64_t TILE = WIDE ? 12 : 4;  // rows that share one read of a weight
 constexpr int64_t STRETCH = 8 * TILE;    // rows that go through a block before the next
 constexpr int64_t HALF = STRETCH / 2;    // pairs that do
-constexpr float FIRST[PRODUCTS] = {1, 1, 1, 0}, SECOND[PRODUCTS] = {0, 1, -1, -1};  // what products are to a pair's rows
+
+// How often the products count in the first and in the second row of a pair.
+constexpr float FIRST[PRODUCTS] = {1, 1, 1, 0}, SECOND[PRODUCTS] = {0, 1, -1, -1};
 
 // Rows as operands, one after the other: not interleaved as in `Operands`, which takes longer to lay out.
 template <int32_t P> class Laid {
@@ -184,13 +186,15 @@ void in_tiles(const Matrix& matrix, int64_t rows, Tile tile, Take take) {
         for (int64_t row = 0; row < rows; row += TILE) {
             const float* sums = tile(weight, beside, row);
             for (int64_t m = 0; m < std::min(TILE, rows - row); m++)
-                if (outputs == PANEL) take(row + m, output, sums + m * PANEL, PANEL);  // a number known here is worth it
+                // A number that is known here is worth a line of its own.
+                if (outputs == PANEL) take(row + m, output, sums + m * PANEL, PANEL);
                 else take(row + m, output, sums + m * PANEL, outputs);
         }
     }
 }
 
-// Multiplies rows of `taps` laid out, from `first` on, or zeros (null), with a matrix; gives outputs to `take` as `in_tiles`.
+// Multiplies rows of `taps` laid out, from `first` on, or zeros (null), with a matrix; gives outputs to `take` as
+// `in_tiles` does.
 template <int32_t P, class Take>
 void multiply_rows(const Matrix& matrix, const Laid<P>* const* taps, int64_t tap_count, int64_t first, int64_t rows,
                    Take take) {
@@ -216,8 +220,8 @@ template <int32_t P> class Filter {
         return row < rows.kept_count ? rows.kept + row * channels : rows.fresh + (row - rows.kept_count) * channels;
     }
 
-    // Computes the rows [first, first + count), at most STRETCH of them, of x or of what is above zero in it; gives them
-    // to `take` as `in_tiles` does.
+    // Computes the rows [first, first + count), at most STRETCH of them, of x or of what is above zero in it; gives
+    // them to `take` as `in_tiles` does.
     template <bool RELU, class Take> void compute(int64_t first, int64_t count, Take take) {
         const Laid<P>* heard[PRODUCTS];
         for (int64_t tap = 0; tap < convolution.taps; tap++) {
@@ -229,8 +233,8 @@ template <int32_t P> class Filter {
         multiply_rows<P>(convolution.matrix, heard, convolution.taps, 0, count, take);
     }
 
-    // Computes pairs, at most HALF of them, of what is above zero in x; gives their first rows to `take` as the rows from
-    // 0 on, and their second as those from HALF on.
+    // Computes pairs, at most HALF of them, of what is above zero in x; gives their first rows to `take` as the rows
+    // from 0 on, and their second as those from HALF on.
     template <class Take> void compute_pairs(const int64_t* firsts, int64_t count, Take take) {
         const auto relu = [](float value) { return value > 0 ? value : 0; };
         const auto lay = [&](int64_t product, int64_t pair, const float* plus, const float* other, float sign) {
@@ -250,10 +254,11 @@ template <int32_t P> class Filter {
             multiply_pairs<P>(weight, beside, channels / Weights<P>::R, taps.data(), row, sums);
             return sums;
         };
-        in_tiles<P>(convolution.matrix, count, tile, [&](int64_t row, int64_t output, const float* values, int64_t outputs) {
+        const auto both = [&](int64_t row, int64_t output, const float* values, int64_t outputs) {
             take(row, output, values, outputs);
             take(row + HALF, output, values + TILE * PANEL, outputs);
-        });
+        };
+        in_tiles<P>(convolution.matrix, count, tile, both);
     }
 
     // Returns the first rows of all pairs that rows of [first, stop) belong to. Pairs are the same wherever a stretch
@@ -263,7 +268,8 @@ template <int32_t P> class Filter {
         std::vector<int64_t> firsts;
         for (int64_t block = begin / (2 * dilation) * 2 * dilation; block < end; block += 2 * dilation)
             for (int64_t row = block; row < std::min(block + dilation, end); row++)
-                if (row >= begin || (row + dilation >= begin && row + dilation < end)) firsts.push_back(row - rows.begin);
+                if (row >= begin || (row + dilation >= begin && row + dilation < end))
+                    firsts.push_back(row - rows.begin);
         return firsts;
     }
 
@@ -317,15 +323,17 @@ template <int32_t P> class Block {
         for (int64_t row = from; row < from + count && P == INT8; row++)
             hidden.template lay<true>(row, 0, whole.data() + row * pointwise.inputs, pointwise.inputs);
         const Laid<P>* const between[] = {&hidden};
-        multiply_rows<P>(pointwise, between, 1, from, count, [&](int64_t row, int64_t output, const float* sums, int64_t outputs) {
+        const auto add = [&](int64_t row, int64_t output, const float* sums, int64_t outputs) {
             const float* x = dilated.at(row_of(row)) + output;
             float* out = to(row_of(row));
             for (int64_t i = 0; out && i < outputs; i++) out[output + i] = x[i] + scale * sums[i];
-        });
+        };
+        multiply_rows<P>(pointwise, between, 1, from, count, add);
     }
 };
 
-// Gives `count` things, at most `most` at once, to `compute(first, count)` of a worker that each thread makes for itself.
+// Gives `count` things, at most `most` at once, to `compute(first, count)` of a worker that each thread makes for
+// itself.
 template <class Make> void share_out(int64_t count, int64_t most, int64_t threads, Make make) {
 #pragma omp parallel num_threads(int(threads))
     {

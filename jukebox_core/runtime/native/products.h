@@ -1,8 +1,9 @@
 // Numbers of three precisions, and products of rows with matrices of them.
 //
-// A matrix [I, O] lies in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R inputs beside each other, which is
-// how the processor multiplies small numbers (`packed` in matrices.py). An output is summed over its inputs in their order,
-// whatever the batch, the tile and the number of threads: a sample's numbers are the same, bit for bit, in every batch.
+// A matrix [I, O] lies in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R inputs beside each other, which
+// is how the processor multiplies small numbers (`packed` in matrices.py). An output is summed over its inputs in their
+// order, whatever the batch, the tile and the number of threads: a sample's numbers are the same, bit for bit, in every
+// batch.
 //
 // Where weights are bfloat16, what they multiply is rounded to it; where they are int8, it is rounded to 8 bits of the
 // largest of its block of 64 inputs. Sums are float32, or whole numbers within a block.
@@ -197,8 +198,8 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
     }
 }
 
-// Multiplies a panel with a group of M rows: sums is [M, PANEL]. Where it is told how far on the next panel lies, it asks
-// for it meanwhile.
+// Multiplies a panel with a group of M rows: sums is [M, PANEL]. Where it is told how far on the next panel lies, it
+// asks for it meanwhile.
 template <int32_t P, int M>
 inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
                            const float* scale, const int32_t* start, int64_t ahead, float* sums) {

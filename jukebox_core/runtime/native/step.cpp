@@ -1,16 +1,11 @@
 // One decode step of a transformer on the CPU, all layers in one call; and its products of matrices, for any rows.
 //
-// A step of a few samples reads every weight once and computes little with it, so its time is the time that memory takes
-// to deliver the weights, plus whatever is done while memory waits. Hence one team of threads walks through all layers
-// together, and each thread reads its share of a matrix from beginning to end, as it lies in memory.
+// A step of a few samples reads every weight once and computes little with it, so its time is the time that memory
+// takes to deliver the weights, plus whatever is done while memory waits. Hence one team of threads walks through all
+// layers together, and each thread reads its share of a matrix from beginning to end, as it lies in memory.
 //
-// A matrix [I, O] lies in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R inputs beside each other, which is
-// how the processor multiplies small numbers (`packed` in matrices.py). An output is summed over its inputs in their order,
-// whatever the batch, the tile and the number of threads: a sample's numbers are the same, bit for bit, in every batch.
-//
-// Shapes: B samples (or rows of another kind), I inputs and O outputs of a matrix, W width, H heads, D head width. Sums,
-// norms, softmax and the residual stream are float32. Where weights are bfloat16, what they multiply is rounded to it;
-// where they are int8, it is rounded to 8 bits of the largest of its block of 64 inputs.
+// How matrices lie and what is rounded: see products.h. Shapes: B samples (or rows of another kind), I inputs and O
+// outputs of a matrix, W width, H heads, D head width. Sums, norms, softmax and the residual stream are float32.
 
 #include "products.h"
 
@@ -105,8 +100,8 @@ void attend(const float* query, const Cached* keys, const Cached* values, int64_
 
 // --- the step --------------------------------------------------------------------------------------------------------
 
-// Where threads wait for each other, ten times a layer. One that waits looks for a while, which is all it takes where the
-// cores are its own, and then sleeps: on a machine that does other things besides, it would keep the core from the
+// Where threads wait for each other, ten times a layer. One that waits looks for a while, which is all it takes where
+// the cores are its own, and then sleeps: on a machine that does other things besides, it would keep the core from the
 // thread that it waits for, and a step would take as long as the system's turns, a hundred times its own time.
 class Barrier {
    public:
