@@ -63,8 +63,7 @@ def decoder(kind: str, dtype: str, engine: str) -> WindowDecoder:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("engine", ["eager", "tensors"])
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize(("engine", "dtype"), [("tensors", "float16"), ("eager", "int8")])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_steps_stay_where_the_prior_is_and_the_host_asks_for_nothing(kind: str, dtype: str, engine: str) -> None:
     made = decoder(kind, dtype, engine)
