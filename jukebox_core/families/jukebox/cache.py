@@ -59,6 +59,12 @@ class LayerCache:
         memory = untouched(2 * math.prod(shape) * dtype.itemsize)
         return cls(torch.frombuffer(memory, dtype=dtype).view(2, *shape))
 
+    def take(self, one: LayerCache, read: int) -> None:
+        """Takes over for every sequence what the cache of one sequence holds after `read` positions."""
+        by_column = self.kv.dim() == 6
+        kept = -(-read // self.kv.shape[1]) if by_column else read
+        self.kv[..., :kept, :].copy_(one.kv[..., :kept, :])
+
 
 @dataclass(slots=True)
 class TransformerCache:

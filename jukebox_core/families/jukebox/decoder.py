@@ -46,6 +46,17 @@ class WindowDecoder:
         """Returns float32 logits [B, V]."""
         return self.prior.logits(features_BW)
 
+    def take(self, one: WindowDecoder) -> None:
+        """Takes over, for every song, what the decoder of one song has read, which is told the same.
+
+        Nothing has been read by this one.
+        """
+        position, songs = one.state.cache.position, self.condition.start_B1W.shape[0]
+        for layer, other in zip(self.state.cache.layers, one.state.cache.layers, strict=True):
+            layer.take(other, position)
+        self.state.input_B1W = one.state.input_B1W.repeat(songs, 1, 1)
+        self.state.cache.position = position
+
     def save(self) -> dict[str, Tensor]:
         """Returns all that reading has changed in the state, by name: what `restore` needs, and no more.
 
@@ -109,6 +120,7 @@ def draw_codes(
     forced_BF: Tensor | None = None,
     prefill_chunk: int | None = None,
     flush: int = 64,
+    shared: int = 0,
 ) -> Iterator[Tensor]:
     """Yields the window's new codes, int64 [B, at most `flush`], in the order in which they are drawn.
 
@@ -126,6 +138,8 @@ def draw_codes(
             take the same steps again and are not yielded, so that what follows is bit for bit the same.
         prefill_chunk: Known tokens that are read at once; None is all.
         flush: Codes in a block, but for the last.
+        shared: So many tokens begin the window of every song, lyrics included, and the songs are told the same. They
+            are read once for all.
 
     Raises:
         ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
@@ -139,7 +153,13 @@ def draw_codes(
     if forced > count:
         raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
     if decoder.state.cache.position == 0:
-        prefill(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk)
+        tokens_BT = prior.sequence(known_BT, decoder.condition)
+        if shared and len(tokens_BT) > 1:
+            one = WindowDecoder(prior, decoder.condition.first())
+            prefill(one, tokens_BT[:1, :shared], prefill_chunk)
+            decoder.take(one)
+            tokens_BT = tokens_BT[:, shared:]
+        prefill(decoder, tokens_BT, prefill_chunk)
     read = decoder.state.cache.position - prior.config.lyric_positions - known
     if not 0 <= read <= forced:
         raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")

@@ -34,7 +34,7 @@ from jukebox_core.families.jukebox.layout import AttentionType, attention_types
 from jukebox_core.families.jukebox.transformer import TokenTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from jukebox_core.families.jukebox.cache import TransformerCache
     from jukebox_core.families.jukebox.config import PriorConfig, VQVAEConfig
@@ -48,6 +48,20 @@ class Condition:
     signal_BTW: Tensor | None  # added at every music position: timing at the top, codes above below it
     lyrics_BN: Tensor | None  # lyric tokens, int64
     encoder_BNW: Tensor | None  # the lyric encoder's output
+
+    def first(self) -> Condition:
+        """Returns the condition of the first song alone."""
+        return self._each(lambda tensor: tensor[:1])
+
+    def for_songs(self, count: int) -> Condition:
+        """Returns the condition of one song as that of `count` that are told the same; it takes no more memory."""
+        return self._each(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        tensors = (self.start_B1W, self.signal_BTW, self.lyrics_BN, self.encoder_BNW)
+        start, *others = (None if tensor is None else change(tensor) for tensor in tensors)
+        assert start is not None
+        return Condition(start, *others)
 
 
 @dataclass(frozen=True, slots=True)

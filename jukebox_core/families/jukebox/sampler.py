@@ -35,13 +35,28 @@ class WindowInputs:
     above_BT: Tensor | None  # tokens of the level above that the window stands under, int64; None at the top
     labels_BN: Tensor  # label rows of this window, int64
 
+    @property
+    def told_alike(self) -> bool:
+        """Whether all songs are told the same: labels, lyrics and codes above."""
+        return all(_alike(rows).all() for rows in (self.labels_BN, self.above_BT) if rows is not None)
+
+    @property
+    def known_alike(self) -> int:
+        """How many of the known tokens begin the window of every song."""
+        return int(_alike(self.known_BT).cumprod(0).sum())
+
 
 @torch.inference_mode()
 def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
-    """Returns the decoder of a window that has read nothing yet; what is constant in the window is computed here."""
-    device = next(prior.parameters()).device
-    above = None if inputs.above_BT is None else inputs.above_BT.to(device)
-    return WindowDecoder(prior, prior.condition(inputs.labels_BN.to(device), above))
+    """Returns the decoder of a window that has read nothing yet; what is constant in the window is computed here.
+
+    Songs that are told the same share what is computed of it.
+    """
+    device, songs = next(prior.parameters()).device, len(inputs.labels_BN)
+    different = slice(1 if inputs.told_alike else songs)
+    above = None if inputs.above_BT is None else inputs.above_BT[different].to(device)
+    condition = prior.condition(inputs.labels_BN[different].to(device), above)
+    return WindowDecoder(prior, condition.for_songs(songs) if inputs.told_alike else condition)
 
 
 def sample_window(
@@ -60,6 +75,7 @@ def sample_window(
     drawn again and not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
     """
     device = next(decoder.prior.parameters()).device
+    shared = decoder.prior.config.lyric_positions + inputs.known_alike if inputs.told_alike else 0
     return draw_codes(
         decoder,
         inputs.known_BT.to(device),
@@ -70,7 +86,13 @@ def sample_window(
         forced_BF=None if forced_BT is None else forced_BT.to(device),
         prefill_chunk=prefill_chunk,
         flush=block,
+        shared=shared,
     )
+
+
+def _alike(rows_BN: Tensor) -> Tensor:
+    """Returns which columns are the same in every row, bool [N]."""
+    return (rows_BN == rows_BN[:1]).all(0)
 
 
 def sample_level(
