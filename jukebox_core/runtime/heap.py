@@ -17,10 +17,17 @@ _AT_ONCE, _KEPT = 1 << 17, 1 << 25  # glibc begins with the former, and goes up 
 
 
 def untouched(size: int) -> mmap.mmap:
-    """Returns zeros, `size` bytes and at least one, whose memory is taken as it is written to, in small pages."""
-    if sys.platform == "win32":
-        return mmap.mmap(-1, max(size, 1))
-    return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Returns zeros, `size` bytes and at least one, whose memory is taken as it is written to, in small pages.
+
+    Raises:
+        MemoryError: the system gives no more.
+    """
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, max(size, 1))
+        return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"the system gives no {size:,} bytes of memory ({error})") from error
 
 
 @contextmanager

@@ -173,11 +173,12 @@ class TokenStore:
         return sorted(self.sizes()[0])
 
     def partials(self) -> list[str]:
-        """Returns the keys of all windows of which something unfinished is stored, sorted."""
-        return sorted(self.sizes()[1])
+        """Returns the keys of all unfinished windows of which something is stored, sorted."""
+        sealed, partial = self.sizes()
+        return sorted(partial.keys() - sealed)  # a run that is killed as it seals a window leaves its unfinished part
 
     def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Returns the bytes of each sealed window, and of each unfinished one, by key: one listing of the store."""
+        """Returns the bytes of each sealed window, and of each unfinished part, by key: one listing of the store."""
         listing = self._objects.sizes("windows").items()
         sealed = {match[1]: size for name, size in listing if (match := _SEALED.fullmatch(name))}
         partial = {match[1]: size for name, size in listing if (match := _PARTIAL.fullmatch(name))}

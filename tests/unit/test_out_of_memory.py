@@ -19,6 +19,7 @@ from jukebox_core.families.jukebox.memory import estimate_bytes
 from jukebox_core.families.jukebox.presets import load_preset
 from jukebox_core.runtime.batches import Batches, is_out_of_memory
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.runtime.heap import untouched
 from jukebox_core.weights.config import WeightsConfig
 from stages.fetch import fetch_weights
 from stages.resident import resident_prior
@@ -68,6 +69,12 @@ def test_one_item_that_does_not_fit_is_an_error_that_says_so() -> None:
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         Batches().work("level 2", [0, 1], Memory(0, RuntimeError("shapes differ")).work)
+
+
+def test_memory_that_the_system_does_not_give_is_recognised() -> None:
+    with pytest.raises(MemoryError, match="the system gives no 70,368,744,177,664 bytes") as caught:
+        untouched(2**46)
+    assert is_out_of_memory(caught.value)
 
 
 def test_a_failed_allocation_on_the_cpu_is_recognised() -> None:
