@@ -153,13 +153,7 @@ def draw_codes(
     if forced > count:
         raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
     if decoder.state.cache.position == 0:
-        tokens_BT = prior.sequence(known_BT, decoder.condition)
-        if shared and len(tokens_BT) > 1:
-            one = WindowDecoder(prior, decoder.condition.first())
-            prefill(one, tokens_BT[:1, :shared], prefill_chunk)
-            decoder.take(one)
-            tokens_BT = tokens_BT[:, shared:]
-        prefill(decoder, tokens_BT, prefill_chunk)
+        _read(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
     read = decoder.state.cache.position - prior.config.lyric_positions - known
     if not 0 <= read <= forced:
         raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
@@ -169,6 +163,15 @@ def draw_codes(
     )
     for block_BT in blocks:
         yield block_BT - prior.shift
+
+
+def _read(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
+    if shared and len(tokens_BT) > 1:
+        one = WindowDecoder(decoder.prior, decoder.condition.first())
+        prefill(one, tokens_BT[:1, :shared], chunk)
+        decoder.take(one)
+        tokens_BT = tokens_BT[:, shared:]
+    prefill(decoder, tokens_BT, chunk)
 
 
 def clamp_codes(codes_BT: Tensor) -> Tensor:
