@@ -56,12 +56,10 @@ def _layers(module: nn.Module) -> Iterator[Layer]:
         yield strided(_NativeWide(module.wide), module.stride, module.padding)
     elif isinstance(module, nn.ConvTranspose1d):
         yield _Raising(_Wide(module), module.stride[0], int(module.padding[0]))
+    elif isinstance(module, nn.Conv1d) and module.stride[0] > 1:
+        yield _Lowering(_Wide(module), module.stride[0], int(module.padding[0]))
     elif isinstance(module, nn.Conv1d):
-        yield (
-            _Lowering(_Wide(module), module.stride[0], int(module.padding[0]))
-            if module.stride[0] > 1
-            else _Taps(module)
-        )
+        yield _Taps(module)
     else:
         assert isinstance(module, Downsampler | Upsampler | ResidualStack | nn.Sequential | nn.ModuleList)
         for child in module.children():
