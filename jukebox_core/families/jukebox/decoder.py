@@ -153,7 +153,7 @@ def draw_codes(
     if forced > count:
         raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
     if decoder.state.cache.position == 0:
-        _read(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
+        _read_known(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
     read = decoder.state.cache.position - prior.config.lyric_positions - known
     if not 0 <= read <= forced:
         raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
@@ -165,7 +165,8 @@ def draw_codes(
         yield block_BT - prior.shift
 
 
-def _read(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
+def _read_known(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
+    """Reads what begins a window: the first `shared` tokens once for all songs."""
     if shared and len(tokens_BT) > 1:
         one = WindowDecoder(decoder.prior, decoder.condition.first())
         prefill(one, tokens_BT[:1, :shared], chunk)
