@@ -57,8 +57,8 @@ while True:
 
 CLIENT = """
 import sys
-from jukebox_core.weights.config import FileSpec
-from jukebox_core.weights.fetch import fetch_file
+from jukebox_core.models.config import FileSpec
+from jukebox_core.models.download.fetch import fetch_file
 url, folder, connections = sys.argv[1:]
 import time
 began = time.perf_counter()

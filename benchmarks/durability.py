@@ -21,19 +21,19 @@ from unittest import mock
 
 import numpy as np
 
-from jukebox_core.families.jukebox.files import ROLES
-from jukebox_core.families.jukebox.labels import SongLabels
-from jukebox_core.tokens.keys import digest
-from jukebox_core.tokens.store import TokenStore
-from pipelines.compose import GENERATE, compose, dump
-from pipelines.planning import needed_weights, plan_run, song_requests
-from pipelines.runs import RunFolder, open_run
-from pipelines.takes import note_plan
-from stages import sample
+from jukebox_core.base.hashing import digest
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.models.resolve import ROLES
+from jukebox_core.store.store import TokenStore
+from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.runs.folder import RunFolder, open_run
+from pipelines.runs.takes import note_plan
+from pipelines.settings.compose import GENERATE, compose, dump
 from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.handles import FileHandle
-from stages.label import label_songs
-from stages.snapshot import Snapshots
+from stages.sampling import sample
+from stages.sampling.label import label_songs
+from stages.sampling.snapshot import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -218,7 +218,7 @@ def _seconds(*arguments: str) -> float:
 @contextmanager
 def _jukebox(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "pipelines.cli.main", *arguments]
     with subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         yield process
 

@@ -11,12 +11,12 @@ import torch
 
 from benchmarks.fill import fill
 from benchmarks.workers import serve
-from jukebox_core.families.jukebox.decoder import WindowDecoder, draw_codes
-from jukebox_core.families.jukebox.engines import prepare, quantise_projections
-from jukebox_core.families.jukebox.layers import Projection
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.prior import Condition, Prior
-from jukebox_core.families.jukebox.streaming import tap_major
+from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
+from jukebox_core.families.jukebox.model.layers import Projection
+from jukebox_core.families.jukebox.model.prior import Condition, Prior
+from jukebox_core.families.jukebox.model.streaming import tap_major
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
+from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.matrices import PackedProjection

@@ -26,18 +26,18 @@ from jukebox_core.composer.styles import ARTISTS
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.datasets.songs import Song, scan_songs, write_metadata
 from jukebox_core.datasets.windows import CodeWindows
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.loading import load_prior
-from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.families.jukebox.checkpoints.loading import load_prior
+from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
-from jukebox_core.families.jukebox.vocabulary import load_vocabularies
+from jukebox_core.models.config import WeightsConfig
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.weights.config import WeightsConfig
-from pipelines.compose import FINETUNE, compose
-from pipelines.train import train
-from pipelines.training_tasks import PLAIN
-from stages.dataset import encode_songs
+from pipelines.flows.train import train
+from pipelines.orchestration.training_tasks import PLAIN
+from pipelines.settings.compose import FINETUNE, compose
 from stages.handles import FileHandle
+from stages.training.dataset import encode_songs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,16 +23,16 @@ import torch
 from benchmarks.fast import ENGINES, REPOSITORY
 from benchmarks.full_size import machine
 from benchmarks.workers import Worker
-from jukebox_core.families.jukebox.labels import SongLabels
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.song import SongSpec, plan_song
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
+from jukebox_core.models.config import WeightsConfig
+from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
-from jukebox_core.tokens.spooled import open_store
-from jukebox_core.weights.config import WeightsConfig
+from jukebox_core.store.spooled import open_store
 from stages.fetch import fetch_weights
 from stages.resident import release
-from stages.sample import SamplingJob, sample_shard
+from stages.sampling.sample import SamplingJob, sample_shard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from benchmarks.upstream_files import build, draw, write_upstream
+from jukebox_core.families.jukebox.checkpoints.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
-from jukebox_core.families.jukebox.files import ROLES
-from jukebox_core.families.jukebox.labels import SongLabels, window_row
-from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
-from jukebox_core.families.jukebox.memory import estimate_bytes
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
+from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
+from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import ROLES
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
 from jukebox_core.sampling.config import LevelSampling
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vqvae import VQVAE
+    from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.families.jukebox.model.vqvae import VQVAE
 
 ALLOWED = 1.10  # peak while loading, as a share of the weights
 FORMATS = ("legacy", "zip")

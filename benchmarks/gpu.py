@@ -22,9 +22,9 @@ from benchmarks import fast
 from benchmarks.fast_worker import random_prior
 from benchmarks.full_size import label_row
 from benchmarks.peer import install
-from jukebox_core.families.jukebox.lengths import window_hop
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.sampler import sample_level
+from jukebox_core.families.jukebox.conditioning.lengths import window_hop
+from jukebox_core.families.jukebox.sampling.sampler import sample_level
+from jukebox_core.models.presets import load_preset
 from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
@@ -32,7 +32,7 @@ from jukebox_core.tokens.plan import plan_windows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARITY = ("tests/unit/test_tensor_steps.py", "tests/parity/test_sampling_golden.py")
+PARITY = ("tests/unit/families/jukebox/engines/test_static_steps.py", "tests/parity/test_sampling_golden.py")
 ENGINES = ("eager:float16", "graph:float16", "compiled:float16", "graph:bfloat16")
 WORKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("upsampler", "upsampler", {}),

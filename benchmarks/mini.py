@@ -26,18 +26,18 @@ from jukebox_core.composer.album import perform, plan_album
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import ARTISTS, GENRES
 from jukebox_core.datasets.windows import read_index
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.initialise import write_seeded
-from jukebox_core.families.jukebox.labels import label_song, window_row
-from jukebox_core.families.jukebox.loading import load_vqvae
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.vocabulary import load_vocabularies
-from jukebox_core.measures import codes as of_codes
-from jukebox_core.measures import sound as of_sound
+from jukebox_core.evaluation import codes as of_codes
+from jukebox_core.evaluation import sound as of_sound
+from jukebox_core.families.jukebox.checkpoints.initialise import write_seeded
+from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
+from jukebox_core.families.jukebox.conditioning.labels import label_song, window_row
+from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
+from jukebox_core.models.config import WeightsConfig
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.tokens.codes import read_codes
-from jukebox_core.weights.config import WeightsConfig
-from pipelines.compose import GENERATE, compose
+from pipelines.settings.compose import GENERATE, compose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.composer.score import Score
-    from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
-    from jukebox_core.families.jukebox.vqvae import VQVAE
+    from jukebox_core.families.jukebox.conditioning.vocabulary import Vocabulary, VocabularyKind
+    from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.families.jukebox.model.vqvae import VQVAE
 
 HELD_OUT_SEED = 271_828  # of an album that nothing is trained on
 MEASURES = ("reconstruction", "prior", "conditioning", "generated")

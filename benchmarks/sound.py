@@ -25,11 +25,11 @@ from benchmarks.fill import fill
 from benchmarks.full_size import machine
 from benchmarks.peer import has_peer, install
 from benchmarks.workers import Worker, serve
-from jukebox_core.families.jukebox.conditioners import CodeConditioner
-from jukebox_core.families.jukebox.native import pack_convolutions
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.streaming import tap_major
-from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.families.jukebox.engines.native import pack_convolutions
+from jukebox_core.families.jukebox.model.conditioners import CodeConditioner
+from jukebox_core.families.jukebox.model.streaming import tap_major
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
+from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES
 
 if TYPE_CHECKING:

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.full_size import Case, Memory, check_disk, forget_cached, fresh_process, machine, sample, write
-from jukebox_core.families.jukebox import prepared
+from jukebox_core.families.jukebox.checkpoints import prepared
+from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
 from jukebox_core.families.jukebox.config import level_of
-from jukebox_core.families.jukebox.prepared import Source, sampling_prior
-from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.models.checkpoints.prepared import prepared_files
+from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.device import DTYPES
-from jukebox_core.weights.prepared import prepared_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jukebox_core.families.jukebox.cache import TransformerCache
+    from jukebox_core.families.jukebox.model.cache import TransformerCache
 
 _IDENTITY = "0" * 64  # the file is known by it; nobody hashes gigabytes for a benchmark
 

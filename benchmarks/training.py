@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
 from torch import Tensor, nn
 
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.prior import Prior
+from jukebox_core.families.jukebox.model.prior import Prior
+from jukebox_core.families.jukebox.model.transformer import Block
 from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
-from jukebox_core.families.jukebox.transformer import Block
+from jukebox_core.models.presets import load_preset
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.log import METRICS_NAME, read_entries
@@ -171,11 +171,11 @@ def most_bytes() -> int:
 def data_share(codes: Path, workers: int, count: int) -> float:
     """Returns the share of a step of mini's top prior that is spent waiting for windows of a folder of codes."""
     from jukebox_core.datasets.windows import CodeWindows
-    from jukebox_core.families.jukebox.files import obtain_vocabularies
-    from jukebox_core.families.jukebox.initialise import new_prior
+    from jukebox_core.families.jukebox.checkpoints.initialise import new_prior
+    from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
     from jukebox_core.families.jukebox.training.prior import LabelledWindows, collate
-    from jukebox_core.families.jukebox.vocabulary import load_vocabularies
-    from jukebox_core.weights.config import WeightsConfig
+    from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.resolve import obtain_vocabularies
 
     mini = load_preset("mini")
     config, top = mini.config.priors[2], mini.config.top

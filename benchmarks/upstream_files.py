@@ -1,6 +1,7 @@
 """Untrained weights in files that look like OpenAI's: their names, their structure, either of torch's formats.
 
-Names go the other way than in `jukebox_core.families.jukebox.renames`; tests compare them with recorded checkpoints.
+Names go the other way than in `jukebox_core.families.jukebox.checkpoints.renames`; tests compare them with recorded
+checkpoints.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jukebox_core.families.jukebox.checkpoints.loading import build_prior, build_vqvae
 from jukebox_core.families.jukebox.config import JukeboxConfig, PriorConfig, TransformerConfig, VQVAEConfig, level_of
-from jukebox_core.families.jukebox.loading import build_prior, build_vqvae
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,24 +12,24 @@ import numpy as np
 import torch
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.choosing import choose_dtype, most_side_by_side
-from jukebox_core.families.jukebox.engines import prepare_vqvae
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.labels import SongLabels, label_levels, window_row
-from jukebox_core.families.jukebox.lengths import music_length, song_times, window_hop
-from jukebox_core.families.jukebox.loading import load_vqvae
-from jukebox_core.families.jukebox.memory import weight_bytes
-from jukebox_core.families.jukebox.prepared import Source, sampling_prior
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.sampler import sample_level
-from jukebox_core.families.jukebox.vocabulary import load_vocabularies
+from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
+from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_levels, window_row
+from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times, window_hop
+from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
+from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
+from jukebox_core.families.jukebox.sampling.memory import weight_bytes
+from jukebox_core.families.jukebox.sampling.precision import choose_dtype, most_side_by_side
+from jukebox_core.families.jukebox.sampling.sampler import sample_level
+from jukebox_core.models.config import WeightsConfig
+from jukebox_core.models.library import prepared_home
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
 from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
-from jukebox_core.weights.config import WeightsConfig
-from jukebox_core.weights.library import prepared_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.files import Obtained
-    from jukebox_core.families.jukebox.presets import ModelSettings
-    from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vqvae import VQVAE
+    from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.families.jukebox.model.vqvae import VQVAE
+    from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.models.resolve import Obtained
     from jukebox_core.tokens.plan import Window
 
     Codes = NDArray[np.int64]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from stages.handles import FileHandle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.files import Obtained
-    from jukebox_core.weights.config import ModelFiles, WeightsConfig
+    from jukebox_core.models.config import ModelFiles, WeightsConfig
+    from jukebox_core.models.resolve import Obtained
 
 
 def fetch_vocabularies(files: ModelFiles, weights: WeightsConfig) -> dict[str, FileHandle]:
@@ -37,7 +37,9 @@ def fetch_fitting_weights(
     Raises:
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
     """
-    from jukebox_core.families.jukebox.fitting import check_weights  # needs torch, which a finished run does not
+    from jukebox_core.families.jukebox.checkpoints.fitting import (
+        check_weights,  # needs torch, which a finished run does not
+    )
 
     handles = fetch_weights(config, files, weights, roles)
     for role, handle in handles.items():

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import CheckpointError, StoreError
-from jukebox_core.tokens.keys import digest_file
-from jukebox_core.tokens.spooled import open_store
+from jukebox_core.store.spooled import open_store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Node
-    from jukebox_core.tokens.store import TokenStore
 
 SCHEMA_VERSION = 1
 

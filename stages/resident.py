@@ -12,17 +12,17 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.families.jukebox.engines import prepare_vqvae
-from jukebox_core.families.jukebox.loading import load_vqvae
-from jukebox_core.families.jukebox.prepared import Source, sampling_prior
+from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
+from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
+from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vqvae import VQVAE
+    from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.families.jukebox.model.vqvae import VQVAE
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 

@@ -5,28 +5,26 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
-import lzma
-import shutil
 import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import engines
 import hypothesis
 import pytest
+
+from tests.helpers import engines
+from tests.helpers.golden import golden_source, unpack
+from tests.helpers.paths import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers import Gate, S3Server, Site
+    from tests.helpers.servers.servers import Gate, S3Server, Site
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
-
-TESTS = Path(__file__).resolve().parent
-SHARED = TESTS.parent.parent / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,48 +53,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _unpack(packed: Path, into: Path) -> Path:
-    """Copies a folder, without the ``.xz`` around its files."""
-    for file in packed.rglob("*"):
-        target = into / file.relative_to(packed)
-        if file.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if file.suffix == ".xz":
-                target.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
-            else:
-                shutil.copyfile(file, target)
-    return into
-
-
-def golden_source(config: pytest.Config) -> Path:
-    """The folder that golden vectors are taken from, as it lies there: its files may be packed (``.xz``)."""
-    chosen: Path | None = config.getoption("--golden")
-    if chosen is None:
-        whole = SHARED / "golden"
-        chosen = whole if whole.is_dir() else TESTS / "golden"
-    if not chosen.is_dir():
-        raise pytest.UsageError(f"--golden {chosen} is not a folder; give one that holds golden vectors")
-    return chosen.resolve()
-
-
-def golden_files(config: pytest.Config, pattern: str) -> dict[str, bytes]:
-    """The contents of golden files by their unpacked paths, for tests that are made out of what is there."""
-    source = golden_source(config)
-    found = sorted(path for suffix in ("", ".xz") for path in source.glob(pattern + suffix))
-    return {
-        path.relative_to(source).as_posix().removesuffix(".xz"): (
-            lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        )
-        for path in found
-    }
-
-
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of golden vectors; what a test needs from it may be absent and is then skipped by name."""
     source = golden_source(request.config)
     if any(source.rglob("*.xz")):
-        return _unpack(source, tmp_path_factory.mktemp("golden"))
+        return unpack(source, tmp_path_factory.mktemp("golden"))
     return source
 
 
@@ -124,7 +86,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     for package in ("moto", "s3fs"):  # not imported here: that takes a second
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    from servers import S3Server
+    from tests.helpers.servers.servers import S3Server
 
     server = S3Server(tmp_path_factory.mktemp("s3") / "log")
     server.make_bucket("store")
@@ -144,7 +106,7 @@ def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def s3_gate(s3_told: S3Server) -> Iterator[Gate]:
     """A gate in front of it, which misbehaves as tests of one file say."""
-    from servers import gate_before
+    from tests.helpers.servers.servers import gate_before
 
     with gate_before(s3_told.url) as gate:
         yield gate
@@ -161,7 +123,7 @@ def gated_uri(s3_gate: Gate) -> Iterator[str]:
 @pytest.fixture
 def plain_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetches that are not tried again after a while, by somebody whose environment says nothing of them."""
-    monkeypatch.setattr("jukebox_core.weights.fetch.PAUSES", ())
+    monkeypatch.setattr("jukebox_core.models.download.fetch.PAUSES", ())
     monkeypatch.setenv("no_proxy", "*")
     for variable in ("HF_HUB_OFFLINE", "JUKEBOX_ACCEPT_LICENCE"):
         monkeypatch.delenv(variable, raising=False)
@@ -170,8 +132,8 @@ def plain_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A server with the files of a small model."""
-    from servers import serving
-    from small_entries import CONTENT
+    from tests.helpers.models.small_entries import CONTENT
+    from tests.helpers.servers.servers import serving
 
     with serving({**CONTENT, "ids/a.txt": b"x;0\n", "ids/g.txt": b"y;0\n"}) as running:
         yield running
@@ -180,17 +142,17 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The model that is there; it stands for a released one: its files lie where released files do."""
-    from small_entries import entry
+    from tests.helpers.models.small_entries import entry
 
     sources = {"http://127.0.0.1:9/down", site.url}
-    monkeypatch.setattr("jukebox_core.families.jukebox.files.released_sources", lambda: sources)
+    monkeypatch.setattr("jukebox_core.models.resolve.released_sources", lambda: sources)
     return str(entry(site, tmp_path))
 
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that tests share."""
-    from prefect_server import prefect_server
+    from tests.helpers.servers.prefect_server import prefect_server
 
     with prefect_server(tmp_path_factory.mktemp("prefect")) as address:
         yield address

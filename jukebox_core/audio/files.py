@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from jukebox_core.atomic import written_whole
+from jukebox_core.base.atomic import written_whole
 from jukebox_core.composer.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError, did_you_mean
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from jukebox_core.audio.files import read_audio
+from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.errors import AudioError
-from jukebox_core.tokens.keys import digest_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jukebox_core.atomic import written_whole
+from jukebox_core.base.atomic import written_whole
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from jukebox_core.atomic import written_whole
+from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.songs import part_of
 from jukebox_core.errors import ConfigError, StoreError
-from jukebox_core.records import build, to_plain
 from jukebox_core.tokens.codes import read_codes
 
 if TYPE_CHECKING:

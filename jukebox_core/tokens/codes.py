@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jukebox_core.atomic import written_whole
+from jukebox_core.base.atomic import written_whole
 from jukebox_core.errors import StoreError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jukebox_core.base.hashing import digest
 from jukebox_core.errors import RunError
-from jukebox_core.tokens.keys import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

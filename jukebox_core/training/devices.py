@@ -37,7 +37,7 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
     if processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise ConfigError(
             f"{processes} processes are asked for, but this is a single one; start it as "
-            f"`torchrun --nproc-per-node {devices.devices} -m pipelines.cli train ...`"
+            f"`torchrun --nproc-per-node {devices.devices} -m pipelines.cli.main train ...`"
         )
     strategy: Any = "ddp" if devices.strategy == "auto" and processes > 1 else devices.strategy
     if strategy == "fsdp":

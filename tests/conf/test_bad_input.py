@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jukebox_core.errors import ConfigError
-from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, from_command_line
+from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, from_command_line
 
 MISTAKES: list[tuple[list[str], str]] = [
     # keys

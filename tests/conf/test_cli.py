@@ -26,22 +26,22 @@ from jukebox_core.errors import (
     TrainingError,
     UnreachableError,
 )
-from pipelines import cli, status
-from pipelines.compose import GENERATE, compose, dump
-from pipelines.settings import EncodeSettings, Settings
+from pipelines import exit_status as status
+from pipelines.cli import main as cli
+from pipelines.settings.compose import GENERATE, compose, dump
+from pipelines.settings.generate import EncodeSettings, Settings
 from stages.stopping import StoppedError
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """The settings of the jobs that commands hand over; the working directory is an empty folder."""
     found: list[Any] = []
-    work = ModuleType("pipelines.work")
+    work = ModuleType("pipelines.commands")
     for name in {command.work.partition(":")[2] for command in cli.COMMANDS.values()}:
         setattr(work, name, found.append)
-    monkeypatch.setitem(sys.modules, "pipelines.work", work)
+    monkeypatch.setitem(sys.modules, "pipelines.commands", work)
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -222,7 +222,7 @@ def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["pipelines.work"], "generate", interrupt)
+    monkeypatch.setattr(sys.modules["pipelines.commands"], "generate", interrupt)
     assert cli.main(["generate"]) == status.INTERRUPTED
 
 
@@ -255,7 +255,7 @@ def test_a_refusal_and_a_failure_have_a_status_each(
         raise kind("it is so")
 
     for work, ended in ((refuse, before), (status.working()(refuse), at_work)):
-        monkeypatch.setattr(sys.modules["pipelines.work"], "generate", work)
+        monkeypatch.setattr(sys.modules["pipelines.commands"], "generate", work)
         assert cli.main(["generate"]) == ended
         assert capsys.readouterr().err == "jukebox: it is so\n"
 
@@ -278,7 +278,7 @@ def test_every_kind_of_error_has_its_statuses() -> None:
 )
 def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom pipelines.cli import main\n"
+        "import sys\nfrom pipelines.cli.main import main\n"
         f"main({arguments!r})\n"
         "heavy = sorted({'torch', 'prefect', 'pydantic', 'numpy', 'matplotlib'} & set(sys.modules))\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"

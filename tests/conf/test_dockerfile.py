@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import Site, serving
-from small_entries import CONTENT, PATHS, entry
-from wheels import ROOT, copy_sources, install, installer, virtual_environment
+
+from tests.helpers.models.small_entries import CONTENT, PATHS, entry
+from tests.helpers.servers.servers import Site, serving
+from tests.helpers.wheels import ROOT, copy_sources, install, installer, virtual_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.prior import Prior
-from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.families.jukebox.model.prior import Prior
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
+from jukebox_core.models.presets import load_preset
 
 RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
 CONTAINER = 400  # bytes a tensor's name, shape and alignment may take in its file

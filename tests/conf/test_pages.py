@@ -7,11 +7,11 @@ import re
 import shlex
 
 import pytest
-from pages import CARD, PAGES, ROOT, commands, links
 from safetensors import safe_open
 
-from jukebox_core.families.jukebox.presets import load_preset
-from pipelines.compose import COMPOSE, DATASET, FINETUNE, GENERATE, TRAIN, compose
+from jukebox_core.models.presets import load_preset
+from pipelines.settings.compose import COMPOSE, DATASET, FINETUNE, GENERATE, TRAIN, compose
+from tests.helpers.pages import CARD, PAGES, ROOT, commands, links
 
 ROOTS = {"generate": GENERATE, "serve": GENERATE, "compose": COMPOSE, "dataset": DATASET}
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}

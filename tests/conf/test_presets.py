@@ -4,22 +4,44 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.presets import load_preset, load_yaml, option_data, option_names
-from jukebox_core.records import build, to_plain
-from jukebox_core.resources import conf_dir
+from jukebox_core.models.presets import load_preset, load_yaml, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
-from pipelines.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, TRAIN, Root, compose, dump, stored_root
-from pipelines.settings import OutputSettings, PromptSettings, RunnerSettings, Settings, SongSettings, StorageSettings
-from pipelines.training_settings import TrainSettings
+from pipelines.settings.compose import (
+    COMPOSE,
+    DATASET,
+    DECODE,
+    ENCODE,
+    GENERATE,
+    TRAIN,
+    Root,
+    compose,
+    dump,
+    stored_root,
+)
+from pipelines.settings.generate import (
+    OutputSettings,
+    PromptSettings,
+    RunnerSettings,
+    Settings,
+    SongSettings,
+    StorageSettings,
+)
+from pipelines.settings.train import TrainSettings
+from tests.helpers.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODELS = option_names("model")
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
@@ -153,7 +175,7 @@ def test_the_small_models_vocabulary_fits_its_tables() -> None:
     model = load_preset("mini")
     labels = model.priors[2].labels
     assert labels is not None
-    folder = Path(__file__).parents[2] / "jukebox_core" / "data"
+    folder = ROOT / "jukebox_core" / "data"
     for what, rows in (("artists", labels.artists), ("genres", labels.genres)):
         spec = model.files.vocabularies[f"{what}_v3"]
         lines = (folder / spec.path).read_bytes()

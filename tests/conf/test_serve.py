@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from jukebox_core.errors import ConfigError
-from pipelines import serve
-from pipelines.compose import GENERATE, compose
+from pipelines.serving import serve
+from pipelines.settings.compose import GENERATE, compose
+from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
-    from pipelines.serve import Serving
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+    from pipelines.serving.serve import Serving
 
 
 def test_overrides_and_flags_may_be_mixed() -> None:
@@ -73,7 +73,7 @@ def test_the_shelf_gives_what_runs_made_and_nothing_else(serving: Serving, tmp_p
 
 @pytest.mark.slow
 def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request() -> None:
-    from pipelines.deploy import GenerateRequest  # imports Prefect
+    from pipelines.serving.deploy import GenerateRequest  # imports Prefect
 
     pattern = GenerateRequest.model_json_schema()["properties"]["overrides"]["items"]["pattern"]
     fits = re.compile(pattern).search
@@ -101,7 +101,7 @@ def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request(
 def test_a_request_speaks_as_the_command_line_does() -> None:
     from pydantic import ValidationError
 
-    from pipelines.deploy import GenerateRequest
+    from pipelines.serving.deploy import GenerateRequest
 
     assert GenerateRequest(overrides=["seconds=9"]).overrides == ["seconds=9"]
     with pytest.raises(ConfigError) as spoken:
@@ -113,7 +113,7 @@ def test_a_request_speaks_as_the_command_line_does() -> None:
 
 @pytest.mark.slow
 def test_the_deployments_in_the_file_are_requests_that_can_be_made() -> None:
-    from pipelines.deploy import GenerateRequest
+    from pipelines.serving.deploy import GenerateRequest
 
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
     for deployment in declared["deployments"]:

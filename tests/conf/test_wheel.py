@@ -7,7 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from wheels import ROOT, copy_sources, install, virtual_environment
+
+from tests.helpers.wheels import ROOT, copy_sources, install, virtual_environment
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-import zoo
 
-from jukebox_core.families.jukebox.decoder import WindowDecoder
-from jukebox_core.families.jukebox.labels import SongLabels
-from jukebox_core.families.jukebox.song import SongPlan, SongSpec, plan_song
+from jukebox_core.base.hashing import digest, digest_file
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
+from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.runtime.batches import Batches
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
+from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Track
-from jukebox_core.tokens.keys import digest, digest_file
-from jukebox_core.tokens.store import TokenStore
-from pipelines.schedule import plan_units
-from stages import resident, sample
+from pipelines.execution.schedule import plan_units
+from stages import resident
 from stages.handles import FileHandle
+from stages.sampling import sample
+from tests.helpers.models import zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

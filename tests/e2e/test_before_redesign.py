@@ -60,9 +60,7 @@ def folder(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Folder
     shutil.copytree(FIXTURE / "vocabularies", path / VOCABULARIES)
     (path / WEIGHTS).mkdir(parents=True)
     # Always the packed weights: those of --golden may have other tables.
-    for packed in (FIXTURE.parents[1] / "golden/zoo/models" / KIND).glob(
-        "*.pth.tar.xz"
-    ):
+    for packed in (FIXTURE.parents[1] / "golden/zoo/models" / KIND).glob("*.pth.tar.xz"):
         (path / WEIGHTS / packed.stem).write_bytes(lzma.decompress(packed.read_bytes()))
     return Folder(path, prefect_api)
 

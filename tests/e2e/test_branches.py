@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from own_model import write_own_model
-from plain_flows import run_plainly
 
+from jukebox_core.base.hashing import digest
 from jukebox_core.errors import RunError
+from jukebox_core.store.spans import read_spans
+from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.codes import read_codes
-from jukebox_core.tokens.keys import digest
-from jukebox_core.tokens.spans import read_spans
-from jukebox_core.tokens.store import TokenStore
-from pipelines import cli, preflight
-from pipelines.compose import GENERATE, compose
-from pipelines.compose_runs import resume_root, run_root
-from pipelines.runs import RunFolder
+from pipelines.cli import main as cli
+from pipelines.execution import preflight
+from pipelines.runs.folder import RunFolder
+from pipelines.runs.settings_of_run import resume_root, run_root
+from pipelines.settings.compose import GENERATE, compose
 from stages import resident
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.plain_flows import run_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from pipelines.settings import Settings
+    from pipelines.settings.generate import Settings
 
 pytestmark = pytest.mark.slow
 

@@ -7,21 +7,24 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.datasets.windows import CodeWindows, read_index
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PAGE = ROOT / "docs" / "datasets.md"
 
 
 def jukebox(folder: Path, prefect: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     own = {"HOME": str(folder), "PREFECT_API_URL": prefect, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "pipelines.cli.main", *arguments],
         cwd=folder,
         env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
         capture_output=True,

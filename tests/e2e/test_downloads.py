@@ -11,16 +11,16 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import Site, serving
 
 from jukebox_core.errors import DownloadError
-from jukebox_core.weights import fetch, ranges, transfer, web
-from jukebox_core.weights.config import FileSpec
-from jukebox_core.weights.digests import read_records
-from jukebox_core.weights.fetch import fetch_file
-from jukebox_core.weights.part import Part
-from pipelines.compose import GENERATE, compose
+from jukebox_core.models.config import FileSpec
+from jukebox_core.models.digests import read_records
+from jukebox_core.models.download import fetch, ranges, transfer, web
+from jukebox_core.models.download.fetch import fetch_file
+from jukebox_core.models.download.part import Part
+from pipelines.settings.compose import GENERATE, compose
 from stages.fetch import fetch_vocabularies, fetch_weights
+from tests.helpers.servers.servers import Site, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 FETCH = """
 import sys
-from jukebox_core.weights.config import FileSpec
-from jukebox_core.weights.fetch import fetch_file
+from jukebox_core.models.config import FileSpec
+from jukebox_core.models.download.fetch import fetch_file
 url, folder, size, sha256, connections = sys.argv[1:]
 spec = FileSpec(path="5b/prior_level_2.pth.tar", bytes=int(size), sha256=sha256 or None)
 fetch_file(spec, [url], folder, connections=int(connections))

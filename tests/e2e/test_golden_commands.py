@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import soundfile
-import zoo
-from workshop import Workshop, clip, song, workshop
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.tokens.codes import read_codes
+from tests.helpers.models import zoo
+from tests.helpers.workshop import Workshop, clip, song, workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import zoo
-from workshop import LICENCE, MODELS, Workshop, clip, song, workshop
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.tokens.codes import read_codes
+from tests.helpers.models import zoo
+from tests.helpers.workshop import LICENCE, MODELS, Workshop, clip, song, workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

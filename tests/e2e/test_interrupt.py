@@ -14,7 +14,15 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "pipelines.cli", "generate", "seconds=30", "hardware.engine=eager", "run.name=song"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "pipelines.cli.main",
+    "generate",
+    "seconds=30",
+    "hardware.engine=eager",
+    "run.name=song",
+]
 
 
 @pytest.mark.slow

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import S3Server
 
 from jukebox_core.errors import DownloadError
-from jukebox_core.weights import fetch, ranges, transfer
-from jukebox_core.weights.config import FileSpec
-from jukebox_core.weights.digests import read_records
-from jukebox_core.weights.fetch import fetch_file
+from jukebox_core.models.config import FileSpec
+from jukebox_core.models.digests import read_records
+from jukebox_core.models.download import fetch, ranges, transfer
+from jukebox_core.models.download.fetch import fetch_file
+from tests.helpers.servers.servers import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

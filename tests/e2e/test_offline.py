@@ -28,9 +28,9 @@ MISSING = (
     WATCHED
     + """
 from jukebox_core.errors import DownloadError
-from jukebox_core.families.jukebox.files import obtain_vocabularies, obtain_weights
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.weights.config import WeightsConfig
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.config import WeightsConfig
 model = load_preset("1b_lyrics")
 weights = WeightsConfig(folder=sys.argv[1], offline=sys.argv[2] == "set", mirrors=("s3://b/m",))
 try:
@@ -138,7 +138,7 @@ def test_what_is_missing_is_listed_without_a_socket(tmp_path: Path, how: str, mo
 )
 def test_the_commands_open_no_socket(tmp_path: Path, words: list[str]) -> None:
     told = [f"weights.folder={tmp_path / 'weights'}", "weights.offline=true", "weights.elsewhere=[]"]
-    done = isolated(tmp_path, sys.executable, "-m", "pipelines.cli", "models", *words, *told)
+    done = isolated(tmp_path, sys.executable, "-m", "pipelines.cli.main", "models", *words, *told)
     assert done.returncode == int("small" in words), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -154,7 +154,7 @@ def test_a_song_is_made_without_a_socket(tmp_path: Path) -> None:
 def test_what_cannot_do_without_loopback_says_so(tmp_path: Path) -> None:
     need("unshare")
     told = ["seconds=3", "weights.offline=true", f"weights.folder={tmp_path / 'weights'}"]
-    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli", "generate", *told]
+    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli.main", "generate", *told]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "127.0.0.1 cannot be reached (Network is unreachable)" in done.stderr

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from pages import ROOT, Command, blocks, commands
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.composer.tune import tune
-from pipelines.compose import GENERATE, compose
+from pipelines.settings.compose import GENERATE, compose
+from tests.helpers.pages import ROOT, Command, blocks, commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ SHRUNK_MODEL = "model=./small.yaml"
 # In one process: what each command imports takes longer than what it does.
 ALL_IN_ONE = """
 import sys, time
-from pipelines.cli import main
+from pipelines.cli.main import main
 for command in {commands!r}:
     began = time.monotonic()
     try:

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from own_model import write_own_model
-from prefect_site import environment, running, server, wait
 
-from pipelines.processes import is_dead, name_of
+from jukebox_core.base.processes import is_dead, name_of
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.servers.prefect_site import environment, running, server, wait
 
 if TYPE_CHECKING:
-    from prefect_site import Site
+    from tests.helpers.servers.prefect_site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1200)]
 
 
 def command(model: Path, *more: str) -> list[str]:
     fixed = ["hardware.threads=1", "runner.preview_seconds=null", "storage.flush_tokens=32", "run.name=run"]
-    return ["pipelines.cli", "generate", f"model={model}", *fixed, *more]
+    return ["pipelines.cli.main", "generate", f"model={model}", *fixed, *more]
 
 
 def kill_while_sampling(folder: Path, arguments: list[str], env: dict[str, str]) -> None:

@@ -15,20 +15,22 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from own_model import SECONDS, write_own_model
-from servers import serving
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.tokens.codes import Codes, write_codes
 from jukebox_core.tokens.graph import Track
-from pipelines import cli, prefect_home, status
-from pipelines.compose import GENERATE, compose, dump
-from pipelines.runs import default_name, identity, take_to_json
+from pipelines import exit_status as status
+from pipelines.cli import main as cli
+from pipelines.orchestration import prefect_home
+from pipelines.runs.folder import default_name, identity, take_to_json
+from pipelines.settings.compose import GENERATE, compose, dump
+from tests.helpers.models.own_model import SECONDS, write_own_model
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.servers import serving
 
 if TYPE_CHECKING:
-    from pipelines.settings import Settings
+    from pipelines.settings.generate import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
 RATE = 44100
 
 
@@ -158,7 +160,7 @@ def test_a_model_too_large_for_the_machine_is_told_with_what_would_fit(
     from jukebox_core.runtime import device
 
     monkeypatch.setattr(device, "free_memory", lambda _: 1_000_000_000)
-    monkeypatch.setattr("jukebox_core.families.jukebox.memory.WORKING_BYTES", 999_000_000)
+    monkeypatch.setattr("jukebox_core.families.jukebox.sampling.memory.WORKING_BYTES", 999_000_000)
     told = desk.generate("sampling.n_samples=16", "hardware.batch_size=16")
     assert told.startswith("own in float32 with 16 samples side by side needs about 1.0 GB but cpu has 1.0 GB free")
     assert "hardware.batch_size=1 needs" in told
@@ -170,7 +172,7 @@ def test_the_largest_model_in_full_precision_is_refused_by_its_size(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jukebox_core.runtime import device
-    from pipelines import preflight
+    from pipelines.execution import preflight
 
     monkeypatch.setattr(device, "free_memory", lambda _: 24_000_000_000)
     settings = compose(GENERATE, ["model=5b_lyrics", "seconds=24", "hardware=cpu", "hardware.dtype=float32"])
@@ -341,7 +343,7 @@ def path_in(folder: str, name: str) -> Path:
 def test_the_program_says_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUKEBOX_WEIGHTS": str(tmp_path / "weights")}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "pipelines.cli.main", *arguments],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -369,7 +371,7 @@ def test_a_wrong_file_from_a_server_is_told_before_anything_is_sampled(
             [
                 sys.executable,
                 "-m",
-                "pipelines.cli",
+                "pipelines.cli.main",
                 "generate",
                 "model=./own.yaml",
                 f"seconds={SECONDS}",

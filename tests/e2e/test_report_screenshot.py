@@ -16,10 +16,11 @@ import soundfile
 from PIL import Image
 
 from jukebox_core.audio.pictures import spectrogram_png, waveform_png
-from stages.report import Report, Song, Timing, Track, write_report
+from stages.sound.report import Report, Song, Timing, Track, write_report
+from tests.helpers.paths import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SCREENSHOTS = Path(__file__).parents[2] / "outputs" / "screenshots"
+SCREENSHOTS = ROOT / "outputs" / "screenshots"
 RATE = 44_100
 LYRICS = """The lamps along the water <b>burn</b>
 & every one of them is yours

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from own_model import write_own_model
-from servers import S3Server
 
 from jukebox_core.audio.files import read_audio
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.store.store import TokenStore
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.servers.servers import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

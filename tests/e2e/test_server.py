@@ -10,21 +10,21 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from own_model import write_own_model
 from PIL import Image
-from prefect_site import PATIENCE, Site, environment, free_port, running, server, serving, wait
 
-from pipelines import prefect_home
+from pipelines.orchestration import prefect_home
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.prefect_site import PATIENCE, Site, environment, free_port, running, server, serving, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
 NIGHTLY = "0 3 * * *"
@@ -243,7 +243,7 @@ def uninterrupted(site: Site, base: list[str]) -> str:
     """The tokens of the long run, made by the command line in another folder without a break."""
     folder = site.folder / "elsewhere"
     folder.mkdir()
-    command = [sys.executable, "-m", "pipelines.cli", "generate", *base, LONG, "run.name=long"]
+    command = [sys.executable, "-m", "pipelines.cli.main", "generate", *base, LONG, "run.name=long"]
     env = environment(site.folder, PREFECT_API_URL=site.url)
     done = subprocess.run(command, cwd=folder, env=env, timeout=PATIENCE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -309,12 +309,12 @@ def workers(parent: int) -> list[int]:
 def test_serve_brings_a_server_of_its_own_and_takes_it_along(site: Site, base: list[str], tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "serve.log"
     env = environment(site.folder)
-    with running(["pipelines.cli", "serve", "--port", str(port), *base], log, tmp_path, env) as process:
+    with running(["pipelines.cli.main", "serve", "--port", str(port), *base], log, tmp_path, env) as process:
         wait("the start", lambda: process.poll() is not None or "ask for songs" in log.read_text())
         home = tmp_path / "outputs" / ".prefect"
         url = prefect_home.running_server(home)
         assert url == f"http://127.0.0.1:{port}/api", log.read_text()
-        second = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(port), "bogus=1"]
+        second = [sys.executable, "-m", "pipelines.cli.main", "serve", "--port", str(port), "bogus=1"]
         refused = subprocess.run(second, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert refused.returncode == 2
         assert "bogus is not a setting" in refused.stderr

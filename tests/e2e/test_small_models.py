@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.families.jukebox.presets import load_preset
+from jukebox_core.models.presets import load_preset
 from jukebox_core.tokens.codes import read_codes
 from jukebox_core.training.log import METRICS_NAME, read_entries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jukebox_core.families.jukebox.presets import ModelSettings
+    from jukebox_core.models.presets import ModelSettings
 
 pytestmark = pytest.mark.slow
 
@@ -60,8 +60,8 @@ KINDS = {  # depth: so many layers that one reads the lyrics
     ),
 }
 
-IN_ONE = (
-    "import sys\nfrom pipelines.cli import main\nfor command in {commands!r}:\n    assert not main(command), command"
+IN_ONE = "import sys\nfrom pipelines.cli.main import main\n" + (
+    "for command in {commands!r}:\n    assert not main(command), command"
 )
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from own_model import write_own_model
 
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.resources import conf_dir
+from jukebox_core.base.paths import conf_dir
+from jukebox_core.models.presets import load_preset
 from jukebox_core.training.log import METRICS_NAME, read_entries
+from tests.helpers.models.own_model import write_own_model
 
 pytestmark = pytest.mark.slow
 JUKEBOX = Path(sys.executable).with_name("jukebox")
@@ -134,7 +134,7 @@ def test_two_processes_train_about_what_one_trains_with_twice_the_batch(made: Pa
     two = ["training.devices.devices=2", *told, f"folder={tmp_path / 'two'}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run(
-        [*torchrun, "-m", "pipelines.cli", *train(made, *two)],
+        [*torchrun, "-m", "pipelines.cli.main", *train(made, *two)],
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]

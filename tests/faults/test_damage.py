@@ -9,8 +9,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from own_model import write_own_model
-from songs import Song, cradle
+
+from tests.helpers.fault_songs import Song, cradle
+from tests.helpers.models.own_model import write_own_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,17 +9,17 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from own_model import write_own_model
-from servers import S3Server
-from songs import FLUSH, SAMPLES, Song, cradle
 
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.store.store import TokenStore
+from tests.helpers.fault_songs import FLUSH, SAMPLES, Song, cradle
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.servers.servers import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from songs import Cradle
+    from tests.helpers.fault_songs import Cradle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

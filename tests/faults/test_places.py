@@ -8,18 +8,18 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from own_model import write_own_model
-from servers import S3Server, gate_before
-from songs import Song, cradle
 
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.store.store import TokenStore
+from tests.helpers.fault_songs import Song, cradle
+from tests.helpers.models.own_model import write_own_model
+from tests.helpers.servers.servers import S3Server, gate_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from servers import Gate
-    from songs import Cradle
+    from tests.helpers.fault_songs import Cradle
+    from tests.helpers.servers.servers import Gate
 
 pytestmark = pytest.mark.slow
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from golden_priors import FLOAT16, FLOAT32, close, need
 
-from jukebox_core.families.jukebox.attention import make_attention
+from jukebox_core.families.jukebox.checkpoints.renames import PRIOR_RENAMES
 from jukebox_core.families.jukebox.config import ATTENTION_ORDERS, TransformerConfig
-from jukebox_core.families.jukebox.layout import AttentionType, Fold, attention_types
-from jukebox_core.families.jukebox.renames import PRIOR_RENAMES
-from jukebox_core.families.jukebox.transformer import Transformer
+from jukebox_core.families.jukebox.model.attention import make_attention
+from jukebox_core.families.jukebox.model.attention_patterns import AttentionType, Fold, attention_types
+from jukebox_core.families.jukebox.model.transformer import Transformer
+from tests.helpers.models.golden_priors import FLOAT16, FLOAT32, close, need
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-    from jukebox_core.families.jukebox.cache import LayerCache
+    from jukebox_core.families.jukebox.model.cache import LayerCache
 
 CPU = torch.device("cpu")
 LAYERS = [f"func_{kind.value}" for kind in AttentionType]

@@ -7,17 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from golden_priors import FILES, FLOAT32, VQVAE_FILE, close, condition, hyperparameters, need, read_bundle, read_vqvae
-from hub_layout import whole_model, write_shards
-from servers import serving
 
 from jukebox_core.errors import CheckpointError
+from jukebox_core.families.jukebox.checkpoints.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.checkpoints.upstream import prior_config, vqvae_config
 from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig
-from jukebox_core.families.jukebox.files import obtain_weights
-from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.upstream import prior_config, vqvae_config
-from jukebox_core.weights.config import FileSpec, ModelFiles, WeightsConfig, WholeCopy
+from jukebox_core.models.config import FileSpec, ModelFiles, WeightsConfig, WholeCopy
+from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import obtain_weights
+from tests.helpers.models.golden_priors import (
+    FILES,
+    FLOAT32,
+    VQVAE_FILE,
+    close,
+    condition,
+    hyperparameters,
+    need,
+    read_bundle,
+    read_vqvae,
+)
+from tests.helpers.models.hub_layout import whole_model, write_shards
+from tests.helpers.servers.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

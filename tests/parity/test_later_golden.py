@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import golden_files
+
+from tests.helpers.golden import golden_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jukebox_core.errors import LabelError
+from jukebox_core.families.jukebox.conditioning.labels import label_song, window_row
+from jukebox_core.families.jukebox.conditioning.lyrics import ALPHABET_V2, ALPHABET_V3, lyric_window
+from jukebox_core.families.jukebox.conditioning.vocabulary import NameTable, Vocabulary, load_vocabularies
 from jukebox_core.families.jukebox.config import LabelConfig, LyricsConfig, PriorConfig, TransformerConfig
-from jukebox_core.families.jukebox.labels import label_song, window_row
-from jukebox_core.families.jukebox.lyrics import ALPHABET_V2, ALPHABET_V3, lyric_window
-from jukebox_core.families.jukebox.vocabulary import NameTable, Vocabulary, load_vocabularies
 from jukebox_core.tokens.plan import split_batch, split_chunks, window_starts
 
 PIPELINES = ["pipeline_p1bl", "pipeline_p5b", "pipeline_p5bl"]

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conftest import golden_files
-from golden_priors import FILES, close, need, read_prior, read_vqvae, song_labels
 
 from jukebox_core.audio.files import read_audio
-from jukebox_core.families.jukebox.labels import window_row
-from jukebox_core.families.jukebox.sampler import sample_level
+from jukebox_core.families.jukebox.conditioning.labels import window_row
+from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import GeneratorNoise
 from jukebox_core.tokens.plan import append_window, plan_windows
+from tests.helpers.golden import golden_files
+from tests.helpers.models.golden_priors import FILES, close, need, read_prior, read_vqvae, song_labels
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.tokens.plan import Window
 
 AUDIO_ATOL = 1e-4  # golden README 0

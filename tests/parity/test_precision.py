@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from engines import prepared
-from golden_priors import FILES, condition, read_bundle, read_plain_prior
 
 from benchmarks import precision as trained
-from jukebox_core.families.jukebox.engines import quantise_projections
+from jukebox_core.families.jukebox.engines.engines import quantise_projections
+from tests.helpers.engines import prepared
+from tests.helpers.models.golden_priors import FILES, condition, read_bundle, read_plain_prior
 
 if TYPE_CHECKING:
     from pathlib import Path

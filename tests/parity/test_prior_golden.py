@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from golden_priors import (
+
+from jukebox_core.families.jukebox.checkpoints.renames import PRIOR_RENAMES
+from jukebox_core.families.jukebox.model.attention_patterns import AttentionType, attention_types
+from tests.helpers.models.golden_priors import (
     FILES,
     FLOAT16,
     FLOAT32,
@@ -20,13 +23,10 @@ from golden_priors import (
     read_vqvae,
 )
 
-from jukebox_core.families.jukebox.layout import AttentionType, attention_types
-from jukebox_core.families.jukebox.renames import PRIOR_RENAMES
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jukebox_core.families.jukebox.prior import Losses
+    from jukebox_core.families.jukebox.model.prior import Losses
 
 LOSS_ATOL = {torch.float32: 1e-5, torch.float16: 2e-3}  # a mean over all positions, where rounding averages out
 KINDS = pytest.mark.parametrize("kind", FILES)

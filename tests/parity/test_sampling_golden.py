@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from golden_priors import (
+
+from jukebox_core.families.jukebox.conditioning.labels import window_row
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, clamp_codes, decode_window
+from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.sampling.loop import prefill
+from jukebox_core.sampling.noise import GeneratorNoise
+from jukebox_core.tokens.plan import append_window
+from tests.helpers.models.golden_priors import (
     FILES,
     FLOAT16,
     FLOAT32,
@@ -19,19 +26,12 @@ from golden_priors import (
     song_labels,
 )
 
-from jukebox_core.families.jukebox.decoder import WindowDecoder, clamp_codes, decode_window
-from jukebox_core.families.jukebox.labels import window_row
-from jukebox_core.sampling.config import LevelSampling
-from jukebox_core.sampling.loop import prefill
-from jukebox_core.sampling.noise import GeneratorNoise
-from jukebox_core.tokens.plan import append_window
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.model.prior import Prior
 
 DEEP = {"p5bl", "p1bl"}  # tens of layers: their steps take long
 KINDS = pytest.mark.parametrize(

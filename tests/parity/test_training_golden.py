@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from golden_priors import read_vqvae
 
-from jukebox_core.families.jukebox.renames import VQVAE_RENAMES
+from jukebox_core.families.jukebox.checkpoints.renames import VQVAE_RENAMES
 from jukebox_core.families.jukebox.training.config import Bandwidths, CodebookConfig, LossConfig
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
 from jukebox_core.training.config import OptimiserConfig, ScheduleConfig
 from jukebox_core.training.optimiser import UpstreamAdam, rate_factor
+from tests.helpers.models.golden_priors import read_vqvae
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from benchmarks.upstream_files import prior_hps, upstream_name, vqvae_hps, write_upstream
-from jukebox_core.families.jukebox.loading import load_prior, load_vqvae
-from jukebox_core.families.jukebox.presets import load_preset
-from jukebox_core.families.jukebox.prior import Prior
-from jukebox_core.families.jukebox.upstream import prior_config, vqvae_config
-from jukebox_core.families.jukebox.vqvae import VQVAE
-from jukebox_core.weights.checkpoint import open_checkpoint
+from jukebox_core.families.jukebox.checkpoints.loading import load_prior, load_vqvae
+from jukebox_core.families.jukebox.checkpoints.upstream import prior_config, vqvae_config
+from jukebox_core.families.jukebox.model.prior import Prior
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
+from jukebox_core.models.checkpoints.checkpoint import open_checkpoint
+from jukebox_core.models.presets import load_preset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from engines import prepared_vqvae
 
-from jukebox_core.families.jukebox.renames import VQVAE_RENAMES
+from jukebox_core.families.jukebox.checkpoints.renames import VQVAE_RENAMES
+from jukebox_core.families.jukebox.checkpoints.upstream import vqvae_config
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
 from jukebox_core.families.jukebox.training.losses import commitment_loss, vqvae_loss
-from jukebox_core.families.jukebox.upstream import vqvae_config
-from jukebox_core.families.jukebox.vqvae import VQVAE
-from jukebox_core.weights.checkpoint import load_into, open_checkpoint
+from jukebox_core.models.checkpoints.checkpoint import load_into, open_checkpoint
+from tests.helpers.engines import prepared_vqvae
 
 if TYPE_CHECKING:
     from pathlib import Path

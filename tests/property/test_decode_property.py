@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from engines import prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
-from jukebox_core.families.jukebox.decoder import WindowDecoder, decode_window
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
 from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
+from tests.helpers.engines import prepared
+from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.model.prior import Prior
 
 CONTEXT = 32
 KINDS = st.sampled_from(sorted(CONFIGS))

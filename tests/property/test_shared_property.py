@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from engines import prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_priors import CONFIGS, codes_above, label_rows, tiny_codes, tiny_prior
 
-from jukebox_core.families.jukebox.sampler import WindowInputs, open_window, sample_window
+from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
+from tests.helpers.engines import prepared
+from tests.helpers.models.tiny_priors import CONFIGS, codes_above, label_rows, tiny_codes, tiny_prior
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jukebox_core.families.jukebox.prior import Prior
+    from jukebox_core.families.jukebox.model.prior import Prior
 
 SONGS, NEW = 3, 4
 quickly = settings(max_examples=30, derandomize=True)  # see test_decode_property

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from jukebox_core.tokens.keys import digest
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.base.hashing import digest
+from jukebox_core.store.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from jukebox_core.base.hashing import digest
 from jukebox_core.errors import DamagedError, StoreError
-from jukebox_core.tokens.keys import digest
-from jukebox_core.tokens.store import TokenStore
+from jukebox_core.store.store import TokenStore
 
 KEYS = [digest(number) for number in range(3)]
 _INT32 = st.integers(-(2**31), 2**31 - 1)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jukebox_core.families.jukebox.config import VQVAEConfig
-from jukebox_core.families.jukebox.vqvae import VQVAE
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
 
 CONFIG = VQVAEConfig(
     sample_rate=44100,

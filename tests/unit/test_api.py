@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from own_model import SECONDS, write_own_model
-from plain_flows import run_plainly
 
 import jukebox_core as jukebox
 from jukebox_core.errors import AudioError, ConfigError, DeviceError, DownloadError, LabelError
 from jukebox_core.tokens.codes import read_codes
-from pipelines.compose import GENERATE, compose
+from pipelines.settings.compose import GENERATE, compose
+from tests.helpers.models.own_model import SECONDS, write_own_model
+from tests.helpers.plain_flows import run_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable

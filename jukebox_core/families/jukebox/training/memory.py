@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.families.jukebox.convnet import ResidualStack
-from jukebox_core.families.jukebox.prior import Condition, Prior
+from jukebox_core.families.jukebox.model.convnet import ResidualStack
+from jukebox_core.families.jukebox.model.prior import Condition, Prior
+from jukebox_core.families.jukebox.model.transformer import Block
+from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
-from jukebox_core.families.jukebox.transformer import Block
-from jukebox_core.families.jukebox.vqvae import VQVAE
 from jukebox_core.training.memory import TrainingMemory, training_memory
 
 if TYPE_CHECKING:

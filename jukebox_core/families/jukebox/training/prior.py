@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jukebox_core.families.jukebox.labels import SongLabels, label_song, window_row
-from jukebox_core.families.jukebox.training.guide import guide_loss, guided_head, pace
-from jukebox_core.families.jukebox.vocabulary import UNKNOWN
+from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_song, window_row
+from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN
+from jukebox_core.families.jukebox.training.guided_attention import guide_loss, guided_head, pace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.datasets.windows import CodeWindow
+    from jukebox_core.families.jukebox.conditioning.vocabulary import Vocabulary, VocabularyKind
     from jukebox_core.families.jukebox.config import PriorConfig
-    from jukebox_core.families.jukebox.prior import Prior
-    from jukebox_core.families.jukebox.vocabulary import Vocabulary, VocabularyKind
+    from jukebox_core.families.jukebox.model.prior import Prior
 
 
 class Windows(Protocol):

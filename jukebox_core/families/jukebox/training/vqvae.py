@@ -17,8 +17,8 @@ from jukebox_core.families.jukebox.training.losses import commitment_loss, spect
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jukebox_core.families.jukebox.model.vqvae import VQVAE, LevelCodec
     from jukebox_core.families.jukebox.training.config import CodebookConfig, LossConfig, Resolution
-    from jukebox_core.families.jukebox.vqvae import VQVAE, LevelCodec
 
 
 class VQVAEStep(nn.Module):

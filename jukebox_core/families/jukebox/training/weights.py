@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jukebox_core.models.checkpoints.checkpoint import save_safetensors
 from jukebox_core.training.devices import whole
-from jukebox_core.weights.checkpoint import save_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Weights of Jukebox models: upstream's key names, loading, initialisation and prepared priors."""

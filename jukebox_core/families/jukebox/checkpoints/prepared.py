@@ -1,0 +1,107 @@
+"""Priors that are ready to sample: of the weights' own file, or of what was kept when they were first made of it.
+
+Between a file and a prior that samples stand a conversion to the precision, for int8 a rounding, and for the kernels of
+the CPU another layout. All of it takes seconds of every start and gives the same each time, so that it is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.errors import CheckpointError
+from jukebox_core.families.jukebox.checkpoints.loading import build_prior, load_prior
+from jukebox_core.families.jukebox.engines import native
+from jukebox_core.families.jukebox.engines.engines import is_packed, prepare, quantise_projections
+from jukebox_core.families.jukebox.engines.native import NativeTransformer, pack_prior
+from jukebox_core.families.jukebox.model.streaming import tap_major
+from jukebox_core.models.checkpoints.checkpoint import save_safetensors
+from jukebox_core.models.checkpoints.direct import read_into
+from jukebox_core.models.checkpoints.prepared import FOLDER, discard, is_sound, keep
+from jukebox_core.runtime import quantise
+from jukebox_core.runtime.device import COMPUTE_DTYPES
+from jukebox_core.runtime.native import convolution, matrices
+
+if TYPE_CHECKING:
+    import torch
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.model.prior import Prior
+
+log = logging.getLogger("jukebox")
+
+LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared in less time than another is looked for
+_SMALLER = 0.9  # what is neither packed nor smaller than the file loads no faster than it
+_LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
+_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides what is written
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The weights of a prior."""
+
+    path: Path
+    identity: str  # their digest, whatever file they are in
+    library: Path | None = None  # the weights folder, where what is made of them is kept; None keeps nothing
+
+
+def sampling_prior(
+    config: JukeboxConfig, level: int, source: Source, *, device: torch.device, dtype: str, engine: str
+) -> Prior:
+    """Returns the prior of `level` as `load_prior` and `prepare` make it, from what was kept of it if that is there.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of this prior.
+        DeviceError: the engine is asked for by name and does not work here.
+    """
+    if source.library is None or source.path.stat().st_size < LEAST_BYTES:
+        return prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
+    empty = _empty(config, level, dtype)
+    packed = is_packed(empty, engine, device)
+    kept = source.library / FOLDER / f"{source.identity[:16]}-{dtype}-{'packed' if packed else 'plain'}-{_layout()}"
+    kept = kept.with_suffix(".safetensors")
+    if is_sound(kept, source.library, source.identity):
+        try:
+            return prepare(_read(empty, kept, device, packed=packed), engine)
+        except (CheckpointError, OSError) as error:
+            log.warning("%s; it is made anew", error)
+            discard(kept, source.library)
+    del empty
+    prior = prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
+    size = sum(tensor.nbytes for tensor in {id(t): t for t in prior.state_dict(keep_vars=True).values()}.values())
+    if packed or size < _SMALLER * source.path.stat().st_size:
+        keep(kept, source.library, source.identity, size, lambda: save_safetensors(prior, kept))
+    return prior
+
+
+def _empty(config: JukeboxConfig, level: int, dtype: str) -> Prior:
+    """Returns what `load_prior` does, on the meta device: modules, dtypes and shapes without memory."""
+    prior = build_prior(config, level)
+    if dtype == "int8":
+        quantise_projections(prior.body.transformer)
+    prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
+    return prior.eval().requires_grad_(requires_grad=False)
+
+
+def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Prior:
+    if packed:
+        pack_prior(prior)
+    read_into(prior, kept, device, mapped=_LABEL_TABLES)
+    tap_major(prior)
+    if isinstance(prior.body.transformer, NativeTransformer):
+        prior.body.transformer.arena.enlarge()
+    return prior
+
+
+@cache
+def _layout() -> str:
+    """Returns a short name for how weights are laid out and rounded; it changes with the code that does so."""
+    causes = hashlib.sha256(platform.machine().encode())
+    for module in _LAYOUT_SOURCES:
+        causes.update(Path(str(module.__file__)).read_bytes())
+    return causes.hexdigest()[:8]

@@ -1,0 +1,1 @@
+"""Conditioning of priors: vocabularies, labels, lyrics and song lengths."""

@@ -1,0 +1,1 @@
+"""Engines: how priors and the VQ-VAE are computed (eager, native, compiled, CUDA graphs)."""

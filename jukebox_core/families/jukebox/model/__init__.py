@@ -1,0 +1,1 @@
+"""The networks: VQ-VAE, prior, transformer, attention and their caches."""

@@ -1,0 +1,1 @@
+"""Sampling of Jukebox models: song plans, window decoding, precision and memory."""

@@ -1,0 +1,180 @@
+"""Decoding one window of one level with a Jukebox prior (golden README 2.5).
+
+Shape suffixes: B batch, T known codes, F forced codes, V vocabulary, W width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.sampling.loop import decode, prefill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.model.prior import Condition, Prior
+    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.sampling.noise import Noise
+
+
+class WindowDecoder:
+    """A prior with the state of one window: what `sampling.loop` steps through."""
+
+    def __init__(self, prior: Prior, condition: Condition) -> None:
+        self.prior = prior
+        self.condition = condition
+        self.state = prior.new_state(condition)
+
+    def read(self, tokens_BT: Tensor) -> Tensor:
+        """Reads known tokens, any number of them; returns the features [B, T, W] that predict each."""
+        return self.prior.extend(self.state, tokens_BT)
+
+    def predict(self) -> Tensor:
+        """Reads the next position; returns the features [B, 1, W] that predict its token."""
+        return self.prior.predict(self.state)
+
+    def push(self, tokens_B: Tensor) -> None:
+        """Tells which tokens stand at the position that `predict` read."""
+        self.prior.push(self.state, tokens_B)
+
+    def logits(self, features_BW: Tensor) -> Tensor:
+        """Returns float32 logits [B, V]."""
+        return self.prior.logits(features_BW)
+
+    def take(self, one: WindowDecoder) -> None:
+        """Takes over, for every song, what the decoder of one song has read, which is told the same.
+
+        Nothing has been read by this one.
+        """
+        position, songs = one.state.cache.position, self.condition.start_B1W.shape[0]
+        for layer, other in zip(self.state.cache.layers, one.state.cache.layers, strict=True):
+            layer.take(other, position)
+        self.state.input_B1W = one.state.input_B1W.repeat(songs, 1, 1)
+        self.state.cache.position = position
+
+    def save(self) -> dict[str, Tensor]:
+        """Returns all that reading has changed in the state, by name: what `restore` needs, and no more.
+
+        The tensors are the state's own: copy or write them before the next step.
+        """
+        layers = {f"layer_{index}": layer.kv for index, layer in enumerate(self.state.cache.layers)}
+        return {"position": torch.tensor(self.state.cache.position), "input": self.state.input_B1W, **layers}
+
+    @torch.inference_mode()
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Takes up what `save` returned for the same window of the same songs, bit for bit.
+
+        Raises:
+            ConfigError: It was saved by another prior, or for another batch.
+        """
+        layers = self.state.cache.layers
+        if {name: tensor.shape for name, tensor in saved.items()} != {n: t.shape for n, t in self.save().items()}:
+            raise ConfigError("the saved state is of another prior or batch; delete it to sample without it")
+        for index, layer in enumerate(layers):
+            layer.kv.copy_(saved[f"layer_{index}"])
+        self.state.input_B1W = saved["input"].to(self.state.input_B1W)
+        self.state.cache.position = int(saved["position"])
+
+
+def decode_window(
+    prior: Prior,
+    condition: Condition,
+    known_BT: Tensor,
+    count: int,
+    sampling: LevelSampling,
+    noise: Noise,
+    *,
+    start: int,
+    forced_BF: Tensor | None = None,
+    prefill_chunk: int | None = None,
+    flush: int = 64,
+) -> Iterator[Tensor]:
+    """Yields the new codes of a window from its beginning: `draw_codes` with a decoder that has read nothing yet."""
+    return draw_codes(
+        WindowDecoder(prior, condition),
+        known_BT,
+        count,
+        sampling,
+        noise,
+        start=start,
+        forced_BF=forced_BF,
+        prefill_chunk=prefill_chunk,
+        flush=flush,
+    )
+
+
+@torch.inference_mode()
+def draw_codes(
+    decoder: WindowDecoder,
+    known_BT: Tensor,
+    count: int,
+    sampling: LevelSampling,
+    noise: Noise,
+    *,
+    start: int,
+    forced_BF: Tensor | None = None,
+    prefill_chunk: int | None = None,
+    flush: int = 64,
+    shared: int = 0,
+) -> Iterator[Tensor]:
+    """Yields the window's new codes, int64 [B, at most `flush`], in the order in which they are drawn.
+
+    Where lyrics share the sequence they are read first, and a lyric character that is drawn in the place of a code is
+    a negative code: it is read again as it is, and `clamp_codes` removes it once the window is full.
+
+    Args:
+        decoder: Of this window. What it has read already, because it was restored, is not read again.
+        known_BT: Codes that begin the window; T may be 0. They are clamped codes, 0 or above.
+        count: How many codes to add, forced ones included.
+        sampling: How codes are drawn.
+        noise: Asked for the token at absolute position ``start + T + i`` to draw new code i.
+        start: Absolute position of the window's first code in its level.
+        forced_BF: The first F of the `count` codes, from an attempt that was interrupted, as they were yielded. They
+            take the same steps again and are not yielded, so that what follows is bit for bit the same.
+        prefill_chunk: Known tokens that are read at once; None is all.
+        flush: Codes in a block, but for the last.
+        shared: So many tokens begin the window of every song, lyrics included, and the songs are told the same. They
+            are read once for all.
+
+    Raises:
+        ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
+            forced codes than the decoder has read, or the prior's layers cannot sample.
+    """
+    prior, known, forced = decoder.prior, known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
+    if known + count > prior.config.context:
+        raise ConfigError(
+            f"{known} known and {count} new codes exceed the context, {prior.config.context}; ask for fewer"
+        )
+    if forced > count:
+        raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
+    if decoder.state.cache.position == 0:
+        _read_known(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
+    read = decoder.state.cache.position - prior.config.lyric_positions - known
+    if not 0 <= read <= forced:
+        raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
+    left_BF = None if forced_BF is None else forced_BF[:, read:] + prior.shift
+    blocks = decode(
+        decoder, count - read, sampling, noise, position=start + known + read, forced_BF=left_BF, flush=flush
+    )
+    for block_BT in blocks:
+        yield block_BT - prior.shift
+
+
+def _read_known(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
+    """Reads what begins a window: the first `shared` tokens once for all songs."""
+    if shared and len(tokens_BT) > 1:
+        one = WindowDecoder(decoder.prior, decoder.condition.first())
+        prefill(one, tokens_BT[:1, :shared], chunk)
+        decoder.take(one)
+        tokens_BT = tokens_BT[:, shared:]
+    prefill(decoder, tokens_BT, chunk)
+
+
+def clamp_codes(codes_BT: Tensor) -> Tensor:
+    """Returns a full window with drawn lyric characters, which are negative, as code 0 (golden README 2.4)."""
+    return codes_BT.clamp(min=0)

@@ -1,0 +1,68 @@
+"""How much memory sampling needs, counted on models that are built without any."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from jukebox_core.families.jukebox.checkpoints.loading import build_prior, build_vqvae
+from jukebox_core.families.jukebox.model.layers import Projection
+from jukebox_core.runtime.device import COMPUTE_DTYPES, DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+
+WORKING_BYTES = 400_000_000  # torch itself, activations of a prefill chunk, a window's noise
+
+
+def estimate_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
+    """Returns the bytes that sampling `batch` songs side by side at `level` takes, about: weights, caches, work."""
+    return weight_bytes(config, level, dtype) + _other_bytes(config, level, dtype, batch)
+
+
+def estimate_bytes_together(config: JukeboxConfig, levels: Sequence[int], dtype: str, batch: int) -> int:
+    """Returns what `estimate_bytes` does where the priors of all `levels` stay in memory while one of them samples."""
+    weights = sum(weight_bytes(config, level, dtype) for level in levels)
+    return weights + max((_other_bytes(config, level, dtype, batch) for level in levels), default=0)
+
+
+@lru_cache(maxsize=64)
+def weight_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
+    """Returns the bytes that the prior of `level` takes in memory."""
+    prior, size = build_prior(config, level), DTYPES[dtype].itemsize
+    inner = {
+        id(parameter)
+        for module in prior.body.transformer.modules()
+        if isinstance(module, Projection)
+        for parameter in module.parameters()
+    }
+    return sum(p.numel() * (size if id(p) in inner else 4) for p in prior.parameters())
+
+
+def _other_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
+    return WORKING_BYTES + _codec_bytes(config) + batch * _song_bytes(config, level, dtype)
+
+
+@lru_cache(maxsize=8)
+def _codec_bytes(config: JukeboxConfig) -> int:
+    return sum(p.numel() * 4 for p in build_vqvae(config).parameters())
+
+
+@lru_cache(maxsize=64)
+def _song_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
+    """Returns what each song of a batch adds: its caches, and what each of its positions adds."""
+    prior, sizes = build_prior(config, level), config.priors[level]
+    lyrics = sizes.lyrics
+    encoder = (
+        torch.empty(1, lyrics.tokens, sizes.transformer.width, device="meta")
+        if lyrics is not None and lyrics.encoder is not None
+        else None
+    )
+    cache = prior.body.transformer.new_cache(
+        1, dtype=COMPUTE_DTYPES[dtype], device=torch.device("meta"), encoder_BNW=encoder
+    )
+    return cache.nbytes + 2 * sizes.positions * sizes.transformer.width * 4

@@ -1,0 +1,50 @@
+"""``python -m jukebox_core.models``: fetches models and nothing else.
+
+It needs this package and PyYAML, not torch, Hydra or Prefect, so that a container's layer with the weights
+does not depend on them (docs/checkpoints.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from jukebox_core.errors import ConfigError, JukeboxError
+from jukebox_core.models.catalogue import fetch
+from jukebox_core.models.config import WeightsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetches models into a folder; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jukebox_core.models", description="Fetch models into a folder.")
+    parser.add_argument("names", nargs="+", help="models, aliases, model files, or all")
+    parser.add_argument("--folder", default="~/.cache/jukebox", help="where files are kept (%(default)s)")
+    parser.add_argument("--mirror", action="append", default=[], help="a source tried first; may be repeated")
+    parser.add_argument("--substitute", help="the only source of weights, whatever it holds")
+    parser.add_argument("--connections", type=int, default=4, help="ranges of a large file side by side (%(default)s)")
+    parser.add_argument("--offline", action="store_true", help="open no connection")
+    parser.add_argument("--accept-licence", action="store_true", help="the terms were read and are accepted")
+    given = parser.parse_args(arguments)
+    try:
+        weights = WeightsConfig(
+            folder=given.folder,
+            mirrors=tuple(given.mirror),
+            substitute=given.substitute,
+            connections=given.connections,
+            offline=given.offline,
+            accept_licence=given.accept_licence,
+        )
+        for path in fetch(given.names, weights).values():
+            print(path)  # noqa: T201 - the command's answer
+    except JukeboxError as error:
+        print(f"jukebox: {error}", file=sys.stderr)  # noqa: T201 - a program's error
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Checkpoint files: zip and legacy pickles, safetensors, conversion and prepared weights."""

@@ -1,0 +1,367 @@
+"""Opens checkpoints without reading them and puts their tensors into a module, one by one.
+
+Three formats, told apart by content: torch's zip (`archive.py`), torch's older row of pickles (`legacy.py`), and
+safetensors. All are mapped into memory tensor by tensor, none can run code. Upstream's layout is a dict
+``{model, hps, step, opt}`` (golden README, 1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from jukebox_core.base.atomic import written_whole
+from jukebox_core.errors import CheckpointError
+from jukebox_core.models.checkpoints.archive import read_archive
+from jukebox_core.models.checkpoints.legacy import read_legacy
+from jukebox_core.models.checkpoints.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
+from jukebox_core.models.download.replies import is_web_page
+
+CastRule = Callable[[str, Tensor], torch.dtype | None]
+"""The dtype a tensor is converted to as it is loaded, from its name in the module; None leaves it as stored."""
+
+_WRAPPER_PREFIX = "module."  # what data-parallel training puts before every name
+_OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
+_TELLING = ("name", "level", "levels", "n_ctx", "prior_width", "prior_depth", "width", "depth", "l_bins", "labels_v3")
+_NAMED_AT_MOST = 5
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was opened but not read: each tensor is mapped when it is asked for, until it is dropped."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
+    metadata: Mapping[str, Any]  # upstream: hps; safetensors: what `save_safetensors` was given
+    step: int | None = None  # training steps taken, where the file tells
+    own_names: bool = False  # written by `save_safetensors`: names are the module's already
+
+    def describe(self) -> str:
+        """What the file says of itself, for an error message."""
+        told = [f"{key}={self.metadata[key]!r}" for key in _TELLING if self.metadata.get(key) not in (None, "")]
+        parts = sorted({name.split(".", 1)[0] for name in self.tensors})
+        return f"its tensors belong to {_some(parts)}; its hyperparameters say {', '.join(told) or 'nothing'}"
+
+
+class _PrefixFree(Mapping[str, Tensor]):
+    """Tensors under names without the data-parallel prefix, still made one at a time."""
+
+    def __init__(self, get: Callable[[str], Tensor], names: Iterable[str]) -> None:
+        self._get = get
+        self._names = {name.removeprefix(_WRAPPER_PREFIX): name for name in names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._get(self._names[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
+    """The checkpoint at ``path``, mapped: no tensor is read yet and no code in the file is ever run.
+
+    Args:
+        path: the file.
+        bare: a pickle holds the named tensors themselves, not a dict with them under ``model``.
+
+    Raises:
+        CheckpointError: the file is missing, empty, truncated, no checkpoint at all (a web page, a text), a pickle
+            that names code, or a torch file of another structure.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; fetch the model first or correct the path") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the path of a checkpoint file") from error
+    _refuse_other_files(path, head)
+    if head[8:9] == b"{":  # after the length of its header, which may begin like any other file
+        return _open_safetensors(path)
+    if head.startswith(b"PK"):
+        return _open_zip(path, bare)
+    if head.startswith(b"\x80"):
+        return _open_legacy(path, bare)
+    return _open_safetensors(path)
+
+
+def load_into(
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    renames: Sequence[tuple[str, str]] = (),
+    *,
+    cast: CastRule | None = None,
+    device: torch.device | str | None = None,
+    placed: Callable[[str], None] | None = None,
+) -> None:
+    """Puts the checkpoint's tensors into ``module``, which may be built on the meta device.
+
+    Tensors are copied one by one out of the mapped file, whose pages are let go at once: at no time are more of them
+    in memory twice than one. A stored dtype is kept unless ``cast`` names another. Tied tensors may be in the file
+    under one of their names or all of them.
+
+    Args:
+        module: receives the tensors, as parameters and buffers.
+        checkpoint: what `open_checkpoint` gave.
+        renames: ``(pattern, replacement)`` pairs; the first pattern that matches the whole of a file's name gives the
+            module's name; a name that none matches is left over. No pairs at all: names are taken as they are.
+        cast: chooses the dtype of each tensor.
+        device: where tensors go; None leaves them in main memory.
+        placed: told the name of the module that a tensor was put into, before the next one is read.
+
+    Raises:
+        CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All of it is found
+            before the first tensor is assigned and told in one message.
+    """
+    targets = module.state_dict(keep_vars=True)
+    for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
+        stored_tensor = checkpoint.tensors[stored]
+        dtype = cast(names[0], stored_tensor) if cast else None
+        loaded = stored_tensor.to(device=device, dtype=dtype, copy=True)
+        del stored_tensor  # and its pages, before the next tensor is mapped
+        target = targets[names[0]]
+        if isinstance(target, nn.Parameter):
+            loaded = nn.Parameter(loaded, requires_grad=target.requires_grad and loaded.is_floating_point())
+        for name in names:
+            owner, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(owner), attribute, loaded)
+        del loaded
+        if placed is not None:
+            placed(names[0].rpartition(".")[0])
+
+
+def save_safetensors(
+    state: nn.Module | Mapping[str, Tensor],
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    own_names: bool = True,
+) -> None:
+    """Writes weights and ``metadata``, as JSON, to ``path``, whole or not at all.
+
+    Tensors are written one by one. Of tied tensors the first name is written. With ``own_names``, names are those of
+    a module of this program, and `load_into` needs no renames.
+    """
+    path = Path(path)
+    tensors: Mapping[str, Tensor] = state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state
+    # Of a mapping that reads a file each tensor is a new one, so that only a module can tell which are tied.
+    names = [group[0] for group in tied_groups(tensors)] if isinstance(tensors, dict) else list(tensors)
+    told = {name: traits(tensors[name]) for name in names}
+    # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
+    kept = sorted(names, key=lambda name: -told[name][2])
+    texts = {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}
+    header: dict[str, Any] = {"__metadata__": texts | ({_OWN_NAMES: "true"} if own_names else {})}
+    position = 0
+    for name in kept:
+        dtype, shape, width = told[name]
+        end = position + math.prod(shape) * width
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
+        position = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with written_whole(path) as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for name in kept:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
+
+
+def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The checkpoint's name for each tensor of ``module``, by the module's; of tied tensors the first name.
+
+    Raises:
+        CheckpointError: as `load_into`.
+    """
+    return {names[0]: stored for names, stored in _match(checkpoint, module.state_dict(keep_vars=True), renames)}
+
+
+def traits(tensor: Tensor) -> tuple[str, list[int], int]:
+    """Dtype as safetensors call it, shape, and bytes of an element."""
+    return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
+
+
+def _refuse_other_files(path: Path, head: bytes) -> None:
+    if not head:
+        raise CheckpointError(f"{path} is empty; delete it and fetch it again")
+    if is_web_page(head):
+        raise CheckpointError(f"{path} is a web page, not a checkpoint; its source answered with an error page")
+    if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head):
+        first = head.splitlines()[0][:60].decode(errors="replace") if head.strip() else ""
+        raise CheckpointError(f"{path} is a text file that begins {first!r}, not a checkpoint; fetch it again")
+
+
+def _open_zip(path: Path, bare: bool) -> Checkpoint:
+    try:
+        content, file = read_archive(path)
+    except ForbiddenNameError as error:
+        raise _unsafe(path, str(error)) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged zip or pickle can raise nearly anything
+        raise CheckpointError(
+            f"{path} is truncated or no archive of torch ({path.stat().st_size:,} bytes); fetch it again"
+        ) from error
+    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
+
+
+def _open_legacy(path: Path, bare: bool) -> Checkpoint:
+    try:
+        content, file = read_legacy(path)
+    except ForbiddenNameError as error:
+        raise _unsafe(path, str(error)) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
+    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    try:
+        file: Any = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint of torch and no whole safetensors file ({error}); fetch it again"
+        ) from error
+    texts = dict(file.metadata() or {})
+    own_names = texts.pop(_OWN_NAMES, None) is not None
+    metadata = {key: _from_json(text) for key, text in texts.items()}
+
+    def get(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as opened:  # anew: what is mapped is the whole file, touched in one place
+            tensor: Tensor = opened.get_tensor(name)
+            return tensor
+
+    step = metadata.pop("step", None)
+    tensors = _PrefixFree(get, file.keys())
+    return Checkpoint(path, tensors, metadata, step if isinstance(step, int) else None, own_names=own_names)
+
+
+def _upstream_weights(path: Path, content: Any) -> dict[str, LazyTensor]:
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        found = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content)
+        raise CheckpointError(f"{path} holds {found}; a Jukebox checkpoint is a dict of model, hps, step and opt")
+    weights = dict(content["model"])
+    strange = [
+        str(name) for name, value in weights.items() if not isinstance(value, LazyTensor) or not isinstance(name, str)
+    ]
+    if strange or not weights:
+        raise CheckpointError(
+            f"{path}: 'model' holds {_some(strange) or 'nothing'}; a Jukebox checkpoint holds only named tensors there"
+        )
+    return weights
+
+
+def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint:
+    weights = MappedTensors(file, _upstream_weights(path, content))
+    hps, step = content.get("hps"), content.get("step")
+    return Checkpoint(
+        path,
+        _PrefixFree(weights.__getitem__, weights),
+        dict(hps) if isinstance(hps, Mapping) else {},
+        step if isinstance(step, int) else None,
+    )
+
+
+def _match(
+    checkpoint: Checkpoint, targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
+) -> list[tuple[list[str], str]]:
+    """For each tensor of the module its names and the checkpoint's name for it; one error for all that does not fit."""
+    found, left_over = _renamed(checkpoint.tensors, targets, renames)
+    matches: list[tuple[list[str], str]] = []
+    missing, misshapen, untied = [], [], []
+    for names in tied_groups(targets):
+        stored = [each for name in names for each in found.get(name, ())]
+        if not stored:
+            missing.append(names[0])
+            continue
+        matches.append((names, stored[0]))
+        tensors = [checkpoint.tensors[each] for each in stored]
+        wanted = targets[names[0]].shape
+        misshapen += [
+            f"{each} is {list(tensor.shape)} but {names[0]} is {list(wanted)}"
+            for each, tensor in zip(stored, tensors, strict=True)
+            if tensor.shape != wanted
+        ]
+        if not all(torch.equal(tensors[0], other) for other in tensors[1:]):
+            untied.append(" and ".join(stored))
+    faults = {"missing": missing, "left over": left_over, "of another shape": misshapen, "tied but different": untied}
+    told = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if told:
+        raise CheckpointError(
+            f"{checkpoint.path} is not a checkpoint of this model: {'; '.join(told)}. Of the file: "
+            f"{checkpoint.describe()}. Choose the file or the configuration that matches"
+        )
+    return matches
+
+
+def _renamed(
+    stored_names: Iterable[str], targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The file's names by the module's name they become, and those that become none."""
+    table = [(re.compile(pattern), replacement) for pattern, replacement in renames] or [(re.compile(".*"), r"\g<0>")]
+    found: dict[str, list[str]] = defaultdict(list)
+    left_over = []
+    for stored in stored_names:
+        matches = ((pattern.fullmatch(stored), replacement) for pattern, replacement in table)
+        name = next((match.expand(replacement) for match, replacement in matches if match), None)
+        if name is not None and name in targets:
+            found[name].append(stored)
+        else:
+            left_over.append(stored)
+    return found, left_over
+
+
+def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names by tensor, in order; a tensor that sits under several names, or the same memory, is one group."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name, tensor in tensors.items():
+        memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        groups[id(tensor) if tensor.is_meta or not tensor.numel() else memory].append(name)
+    return list(groups.values())
+
+
+def _unsafe(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is a pickle that names {name}: it holds code, and nothing of it was run; use a file from a source you "
+        "trust that holds tensors and plain data only"
+    )
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more:,} more" if more > 0 else "")

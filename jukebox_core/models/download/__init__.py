@@ -1,0 +1,1 @@
+"""Downloads: bytes from any source, resumable and verified."""

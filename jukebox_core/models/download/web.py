@@ -1,0 +1,145 @@
+"""One HTTP request for one file, or a part of it. Imports no torch."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import io
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jukebox_core.models.download.replies import Read, Reply, SourceError, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from email.message import Message
+
+READ_TIMEOUT = 30.0  # seconds without a byte; a whole download may take hours
+
+_FINAL_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 451})  # asking again gives the same answer
+_NOTHING_LEFT = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+_AGENT = {"User-Agent": "jukebox-pipelines", "Accept-Encoding": "identity"}
+_SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, and remembers the digest that the hub tells before it leads on to where the bytes are."""
+
+    linked: str | None = None
+
+    def redirect_request(self, request: Any, file: Any, code: Any, message: Any, headers: Any, url: Any) -> Any:
+        self.linked = headers.get("X-Linked-Etag") or self.linked
+        return super().redirect_request(request, file, code, message, headers, url)
+
+
+def request(url: str, headers: Mapping[str, str], data: bytes | None = None) -> urllib.request.Request:
+    """A request for ``url``; user and password in it, and ``headers``, go to its host and to no other."""
+    parts = urllib.parse.urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    made = urllib.request.Request(parts._replace(netloc=host).geturl(), data, _AGENT)  # noqa: S310 (http and https)
+    if at:
+        made.add_unredirected_header(
+            "Authorization", f"Basic {base64.b64encode(urllib.parse.unquote(user).encode()).decode()}"
+        )
+    for name, value in headers.items():
+        # A redirect leads to a store with signed addresses, which refuse, and must not see, another's secrets.
+        (made.add_header if name == "Range" else made.add_unredirected_header)(name, value)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: status 200, 206 or 416, and a body to read."""
+
+    status: int
+    headers: Message
+    read: Read
+    linked: str | None  # the ETag of the file that the hub led away from
+
+
+@contextmanager
+def connected(made: urllib.request.Request, timeout: float | None = None) -> Iterator[Answer]:
+    """The answer to a request; raises `SourceError`."""
+    redirects = _Redirects()
+    try:
+        response = urllib.request.build_opener(redirects).open(made, timeout=timeout or READ_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with closing(error):
+            if error.code != _NOTHING_LEFT:
+                raise SourceError(f"HTTP {error.code} {error.reason}", final=error.code in _FINAL_STATUSES) from error
+            yield Answer(error.code, error.headers, io.BytesIO().read, redirects.linked)
+            return
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"no answer ({getattr(error, 'reason', None) or error})") from error
+    with closing(response):
+        # What has arrived and no more at a time, so that a break loses none of it.
+        yield Answer(response.status, response.headers, guarded(response.read1), redirects.linked)
+
+
+@contextmanager
+def open_web(
+    url: str,
+    start: int,
+    stop: int | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Iterator[Reply]:
+    """The file at ``url`` from byte ``start`` on, up to ``stop``; from byte 0 if the server ignores Range."""
+    asked = dict(headers or {})
+    if start or stop is not None:
+        asked["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    with connected(request(url, asked), timeout) as answer:
+        yield _nothing_left(answer, start) if answer.status == _NOTHING_LEFT else _reply(answer)
+
+
+def without_secrets(url: str) -> str:
+    """The address without user, password, query and fragment, which can be secrets."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def below(base: str, path: str) -> str:
+    """The address of the file ``path`` below ``base``, whose query stays."""
+    parts = urllib.parse.urlsplit(base)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{urllib.parse.quote(path)}").geturl()
+
+
+def _reply(answer: Answer) -> Reply:
+    headers, length = answer.headers, answer.headers.get("Content-Length")
+    if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        if span is None:
+            raise SourceError("answered with a part but did not say which", final=True)
+        total = None if span[2] == "*" else int(span[2])
+        digest = _digest(answer.linked, None)
+        return Reply(answer.read, int(span[1]), total, _version(answer), ranges=True, digest=digest)
+    total = int(length) if length and length.isdigit() else None
+    ranges, digest = headers.get("Accept-Ranges") == "bytes", _digest(answer.linked, headers.get("Content-MD5"))
+    return Reply(answer.read, 0, total, _version(answer), ranges=ranges, digest=digest)
+
+
+def _version(answer: Answer) -> str | None:
+    return answer.linked or answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+
+
+def _digest(linked: str | None, md5: str | None) -> tuple[str, str] | None:
+    """The digest that a server tells: the hub's sha256, or a store's MD5."""
+    if linked and (found := _SHA256.fullmatch(linked)):
+        return "sha256", found[1]
+    try:
+        return ("md5", base64.b64decode(md5, validate=True).hex()) if md5 else None
+    except binascii.Error:
+        return None
+
+
+def _nothing_left(answer: Answer, start: int) -> Reply:
+    """The reply to asking for bytes beyond the end: empty if we have it all, an end short of ours if we have more."""
+    span = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
+    return Reply(answer.read, start, int(span[1]) if span else None, _version(answer), ranges=True)

@@ -1,0 +1,177 @@
+"""Models by name or by file, for programs that use the core without the command line. Imports no torch.
+
+A model is a YAML file: one of ``conf/model/``, or a person's own. A file may build on others with a list of plain
+names, ``defaults: [_shared, _self_]``, looked for beside it and then among the models shipped. That is the part of
+Hydra's composition that models use, so that both ways give the same model.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.structuring import build
+from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig, VQVAEConfig
+from jukebox_core.models.config import ModelFiles  # noqa: TC001  records are built by reading annotations
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """A model: its hyperparameters and the files it consists of (conf/model/*.yaml)."""
+
+    name: str
+    vqvae: VQVAEConfig
+    priors: PriorsConfig
+    files: ModelFiles
+    trained: bool = True  # false: weights are noise, and the music will be too; reports say so
+
+    def __post_init__(self) -> None:
+        """Checks that VQ-VAE, priors and files agree."""
+        roles = {"vqvae", *(f"level_{level}" for level in range(len(self.config.priors)))}
+        if set(self.files.weights) != roles:
+            raise ConfigError(
+                f"files.weights name {sorted(self.files.weights)}; name what the model consists of, {sorted(roles)}"
+            )
+
+    @property
+    def config(self) -> JukeboxConfig:
+        """The hyperparameters alone, as the networks want them."""
+        return JukeboxConfig(name=self.name, vqvae=self.vqvae, priors=self.priors)
+
+
+def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:
+    """Returns a model: one that is shipped, by name, or one of your own, by the path of its file or folder.
+
+    Raises:
+        ConfigError: there is no such model, or its file does not describe one.
+    """
+    return build(ModelSettings, option_data(option_path(os.fspath(name_or_path), "model"), "model"), "model")
+
+
+@cache
+def released_sources() -> frozenset[str]:
+    """Returns the addresses of the released models' files, which have one layout: no path in it means two files."""
+    files = load_yaml(conf_dir() / "model" / "_shared.yaml")["files"]
+    return frozenset(files["weight_sources"]) | frozenset(files["vocabulary_sources"])
+
+
+def option_names(group: str) -> list[str]:
+    """Returns the names of the options that are shipped for a group of settings, such as ``model``."""
+    return choices([path.stem for path in (conf_dir() / group).glob("*.yaml")])
+
+
+def choices(names: list[str]) -> list[str]:
+    """Returns the names that stand for a whole option, sorted; a leading underscore marks a part of others."""
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def is_path(value: str) -> bool:
+    """Whether `value` means a file or folder, and not the name of something shipped."""
+    return os.sep in value or value.startswith("~") or value.endswith((".yaml", ".yml"))
+
+
+def option_path(name_or_path: str, group: str) -> Path:
+    """Returns the file that describes an option of `group`; a folder of one's own holds it as ``<group>.yaml``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not is_path(name_or_path):
+        names = option_names(group)
+        if name_or_path not in names:
+            raise ConfigError(no_option(group, name_or_path, names))
+        return conf_dir() / group / f"{name_or_path}.yaml"
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        path = path / f"{group}.yaml"
+    if not path.is_file():
+        beside = [found.name for found in path.parent.glob("*.yaml")]
+        raise ConfigError(
+            f"{group} is {name_or_path!r}, but there is no file {path}; give the path of a YAML file, of a folder with "
+            f"{group}.yaml in it, or one of {', '.join(option_names(group))}{did_you_mean(path.name, beside)}"
+        )
+    return path
+
+
+def no_option(group: str, name: str, names: list[str]) -> str:
+    """Returns the message for an option that a group does not have."""
+    return f"{group} is {name!r}; choose one of {', '.join(choices(names))}{did_you_mean(name, choices(names))}"
+
+
+def option_data(path: Path, group: str) -> dict[str, Any]:
+    """Returns what a file says, with the files of its `defaults` list merged into it.
+
+    Sources of files that begin with ``./`` are folders beside the file itself, so that a model's folder can be moved.
+
+    Raises:
+        ConfigError: a file is missing, is not YAML, builds on itself, or has a `defaults` list that names no sibling.
+    """
+    return _merged_file(path, group, ())
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds something else.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506  a safe one
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds {type(data).__name__}; it must hold names and values, as conf/model/mini.yaml")
+    return data
+
+
+def _merged_file(path: Path, group: str, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path in above:
+        raise ConfigError(f"{path} builds on itself; remove it from the defaults of {above[-1]}")
+    own = _beside(load_yaml(path), path.parent)
+    names = own.pop("defaults", [])
+    merged: dict[str, Any] = {}
+    for name in names if "_self_" in names else [*names, "_self_"]:
+        part = own if name == "_self_" else _merged_file(_sibling(path, name, group), group, (*above, path))
+        merged = _merge(merged, part)
+    return merged
+
+
+def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns what a file says, with the sources that lie beside it made absolute."""
+    files = data.get("files")
+    if not isinstance(files, dict):
+        return data
+    for key in ("weight_sources", "vocabulary_sources"):
+        if isinstance(files.get(key), list):
+            files[key] = [
+                str((folder / source).resolve()) if isinstance(source, str) and source.startswith("./") else source
+                for source in files[key]
+            ]
+    return data
+
+
+def _sibling(path: Path, name: object, group: str) -> Path:
+    if not isinstance(name, str) or is_path(name):
+        raise ConfigError(f"{path}: defaults names {name!r}; only plain names of files beside it, or of {group}/, fit")
+    folders = (path.parent, conf_dir() / group)
+    found = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
+    if found is None:
+        raise ConfigError(f"{path}: defaults names {name!r}, but no {name}.yaml is in {' or '.join(map(str, folders))}")
+    return found
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

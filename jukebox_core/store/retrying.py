@@ -1,0 +1,125 @@
+"""What the exceptions of a file system mean: what to tell, and whether trying again can help. Imports no torch.
+
+File systems are known by name only (fsspec loads S3's package when it is needed), so their exceptions are known by the
+HTTP status they carry, by their errno and by the names of their classes.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jukebox_core.errors import StoreError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jukebox_core.store.config import RetryConfig
+
+_T = TypeVar("_T")
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_PASSING = frozenset({errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH})
+_FULL_STATUS = 507
+_PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 509})
+_PASSING_NAMES = frozenset(
+    {
+        "HTTPClientError",  # botocore: timeouts, connections that were closed or cut
+        "ConnectionError",  # botocore and requests
+        "ResponseParserError",  # botocore: a gateway's page of HTML in the place of an answer
+        "IncompleteReadError",  # botocore
+        "IncompleteRead",  # urllib3
+        "ClientPayloadError",  # aiohttp
+        "ClientConnectionError",  # aiohttp
+        "TransportError",  # google.auth
+        "ServiceRequestError",  # azure.core
+        "ServiceResponseError",  # azure.core
+    }
+)
+_CERTIFICATE_NAMES = frozenset({"SSLError", "SSLCertVerificationError", "ClientConnectorCertificateError"})
+_CREDENTIAL_NAMES = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "NoAuthTokenError",
+        "TokenRetrievalError",
+        "DefaultCredentialsError",
+    }
+)
+
+
+def patiently(call: Callable[[], _T], uri: str, retry: RetryConfig) -> _T:
+    """Returns what `call` does; makes it again if it fails for a reason that may pass.
+
+    Raises:
+        UnreachableError: it failed for such a reason every time.
+        StoreError: it failed for any other reason.
+    """
+    waits = retry.waits()
+    while True:
+        try:
+            return call()
+        except StoreError:
+            raise
+        except Exception as error:
+            explained = explain(uri, error)
+            if not (waits and isinstance(explained, UnreachableError)):
+                raise explained from error
+            time.sleep(waits.pop(0))
+
+
+def explain(uri: str, error: Exception) -> StoreError:
+    """Returns the error that says what `error` means for the place `uri`; UnreachableError if that may pass."""
+    causes = list(_chain(error))
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    code = error.errno if isinstance(error, OSError) else None
+    status = next((number for cause in causes if (number := _status(cause)) is not None), None)
+    if code in _FULL or status == _FULL_STATUS:
+        return StoreError(f"no space left in {uri}; free some or choose another place (what is stored there is valid)")
+    if names & _CREDENTIAL_NAMES:
+        return StoreError(
+            f"no credentials for {uri} ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or "
+            "whatever the service asks for"
+        )
+    if isinstance(error, PermissionError) or code in _REFUSED:
+        return StoreError(
+            f"access to {uri} was refused ({error}); check its owner and mode, or the credentials, or choose another"
+        )
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"{uri} is not there ({error}); create the bucket or folder, or correct the address")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return StoreError(f"{uri} is no folder, or lies below a file ({error}); choose another place")
+    what = f"{type(error).__name__}: {error}"
+    if _may_pass(error, code, status, names):
+        return UnreachableError(f"{uri} cannot be reached ({what}); check the address and the network, and try again")
+    return StoreError(f"{uri} cannot be used ({what}); check the address, the network and the credentials")
+
+
+def _may_pass(error: Exception, code: int | None, status: int | None, names: set[str]) -> bool:
+    if names & _CERTIFICATE_NAMES:
+        return False
+    if names & _PASSING_NAMES:  # first, since aiohttp gives half an answer the status 400
+        return True
+    if status is not None:
+        return status in _PASSING_STATUS
+    return isinstance(error, TimeoutError | ConnectionError) or code in _PASSING
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Gives an error and what it was made of."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """Returns the status of the HTTP answer that an error is about; None if it carries none."""
+    response: Any = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    for name in ("status", "status_code", "code"):  # aiohttp, azure.core, gcsfs
+        found = getattr(error, name, None) if found is None else found
+    return found if isinstance(found, int) and not isinstance(found, bool) else None

@@ -1,0 +1,210 @@
+"""Runs as a person reads them: a table, a tree, and one run in full. Imports neither torch nor Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from jukebox_core.base.processes import is_dead, is_here
+from jukebox_core.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from jukebox_core.tokens.graph import Take
+    from pipelines.runs.folder import RunFolder
+
+_LYRICS = 60  # characters of them that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a table says of a run; empty or None where its manifest does not say it."""
+
+    run: RunFolder
+    status: str
+    model: str = ""
+    seconds: float | None = None
+    samples: int | None = None
+    levels: str = ""
+    created: str = ""  # ISO time
+    parent: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: RunFolder) -> Summary:
+        """Returns a run's summary, whatever state its folder is in."""
+        try:
+            manifest = run.manifest()
+            told = manifest["identity"]
+            levels = range(len(told["model"]["vqvae"]["downs"]))
+            return cls(
+                run=run,
+                status=status(manifest),
+                model=told["model"]["name"],
+                seconds=told["seconds"],
+                samples=told["sampling"]["n_samples"],
+                levels=" ".join(str(level) for level in reversed(levels) if level >= told["sampling"]["stop_level"]),
+                created=datetime.fromisoformat(manifest["created"]).isoformat(),
+                parent=manifest.get("parent", {}),
+            )
+        except (RunError, KeyError, TypeError, ValueError):
+            return cls(run, "unreadable")
+
+
+def status(manifest: Mapping[str, Any]) -> str:
+    """Returns how a run stands: finished, stopped, running, or killed if the process that ran it is gone.
+
+    A process of another machine cannot be looked at, but it holds the run's lock for as long as it lives.
+    """
+    told, process = str(manifest.get("status", "planned")), manifest.get("process")
+    if told != "running":
+        return told
+    if process is None or is_dead(str(process)):
+        return "killed"
+    if not is_here(str(process)) and "lock" in manifest:
+        from jukebox_core.store.run_lock import is_held
+
+        return "killed" if is_held(manifest["store"], manifest["lock"]) is False else told
+    return told
+
+
+def table(summaries: Sequence[Summary]) -> list[str]:
+    """Returns the lines of a table, oldest run first."""
+    head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM")
+    rows = [
+        (
+            each.run.name,
+            each.model,
+            each.status,
+            "" if each.seconds is None else f"{each.seconds:g}",
+            "" if each.samples is None else str(each.samples),
+            each.levels,
+            _local(each.created),
+            str(each.parent.get("run", "")),
+        )
+        for each in sorted(summaries, key=lambda each: (each.created, each.run.name))
+    ]
+    return _columns([head, *rows])
+
+
+def tree(summaries: Sequence[Summary]) -> list[str]:
+    """Returns the lines of a tree: below each run, indented, those that go on from it."""
+    by_name = {each.run.name: each for each in summaries}
+    below: dict[str, list[Summary]] = {}
+    for each in sorted(summaries, key=lambda each: (each.created, each.run.name)):
+        parent = each.parent.get("run", "")
+        below.setdefault(parent if parent in by_name and parent != each.run.name else "", []).append(each)
+
+    def lines(name: str, indent: str) -> Iterator[str]:
+        children = below.get(name, [])
+        for each in children:
+            last = each is children[-1]
+            stem = ("└─ " if last else "├─ ") if name else ""
+            yield f"{indent}{stem}{_leaf(each, known=bool(name))}"
+            yield from lines(each.run.name, indent + (("   " if last else "│  ") if name else ""))
+
+    return list(lines("", ""))
+
+
+def _leaf(each: Summary, *, known: bool) -> str:
+    length = [] if each.seconds is None else [f"{each.seconds:g} s", f"{each.samples} samples"]
+    origin = [] if not each.parent else [origin_of(each.parent, named=not known)]
+    return "  ".join([each.run.name, each.status, *length, *origin])
+
+
+def origin_of(parent: Mapping[str, Any], *, named: bool = True) -> str:
+    """Returns what a run keeps of others, in words; `named` says which run it goes on from."""
+    keep, samples, begins = parent.get("keep_seconds"), parent.get("samples", []), parent.get("begins_seconds", [])
+    words = "all" if parent.get("splice") or not begins else f"{max(begins):.4g} s"
+    words = f"keeps {words if keep is None else f'{keep:g} s'}" + (f" of {parent['run']}" if named else "")
+    words += "" if list(range(len(samples))) == samples else f", samples {','.join(map(str, samples))}"
+    for piece in parent.get("splice", []):
+        end = "end" if piece["to_seconds"] is None else f"{piece['to_seconds']:g} s"
+        words += f" + {piece['run']} sample {piece['sample']} {piece['from_seconds']:g}-{end}"
+    return words
+
+
+def full(run: RunFolder) -> list[str]:
+    """Returns the lines that tell all that matters of one run.
+
+    Raises:
+        RunError: its manifest cannot be read.
+    """
+    manifest = run.manifest()
+    told, summary = manifest.get("identity", {}), Summary.of(run)
+    lines = [
+        f"run {run.name} in {run.path}",
+        f"  {summary.status}, created {_local(summary.created) or 'at an unknown time'}"
+        + (f", finished {_local(manifest['finished'])}" if manifest.get("finished") else "")
+        + (
+            f", stopped by {manifest['stopped_by']}" if summary.status == "stopped" and "stopped_by" in manifest else ""
+        ),
+    ]
+    if manifest.get("parent"):
+        lines.append(f"  {manifest['parent']['command']}: {origin_of(manifest['parent'])}")
+    lines += ["", "settings", *_indented(_settings(told))]
+    if manifest.get("takes"):
+        lines += ["", "takes", *_indented(_takes(run.takes(), manifest, told))]
+    files = [*manifest.get("audio", []), *manifest.get("codes", [])]
+    page = [f"  {run.path / 'report.html'}"] if (run.path / "report.html").is_file() else []
+    if files or page:
+        lines += ["", "files", *(f"  {run.path / record['path']}" for record in files), *page]
+    if manifest.get("timings"):
+        lines += ["", "timings of the last time", *_indented(_timings(manifest["timings"]))]
+    return lines
+
+
+def _settings(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    model, sampling = told.get("model", {}), told.get("sampling", {})
+    rows = [("model", str(model.get("name"))), ("seconds", f"{told.get('seconds')}"), ("dtype", f"{told.get('dtype')}")]
+    rows += [
+        (f"sampling.{name}", f"{sampling[name]}") for name in ("seed", "n_samples", "stop_level") if name in sampling
+    ]
+    levels = {name: value for name, value in sampling.items() if name.startswith("level_")}
+    rows += [(f"sampling.{name}", ", ".join(f"{k} {v}" for k, v in value.items())) for name, value in levels.items()]
+    songs = [("song", told.get("song", {})), *((f"songs.{n}", song) for n, song in enumerate(told.get("songs", [])))]
+    for where, song in songs:
+        rows += [(f"{where}.{name}", _short(value)) for name, value in song.items() if value not in (None, "", 0.0)]
+    rows += [("prompt", path) for path in told.get("prompt", {}).get("files", [])]
+    return rows
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LYRICS else f"{text[: _LYRICS - 3]}..."
+
+
+def _takes(takes: Sequence[Take], manifest: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    vqvae = told.get("model", {}).get("vqvae", {})
+    kept = manifest.get("kept") or [[0] * len(take) for take in takes]
+    rows: list[tuple[str, ...]] = [("SAMPLE", "LEVEL", "SECONDS", "TOKENS", "KEPT", "WINDOWS")]
+    hop, hops = 1, []
+    for down, stride in zip(vqvae["downs"], vqvae["strides"], strict=True):
+        hop *= stride**down
+        hops.append(hop)
+    for sample, (take, there) in enumerate(zip(takes, kept, strict=True)):
+        for level in reversed(range(len(take))):
+            seconds = len(take[level]) * hops[level] / vqvae["sample_rate"]
+            counts = (len(take[level]), there[level], len({span.key for span in take[level]}))
+            rows.append((str(sample), str(level), f"{seconds:.2f}", *map(str, counts)))
+    return rows
+
+
+def _timings(timings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("STAGE", "LEVEL", "SECONDS", "TOKENS", "WINDOWS", "REUSED")]
+    names = ("stage", "level", "seconds", "tokens", "windows", "reused")
+    return rows + [tuple(str(timing.get(name, "")) for name in names) for timing in timings]
+
+
+def _indented(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return [f"  {line}" for line in _columns(rows)]
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _local(time: str) -> str:
+    return "" if not time else datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")

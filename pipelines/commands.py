@@ -1,0 +1,223 @@
+"""What the commands do once their settings are known: check, then hand over to the flows."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.base.processes import own_name
+from jukebox_core.base.structuring import to_plain
+from jukebox_core.errors import ConfigError
+from pipelines.exit_status import working
+from pipelines.orchestration import prefect_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jukebox_core.composer.config import AlbumConfig
+    from jukebox_core.store.run_lock import RunLock
+    from pipelines.runs.folder import RunFolder
+    from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+    from pipelines.settings.train import TrainSettings
+
+
+def generate(settings: Settings) -> None:
+    """Makes songs, in a run folder of their own; prints where they are, and what there is to choose.
+
+    Raises:
+        JukeboxError: something is wrong with the settings, or went wrong on the way; all that was made is kept.
+    """
+    from pipelines.runs import choice
+
+    run = make(choice.first_part(settings))
+    _print_result(run)
+    for line in choice.advice(settings, run):
+        print(line, file=sys.stderr)  # noqa: T201 - for the person
+
+
+def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
+    """Makes songs, if they are not made yet, and returns their run.
+
+    Args:
+        settings: what to make.
+        in_flow: this is part of a flow run that Prefect began; otherwise it becomes a flow run of its own.
+
+    Raises:
+        JukeboxError: as `generate`.
+    """
+    from pipelines.execution import preflight
+    from stages import stopping
+
+    preflight.check(settings)
+    run = preflight.finished(settings)
+    if run is None:
+        preflight.check_machine(settings)
+        lock = _alone(settings)
+        with lock, stopping.holding(lock.check):
+            run = preflight.finished(settings) if settings.run.wait else None
+            if run is None:
+                return _make(settings, in_flow=in_flow)
+    print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
+    return run
+
+
+def _alone(settings: Settings) -> RunLock:
+    """Returns the lock of the run that these settings make."""
+    from jukebox_core.store.run_lock import RunLock
+    from pipelines.runs.folder import lock_name
+    from stages import stopping
+
+    return RunLock(
+        settings.storage.tokens,
+        lock_name(settings),
+        wait=settings.run.wait,
+        say=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
+        on_lost=stopping.request_stop,
+    )
+
+
+def _make(settings: Settings, *, in_flow: bool) -> RunFolder:
+    from pipelines.console import run_log
+    from pipelines.runs.folder import open_run
+    from pipelines.settings.compose import dump
+
+    run = open_run(settings, dump(settings))
+    with run_log(run.path / "run.log") as log, working():
+        log.info("run %s in %s", run.name, run.path)
+        if not settings.model.trained:
+            log.warning("model %s is untrained: what it makes is noise", settings.model.name)
+        run.update(status="running", process=own_name())
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.generate import generate_flow
+
+        try:
+            if in_flow:
+                generate_flow.fn(to_plain(settings), str(run.path))
+            else:
+                with _flow_run():
+                    generate_flow(to_plain(settings), str(run.path), live=sys.stderr.isatty())
+        except BaseException as error:
+            run.update(status="stopped", stopped_by=type(error).__name__)
+            raise
+        log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
+    return run
+
+
+@contextmanager
+def _flow_run() -> Iterator[None]:
+    """Marks a flow run as this process's, after those that killed processes left are put right."""
+    from prefect import tags
+
+    from pipelines.console import failures_told_once
+    from pipelines.orchestration import reconcile
+
+    reconcile.stop_leaked_servers()
+    reconcile.reconcile()
+    with tags(*reconcile.tags()), failures_told_once():
+        yield
+
+
+def _print_result(run: RunFolder) -> None:
+    for record in run.manifest()["audio"]:
+        print(run.path / record["path"])  # noqa: T201 - the command's answer
+
+
+def encode(settings: EncodeSettings) -> None:
+    """Turns audio files into codes files; prints their paths.
+
+    Raises:
+        JukeboxError: something is wrong with the settings or a file.
+    """
+    from pipelines.execution import preflight
+
+    preflight.check_encode(settings)
+    with _logged(settings.folder, "encode.log"), working():
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.codec import encode_flow
+
+        print(*encode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def decode(settings: DecodeSettings) -> None:
+    """Turns codes files into audio files; prints their paths.
+
+    Raises:
+        JukeboxError: something is wrong with the settings or a file.
+    """
+    from pipelines.execution import preflight
+
+    preflight.check_decode(settings)
+    with _logged(settings.folder, "decode.log"), working():
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.codec import decode_flow
+
+        print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def compose(settings: AlbumConfig) -> None:
+    """Composes songs to learn from; prints the folder.
+
+    Raises:
+        JukeboxError: the folder holds other things, or cannot be written.
+    """
+    from pipelines.console import shown_log
+    from stages.training.album import write_album
+
+    with shown_log():
+        print(write_album(settings))  # noqa: T201 - the command's answer
+
+
+def dataset(settings: DatasetSettings) -> None:
+    """Checks recordings to learn from and turns them into codes; prints the folder of codes, or the report's path.
+
+    Raises:
+        JukeboxError: something is wrong with the settings, the folder or the labels, or too much with the recordings.
+    """
+    from pipelines.execution import preflight
+
+    preflight.check_dataset(settings)
+    with _logged(settings.folder, "dataset.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.dataset import dataset_flow
+
+        print(dataset_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+
+
+def train(settings: TrainSettings) -> None:
+    """Trains a model; prints the folder that it is in.
+
+    Under torchrun the first process has Prefect watch; the others work beside it.
+
+    Raises:
+        JukeboxError: something is wrong with the settings or the data, or training cannot go on.
+    """
+    import os
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        from pipelines.flows.train import train as train_beside
+        from pipelines.orchestration.training_tasks import PLAIN
+
+        train_beside(settings, PLAIN)
+        return
+    with _logged(settings.folder, "train.log"):
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.train import train_flow
+
+        with _flow_run():
+            print(train_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+
+
+@contextmanager
+def _logged(folder: str, name: str) -> Iterator[None]:
+    from pipelines.console import failures_told_once, run_log
+
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
+    with run_log(path / name), failures_told_once():
+        yield

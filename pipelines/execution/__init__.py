@@ -1,0 +1,1 @@
+"""Execution of a run: preflight checks, planning, scheduling, workers and outputs."""

@@ -1,0 +1,160 @@
+"""Samples what is missing of a plan: units of work are scheduled, handed to workers, counted, and heard."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.models.library import prepared_home
+from jukebox_core.store.spooled import open_store
+from pipelines.execution.runner import open_workers, run_units
+from pipelines.execution.schedule import Schedule, plan_units
+from pipelines.orchestration import artifacts
+from pipelines.settings.hardware import with_batch
+from stages.progress import meter, metering
+from stages.sampling.sample import SamplingJob
+from stages.sampling.shard import Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from jukebox_core.tokens.graph import Node
+    from pipelines.execution.planning import RunPlan
+    from pipelines.execution.previews import Previews
+    from pipelines.execution.schedule import Unit
+    from pipelines.runs.timings import Stopwatch
+    from pipelines.settings.generate import Settings
+    from stages.handles import FileHandle, TokensHandle
+
+log = logging.getLogger("jukebox")
+
+
+def sample_plan(
+    settings: Settings,
+    plan: RunPlan,
+    weights: Mapping[str, FileHandle],
+    watch: Stopwatch,
+    previews: Previews,
+    *,
+    live: bool,
+) -> None:
+    """Samples every planned window that is not stored yet, in the order and by the workers that the settings ask for.
+
+    Raises:
+        DamagedError: a stored window that is read turned out to be damaged; it was set aside.
+    """
+    runner, songs = settings.runner, settings.sampling.n_samples
+    levels = range(settings.sampling.stop_level, settings.model.config.top + 1)
+    batch_size = with_batch(settings.model.config, settings.hardware, levels, songs, runner).batch_size
+    missing = plan.missing(open_store(settings.storage.tokens, spool=settings.storage.spool))
+    shards = runner.workers if runner.shards is None else runner.shards
+    schedule = Schedule(plan_units(plan.songs, batch_size or songs, shards), missing, runner.schedule)
+    tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
+    board = artifacts.Board(plan.nodes, missing)
+
+    def ended(unit: Unit, _: list[TokensHandle]) -> None:
+        tally.end(unit)
+        board.window_done(unit.nodes)
+        previews.refresh(schedule.open)
+
+    try:
+        if not schedule:
+            return
+        previews.refresh(schedule.open)
+        with (
+            metering(tally.left(), live=live),
+            open_workers(runner, _job(settings, weights), _workplace(settings)) as workers,
+        ):
+            run_units(schedule, workers, began=tally.begin, ended=ended)
+    finally:
+        tally.note(watch)
+
+
+def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
+    storage, library = settings.storage, prepared_home(settings.weights)
+    return SamplingJob(
+        config=settings.model.config,
+        weights={
+            level: weights[f"level_{level}"]
+            for level in range(settings.sampling.stop_level, settings.model.vqvae.levels)
+        },
+        sampling=settings.sampling,
+        hardware=settings.hardware,
+        store=open_store(storage.tokens).uri,  # a worker may run in another folder
+        library=None if library is None else str(library),
+        flush_tokens=storage.flush_tokens,
+        flush_seconds=storage.flush_seconds,
+        scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
+        snapshot_share=storage.snapshot_share,
+        spool=storage.spool,
+    )
+
+
+def _workplace(settings: Settings) -> Workplace:
+    runner = settings.runner
+    return Workplace(
+        files=settings.model.files,
+        weights=settings.weights,
+        devices=runner.devices,
+        remote=runner.kind != "threads",
+        resident_priors=settings.model.vqvae.levels if runner.schedule == "wavefront" else 1,
+    )
+
+
+class _Tally:
+    """What is sampled at each level, and in how many seconds; windows that are sampled side by side share theirs."""
+
+    def __init__(self, nodes: Sequence[Node], unsealed: Collection[str], *, remote: bool) -> None:
+        """`remote`: workers are other processes, so that their tokens are counted here, when a window is sealed."""
+        self._remote = remote
+        self._levels = sorted({node.level for node in nodes}, reverse=True)
+        self._new = {level: [n for n in nodes if n.level == level and n.key in unsealed] for level in self._levels}
+        self._reused = Counter(node.level for node in nodes if node.key not in unsealed)
+        self._windows: Counter[int] = Counter()
+        self._tokens: Counter[int] = Counter()
+        self._seconds = dict.fromkeys(self._levels, 0.0)
+        self._running: dict[Unit, float] = {}
+        self._since: dict[int, float] = {}  # levels that are being sampled
+        for level, new in self._new.items():
+            reused = self._reused[level]
+            log.info("level %d: %d windows, %d of them reused", level, len(new) + reused, reused)
+
+    def left(self) -> dict[int, int]:
+        """Returns the tokens to be sampled, by level."""
+        return {level: sum(node.window.new for node in new) for level, new in self._new.items()}
+
+    def begin(self, unit: Unit) -> None:
+        """Notes that a unit was handed out."""
+        self._running[unit] = time.monotonic()
+        self._since.setdefault(unit.level, self._running[unit])
+        if self._remote:
+            meter().start(unit.level)
+
+    def end(self, unit: Unit) -> None:
+        """Notes that a unit is sealed."""
+        began, level, now = self._running.pop(unit), unit.level, time.monotonic()
+        new = [node for node in self._new[level] if node.key in unit.keys]
+        tokens = sum(node.window.new for node in new)
+        self._windows[level] += len(new)
+        self._tokens[level] += tokens
+        self._seconds[level] += now - self._since.pop(level)
+        if any(other.level == level for other in self._running):
+            self._since[level] = now
+        if self._remote:
+            meter().advance(level, tokens, began)
+            meter().window_done(unit.nodes, now - began)
+
+    def note(self, watch: Stopwatch) -> None:
+        """Writes the timing of every level."""
+        for level in self._levels:
+            watch.add(
+                "sample",
+                self._seconds[level],
+                level=level,
+                tokens=self._tokens[level],
+                windows=self._windows[level],
+                reused=self._reused[level],
+            )

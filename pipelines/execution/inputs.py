@@ -1,0 +1,131 @@
+"""Checks of what a person hands in: prompts, recordings, codes files, weights. Nothing here is loaded or written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
+from jukebox_core.models.download.sources import source_for
+from jukebox_core.models.library import is_offline
+from jukebox_core.models.resolve import seed_of, wanted_weights
+from pipelines.execution.planning import prompt_excerpts
+from pipelines.runs.takes import starting_takes
+from stages.fetch import fetch_fitting_weights
+from stages.sampling.prompt import Excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.models.config import ModelFiles, WeightsConfig
+    from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+    from stages.handles import FileHandle
+
+
+def check_prompts(settings: Settings) -> None:
+    """Checks that every prompt can be read and leaves something to sample.
+
+    Raises:
+        AudioError: a file is missing, not audio, shorter than asked, or fills the song by itself.
+    """
+    for excerpt in dict.fromkeys(prompt_excerpts(settings)):
+        if _read(excerpt, settings.model.config) >= settings.length:
+            raise AudioError(
+                f"prompt {excerpt.path} fills all of seconds={settings.seconds:g}, which leaves nothing to sample; "
+                "use less of it with prompt.seconds, or ask for more seconds"
+            )
+
+
+def free_targets(sources: Sequence[str], folder: str, suffix: str) -> list[Path]:
+    """Returns the file that each source is written to: its own name in `folder`, with another suffix.
+
+    Raises:
+        ConfigError: two sources would be written to the same file, or a target exists; nothing is overwritten.
+    """
+    paths = [Path(folder).expanduser() / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise ConfigError(f"{sources[paths.index(path)]} and {sources[index]} would both become {path}; rename one")
+        if path.exists():
+            raise ConfigError(f"{path} exists; nothing is overwritten: remove it, or choose another folder")
+    return paths
+
+
+def check_recordings(settings: EncodeSettings) -> None:
+    """Checks that every recording to be encoded can be read.
+
+    Raises:
+        AudioError: a file is missing, not audio, or shorter than asked.
+    """
+    for path in settings.audio:
+        _read(
+            Excerpt(path=path, seconds=settings.seconds, offset_seconds=settings.offset_seconds), settings.model.config
+        )
+
+
+def _read(excerpt: Excerpt, config: JukeboxConfig) -> int:
+    """Returns how many audio samples of whole top-level tokens an excerpt has; at least one token's."""
+    length = len(excerpt.read(config))
+    if not length:
+        raise AudioError(
+            f"{excerpt.path} gives less than one top-level token ({config.seconds(config.top, 1):.4f} s); "
+            "choose a longer file or ask for more of it"
+        )
+    return length
+
+
+def check_work_left(settings: Settings) -> None:
+    """Checks that a run to go on from lacks some of what is asked for, unless samples or parts of it are chosen.
+
+    Raises:
+        RunError: it lacks nothing.
+    """
+    source = settings.source
+    if source is None or source.samples or source.splice or source.keep_seconds is not None:
+        return
+    hops = settings.model.vqvae.hops
+    levels = range(settings.sampling.stop_level, len(hops))
+    takes = starting_takes(settings, [])
+    if any(len(take[level]) * hops[level] < settings.length for take in takes for level in levels):
+        return
+    remedy = "name a run that stopped above" if source.command == "upsample" else "ask for more seconds"
+    raise RunError(
+        f"run {Path(source.run).name} has {settings.seconds:g} s at every level down to {levels[0]} already, so "
+        f"{source.command} has nothing to do; {remedy}"
+    )
+
+
+def check_codes(settings: DecodeSettings, vqvae: FileHandle | None) -> None:
+    """Checks that every codes file has the level that is to be decoded, in codes of this model.
+
+    Raises:
+        StoreError: a file is missing, is no codes file, lacks the level, or was made by another model.
+    """
+    from stages.sound.decode import read_level  # needs torch
+
+    for path in settings.codes:
+        read_level(settings.model.config, path, settings.level, None if vqvae is None else vqvae.identity)
+
+
+def check_weights_here(
+    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Iterable[str]
+) -> dict[str, FileHandle]:
+    """Checks those weights that no connection is needed for, and returns their handles by role.
+
+    Raises:
+        DownloadError: a file is not here, and there is no connection to fetch it by.
+        CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
+    """
+    wanted = () if seed_of(files) is not None else wanted_weights(files, weights).values()
+    remote = any(source_for(address).remote for each in wanted for address in each.sources)
+    can_be_fetched = remote and not is_offline(weights)
+    found: dict[str, FileHandle] = {}
+    for role in roles:
+        try:
+            found |= fetch_fitting_weights(config, files, replace(weights, offline=True), roles=(role,))
+        except DownloadError:
+            if not can_be_fetched:
+                raise
+    return found

@@ -1,0 +1,1 @@
+"""Prefect flows, one for each command that computes."""

@@ -1,0 +1,36 @@
+"""Shows a model's terms to a person once, before the first download, and asks; nobody to ask is never waited for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.models.library import home, is_offline
+from jukebox_core.models.licence import acknowledge, acknowledged, require
+
+if TYPE_CHECKING:
+    from jukebox_core.models.config import ModelFiles, WeightsConfig
+
+
+def ask(files: ModelFiles, weights: WeightsConfig) -> None:
+    """Has the terms of `files` acknowledged at a terminal; elsewhere, a download without that will say what to set.
+
+    Raises:
+        ConfigError: the person did not accept.
+    """
+    folder = home(weights)
+    if is_offline(weights) or acknowledged(files.terms, folder):
+        return
+    try:
+        require(files, weights, folder)
+    except ConfigError:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return
+    else:
+        return
+    sys.stderr.write(f"\nThese files are under terms:\n  {files.licence}\nType yes to accept them, this once: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("the terms were not accepted, so nothing was fetched; model=mini needs none")
+    acknowledge(files, folder, "at a terminal")

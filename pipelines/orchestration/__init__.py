@@ -1,0 +1,1 @@
+"""Prefect: tasks, artifacts, its database, signals and reconciliation after kills."""

@@ -1,0 +1,160 @@
+"""What Prefect's pages show of a run: how far it is, its table of windows, and its songs with links and pictures.
+
+A run goes well without: nothing here may fail it, and outside a flow run nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, ParamSpec, cast
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from uuid import UUID
+
+    from jukebox_core.tokens.graph import Node
+    from pipelines.runs.folder import RunFolder
+
+log = logging.getLogger("jukebox")
+
+LINKS = "JUKEBOX_LINKS"  # environment variable: the address that run folders are served under, as `jukebox serve` does
+UPDATE_SECONDS = 5.0  # from one update of progress and table to the next
+PICTURES = 4  # songs whose picture is shown
+_P = ParamSpec("_P")
+
+
+def _harmless(function: Callable[_P, None]) -> Callable[_P, None]:
+    """Makes `function` do nothing outside a flow run, and keeps what goes wrong in it from the run."""
+
+    @functools.wraps(function)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            from prefect.context import FlowRunContext
+
+            if FlowRunContext.get() is not None:
+                function(*args, **kwargs)
+        except Exception:
+            log.debug("Prefect was not told: %s", function.__name__, exc_info=True)
+
+    return guarded
+
+
+class Board:
+    """Progress and table of windows of one run: made when sampling begins, updated as windows are sealed."""
+
+    def __init__(self, nodes: Sequence[Node], missing: Collection[str]) -> None:
+        """Takes all that is planned, and the keys of what is to be sampled."""
+        self._nodes = nodes
+        self._missing = frozenset(missing)
+        self._sealed = {node.key for node in nodes if node.key not in self._missing}
+        self._progress: UUID | None = None
+        self._table: UUID | None = None
+        self._shown = 0.0
+        self._show()
+
+    def window_done(self, nodes: Iterable[Node]) -> None:
+        """Notes that the windows of a shard are sealed."""
+        self._sealed.update(node.key for node in nodes)
+        if len(self._sealed) == len(self._nodes) or time.monotonic() - self._shown >= UPDATE_SECONDS:
+            self._show()
+
+    def percent(self) -> float:
+        """Share of the run's tokens that is sealed, reused ones included."""
+        total = sum(node.window.new for node in self._nodes)
+        sealed = sum(node.window.new for node in self._nodes if node.key in self._sealed)
+        return 100 * sealed / total if total else 100.0
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """The table: a row for each window of a level, all songs together."""
+        groups: dict[tuple[int, int, int], list[Node]] = {}
+        for node in self._nodes:
+            groups.setdefault((-node.level, node.window.start, node.window.stop), []).append(node)
+        return [
+            {
+                "level": -level,
+                "tokens": f"{start:,} to {stop:,}",
+                "samples": ", ".join(str(node.sample) for node in sorted(group, key=lambda node: node.sample)),
+                "sealed": sum(node.key in self._sealed for node in group),
+                "reused": sum(node.key not in self._missing for node in group),
+                "of": len(group),
+            }
+            for (level, start, stop), group in sorted(groups.items())
+        ]
+
+    @_harmless
+    def _show(self) -> None:
+        from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
+
+        rows, percent = self.rows(), self.percent()
+        self._shown = time.monotonic()
+        if self._progress is None or self._table is None:
+            self._progress = cast(
+                "UUID", create_progress_artifact(percent, key="progress", description="tokens sampled")
+            )
+            self._table = cast(
+                "UUID", create_table_artifact(rows, key="windows", description="windows, level by level")
+            )
+            return
+        update_progress_artifact(self._progress, percent)
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._table, ArtifactUpdate(data=_table(rows)))
+
+
+@_harmless
+def show_songs(run: RunFolder) -> None:
+    """Shows the audio files of a run with links, pictures of the lowest level, and a link to its report."""
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+    create_markdown_artifact(songs_markdown(run), key="songs", description=f"songs of run {run.name}")
+    report = run.path / "report.html"
+    if report.is_file():
+        create_link_artifact(_link(run, "report.html"), link_text=f"report of run {run.name}", key="report")
+
+
+def songs_markdown(run: RunFolder) -> str:
+    """Returns what `show_songs` shows."""
+    records = sorted(run.manifest().get("audio", []), key=lambda record: (record["sample"], record["level"]))
+    lowest = min((record["level"] for record in records), default=0)
+    lines = [f"# {run.name}", "", f"In `{run.path.absolute()}`", ""]
+    for record in records:
+        path = record["path"]
+        lines.append(
+            f"- sample {record['sample']}, level {record['level']}: [{path}]({_link(run, path)}), "
+            f"{record['seconds']:.1f} s"
+        )
+        picture = f"pictures/level_{record['level']}_sample_{record['sample']}_spectrogram.png"
+        if record["level"] == lowest and record["sample"] < PICTURES and (run.path / picture).is_file():
+            lines += ["", f"  ![spectrogram of sample {record['sample']}]({_picture(run, picture)})", ""]
+    return "\n".join(lines)
+
+
+@_harmless
+def ask(text: str) -> None:
+    """Shows what somebody is asked to choose, and how to answer."""
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(text, key="choose", description="this run waits for a choice")
+
+
+def _link(run: RunFolder, path: str) -> str:
+    base = os.environ.get(LINKS)
+    return f"{base}/{quote(run.name)}/{quote(path)}" if base else (run.path.absolute() / path).as_uri()
+
+
+def _picture(run: RunFolder, path: str) -> str:
+    """Returns an address that shows a picture: a page that a server gave may not load files of the disk."""
+    if os.environ.get(LINKS):
+        return _link(run, path)
+    return "data:image/png;base64," + base64.b64encode((run.path / path).read_bytes()).decode("ascii")
+
+
+def _table(rows: Sequence[dict[str, str | int]]) -> str:
+    return json.dumps(rows)

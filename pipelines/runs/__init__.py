@@ -1,0 +1,1 @@
+"""Run folders: manifests, takes, choices, garbage collection and audio files."""

@@ -1,0 +1,268 @@
+"""What a run starts from: the takes of earlier runs, chosen, cut and spliced. Imports neither torch nor Prefect.
+
+A run is a path in a tree of windows. What it keeps of another run it names by the same keys, so nothing is copied;
+what it samples itself hangs below. Once it is planned, its manifest says what it kept: from then on it needs the runs
+that it came from no longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jukebox_core.base.structuring import to_plain
+from jukebox_core.errors import ConfigError, RunError
+from jukebox_core.families.jukebox.conditioning.lengths import whole_tokens
+from jukebox_core.store.pins import Pin, Pins
+from jukebox_core.store.store import TokenStore
+from jukebox_core.tokens.graph import Take, Track
+from pipelines.runs.folder import RunFolder, differences, find_run, identity, lock_name, run_path, take_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipelines.settings.generate import Settings, SpliceSettings
+    from stages.handles import FileHandle
+    from stages.sampling.prompt import Prompt
+
+
+def starting_takes(settings: Settings, prompts: Sequence[Prompt] = ()) -> list[Take]:
+    """Returns what each song has before sampling begins: earlier runs' takes, a prompt's codes, or nothing.
+
+    Raises:
+        ConfigError: a sample, a second or a range that the earlier runs do not have.
+        RunError: one of these runs is unknown, of another model, or has not come so far yet.
+    """
+    if settings.source is None:
+        nothing = (Track(),) * settings.model.vqvae.levels
+        return [prompt.take for prompt in prompts] or [nothing] * settings.sampling.n_samples
+    return _recorded(settings) or _from_runs(settings)
+
+
+def check_source(settings: Settings) -> None:
+    """Checks that the runs to start from are there, were made by this model, and have what is asked for.
+
+    Raises:
+        ConfigError: a sample, a second or a range that they do not have, or more of it than the song shall have.
+        RunError: one of them is unknown, of another model, or has not come so far yet.
+    """
+    if settings.source is None or _recorded(settings) is not None:
+        return
+    source = RunFolder(Path(settings.source.run).expanduser())
+    _check_model(source, settings, ("name", "vqvae", "priors"))
+    top = settings.model.config.top
+    kept = max(len(take[top]) for take in _from_runs(settings)) * settings.model.vqvae.hops[top]
+    if kept > settings.length and settings.source.command == "continue":
+        begins = kept / settings.model.vqvae.sample_rate
+        raise ConfigError(
+            f"seconds is {settings.seconds:g}, but the songs begin with {begins:.4g} s of earlier runs; "
+            "ask for more seconds, or keep less with source.keep_seconds"
+        )
+
+
+def check_weights(settings: Settings, weights: Mapping[str, FileHandle]) -> None:
+    """Checks that the runs to start from were made with the weights that go on with them.
+
+    Raises:
+        RunError: they were not: their tokens mean other sounds, or another model drew them.
+    """
+    if settings.source is None or _recorded(settings) is not None:
+        return
+    runs = [(RunFolder(Path(settings.source.run).expanduser()), tuple(weights))]
+    runs += [(find_run(piece.run, settings.storage.root), ("vqvae",)) for piece in settings.source.splice]
+    for run, roles in runs:
+        theirs = run.manifest().get("weights", {})
+        for role in roles:
+            if theirs.get(role, weights[role].identity) != weights[role].identity:
+                raise RunError(
+                    f"run {run.name} was made with other weights ({role} {theirs[role][:12]}, here "
+                    f"{weights[role].identity[:12]}); go on with the weights that made it"
+                )
+
+
+def note_plan(settings: Settings, run: RunFolder, start: Sequence[Take], takes: Sequence[Take]) -> None:
+    """Writes down what the songs start from and what they will be made of: in the manifest, and in the token store.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    store = TokenStore(settings.storage.tokens).uri
+    keys = frozenset(span.key for take in takes for track in take for span in track)
+    Pins(store).put(Pin(run.name, run.place, keys))
+    texts = [take_to_json(take) for take in takes]
+    run.update(store=store, lock=lock_name(settings), takes=texts, **_origin(settings, start))
+
+
+def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
+    """Returns what a manifest says of the runs that a run starts from: its parent, and how many tokens it kept."""
+    source, config = settings.source, settings.model.config
+    if source is None:
+        return {}
+    samples = source.samples if len(source.samples) != 1 else source.samples * len(start)
+    parent = {
+        "run": Path(source.run).name,
+        "path": source.run,
+        "command": source.command,
+        "samples": list(samples or range(len(start))),
+        "keep_seconds": source.keep_seconds,
+        "splice": [to_plain(piece) | {"run": Path(piece.run).name} for piece in source.splice],
+        "begins_seconds": [round(config.seconds(config.top, len(take[config.top])), 3) for take in start],
+    }
+    return {"parent": parent, "kept": [[len(track) for track in take] for take in start]}
+
+
+def _recorded(settings: Settings) -> list[Take] | None:
+    """Returns what this run kept when it was planned before; None if it never was."""
+    run = RunFolder(run_path(settings))
+    if not run.manifest_path.exists():
+        return None
+    manifest = run.manifest()
+    if manifest.get("identity") != identity(settings) or not manifest.get("kept"):
+        return None
+    return [
+        tuple(track.cut(length) for track, length in zip(take, lengths, strict=True))
+        for take, lengths in zip(run.takes(), manifest["kept"], strict=True)
+    ]
+
+
+def _from_runs(settings: Settings) -> list[Take]:
+    source = settings.source
+    assert source is not None
+    run = _Earlier.read(RunFolder(Path(source.run).expanduser()), settings)
+    takes = [run.beginning(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
+    for index, piece in enumerate(source.splice):
+        other = _Earlier.read(find_run(piece.run, settings.storage.root), settings)
+        _check_model(other.run, settings, ("vqvae",))
+        takes = [other.splice(take, piece, f"source.splice.{index}") for take in takes]
+    return takes
+
+
+def _chosen(settings: Settings, there: int) -> Sequence[int]:
+    """Returns the sample of the earlier run that each song starts from, of the `there` that it has."""
+    assert settings.source is not None
+    samples, count, name = settings.source.samples, settings.sampling.n_samples, Path(settings.source.run).name
+    for sample in samples:
+        if sample >= there:
+            raise ConfigError(
+                f"source.samples names {sample}, but run {name} has {_samples(there)}; choose among these"
+            )
+    if len(samples) == 1:
+        return samples * count
+    if samples and len(samples) != count:
+        raise ConfigError(
+            f"source.samples names {len(samples)} samples but sampling.n_samples is {count}; "
+            f"set sampling.n_samples={len(samples)}, or name one sample to start every song from"
+        )
+    if not samples and there != count:
+        raise ConfigError(
+            f"run {name} has {there} samples but sampling.n_samples is {count}; "
+            "leave that override out, or choose the samples to start from with source.samples"
+        )
+    return samples or range(there)
+
+
+def _samples(there: int) -> str:
+    return f"samples 0 to {there - 1}" if there > 1 else "sample 0 only"
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """A run that tokens are taken from, as far as it got."""
+
+    run: RunFolder
+    settings: Settings  # of the run that takes them
+    takes: list[Take]
+    planned: list[int]  # top-level tokens of each take once the run is finished
+
+    @classmethod
+    def read(cls, run: RunFolder, settings: Settings) -> _Earlier:
+        """Returns the run's takes. Of one that is not finished, each track as far as it is stored."""
+        takes = run.takes()
+        planned = [len(take[-1]) for take in takes]
+        if run.manifest().get("status") != "finished":
+            keys = {span.key for take in takes for track in take for span in track}
+            missing = TokenStore(settings.storage.tokens).missing(keys)
+            takes = [tuple(track.cut(track.reach(missing)) for track in take) for take in takes]
+        return cls(run, settings, takes, planned)
+
+    def beginning(self, sample: int, seconds: float | None) -> Take:
+        """Returns a sample's take, or its first `seconds`: every level cut to the same whole top-level tokens."""
+        take = self.takes[sample]
+        if seconds is not None:
+            return _part(take, self._tokens(sample, seconds, "source.keep_seconds"), self.settings)
+        if len(take[-1]) < self.planned[sample]:
+            raise RunError(
+                f"run {self.run.name} is not finished: of sample {sample}, {self._there(sample)} are there; finish it "
+                f"with `jukebox runs resume {self.run.name}`, or say with source.keep_seconds how much to keep"
+            )
+        return take
+
+    def splice(self, take: Take, piece: SpliceSettings, where: str) -> Take:
+        """Returns `take` with a range of one of the run's takes after it.
+
+        A level that ends before the top level does, or that the range lacks, stays as it is: it is sampled anew there.
+        """
+        if piece.sample >= len(self.takes):
+            raise ConfigError(
+                f"{where}.sample is {piece.sample}, but run {self.run.name} has {_samples(len(self.takes))}; "
+                "choose among these"
+            )
+        start = self._tokens(piece.sample, piece.from_seconds, f"{where}.from_seconds")
+        stop = len(self.takes[piece.sample][-1])
+        if piece.to_seconds is not None:
+            stop = self._tokens(piece.sample, piece.to_seconds, f"{where}.to_seconds")
+        if start >= stop:
+            raise ConfigError(
+                f"{where} is {piece.from_seconds:g} s to {piece.to_seconds or 'the end'} of {self.run.name}, less than "
+                f"one top-level token ({self._seconds(1):.4f} s); take more of it"
+            )
+        hops, other = self.settings.model.vqvae.hops, self.takes[piece.sample]
+        here = len(take[-1]) * hops[-1]
+        return tuple(
+            track.append(theirs.slice(start * factor, stop * factor))
+            if len(track) * hop == here and len(theirs) >= stop * factor
+            else track
+            for track, theirs, hop, factor in zip(take, other, hops, _factors(self.settings), strict=True)
+        )
+
+    def _tokens(self, sample: int, seconds: float, where: str) -> int:
+        """Returns how many whole top-level tokens `seconds` of a sample are."""
+        config = self.settings.model.config
+        tokens = whole_tokens(config, seconds) // config.vqvae.hops[-1]
+        if tokens > len(self.takes[sample][-1]):
+            raise ConfigError(
+                f"{where} is {seconds:g}, but of sample {sample} of run {self.run.name} {self._there(sample)} are "
+                "there; choose a time within that"
+            )
+        return tokens
+
+    def _there(self, sample: int) -> str:
+        there, planned = len(self.takes[sample][-1]), self.planned[sample]
+        return f"{self._seconds(there):.4g} s" + (f" of {self._seconds(planned):.4g} s" if there < planned else "")
+
+    def _seconds(self, tokens: int) -> float:
+        return self.settings.model.config.seconds(self.settings.model.config.top, tokens)
+
+
+def _factors(settings: Settings) -> list[int]:
+    """Returns how many tokens of each level one top-level token stands for."""
+    hops = settings.model.vqvae.hops
+    return [hops[-1] // hop for hop in hops]
+
+
+def _part(take: Take, tokens: int, settings: Settings) -> Take:
+    """Returns the beginning of a take: `tokens` of the top level, and as much music of the others."""
+    return tuple(track.cut(tokens * factor) for track, factor in zip(take, _factors(settings), strict=True))
+
+
+def _check_model(run: RunFolder, settings: Settings, parts: Sequence[str]) -> None:
+    assert settings.source is not None
+    theirs, mine = run.manifest().get("identity", {}).get("model", {}), identity(settings)["model"]
+    for part in parts:
+        changed = differences(theirs.get(part), mine[part], f"model.{part}")
+        if changed:
+            raise RunError(
+                f"run {run.name} was made by another model ({'; '.join(changed[:2])}); "
+                f"{settings.source.command} needs the same: leave out the model override"
+            )

@@ -1,0 +1,1 @@
+"""Deployments: `jukebox serve` and the flow that it serves."""

@@ -1,0 +1,1 @@
+"""Settings of every command as frozen records, and their composition by Hydra."""

@@ -1,0 +1,76 @@
+"""Hydra's and OmegaConf's complaints in this project's words: the value, the rule, the remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from jukebox_core.base.structuring import field_types, record_in, unknown_key
+from jukebox_core.errors import ConfigError
+from jukebox_core.models.presets import no_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNKNOWN = re.compile(r"Could not (?:override|delete from config\.) '(?P<key>[^']+)'")
+_TAKEN = re.compile(r"Could not append to config\. An item is already at '(?P<key>[^']+)'")
+_SWEEP = re.compile(r"Ambiguous value for argument '(?P<key>[^=]+)=(?P<value>.*)'")
+_FOLDER = re.compile(r"provider=.*?, path=(?:file://)?(?P<path>.*) is not")
+
+
+def explain(error: Exception, kind: type, overrides: Sequence[str]) -> ConfigError:
+    """Returns one ConfigError for what Hydra or OmegaConf raised while composing settings of type `kind`."""
+    return error if isinstance(error, ConfigError) else ConfigError(_words(error, kind, overrides))
+
+
+def _words(error: Exception, kind: type, overrides: Sequence[str]) -> str:
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        why = text.splitlines()[0].partition(" expecting")[0]
+        return (
+            f"{error.override!r} cannot be understood ({why}); write name=value, "
+            """and quote text with punctuation twice, as in 'song.lyrics="one (two)"'"""
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return no_option(group or "config", name, list(error.options or ()))
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value; give {error.full_key}=..."
+    if isinstance(error, OmegaConfBaseException):
+        refers = isinstance(error, InterpolationResolutionError)
+        remedy = "; name a setting that exists, as in ${storage.root}" if refers else ""
+        return f"{error.full_key or 'the settings'}: {text.splitlines()[0]}{remedy}"
+    if found := _FOLDER.search(text):
+        return f"hydra.searchpath names {found['path']}, which is not a folder; name folders, as in [file:///my/conf]"
+    if found := _TAKEN.search(text):
+        return f"{found['key']} exists already; write {found['key']}=... without the +"
+    if found := _SWEEP.search(text):
+        key, value = found["key"], found["value"]
+        return (
+            f"{key} is {value!r}, which could be several things; for a list write {key}=[{value}], "
+            f"""for one text '{key}="{value}"', and for a run with each of them add --multirun"""
+        )
+    if found := _UNKNOWN.search(text):
+        return _unknown(kind, found["key"])
+    given = f" (given: {' '.join(overrides)})" if overrides else ""
+    return " ".join(text.split()) + given
+
+
+def _unknown(kind: Any, dotted: str) -> str:
+    """Returns what is wrong with a dotted key that Hydra did not find in the composed settings."""
+    here = kind
+    walked: list[str] = []
+    for name in dotted.split("."):
+        if get_origin(here) in (tuple, dict):
+            here = get_args(here)[get_origin(here) is dict]
+        elif (record := record_in(here)) is None:
+            return f"{dotted} is not a setting; {'.'.join(walked)} is a single value"
+        elif name in field_types(record):
+            here = field_types(record)[name]
+        else:
+            return unknown_key(record, name, ".".join(walked))
+        walked.append(name)
+    return f"{dotted} cannot be set by itself: the section or list above it is empty; give that as a whole"

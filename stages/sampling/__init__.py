@@ -1,0 +1,1 @@
+"""Stages of sampling: labels, prompts, windows, devices and snapshots."""

@@ -1,0 +1,1 @@
+"""Stages of sound: encode, decode, previews, pictures and the report."""

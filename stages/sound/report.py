@@ -1,0 +1,169 @@
+"""The report of a run: one HTML page beside its audio and pictures, to listen and choose.
+
+The page opens from disk, without a server and without network; the folder may be moved or zipped as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from jukebox_core.errors import RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEVEL_NAMES = {0: "Bottom level", 1: "Middle level", 2: "Top level"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Track:
+    """One level of a song as sound. Paths are relative to the report's folder, with forward slashes."""
+
+    level: int
+    audio: str
+    seconds: float
+    peak: float  # largest absolute value before writing; above 1 is beyond full scale
+    rms: float  # root of the mean square
+    waveform: str | None = None  # a picture
+    spectrogram: str | None = None  # a picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Song:
+    """One sample of the run: what it was asked to be, and its levels as sound, in any order."""
+
+    index: int
+    artist: str
+    genre: str
+    lyrics: str
+    tracks: tuple[Track, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """What one stage, or one level of a stage, cost in this run. None: it has no tokens or no windows."""
+
+    stage: str
+    seconds: float
+    level: int | None = None
+    tokens: int | None = None  # sampled in this run, all songs together; reused ones do not count
+    windows_sampled: int | None = None
+    windows_reused: int | None = None  # found in the store, so not sampled again
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast tokens were sampled, or None where none were."""
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """All that the page shows. Settings are shown whole: leave credentials out of them."""
+
+    title: str
+    model: str
+    trained: bool
+    training_note: str = ""  # one line more on where the weights come from
+    licence: str
+    settings: Mapping[str, object]
+    songs: tuple[Song, ...]
+    timings: tuple[Timing, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Writes ``report.html`` into ``folder`` and returns its path. An older one is replaced in one step.
+
+    Args:
+        folder: the run's folder; it holds the audio and the pictures that the tracks name.
+        report: what to show. Every text is escaped: lyrics appear as they are and never act as HTML.
+
+    Raises:
+        RunError: a track names a file that is outside ``folder`` or not there, or a level twice.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only a run that reaches its end needs it
+
+    for song in report.songs:
+        _check_song(folder, song)
+    environment = Environment(
+        loader=PackageLoader("stages.sound"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(url=quote, clock=clock, decibels=decibels, level_name=level_name, standing=standing)
+    html = environment.get_template("report.html.j2").render(report=report, groups=setting_groups(report.settings))
+    page = folder / "report.html"
+    draft = folder / f".report.{os.getpid()}.html"
+    draft.write_text(html, encoding="utf-8")
+    draft.replace(page)
+    return page
+
+
+def level_name(level: int) -> str:
+    """Returns the field's word for a level: bottom, middle or top."""
+    return LEVEL_NAMES.get(level, f"Level {level}")
+
+
+def standing(level: int) -> str:
+    """Returns what a level's sound is within the run: level 0 is final, the ones above it are drafts."""
+    return "final" if level == 0 else "draft"
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration the way players show it: ``6.0 s``, ``1:05``, ``1:02:03``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def decibels(value: float) -> str:
+    """Returns an amplitude as decibels relative to full scale, with a sign; silence is minus infinity."""
+    if value <= 0:
+        return "\N{MINUS SIGN}\N{INFINITY} dB"
+    level = round(20 * math.log10(value), 1) + 0.0  # + 0.0: no negative zero
+    return f"{level:+.1f} dB".replace("-", "\N{MINUS SIGN}")
+
+
+def setting_groups(settings: Mapping[str, object]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Returns the settings as (group, rows): a group for each nested one, plain ones first under ``run``."""
+    plain = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
+    groups = [("run", setting_rows(plain))] if plain else []
+    return groups + [(name, setting_rows(value)) for name, value in settings.items() if isinstance(value, Mapping)]
+
+
+def setting_rows(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns (dotted name, value) of every setting, as one would override it on the command line."""
+    rows: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows += setting_rows(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            rows.append((f"{prefix}{name}", text))
+    return rows
+
+
+def _check_song(folder: Path, song: Song) -> None:
+    levels = [track.level for track in song.tracks]
+    if len(set(levels)) < len(levels):
+        raise RunError(f"sample {song.index} has levels {levels}; give each level once")
+    for track in song.tracks:
+        for path in (track.audio, track.waveform, track.spectrogram):
+            if path is None:
+                continue
+            parts = PurePosixPath(path)
+            if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+                raise RunError(f"{path!r} is not inside the report's folder; give a path relative to {folder}")
+            if not (folder / parts).is_file():
+                raise RunError(f"{path!r} is not in {folder}; write audio and pictures before the report")

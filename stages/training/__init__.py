@@ -1,0 +1,1 @@
+"""Stages of training: albums, datasets, readiness checks, training and model folders."""

@@ -1,0 +1,73 @@
+"""Writes an album of the composer's songs: a folder of audio and what is known of it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.audio.files import write_audio
+from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.structuring import to_plain
+from jukebox_core.composer.album import perform, plan_album
+from jukebox_core.datasets.songs import Song, write_metadata
+from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jukebox_core.composer.config import AlbumConfig
+
+log = logging.getLogger("jukebox")
+
+_RECIPE = "album.json"  # says what the folder's songs were made from
+_METADATA = "metadata.jsonl"
+
+
+def write_album(config: AlbumConfig) -> Path:
+    """Writes the songs that are not written yet, then what is known of them; returns the folder.
+
+    A folder that holds a part of the same album is completed, also if it is to have more songs than before.
+
+    Raises:
+        ConfigError: the folder holds another album, or other things.
+        AudioError: a song cannot be written.
+    """
+    folder = Path(config.folder).expanduser()
+    _claim(folder, config)
+    songs = []
+    seconds = 0.0
+    for track in plan_album(config):
+        score, path = track.compose(), folder / track.name
+        if not path.exists():
+            write_audio(path, perform(score, config), config.sample_rate, config.format)
+        seconds += score.seconds
+        songs.append(Song(name=track.name, path=path, artist=track.artist, genre=track.genre, lyrics=score.lyrics))
+    write_metadata(folder / _METADATA, songs)
+    log.info("%d songs, %.1f minutes, in %s", len(songs), seconds / 60, folder)
+    return folder
+
+
+def _claim(folder: Path, config: AlbumConfig) -> None:
+    """Marks the folder as this album's; how many songs it has may change, the folder may have been moved."""
+    recipe = {name: value for name, value in to_plain(config).items() if name not in ("songs", "folder")}
+    path = folder / _RECIPE
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        changed = [name for name in recipe if found.get(name) != recipe[name]]
+        if changed:
+            raise ConfigError(
+                f"{folder} holds an album of other {', '.join(changed)}; choose another folder, or remove that one"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder} is not an empty folder; choose another one, so that nothing is mixed with the songs"
+        )
+    try:
+        with written_whole(path) as file:
+            file.write(json.dumps(recipe, indent=1).encode())
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {folder} ({error.strerror}); choose another one") from None

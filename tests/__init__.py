@@ -1,0 +1,1 @@
+"""The tests; `helpers` is shared by all of them."""

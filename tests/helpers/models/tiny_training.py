@@ -1,0 +1,75 @@
+"""A training as small as one can be, for tests; as a program it trains until it is done or killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jukebox_core.families.jukebox.model.transformer import Block
+from jukebox_core.families.jukebox.training.prior import Item, PriorStep, collate
+from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
+from jukebox_core.training.devices import start_fabric
+from jukebox_core.training.loop import Outcome, Subject, TrainingLoop
+from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, codes_above, label_rows, tiny_prior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Items:
+    """Windows of random codes, the same for the same number."""
+
+    def __init__(self, kind: str, count: int) -> None:
+        self.prior, self.count = tiny_prior(kind), count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        generator = torch.Generator().manual_seed(index)
+        codes = torch.randint(VQVAE.bins, (self.prior.config.context,), generator=generator)
+        above = codes_above(self.prior, 1)
+        untold = torch.full((2,), torch.nan)
+        return Item(codes, label_rows(self.prior, 1)[0], None if above is None else above[0], untold)
+
+
+def subject(kind: str, items: int = 10) -> Subject:
+    assert kind in CONFIGS
+    prior = tiny_prior(kind).train().requires_grad_(requires_grad=True)
+    data = Items(kind, items)
+    return Subject(name=kind, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=data)
+
+
+def loop(**changes: Any) -> LoopConfig:
+    settings = {"steps": 12, "batch": 2, "log_every": 1, "save_every": 4, "check_every": 6, "check_batches": 1}
+    return LoopConfig(**{**settings, **changes})
+
+
+CPU = DevicesConfig(accelerator="cpu")
+
+
+def training(**changes: Any) -> Training:
+    optimiser, schedule = OptimiserConfig(learning_rate=1e-3), ScheduleConfig(warmup=3)
+    return Training(loop=loop(**changes), optimiser=optimiser, schedule=schedule)
+
+
+def run(
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    kind: str = "one_sequence",
+    devices: DevicesConfig = CPU,
+    checkpoints: str | None = None,
+    **changes: Any,
+) -> Outcome:
+    trained, how = subject(kind), training(**changes)
+    fabric = start_fabric(devices, how.loop.precision, trained.units)
+    return TrainingLoop(fabric, trained, how, folder, print, checkpoints).run(stop)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run(Path(sys.argv[1]), steps=int(sys.argv[2]))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jukebox_core.composer.render import render
+from jukebox_core.composer.score import compose
+from jukebox_core.composer.styles import GENRES
+from jukebox_core.evaluation.codes import bigram_bits, standing_share, unigram_bits, used_share
+from jukebox_core.evaluation.sound import (
+    clipped_share,
+    key,
+    level_db,
+    mu_law,
+    si_sdr,
+    spectral_distance,
+    tempo,
+)
+
+RATE = 22050
+RNG = np.random.default_rng(0)
+NOISE = RNG.standard_normal(RATE).astype(np.float32)
+
+
+def test_si_sdr_is_the_ratio_of_signal_to_noise_whatever_the_scale() -> None:
+    noise = RNG.standard_normal(RATE).astype(np.float32)
+    for db in (-5.0, 0.0, 20.0):
+        found = NOISE + noise * np.float32(10 ** (-db / 20))
+        assert si_sdr(NOISE, found) == pytest.approx(db, abs=0.5)
+        assert si_sdr(NOISE, 7 * found) == pytest.approx(si_sdr(NOISE, found), abs=1e-4)
+    assert si_sdr(NOISE, NOISE) > 100
+
+
+def test_spectral_distance_is_in_decibels() -> None:
+    assert spectral_distance(NOISE, NOISE) == 0
+    assert spectral_distance(NOISE, NOISE / 2) == pytest.approx(6.02, abs=0.1)
+    near, far = (NOISE + share * RNG.standard_normal(RATE).astype(np.float32) for share in (0.1, 0.5))
+    assert 0 < spectral_distance(NOISE, near) < spectral_distance(NOISE, far)
+
+
+def test_mu_law_gains_with_bits_and_loses_what_its_rate_cannot_hold() -> None:
+    t = np.arange(RATE) / RATE
+    low, high = ((0.5 * np.sin(2 * np.pi * hertz * t)).astype(np.float32) for hertz in (200, 4000))
+    heard = [si_sdr(low, mu_law(low, RATE, bits_a_second=RATE * bits, bits=bits)) for bits in (3, 5, 8)]
+    assert heard == sorted(heard)
+    assert heard[-1] > 35
+    assert si_sdr(low, mu_law(low, RATE, bits_a_second=16000, bits=8)) > 25
+    assert level_db(mu_law(high, RATE, bits_a_second=16000, bits=8)) < -30
+
+
+def test_level_and_clipping() -> None:
+    assert level_db(np.full(100, 0.1, np.float32)) == pytest.approx(-20)
+    assert level_db(np.zeros(100, np.float32)) == -120
+    assert clipped_share(np.array([0, 1, -1.2, 0.5], np.float32)) == 0.5
+
+
+@pytest.mark.parametrize("genre", ["march", "blues", "dance"])
+def test_the_tempo_of_a_song_is_found(genre: str) -> None:
+    for number in range(3):
+        score = compose(number, artist="drums and bass", genre=genre, seconds=12, sung=False)
+        found = tempo(render(score, RATE)[:, 0], RATE)
+        assert min(abs(found * times / score.tempo - 1) for times in (0.5, 1, 2)) < 0.03
+
+
+def test_the_key_of_a_song_is_found() -> None:
+    right = 0
+    for number in range(8):
+        score = compose(number, artist="organ", genre="folk", seconds=16, sung=False)
+        found = key(render(score, RATE)[:, 0], RATE)
+        right += (found.tonic, found.minor) == (score.tonic % 12, False)
+        assert found.fit > 0.6
+    assert right >= 7
+    assert GENRES["folk"].scale[2] == 4
+    assert key(np.zeros(RATE, np.float32), RATE).fit == 0
+
+
+def test_codes_in_use() -> None:
+    assert used_share([np.array([0, 1, 1]), np.array([3, 3])], 6) == 0.5
+
+
+def test_bits_of_counting_are_the_entropies() -> None:
+    fair = [RNG.integers(0, 8, 40_000)]
+    assert unigram_bits(fair, fair, 8) == pytest.approx(3, abs=0.01)
+    assert bigram_bits(fair, fair, 8) == pytest.approx(3, abs=0.01)
+    turning = [np.arange(40_000) % 8]
+    assert unigram_bits(turning, turning, 8) == pytest.approx(3, abs=0.01)
+    assert bigram_bits(turning, turning, 8) < 0.01
+    assert unigram_bits([np.zeros(1000, int)], [np.ones(10, int)], 8) > 10
+
+
+def test_standing_still() -> None:
+    song = np.array([1, 1, 1, 2, 3, 3, 4, 4, 4, 4])
+    assert standing_share(song, 3) == 0.7
+    assert standing_share(song, 5) == 0
+    assert standing_share(np.zeros(5, int), 5) == 1

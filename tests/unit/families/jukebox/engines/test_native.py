@@ -1,0 +1,174 @@
+"""The CPU's own kernels: products, steps, what they depend on, and what happens without them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from jukebox_core.errors import DeviceError
+from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
+from jukebox_core.families.jukebox.engines.native import NativeTransformer
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
+from jukebox_core.runtime.native import compiled
+from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
+from jukebox_core.runtime.quantise import quantise
+from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.sampling.noise import CounterNoise
+from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.model.prior import Prior
+
+KINDS = pytest.mark.parametrize("kind", CONFIGS)
+
+
+def projection(weight: Tensor, bias: Tensor, scale: Tensor | None = None) -> PackedProjection:
+    return PackedProjection(weight, bias, scale, Arena(packed_bytes(weight.shape, weight.dtype)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 11, 16, 33])
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 1), (64, 32), (132, 45), (480, 97)])
+def test_products(rows: int, inputs: int, outputs: int) -> None:
+    torch.manual_seed(rows)
+    x, weight, bias = torch.randn(rows, inputs), torch.randn(inputs, outputs), torch.randn(outputs)
+    exact = x.double() @ weight.double() + bias
+    torch.testing.assert_close(projection(weight, bias)(x).double(), exact, atol=2e-5, rtol=1e-5)
+    half = x.bfloat16().double() @ weight.bfloat16().double() + bias
+    torch.testing.assert_close(projection(weight.bfloat16(), bias)(x).double(), half, atol=1e-4, rtol=1e-4)
+    whole, scale = quantise(weight)
+    rounded = x.double() @ (whole * scale).double() + bias
+    found = projection(whole, bias, scale)(x).double()
+    assert (found - rounded).norm() < 0.01 * rounded.norm()  # what it multiplies is rounded to 8 bits too
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_a_row_is_the_same_bits_in_every_batch(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(21, 96), torch.randn(96, 70), torch.randn(70)
+    stored, scale = quantise(weight) if dtype is torch.int8 else (weight.to(dtype), None)
+    whole = projection(stored, bias, scale)(x)
+    for first, last in ((0, 1), (3, 5), (2, 9), (0, 16), (20, 21)):
+        assert projection(stored, bias, scale)(x[first:last]).equal(whole[first:last])
+
+
+def test_the_largest_weight_of_an_output_becomes_127() -> None:
+    weight = torch.tensor([[1.0, 0.0, -4.0], [-2.0, 0.0, 1.0]])
+    whole, scale = quantise(weight)
+    assert whole.tolist() == [[64, 0, -127], [-127, 0, 32]]
+    torch.testing.assert_close(whole * scale, weight, atol=0.02, rtol=0.0)
+
+
+def native(kind: str, dtype: torch.dtype = torch.float32) -> Prior:
+    prior = tiny_prior(kind)
+    if dtype is torch.int8:
+        quantise_projections(prior.body.transformer)
+        dtype = torch.bfloat16
+    prior.set_compute_dtype(dtype)
+    return prepare(prior, "native")
+
+
+def step_logits(prior: Prior, songs: int, known: int = 7) -> Tensor:
+    """The logits of the steps after `known` codes, with given codes fed back."""
+    codes, decoder = tiny_codes(prior, songs), WindowDecoder(prior, tiny_condition(prior, songs))
+    decoder.read(prior.sequence(codes[:, :known], decoder.condition))
+    features = []
+    for place in range(known, codes.shape[1]):
+        features.append(decoder.predict())
+        decoder.push(codes[:, place] + prior.shift)
+    return prior.logits(torch.cat(features, dim=1))
+
+
+@KINDS
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05), (torch.int8, 0.1)])
+def test_steps_are_those_of_plain_torch(kind: str, dtype: torch.dtype, within: float) -> None:
+    """Each precision against plain float32, by the distance of the logits over their size."""
+    exact, found = step_logits(tiny_prior(kind), 3), step_logits(native(kind, dtype), 3)
+    assert (found - exact).norm() < within * exact.norm()
+
+
+@KINDS
+def test_a_song_is_the_same_bits_beside_any_others(kind: str) -> None:
+    prior = native(kind)
+    songs = (0, 1, 2, 3, 4)
+
+    def run(chosen: tuple[int, ...]) -> Tensor:
+        condition = tiny_condition(prior, len(songs))
+        picked = type(condition)(
+            *(None if part is None else part[list(chosen)] for part in (
+                condition.start_B1W, condition.signal_BTW, condition.lyrics_BN, condition.encoder_BNW
+            ))
+        )  # fmt: skip
+        noise = CounterNoise(3, prior.config.level, chosen)
+        known = tiny_codes(prior, len(songs))[list(chosen), :4]
+        return torch.cat([*decode_window(prior, picked, known, 28, LevelSampling(), noise, start=0)], dim=1)
+
+    together = run(songs)
+    for chosen in ((0,), (3, 1), (4, 2, 0)):
+        assert run(chosen).equal(together[list(chosen)])
+
+
+@KINDS
+def test_a_state_is_saved_and_restored_to_the_bit(kind: str) -> None:
+    prior = native(kind)
+    codes, condition = tiny_codes(prior), tiny_condition(prior)
+    first = WindowDecoder(prior, condition)
+    for place in range(9):
+        first.predict()
+        first.push(codes[:, place] + prior.shift)
+    saved = {name: tensor.clone() for name, tensor in first.save().items()}
+    second = WindowDecoder(prior, condition)
+    second.restore(saved)
+    assert second.predict().equal(first.predict())
+
+
+def test_whole_windows_go_through_packed_weights() -> None:
+    plain, packed = tiny_prior("one_sequence"), native("one_sequence")
+    codes, condition = tiny_codes(plain), tiny_condition(plain)
+    torch.testing.assert_close(packed(codes, condition), plain(codes, condition), atol=1e-4, rtol=1e-4)
+    assert prepare(packed) is packed
+
+
+def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    small = tmp_path / "small.cpp"  # the kernels themselves take a quarter of a minute
+    small.write_text('extern "C" { long step_scratch() { return 7; } long multiply_scratch() { return 8; } }\n')
+    monkeypatch.setattr(compiled, "SOURCES", (small,))
+    compiled.library.cache_clear()
+    assert compiled.library().step_scratch() == 7
+    (kept,) = (tmp_path / "jukebox/native").iterdir()
+    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "_compile", lambda path: pytest.fail(f"{path} was compiled again"))
+    assert compiled.library().multiply_scratch() == 8
+    assert kept.suffix == ".so"
+    compiled.library.cache_clear()
+
+
+def test_without_a_compiler_plain_torch_samples_and_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled.library.cache_clear()
+    prior = tiny_prior("top")
+    with caplog.at_level(logging.WARNING):
+        assert not isinstance(prepare(prior, "auto").body.transformer, NativeTransformer)
+    (record,) = caplog.records
+    assert "there is no C++ compiler (no-such-compiler)" in record.getMessage()
+    with pytest.raises(DeviceError, match="engine=native does not work here: there is no C"):
+        prepare(prior, "native")
+    compiled.library.cache_clear()
+
+
+def test_what_has_no_kernels_is_refused_by_name_and_goes_the_plain_way_by_itself() -> None:
+    prior = tiny_prior("top")
+    prior.set_compute_dtype(torch.float16)
+    with pytest.raises(DeviceError, match=r"no kernels for torch\.float16"):
+        prepare(prior, "native")
+    assert prepare(prior, "auto") is prior

@@ -1,0 +1,112 @@
+"""Decoding one window with small priors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
+from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.sampling.draw import draw_tokens
+from jukebox_core.sampling.noise import CounterNoise
+from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, tiny_codes, tiny_condition, tiny_prior
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.model.prior import Prior
+
+KINDS = pytest.mark.parametrize("kind", CONFIGS)
+SAMPLING = LevelSampling()
+SONGS = (0, 1)
+
+
+class Recorder(CounterNoise):
+    """Noise that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(5, 2, SONGS)
+        self.asked: list[tuple[int, int]] = []
+
+    def draw(self, position: int, count: int) -> Tensor:
+        self.asked.append((position, count))
+        return super().draw(position, count)
+
+
+def blocks(prior: Prior, known: int, new: int, *, forced: Tensor | None = None, flush: int = 64) -> list[Tensor]:
+    return [
+        *decode_window(
+            prior,
+            tiny_condition(prior),
+            tiny_codes(prior)[:, :known],
+            new,
+            SAMPLING,
+            CounterNoise(5, prior.config.level, SONGS),
+            start=100,
+            forced_BF=forced,
+            flush=flush,
+        )
+    ]
+
+
+@KINDS
+@pytest.mark.parametrize("known", [0, 9])
+def test_steps_draw_from_the_logits_of_the_whole(kind: str, known: int) -> None:
+    """The oracle: each code again, from a forward pass over the whole window."""
+    prior = tiny_prior(kind)
+    codes = torch.cat([tiny_codes(prior)[:, :known], *blocks(prior, known, 32 - known)], dim=1)
+    condition, noise = tiny_condition(prior), CounterNoise(5, prior.config.level, SONGS)
+    logits = prior(codes, condition)[:, prior.config.lyric_positions :]
+    for place in range(known, 32):
+        drawn = draw_tokens(logits[:, place], noise.draw(100 + place, prior.vocabulary), SAMPLING)
+        assert (drawn - prior.shift).equal(codes[:, place])
+
+
+@pytest.mark.parametrize("flush", [1, 5, 8, 64])
+def test_blocks_are_as_long_as_asked(flush: int) -> None:
+    prior = tiny_prior("top")
+    found = blocks(prior, 4, 16, flush=flush)
+    assert [block.shape[1] for block in found] == [flush] * (16 // flush) + [16 % flush] * (16 % flush > 0)
+    assert torch.cat(found, dim=1).equal(blocks(prior, 4, 16)[0])
+
+
+def test_noise_is_asked_by_absolute_position_and_not_for_forced_codes() -> None:
+    prior, noise = tiny_prior("top"), Recorder()
+    known, forced = tiny_codes(prior)[:, :4], tiny_codes(prior)[:, 4:7]
+    found = decode_window(prior, tiny_condition(prior), known, 5, SAMPLING, noise, start=100, forced_BF=forced)
+    assert torch.cat([*found], dim=1).shape == (2, 2)
+    assert noise.asked == [(107, VQVAE.bins), (108, VQVAE.bins)]
+
+
+def test_a_drawn_lyric_character_is_a_negative_code_until_it_is_clamped() -> None:
+    codes = torch.cat(blocks(tiny_prior("one_sequence"), 0, 32), dim=1)
+    assert codes.min() < 0  # a third of the vocabulary are characters
+    assert codes.min() >= -tiny_prior("one_sequence").shift
+    assert clamp_codes(codes).equal(torch.where(codes < 0, 0, codes))
+
+
+def test_a_window_that_is_full_or_forced_whole_gives_nothing() -> None:
+    prior = tiny_prior("top")
+    assert blocks(prior, 32, 0) == []
+    assert blocks(prior, 30, 2, forced=tiny_codes(prior)[:, 30:]) == []
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    prior = tiny_prior("top")
+    with pytest.raises(ConfigError, match="20 known and 13 new codes exceed the context, 32"):
+        blocks(prior, 20, 13)
+    with pytest.raises(ConfigError, match="5 forced codes are more than the 4"):
+        blocks(prior, 20, 4, forced=tiny_codes(prior)[:, :5])
+
+
+def test_the_callers_grad_mode_is_left_alone() -> None:
+    prior = tiny_prior("top")
+    noise = CounterNoise(5, 2, SONGS)
+    for _ in decode_window(
+        prior, tiny_condition(prior), tiny_codes(prior)[:, :4], 4, SAMPLING, noise, start=0, flush=1
+    ):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()

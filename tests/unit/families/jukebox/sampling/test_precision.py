@@ -1,0 +1,81 @@
+"""Precision and batch size by memory: what is chosen fits, by the program's own estimate, and no more would."""
+
+from __future__ import annotations
+
+import pytest
+
+from jukebox_core.families.jukebox.sampling.precision import (
+    GIB,
+    USABLE,
+    advise,
+    choose_dtype,
+    most_side_by_side,
+    needed_bytes,
+)
+from jukebox_core.models.presets import load_preset
+from jukebox_core.runtime.config import HardwareConfig
+from pipelines.cli import models
+from pipelines.settings import hardware
+from pipelines.settings.compose import GENERATE, compose
+from pipelines.settings.generate import RunnerSettings
+from tests.helpers.paths import ROOT
+
+LEVELS = range(3)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+@pytest.mark.parametrize("gibibytes", [8, 16, 24, 80])
+def test_what_is_advised_fits_and_one_song_more_would_not(gibibytes: int, kind: str) -> None:
+    config, room = load_preset("1b_lyrics").config, gibibytes * GIB * USABLE[kind]
+    advice = advise(config, gibibytes, kind)
+    assert advice.bytes == needed_bytes(config, LEVELS, advice.dtype, advice.batch) <= room
+    assert advice.batch == 64 or needed_bytes(config, LEVELS, advice.dtype, advice.batch + 1) > room
+
+
+def test_a_cpu_is_exact_while_that_fits_and_a_gpu_takes_half() -> None:
+    config = load_preset("5b_lyrics").config
+    assert [choose_dtype(config, LEVELS, "cpu", size * GIB) for size in (64, 16, 12)] == ["float32", "bfloat16", "int8"]
+    assert choose_dtype(config, LEVELS, "cuda", 80 * GIB) == "bfloat16"
+    assert choose_dtype(config, LEVELS, "old cuda", 80 * GIB) == "float16"
+    assert choose_dtype(config, LEVELS, "cuda", 10 * GIB) == "int8"
+    assert choose_dtype(config, LEVELS, "cpu", 1) == "int8"  # refused later, with what would fit
+
+
+def test_models_that_stay_in_memory_together_leave_less_room() -> None:
+    config, free = load_preset("1b_lyrics").config, 20e9
+    apart = most_side_by_side(config, LEVELS, "float32", free, 64)
+    assert 0 < most_side_by_side(config, LEVELS, "float32", free, 64, together=True) < apart
+    assert most_side_by_side(config, LEVELS, "float32", 1e9, 64) == 0
+
+
+def test_settings_say_a_precision_and_what_is_given_stays() -> None:
+    assert compose(GENERATE, ["hardware.device=cpu"]).hardware.dtype == "float32"
+    assert compose(GENERATE, ["hardware.dtype=bfloat16"]).hardware.dtype == "bfloat16"
+
+
+def test_a_model_that_may_not_fit_is_looked_at_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = 16 * GIB // 4096
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4096}.__getitem__)
+    large = ["model=5b_lyrics", "seconds=24", "hardware.device=cpu"]
+    assert compose(GENERATE, large).hardware.dtype == "bfloat16"
+    assert compose(GENERATE, ["hardware.device=cpu"]).hardware.dtype == "float32"
+
+
+@pytest.mark.parametrize("batch", [7, 1])
+def test_a_batch_is_what_fits_the_memory_that_is_free(
+    batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "jukebox")
+    config, cpu = load_preset("mini").config, HardwareConfig(device="cpu", dtype="float32")
+    free = needed_bytes(config, LEVELS, "float32", batch)
+    monkeypatch.setattr("jukebox_core.runtime.device.free_memory", lambda _: free)
+    assert hardware.with_batch(config, cpu, LEVELS, 16, RunnerSettings()).batch_size == batch
+    assert f"{batch} of 16 samples side by side; about " in caplog.text
+    given = HardwareConfig(device="cpu", dtype="float32", batch_size=3)
+    assert hardware.with_batch(config, given, LEVELS, 16, RunnerSettings()) is given
+
+
+def test_the_page_for_users_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    models.run(["memory"])
+    page = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    assert f"$ jukebox models memory\n{capsys.readouterr().out}```" in page

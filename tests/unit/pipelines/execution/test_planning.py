@@ -1,0 +1,60 @@
+"""What a run plans: only what it samples decides its keys, and only that is fetched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.settings.compose import GENERATE, compose
+from stages.fetch import fetch_vocabularies
+from stages.handles import FileHandle
+from stages.sampling.label import label_songs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipelines.execution.planning import RunPlan
+    from pipelines.settings.generate import Settings
+
+TOP = ("seconds=6", "sampling.n_samples=2", "sampling=top_only")
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUKEBOX_WEIGHTS", str(tmp_path / "weights"))
+
+
+def plan(settings: Settings, changed: str = "") -> RunPlan:
+    """The plan with made-up weights for the roles that the run needs; those of one role may be others."""
+    weights = {
+        role: FileHandle(uri=role, sha256="", identity=f"{role} {role == changed}", bytes=0, modified_ns=0)
+        for role in needed_weights(settings)
+    }
+    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
+    return plan_run(settings, label_songs(settings.model.config, vocabularies, song_requests(settings)), weights)
+
+
+def test_a_run_needs_the_weights_of_the_levels_that_it_samples() -> None:
+    assert needed_weights(compose(GENERATE, [*TOP])) == ("vqvae", "level_2")
+    assert needed_weights(compose(GENERATE, ["sampling.stop_level=1"])) == ("vqvae", "level_1", "level_2")
+    assert needed_weights(compose(GENERATE, [])) == ("vqvae", "level_0", "level_1", "level_2")
+
+
+def test_weights_of_a_level_change_its_keys_and_those_below() -> None:
+    whole = compose(GENERATE, ["seconds=6"])
+    keys = {node.key: node.level for node in plan(whole).nodes}
+    for changed in range(3):
+        others = {node.key: node.level for node in plan(whole, f"level_{changed}").nodes}
+        same = {level for key, level in others.items() if key in keys}
+        assert same == {level for level in range(3) if level > changed}
+    top = {node.key for node in plan(compose(GENERATE, ["seconds=6", "sampling=top_only"])).nodes}
+    assert top == {key for key, level in keys.items() if level == 2}
+
+
+def test_the_same_song_is_planned_once() -> None:
+    one, other = plan(compose(GENERATE, [*TOP])), plan(compose(GENERATE, [*TOP]))
+    assert all(a is b for a, b in zip(one.songs, other.songs, strict=True))
+    assert plan(compose(GENERATE, [*TOP, "sampling.seed=7"])).songs[0] is not one.songs[0]

@@ -1,0 +1,125 @@
+"""Handing out units: every worker is kept busy, what fails is told, and what had begun is not lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from jukebox_core.errors import ConfigError, DamagedError, RunError, StoreError
+from jukebox_core.tokens.graph import Node, Span
+from jukebox_core.tokens.plan import Window
+from pipelines.execution import runner
+from pipelines.execution.runner import check_runner, run_units
+from pipelines.execution.schedule import Schedule, Unit
+from pipelines.settings.generate import RunnerSettings
+
+if TYPE_CHECKING:
+    from stages.handles import TokensHandle
+
+
+def unit(shard: int, index: int) -> Unit:
+    """Window `index` of one song at the top level, which reads the one before."""
+    key = f"{shard}-{index}"
+    reads = (Span(f"{shard}-{index - 1}", 10 * index - 5, 10 * index),) if index else ()
+    return Unit(shard, (Node(2, shard, Window(10 * index, 10 * index, 10 * index + 10), reads, (), (), {}, key),))
+
+
+class Crew:
+    """Workers that finish the unit begun first, or fail at it."""
+
+    def __init__(self, count: int, failures: dict[str, Exception] | None = None) -> None:
+        self.count, self._failures = count, failures or {}
+        self._running: list[Unit] = []
+        self.most = 0
+
+    def submit(self, unit: Unit) -> None:
+        self._running.append(unit)
+        self.most = max(self.most, len(self._running))
+
+    def next_finished(self) -> tuple[Unit, list[TokensHandle]]:
+        done = self._running.pop(0)
+        failure = self._failures.get(next(iter(done.keys)))
+        if failure is not None:
+            raise failure
+        return done, []
+
+
+def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[str]]:
+    """Runs all windows of some songs; returns the keys that began and those that ended."""
+    units = [unit(shard, index) for shard in range(songs) for index in range(windows)]
+    schedule = Schedule(units, {key for each in units for key in each.keys}, "by_level")
+    began: list[str] = []
+    ended: list[str] = []
+    try:
+        run_units(schedule, crew, began=lambda u: began.extend(u.keys), ended=lambda u, _: ended.extend(u.keys))
+    except (DamagedError, StoreError):
+        assert schedule.open
+    return began, ended
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_as_many_units_as_workers_go_at_a_time(count: int) -> None:
+    crew = Crew(count)
+    began, ended = work(crew)
+    assert crew.most == min(count, 3)  # a song goes from window to window
+    assert sorted(began) == sorted(ended) == [f"{shard}-{index}" for shard in range(3) for index in range(3)]
+
+
+def test_what_had_begun_is_finished_when_damage_is_found() -> None:
+    began, ended = work(Crew(3, {"0-1": DamagedError("damaged")}))
+    assert began == ["0-0", "1-0", "2-0", "0-1", "1-1", "2-1"]
+    assert ended == ["0-0", "1-0", "2-0", "1-1", "2-1"]
+
+
+def test_any_other_failure_ends_the_run_at_once() -> None:
+    began, ended = work(Crew(3, {"1-0": StoreError("away")}))
+    assert began == ["0-0", "1-0", "2-0", "0-1"]
+    assert ended == ["0-0"]
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_a_runner_whose_package_is_missing_is_refused_with_the_remedy(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None if kind in name else importlib.util.find_spec(name))
+    check_runner(RunnerSettings())
+    with pytest.raises(ConfigError, match=rf"pip install 'jukebox-pipelines\[{kind}\]', or choose runner=threads"):
+        check_runner(RunnerSettings(kind=kind))  # type: ignore[arg-type]
+
+
+class Lost:
+    """A task whose result went with its worker."""
+
+    def result(self, timeout: float) -> None:
+        raise TimeoutError(f"did not complete within {timeout} seconds")
+
+
+def test_a_result_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_LOST", 0.01)
+    with pytest.raises(RunError, match=r"lost its workers or itself \(no result for 0.01 s\); .*the same command"):
+        runner._result(Lost())  # type: ignore[arg-type]
+
+
+def test_a_cluster_without_workers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster:
+        workers: ClassVar = {"one": 1}
+
+        def nthreads(self) -> dict[str, int]:
+            return self.workers
+
+    class Started:
+        client = Cluster()
+
+    monkeypatch.setattr(runner, "_NAP", 0.01)
+    monkeypatch.setattr(runner, "_LOOK", 0.0)
+    monkeypatch.setattr(runner, "_LOST", 0.05)
+    pool = runner._Pool(Started(), RunnerSettings(kind="dask"), None, None)  # type: ignore[arg-type]
+    for _ in range(10):
+        pool._check_manned()
+        time.sleep(0.01)
+    Cluster.workers = {}
+    with pytest.raises(RunError, match="Dask lost its workers or itself"):
+        pool.next_finished()

@@ -1,0 +1,364 @@
+"""The token store on local disk, in memory and on S3 (a server on loopback): whole objects, checked when read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import socket
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from jukebox_core.base.hashing import digest, digest_bytes
+from jukebox_core.errors import DamagedError, StoreError
+from jukebox_core.store import store as store_module
+from jukebox_core.store.store import TokenStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.helpers.servers.servers import S3Server
+
+KEY, OTHER = digest("one"), digest("other")
+CAUSES = {"level": 2, "seed": 7, "parents": [OTHER], "weights": "ab", "temperature": 0.99}
+TOKENS = np.arange(300, dtype=np.int32) * 7 % 2048
+
+
+@pytest.fixture
+def s3(s3_told: S3Server) -> dict[str, Any]:
+    """Options of an S3 server on loopback that has the bucket ``store``."""
+    return {"client_kwargs": {"endpoint_url": s3_told.url}}
+
+
+@pytest.fixture(params=["local", "file", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> TokenStore:
+    """An empty store of each kind."""
+    if request.param == "s3":
+        return TokenStore(f"s3://store/{uuid.uuid4().hex}", options=request.getfixturevalue("s3"))
+    uris = {"local": str(tmp_path), "file": f"file://{tmp_path}", "memory": f"memory://{uuid.uuid4().hex}"}
+    return TokenStore(uris[request.param])
+
+
+def _damage(store: TokenStore, name: str, data: bytes) -> None:
+    store._objects.replace(name, data)
+
+
+def _names(store: TokenStore) -> list[str]:
+    return [name for folder in ("windows", "damaged", "tmp") for name in store._objects.sizes(folder)]
+
+
+def _name(key: str, part: str = "") -> str:
+    return f"windows/{key[:2]}/{key}{part}.safetensors"
+
+
+# What a store does, wherever it is.
+
+
+def test_a_window_from_first_flush_to_seal(store: TokenStore) -> None:
+    store.probe()
+    assert not store.sealed(KEY)
+    assert store.read_partial(KEY) is None
+    for count in (10, 200):
+        store.write_partial(KEY, TOKENS[:count] - 79, first=64, causes=CAUSES)
+        partial = store.read_partial(KEY)
+        assert partial is not None
+        assert np.array_equal(partial.tokens, TOKENS[:count] - 79)
+        assert (partial.first, partial.causes) == (64, CAUSES)
+    assert not store.sealed(KEY)
+    assert store.keys() == []
+    store.seal(KEY, TOKENS, first=64, causes=CAUSES)
+    assert store.sealed(KEY)
+    assert store.read_partial(KEY) is None
+    assert store.keys() == [KEY]
+    found = store.read(KEY)
+    assert np.array_equal(found.tokens, TOKENS)
+    assert found.tokens.dtype == np.int32
+    assert found.tokens.flags.writeable  # torch warns about arrays that are not
+    assert (found.first, found.causes) == (64, CAUSES)
+    assert found.digest == digest_bytes(TOKENS.tobytes())
+    assert _names(store) == [_name(KEY)]
+
+
+def test_who_seals_second_goes_on_with_what_is_there(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
+    store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    store.write_partial(KEY, TOKENS[:5], first=0, causes=CAUSES)
+    with caplog.at_level(logging.WARNING, logger="jukebox"):
+        store.seal(KEY, TOKENS.tolist(), first=0, causes=CAUSES)
+        assert "is sealed in" not in caplog.text
+        assert store.read_partial(KEY) is None
+        for count, (tokens, first) in enumerate([(TOKENS + 1, 0), (TOKENS[:-1], 0), (TOKENS, 1)], start=1):
+            store.seal(KEY, tokens, first=first, causes=CAUSES)
+            assert caplog.text.count("is sealed in") == caplog.text.count("with other tokens") == count
+    assert np.array_equal(store.read(KEY).tokens, TOKENS)
+    assert store.read(KEY).first == 0
+
+
+def test_what_is_missing_is_told_alike_for_few_and_for_many(store: TokenStore) -> None:
+    keys = [digest(index) for index in range(50)]
+    for key in keys[::5]:
+        store.seal(key, TOKENS[:3], first=0, causes={})
+    store.write_partial(keys[1], TOKENS[:3], first=0, causes={})
+    for count in (0, 7, 50):
+        assert store.missing(keys[:count]) == set(keys[:count]) - set(keys[::5])
+
+
+def test_windows_are_counted_weighed_and_removed(store: TokenStore) -> None:
+    keys = sorted(digest(index) for index in range(40))
+    for key in keys[:38]:
+        store.seal(key, TOKENS[:3], first=0, causes={})
+    for key in keys[38:]:
+        store.write_partial(key, TOKENS, first=0, causes={})
+    assert (store.keys(), store.partials()) == (keys[:38], keys[38:])
+    sealed, partial = store.sizes()
+    assert (list(sealed), list(partial)) == (keys[:38], keys[38:])
+    assert store.size(keys[0]) == sealed[keys[0]] > 12
+    assert store.size(keys[39]) == partial[keys[39]] > 1200
+    assert store.size(KEY) == 0
+    store.remove(keys[0], keys[39], KEY)
+    assert (store.keys(), store.partials()) == (keys[1:38], [keys[38]])
+    store.remove(*keys)
+    assert _names(store) == []
+    store.remove(*keys)
+    store.remove()
+
+
+def test_a_damaged_window_is_set_aside_and_can_be_sealed_again(store: TokenStore) -> None:
+    store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    _damage(store, _name(KEY), b"not at all")
+    with pytest.raises(DamagedError, match=rf"{KEY}.*moved to damaged/"):
+        store.read(KEY)
+    assert not store.sealed(KEY)
+    with pytest.raises(StoreError, match="run the command again") as missing:
+        store.read(KEY)
+    assert not isinstance(missing.value, DamagedError)
+    (aside,) = _names(store)
+    assert aside.startswith(f"damaged/{KEY}.safetensors.")
+    store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    assert np.array_equal(store.read(KEY).tokens, TOKENS)
+
+
+def test_sealing_over_a_damaged_window_sets_it_aside(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
+    _damage(store, _name(KEY), b"")
+    with caplog.at_level(logging.WARNING):
+        store.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    assert "is damaged" in caplog.text
+    assert np.array_equal(store.read(KEY).tokens, TOKENS)
+
+
+def test_a_damaged_partial_counts_as_nothing(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
+    store.write_partial(KEY, TOKENS, first=0, causes=CAUSES)
+    _damage(store, _name(KEY, ".part"), b"\0" * 100)
+    with caplog.at_level(logging.WARNING):
+        assert store.read_partial(KEY) is None
+    assert f"{KEY}.part.safetensors" in caplog.text
+    assert [name.rpartition(".")[0] for name in _names(store)] == [f"damaged/{KEY}.part.safetensors"]
+    store.write_partial(KEY, TOKENS, first=0, causes=CAUSES)
+    assert store.read_partial(KEY) is not None
+
+
+def test_keys_lists_sealed_windows_only(store: TokenStore) -> None:
+    wanted = sorted(digest(index) for index in range(5))
+    for key in wanted:
+        store.seal(key, TOKENS[:3], first=0, causes={})
+    store.write_partial(KEY, TOKENS, first=0, causes=CAUSES)
+    _damage(store, "windows/notes.txt", b"a stray file")
+    assert store.keys() == wanted
+
+
+def test_what_another_writer_stored_is_seen_at_once(store: TokenStore, request: pytest.FixtureRequest) -> None:
+    """A cached listing or instance would answer from before."""
+    on_s3 = store.uri.startswith("s3")
+    options = {**request.getfixturevalue("s3"), "default_block_size": 6 * 2**20} if on_s3 else None
+    writer = TokenStore(store.uri, options=options)
+    assert store.keys() == []
+    assert not store.sealed(KEY)
+    writer.seal(KEY, TOKENS, first=0, causes=CAUSES)
+    assert store.sealed(KEY)
+    assert store.keys() == [KEY]
+    assert np.array_equal(store.read(KEY).tokens, TOKENS)
+    _damage(writer, _name(KEY), b"damaged meanwhile")
+    with pytest.raises(DamagedError):
+        store.read(KEY)
+    assert not writer.sealed(KEY)
+
+
+# What an object is.
+
+
+@pytest.fixture
+def memory() -> TokenStore:
+    return TokenStore(f"memory://{uuid.uuid4().hex}")
+
+
+def _sealed_bytes(store: TokenStore, tokens: np.ndarray = TOKENS) -> bytes:
+    store.seal(KEY, tokens, first=64, causes=CAUSES)
+    data = store._objects.read(_name(KEY))
+    assert data is not None
+    return data
+
+
+def test_it_is_a_safetensors_file_that_explains_itself(tmp_path: Path) -> None:
+    TokenStore(tmp_path).seal(KEY, TOKENS, first=64, causes=CAUSES)
+    path = tmp_path / _name(KEY)
+    assert np.array_equal(safetensors.numpy.load_file(path)["tokens"], TOKENS)
+    with safetensors.safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["causes"]) == CAUSES
+    assert (metadata["schema"], metadata["key"], metadata["first"]) == ("1", KEY, "64")
+    assert metadata["tokens_sha256"] == digest_bytes(TOKENS.tobytes())
+
+
+def test_every_flipped_bit_and_every_truncation_is_detected(memory: TokenStore) -> None:
+    data = _sealed_bytes(memory, TOKENS[:40])
+    chance = random.Random(0)
+    flips = {chance.randrange(8 * len(data)) for _ in range(250)} | set(range(200))
+    damaged = [data[:length] for length in [*range(0, 200, 7), *(chance.randrange(len(data)) for _ in range(50))]]
+    damaged += [data + b"\0", data + data, b"\0" * len(data)]
+    for bit in flips:
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(changed))
+    for content in damaged:
+        _damage(memory, _name(KEY), content)
+        with pytest.raises(DamagedError):
+            memory.read(KEY)
+        assert not memory.sealed(KEY)
+    _damage(memory, _name(KEY), data)
+    assert np.array_equal(memory.read(KEY).tokens, TOKENS[:40])
+
+
+def test_a_good_object_under_another_key_is_damage(memory: TokenStore) -> None:
+    _damage(memory, _name(OTHER), _sealed_bytes(memory))
+    with pytest.raises(DamagedError, match=f"it holds the window {KEY[:12]}"):
+        memory.read(OTHER)
+
+
+def test_a_foreign_safetensors_file_is_damage(memory: TokenStore) -> None:
+    foreign = safetensors.numpy.save({"tokens": TOKENS}, metadata={"schema": "1", "key": KEY})
+    _damage(memory, _name(KEY), foreign)
+    with pytest.raises(DamagedError, match="not an object of this store"):
+        memory.read(KEY)
+
+
+def _resign(data: bytes) -> bytes:
+    """Returns the object with the digest that fits its content."""
+    at = data.index(b'"digest":"') + len(b'"digest":"')
+    blank = data[:at] + b"0" * 64 + data[at + 64 :]
+    return data[:at] + digest_bytes(blank).encode() + data[at + 64 :]
+
+
+def test_a_newer_schema_is_refused_and_left_in_place(memory: TokenStore) -> None:
+    newer = _resign(_sealed_bytes(memory).replace(b'"schema":"1"', b'"schema":"2"'))
+    for name in (_name(KEY), _name(KEY, ".part")):
+        _damage(memory, name, newer)
+    for read in (memory.read, memory.read_partial):
+        with pytest.raises(StoreError, match=r"schema 2.*update this program") as refused:
+            read(KEY)
+        assert not isinstance(refused.value, DamagedError)
+    assert memory.sealed(KEY)
+
+
+def test_a_header_without_our_fields_is_damage(memory: TokenStore) -> None:
+    _damage(memory, _name(KEY), _resign(_sealed_bytes(memory).replace(b'"first":', b'"fjrst":')))
+    with pytest.raises(DamagedError, match="no known schema"):
+        memory.read(KEY)
+
+
+def test_the_same_window_is_the_same_bytes(memory: TokenStore) -> None:
+    other = TokenStore(f"memory://{uuid.uuid4().hex}")
+    data = _sealed_bytes(memory)
+    other.seal(KEY, TOKENS.astype(np.int64), first=64, causes=dict(reversed(CAUSES.items())))
+    assert other._objects.read(_name(KEY)) == data
+
+
+def test_an_empty_window_can_be_stored(memory: TokenStore) -> None:
+    memory.seal(KEY, np.empty(0, np.int32), first=0, causes={})
+    assert memory.read(KEY).tokens.shape == (0,)
+
+
+@pytest.mark.parametrize("tokens", [[[1]], [1.5], [2**31], [-(2**31) - 1], np.array(3)])
+def test_tokens_of_another_form_are_refused(memory: TokenStore, tokens: Any) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        memory.seal(KEY, tokens, first=0, causes={})
+    assert not memory.sealed(KEY)
+
+
+@pytest.mark.parametrize("key", ["", "ab", "../" + KEY, KEY.upper(), KEY + "0", "g" * 64])
+def test_a_key_that_is_not_a_digest_is_refused(memory: TokenStore, key: str) -> None:
+    with pytest.raises(StoreError, match="64 lower-case"):
+        memory.sealed(key)
+
+
+# Where the place fails, or another process is faster.
+
+
+def test_probe_names_a_missing_bucket(s3: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match=r"s3://nowhere/x is not there.*create the bucket"):
+        TokenStore("s3://nowhere/x", options=s3).probe()
+
+
+@pytest.mark.slow
+def test_probe_names_an_unreachable_server(s3: dict[str, Any]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        options = {
+            "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{unused.getsockname()[1]}"},
+            "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 2},
+        }
+        with pytest.raises(StoreError, match=r"s3://store/x cannot be reached.*check the address and the network"):
+            TokenStore("s3://store/x", options=options).probe()
+
+
+def test_probe_notices_a_place_that_does_not_keep_what_it_gets(memory: TokenStore, monkeypatch: Any) -> None:
+    monkeypatch.setattr(memory._objects, "read", lambda name: b"something else")
+    with pytest.raises(StoreError, match="did not give back"):
+        memory.probe()
+    assert _names(memory) == []
+
+
+def test_a_reader_that_finds_damage_leaves_a_good_replacement_alone(
+    memory: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the read and the setting aside, another process may have sealed the window anew."""
+    good = _sealed_bytes(memory)
+    _damage(memory, _name(KEY), b"bad")
+    decode = store_module._decode
+
+    def decode_late(data: bytes, key: str, where: str) -> store_module.Stored:
+        _damage(memory, _name(KEY), good)
+        return decode(data, key, where)
+
+    monkeypatch.setattr(store_module, "_decode", decode_late)
+    with pytest.raises(DamagedError):
+        memory.read(KEY)
+    assert np.array_equal(memory.read(KEY).tokens, TOKENS)
+
+
+def test_the_store_imports_no_torch() -> None:
+    code = "import sys, jukebox_core.store.store; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_windows_are_written_side_by_side(store: TokenStore) -> None:
+    keys = sorted(digest(index) for index in range(20))
+    with store.together():
+        for key in keys:
+            store.write_partial(key, TOKENS[:5], first=0, causes={})
+    assert store.partials() == keys
+    with store.together():
+        for key in keys:
+            store.seal(key, TOKENS, first=0, causes={})
+    assert (store.keys(), store.partials()) == (keys, [])
+    with pytest.raises(ValueError, match="tokens"), store.together():  # noqa: PT012 - the block is what is tested
+        store.seal(KEY, [0.5], first=0, causes={})
+        store.seal(OTHER, TOKENS, first=0, causes={})
+    assert store.sealed(OTHER)
+    store.seal(KEY, TOKENS, first=0, causes={})  # alone again
+    assert store.sealed(KEY)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from jukebox_core.errors import ConfigError, TrainingError
+from jukebox_core.training.config import DevicesConfig, ScheduleConfig
+from jukebox_core.training.devices import start_fabric
+from jukebox_core.training.log import METRICS_NAME, read_entries
+from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, TrainingLoop
+from jukebox_core.training.optimiser import WeightAverage, rate_factor
+from jukebox_core.training.order import StepOrder
+from tests.helpers.models.tiny_training import run, subject, training
+from tests.helpers.paths import ROOT, TESTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def losses(folder: Path, part: str = "train") -> dict[int, float]:
+    entries = read_entries(folder / LOG_FOLDER / METRICS_NAME)
+    return {int(entry["step"]): entry["loss"] for entry in entries if entry["part"] == part}
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / CHECKPOINT_NAME, weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, accumulate: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole, accumulate=accumulate).finished
+    calls = iter(range(100))
+    first = run(parts, lambda: next(calls) == 6, accumulate=accumulate)
+    assert (first.step, first.finished) == (7, False)
+    second = run(parts, accumulate=accumulate)
+    assert second.finished
+    assert losses(parts) == losses(whole)
+    assert losses(parts, "check") == losses(whole, "check")
+    assert len(losses(whole)) == 12
+    mine, theirs = weights(parts), weights(whole)
+    assert mine["step"] == theirs["step"] == 12
+    for name, tensor in theirs["module"].items():
+        assert tensor.equal(mine["module"][name]), name
+    for one, other in zip(mine["average"]["average"], theirs["average"]["average"], strict=True):
+        assert one.equal(other)
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_with_the_losses_it_would_have_had(tmp_path: Path) -> None:
+    program = [sys.executable, str(TESTS / "helpers/models/tiny_training.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    steps, parts, whole = "60", tmp_path / "parts", tmp_path / "whole"
+    process = subprocess.Popen([*program, str(parts), steps], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(losses(parts)) < 22 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 22 <= len(losses(parts)) < 60  # it was killed on the way
+    for folder in (parts, whole):
+        subprocess.run([*program, str(folder), steps], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert losses(parts) == losses(whole)
+    assert len(losses(whole)) == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
+    """Two halves of every batch, their gradients averaged: the same losses, but for the order of additions."""
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    script = TESTS / "helpers/two_trainings.py"
+    for steps in ("4", "6"):  # the second goes on where the first ended
+        told = [str(script), str(tmp_path / "two"), strategy, steps]
+        subprocess.run([*program, *told], env=environment, check=True, timeout=300)
+    run(tmp_path / "one", steps=6, batch=4)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 6
+    assert two == pytest.approx(one, rel=1e-4)
+    assert losses(tmp_path / "two", "check")[6] == pytest.approx(losses(tmp_path / "one", "check")[6], rel=1e-3)
+    mine, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name, tensor in theirs["module"].items():
+        torch.testing.assert_close(mine["module"][name], tensor, rtol=1e-3, atol=1e-4)
+    for found, wanted in zip(mine["average"]["average"], theirs["average"]["average"], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_checkpoint_may_lie_at_any_address(tmp_path: Path) -> None:
+    address = "memory://checkpoints/one"
+    run(tmp_path / "whole")
+    calls = iter(range(100))
+    run(tmp_path / "parts", lambda: next(calls) == 6, checkpoints=address)
+    assert run(tmp_path / "parts", checkpoints=address).finished
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert not list(tmp_path.rglob("parts/*.pt"))
+
+
+def test_one_device_has_nothing_to_share() -> None:
+    with pytest.raises(ConfigError, match="strategy is 'fsdp', but there is one device"):
+        DevicesConfig(strategy="fsdp")
+
+
+def test_a_killed_save_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, steps=4)
+    before = (tmp_path / CHECKPOINT_NAME).read_bytes()
+
+    def broken(*_: Any, **__: Any) -> None:
+        (tmp_path / ".next.pt").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_fabric.Fabric.save", broken)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, steps=8)
+    assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
+
+
+def test_recomputed_activations_change_no_loss(tmp_path: Path) -> None:
+    run(tmp_path / "kept", steps=3)
+    run(tmp_path / "recomputed", steps=3, checkpointing=True)
+    assert losses(tmp_path / "kept") == pytest.approx(losses(tmp_path / "recomputed"), rel=1e-6)
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, steps=4)
+    with pytest.raises(TrainingError, match="is no checkpoint of this training"):
+        run(tmp_path, steps=8, kind="top")
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    broken, how = subject("top"), training(steps=3)
+    with torch.no_grad():
+        broken.step.prior.output.weight.fill_(torch.nan)
+    fabric = start_fabric(DevicesConfig(accelerator="cpu"), how.loop.precision)
+    with pytest.raises(TrainingError, match="top: the gradient of step 0 has norm nan"):
+        TrainingLoop(fabric, broken, how, tmp_path, print).run()
+    assert not (tmp_path / CHECKPOINT_NAME).exists()
+
+
+def test_several_processes_need_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    with pytest.raises(ConfigError, match="start it as `torchrun --nproc-per-node 2"):
+        start_fabric(DevicesConfig(accelerator="cpu", devices=2), "32-true")
+
+
+def test_every_item_of_an_epoch_is_learnt_once_and_the_order_is_a_function_of_the_batch() -> None:
+    def batches(count: int, **changes: int) -> list[list[int]]:
+        order = iter(StepOrder(10, 2, 3, **changes))
+        return [next(order) for _ in range(count)]
+
+    epoch = [item for batch in batches(5) for item in batch]
+    assert sorted(epoch) == list(range(10))
+    following = [item for batch in batches(5, first=5) for item in batch]
+    assert sorted(following) == list(range(10, 20))
+    assert [item - 10 for item in following] != epoch
+    assert batches(10)[5:] == batches(5, first=5)
+    shared = [batches(5, rank=rank, world=2) for rank in range(2)]
+    assert [[*one, *two] for one, two in zip(*shared, strict=True)] == [
+        [*one, *two] for one, two in zip(batches(10)[::2], batches(10)[1::2], strict=True)
+    ]
+
+
+def test_the_average_follows_and_is_swapped_in_and_out() -> None:
+    module = torch.nn.Linear(2, 2)
+    average = WeightAverage(module, 0.5)
+    begun = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight.add_(1)
+    average.update()  # its first update keeps 1/11
+    with average.swapped_in():
+        torch.testing.assert_close(module.weight.detach(), begun + 10 / 11)
+    assert module.weight.detach().equal(begun + 1)
+
+
+def test_the_rate_rises_then_falls() -> None:
+    line = ScheduleConfig(warmup=10, kind="linear", start=20, decay=10)
+    assert [rate_factor(step, line) for step in (0, 5, 10, 20, 25, 30, 99)] == [0, 0.5, 1, 1, 0.5, 0, 0]
+    with pytest.raises(ConfigError, match="decay 0"):
+        replace(line, decay=0)
+
+
+def test_half_a_line_of_a_log_is_no_entry(tmp_path: Path) -> None:
+    path = tmp_path / METRICS_NAME
+    path.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
+    assert read_entries(path) == [{"step": 1, "loss": 2.0}]
