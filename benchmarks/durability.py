@@ -33,7 +33,7 @@ from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.handles import FileHandle
 from stages.sampling import sample
 from stages.sampling.label import label_songs
-from stages.sampling.snapshot import Snapshots
+from jukebox_core.sampling.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,9 +46,9 @@ OFTEN = 20  # times as often are tokens stored here, so that seconds of sampling
 LEVELS = {"level_0": 256, "level_1": 128, "level_2": 64}  # contexts of a model that samples a song in seconds
 TINY = [
     "seconds=1",
-    "model.priors.level_2.timing.min_seconds=0.5",
-    *(f"model.priors.{level}.context={context}" for level, context in LEVELS.items()),
-    *(f"model.priors.{level}.transformer.width=32" for level in LEVELS),
+    "model.network.priors.level_2.timing.min_seconds=0.5",
+    *(f"model.network.priors.{level}.context={context}" for level, context in LEVELS.items()),
+    *(f"model.network.priors.{level}.transformer.width=32" for level in LEVELS),
     "model.files.weight_sources=[seed:7]",
     *(f"model.files.weights.{role}.{what}=null" for role in ROLES for what in ("bytes", "sha256")),
 ]
@@ -82,7 +82,7 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
     store = TimedStore(folder / "tokens")
     job = sample.SamplingJob(
         config=model.config,
-        weights={level: weights[f"level_{level}"] for level in range(model.vqvae.levels)},
+        weights={level: weights[f"level_{level}"] for level in range(model.network.vqvae.levels)},
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=store.uri,

@@ -21,7 +21,7 @@ from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.matrices import PackedProjection
 from jukebox_core.runtime.quantise import Int8Projection
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.loop import prefill
 from jukebox_core.sampling.noise import CounterNoise
 

@@ -28,7 +28,7 @@ from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.sampling.config import SamplingConfig
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.store.spooled import open_store
 from stages.fetch import fetch_weights
 from stages.resident import release
@@ -104,7 +104,7 @@ def _first_after(nodes: Sequence[Node], token: float) -> int:
 def _seal_before(job: SamplingJob, nodes: Sequence[Node], place: int, bins: int) -> None:
     """Stores random tokens as the windows that the one at `place` reads."""
     store, generator = open_store(job.store), np.random.default_rng(place)
-    read = {span.key for span in nodes[place].reads}
+    read = {span.key for span in nodes[place].inputs["reads"]}
     for node in nodes[:place]:
         if node.key in read and not store.sealed(node.key):
             drawn = generator.integers(bins, size=node.window.new, dtype=np.int32)

@@ -37,7 +37,7 @@ from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import ROLES
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
 

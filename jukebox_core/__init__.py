@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from jukebox_core.audio.files import read_audio, write_audio
     from jukebox_core.errors import JukeboxError
     from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
     from jukebox_core.runtime.config import HardwareConfig
-    from jukebox_core.sampling.config import LevelSampling, SamplingConfig
 
 _HOMES = {
     "HardwareConfig": "jukebox_core.runtime.config",
     "Jukebox": "jukebox_core.api",
     "JukeboxConfig": "jukebox_core.families.jukebox.config",
     "JukeboxError": "jukebox_core.errors",
-    "LevelSampling": "jukebox_core.sampling.config",
+    "LevelSampling": "jukebox_core.families.jukebox.sampling.config",
     "Music": "jukebox_core.api",
-    "SamplingConfig": "jukebox_core.sampling.config",
+    "SamplingConfig": "jukebox_core.families.jukebox.sampling.config",
     "Song": "jukebox_core.api",
     "load_model": "jukebox_core.api",
     "read_audio": "jukebox_core.audio.files",

@@ -18,6 +18,7 @@ from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_
 from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times, window_hop
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
 from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.memory import weight_bytes
 from jukebox_core.families.jukebox.sampling.precision import choose_dtype, most_side_by_side
 from jukebox_core.families.jukebox.sampling.sampler import sample_level
@@ -27,7 +28,6 @@ from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
-from jukebox_core.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jukebox_core.store.run_lock import RunLock
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.dataset import DatasetSettings
-    from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+    from pipelines.settings.codec import DecodeSettings, EncodeSettings
+    from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
 
 

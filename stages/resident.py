@@ -1,7 +1,7 @@
 """Models kept in memory by a process, so that each window need not load its own.
 
-On each device a process holds one VQ-VAE and as many priors as it is told to: one where levels are sampled one after
-the other, all of them where they take turns. The prior that was used least recently makes room.
+On each device a process holds one codec and as many sampling networks as it is set to: one where levels are sampled
+one after the other, all of them where they take turns. The network that was used least recently makes room.
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
-from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
-from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
+from jukebox_core.family import open_family
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.model.prior import Prior
-    from jukebox_core.families.jukebox.model.vqvae import VQVAE
+    from jukebox_core.family import Codec, ModelConfig, TokenModel
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -30,13 +27,78 @@ log = logging.getLogger("jukebox")
 
 _lock = threading.Lock()
 _held: dict[tuple[str, str], dict[tuple[object, ...], Any]] = {}  # (kind, device) -> models, least recently used first
-_priors = 1  # to be held on each device
+_networks = 1  # to be held on each device
 
 
-def keep_priors(count: int) -> None:
-    """Sets how many priors this process holds on each device; those beyond are freed when the next one is asked for."""
-    global _priors
-    _priors = count
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecSpec:
+    """A codec: the model it belongs to, its weights, and what it runs on."""
+
+    family: str
+    config: ModelConfig
+    weights: FileHandle
+    hardware: HardwareConfig
+
+    def open(self) -> Codec:
+        """Returns the codec on its device, loading it if this process does not hold it yet."""
+        device = resolve_device(self.hardware.device)
+        use_threads(self.hardware)
+        family = open_family(self.family)
+        identity = (f"{self.config.name} {family.codec_role}", self.weights.identity, self.hardware.engine)
+        codec: Codec = _resident(
+            "codec",
+            str(device),
+            identity,
+            1,
+            lambda: family.open_codec(self.config, self.weights.read(), self.hardware),
+        )
+        return codec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkSpec:
+    """A sampling network: the model it belongs to, its role and weights, and what it runs on."""
+
+    family: str
+    config: ModelConfig
+    role: str
+    weights: FileHandle
+    hardware: HardwareConfig
+    library: str | None = None  # the weights folder, where prepared weights are kept; None keeps nothing
+
+    def open(self) -> TokenModel:
+        """Returns the network on its device, loading it if this process does not hold it yet."""
+        device, hardware = resolve_device(self.hardware.device), self.hardware
+        use_threads(hardware)
+        identity = (
+            f"{self.config.name} {self.role}",
+            self.weights.identity,
+            hardware.dtype,
+            hardware.engine,
+            hardware.prefill_chunk,
+        )
+
+        def load() -> TokenModel:
+            library = None if self.library is None else Path(self.library)
+            path, published = self.weights.read(), self.weights.identity
+            family = open_family(self.family)
+            return family.open_model(self.config, self.role, path, published, hardware, library)
+
+        network: TokenModel = _resident("network", str(device), identity, _networks, load)
+        return network
+
+
+def keep_networks(count: int) -> None:
+    """Sets how many networks this process holds on each device; those beyond are freed when the next one is opened."""
+    global _networks
+    _networks = count
+
+
+def release() -> None:
+    """Frees every model this process holds."""
+    with _lock:
+        _held.clear()
+    gc.collect()
 
 
 def _resident(kind: str, device: str, identity: tuple[object, ...], room: int, load: Callable[[], Any]) -> Any:
@@ -51,42 +113,3 @@ def _resident(kind: str, device: str, identity: tuple[object, ...], room: int, l
         log.info("loading %s", identity[0])
         held[identity] = model = load()
         return model
-
-
-def resident_vqvae(config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig) -> VQVAE:
-    """Returns the VQ-VAE on its device, loading it if this process does not hold it yet."""
-    device = resolve_device(hardware.device)
-    use_threads(hardware)
-    identity = (f"{config.name} vqvae", weights.identity, hardware.engine)
-
-    def load() -> VQVAE:
-        return prepare_vqvae(load_vqvae(config, weights.read(), device=device), hardware.engine)
-
-    model: VQVAE = _resident("vqvae", str(device), identity, 1, load)
-    return model
-
-
-def resident_prior(
-    config: JukeboxConfig, level: int, weights: FileHandle, hardware: HardwareConfig, library: str | None = None
-) -> Prior:
-    """Returns the prior of `level` on its device, loading it if this process does not hold it yet.
-
-    `library` is the weights folder, where it is kept as it samples; None keeps nothing.
-    """
-    device = resolve_device(hardware.device)
-    use_threads(hardware)
-    identity = (f"{config.name} prior of level {level}", weights.identity, hardware.dtype, hardware.engine)
-
-    def load() -> Prior:
-        source = Source(weights.read(), weights.identity, None if library is None else Path(library))
-        return sampling_prior(config, level, source, device=device, dtype=hardware.dtype, engine=hardware.engine)
-
-    model: Prior = _resident("prior", str(device), identity, _priors, load)
-    return model
-
-
-def release() -> None:
-    """Frees every model this process holds."""
-    with _lock:
-        _held.clear()
-    gc.collect()

@@ -43,7 +43,7 @@ def build(kind: type[Record], data: object, key: str = "") -> Record:
         raise ConfigError(
             f"{key or kind.__name__} is {data!r}; it must be a section with {', '.join(field_types(kind))}"
         )
-    types_of = field_types(kind)
+    types_of = field_types(kind, data)
     values: dict[str, Any] = {}
     problems = [unknown_key(kind, str(name), key) for name in data if name not in types_of]
     for field in dataclasses.fields(cast("Any", kind)):
@@ -67,9 +67,15 @@ def to_plain(record: object) -> dict[str, Any]:
     return cast("dict[str, Any]", _plain(dataclasses.asdict(cast("Any", record))))
 
 
-def field_types(kind: type[Any]) -> dict[str, Any]:
-    """Returns the type of every field of a dataclass, by name."""
+def field_types(kind: type[Any], data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the type of every field of a dataclass, by name.
+
+    A dataclass whose sections depend on other values has a class method ``section_types(data)``, which returns the
+    types of these sections for the plain `data` that the record is built from.
+    """
     hints = get_type_hints(kind)
+    if hasattr(kind, "section_types"):
+        hints |= kind.section_types(data or {})
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 

@@ -138,7 +138,7 @@ def prepare(name: str, weights: WeightsConfig, *, meters: Meters | None = meter)
         JukeboxError: as `fetch`; CheckpointError for a file that is no checkpoint.
     """
     model = load_preset(resolve([name])[0])
-    obtained = obtain_weights(model.config, model.files, weights, meters=meters)
+    obtained = obtain_weights(model, weights, meters=meters)
     obtained |= obtain_vocabularies(model.files, weights, meters=meters)
     return {role: file.path for role, file in obtained.items()}
 

@@ -56,17 +56,14 @@ class ModelFiles:
 
     weight_sources: tuple[str, ...]
     vocabulary_sources: tuple[str, ...]
-    weights: dict[str, FileSpec]  # vqvae, level_0, level_1 and, in a model of three levels, level_2
-    vocabularies: dict[str, FileSpec]  # artists_v2, genres_v2, artists_v3, genres_v3, as the priors need
+    weights: dict[str, FileSpec]  # by role, every role of the model
+    vocabularies: dict[str, FileSpec]  # by role, as the model needs
     licence: str  # one line, recorded with every run
     terms: str | None = None  # name of terms that must be acknowledged before the first download; null: none
     whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
-        """Checks that every role is filled."""
-        wanted = {"vqvae", "level_0", "level_1", "level_2"}
-        if set(self.weights) not in (wanted, wanted - {"level_2"}):
-            raise ConfigError(f"weights name {sorted(self.weights)}; name exactly {sorted(wanted)}")
+        """Checks that there are sources."""
         for name in ("weight_sources", "vocabulary_sources"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one source")
@@ -80,7 +77,7 @@ class WeightsConfig:
     mirrors: tuple[str, ...] = ()  # tried before the sources a model names, with the same layout and the same content
     substitute: str | None = None  # the only source of weights; may hold other content, kept apart from the published
     elsewhere: tuple[str, ...] = ()  # folders of other programs with the same layout: used in place, never written to
-    paths: dict[str, str] = field(default_factory=dict)  # files of your own by role, as level_2: /data/prior.pth.tar
+    paths: dict[str, str] = field(default_factory=dict)  # files of your own by role, as ROLE: /data/weights.pth.tar
     offline: bool = False  # open no connection; a missing file is an error (so does HF_HUB_OFFLINE=1)
     connections: int = 4  # ranges of one large file fetched side by side
     pickles: Literal["keep", "convert", "replace"] = "convert"  # convert: a safetensors copy beside; replace: instead

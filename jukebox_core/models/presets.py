@@ -11,41 +11,54 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, did_you_mean
-from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig, VQVAEConfig
+from jukebox_core.family import Family, family_of, open_family
 from jukebox_core.models.config import ModelFiles  # noqa: TC001  records are built by reading annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
-    """A model: its hyperparameters and the files it consists of (conf/model/*.yaml)."""
+    """A model: its family, its hyperparameters, and the files it consists of (conf/model/*.yaml)."""
 
     name: str
-    vqvae: VQVAEConfig
-    priors: PriorsConfig
+    family: str  # which family of models it belongs to
+    network: Any  # its hyperparameters, as a record of the family's `network_type`
     files: ModelFiles
     trained: bool = True  # false: weights are noise, and the music will be too; reports say so
 
+    @classmethod
+    def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the type of `network`, which the family decides."""
+        return {"network": family_of(data).network_type}
+
     def __post_init__(self) -> None:
-        """Checks that VQ-VAE, priors and files agree."""
-        roles = {"vqvae", *(f"level_{level}" for level in range(len(self.config.priors)))}
+        """Checks that network and files agree."""
+        roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(
                 f"files.weights name {sorted(self.files.weights)}; name what the model consists of, {sorted(roles)}"
             )
 
     @property
-    def config(self) -> JukeboxConfig:
-        """The hyperparameters alone, as the networks want them."""
-        return JukeboxConfig(name=self.name, vqvae=self.vqvae, priors=self.priors)
+    def opened(self) -> Family:
+        """The model's family."""
+        return open_family(self.family)
+
+    @property
+    def config(self) -> Any:
+        """The hyperparameters as the family's `ModelConfig`."""
+        return self.opened.config(self.name, self.network)
 
 
 def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.errors import ConfigError, did_you_mean
-from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
 from jukebox_core.models.checkpoints.convert import converted, copy_is_current, is_pickle, written_once
 from jukebox_core.models.config import FileSpec
 from jukebox_core.models.digests import read_records, record_name
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.models.config import ModelFiles, WeightsConfig, WholeCopy
     from jukebox_core.models.library import Meters
+    from jukebox_core.models.presets import ModelSettings
 
-ROLES = ("vqvae", "level_0", "level_1", "level_2")
 _SEED, _PACKAGE = "seed:", "package:"
 _SEEDED_RECIPE = 2  # raised whenever initialisation changes, so that an older file is not taken for the new one
 _SPLIT_RECIPE = 1  # raised whenever names in the files split from a whole copy change
@@ -56,8 +55,7 @@ def obtain_vocabularies(
 
 
 def obtain_weights(
-    config: JukeboxConfig,
-    files: ModelFiles,
+    model: ModelSettings,
     weights: WeightsConfig,
     *,
     roles: Iterable[str] | None = None,
@@ -73,13 +71,14 @@ def obtain_weights(
         CheckpointError: one of them is not a checkpoint; it was set aside.
         ConfigError: terms must be acknowledged first.
     """
-    check_roles(weights)
+    check_roles(model, weights)
+    files = model.files
     roles = files.weights if roles is None else roles
     seed = seed_of(files)
     if seed is not None:
-        return {role: _seeded(config, role, seed, weights) for role in roles}
+        return {role: _seeded(model, role, seed, weights) for role in roles}
     if files.whole is not None:
-        return _from_whole(config, files, files.whole, weights, roles, meters)
+        return _from_whole(model, files.whole, weights, roles, meters)
     wanted = {role: wanted_weights(files, weights)[role] for role in roles}
     found = obtain(wanted, files, weights, meters)
     return {role: _as_safetensors(wanted[role], each) for role, each in found.items()}
@@ -135,17 +134,18 @@ def _mark(sources: Iterable[str]) -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:8]
 
 
-def check_roles(weights: WeightsConfig) -> None:
+def check_roles(model: ModelSettings, weights: WeightsConfig) -> None:
     """Checks that paths are given for roles that there are.
 
     Raises:
         ConfigError: one is not.
     """
+    roles = model.opened.roles(model.config)
     for role in weights.paths:
-        if role not in ROLES:
+        if role not in roles:
             raise ConfigError(
-                f"weights.paths.{role} is no file of a model; choose among {', '.join(ROLES)}"
-                f"{did_you_mean(role, ROLES)}"
+                f"weights.paths.{role} is no file of model {model.name}; choose among {', '.join(roles)}"
+                f"{did_you_mean(role, roles)}"
             )
 
 
@@ -173,24 +173,23 @@ def _as_safetensors(wanted: Wanted, found: Found) -> Obtained:
 
 
 def _from_whole(
-    config: JukeboxConfig,
-    files: ModelFiles,
+    model: ModelSettings,
     whole: WholeCopy,
     weights: WeightsConfig,
     roles: Iterable[str],
     meters: Meters | None,
 ) -> dict[str, Obtained]:
     """Returns the networks of a whole copy, each split off into a file of its own once."""
-    wanted = wanted_weights(files, weights)
+    wanted = wanted_weights(model.files, weights)
     folder = next(iter(wanted.values())).folder
     targets = {role: folder / f"{role}.v{_SPLIT_RECIPE}.safetensors" for role in roles}
     recorded = _recorded_origin(wanted, folder)
     if recorded is None or not all(copy_is_current(target, folder, recorded) for target in targets.values()):
-        found = obtain(wanted, files, weights, meters)
+        found = obtain(wanted, model.files, weights, meters)
         origin = digest({path: verify(wanted[path], each) for path, each in found.items()})
         for role, target in targets.items():
-            _split(config, whole, role, target, folder, origin, [each.path for each in found.values()])
-        if weights.pickles == "replace" and set(targets) == set(ROLES):
+            _split(model, whole, role, target, folder, origin, [each.path for each in found.values()])
+        if weights.pickles == "replace" and set(targets) == set(model.files.weights):
             for each in found.values():
                 each.path.unlink(missing_ok=True)
     shared = digest({path: read_records(folder)[path].sha256 for path in wanted})
@@ -207,29 +206,19 @@ def _recorded_origin(wanted: Mapping[str, Wanted], folder: Path) -> str | None:
 
 
 def _split(
-    config: JukeboxConfig, whole: WholeCopy, role: str, target: Path, folder: Path, origin: str, shards: list[Path]
+    model: ModelSettings, whole: WholeCopy, role: str, target: Path, folder: Path, origin: str, shards: list[Path]
 ) -> None:
     def write() -> None:
-        from jukebox_core.families.jukebox.checkpoints.hub import write_network  # needs torch, the rest here does not
-
-        write_network(config, role, shards, target)
+        model.opened.split(model.config, role, shards, target)
 
     written_once(target, folder, origin, f"split from {whole.sources[0]}", write, *shards)
 
 
-def _seeded(config: JukeboxConfig, role: str, seed: str, weights: WeightsConfig) -> Obtained:
+def _seeded(model: ModelSettings, role: str, seed: str, weights: WeightsConfig) -> Obtained:
     folder, number = home(weights), int(seed.removeprefix(_SEED))
-    sizes = {
-        "recipe": _SEEDED_RECIPE,
-        "vqvae": asdict(config.vqvae),
-        "prior": None if role == "vqvae" else asdict(config.priors[level_of(role)]),
-    }
-    name = f"{config.name}/seed-{number}-{digest(sizes)[:12]}/{role}.safetensors"
+    causes = {"recipe": _SEEDED_RECIPE, **model.opened.initialise_causes(model.config, role)}
+    name = f"{model.name}/seed-{number}-{digest(causes)[:12]}/{role}.safetensors"
     if not (folder / name).exists():
-        from jukebox_core.families.jukebox.checkpoints.initialise import (
-            write_seeded,  # needs torch, the rest here does not
-        )
-
-        write_seeded(config, role, number, folder / name)
+        model.opened.initialise(model.config, role, number, folder / name)
     sha256 = file_digest(FileSpec(path=name), folder)
     return Obtained(folder / name, sha256, sha256)

@@ -1,4 +1,4 @@
-"""How tokens are drawn, as frozen records. Imports no torch."""
+"""How tokens are drawn, as a frozen record. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from jukebox_core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LevelSampling:
-    """How one level is sampled. `top_k` and `top_p` narrow the choice; at most one of them may be given."""
+class DrawConfig:
+    """How a token is drawn from logits. `top_k` and `top_p` narrow the choice; at most one of them may be given."""
 
-    temperature: float = 0.99
+    temperature: float = 1.0
     top_k: int | None = None  # keep the k likeliest tokens
     top_p: float | None = None  # keep the likeliest tokens that together have this probability
-    hop_fraction: float = 0.5  # how far the next window starts after the last, as a share of the context
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -26,30 +25,3 @@ class LevelSampling:
             raise ConfigError(f"top_k is {self.top_k}; it must be at least 1, or null to keep every token")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1, or null to keep every token")
-        if not 0 < self.hop_fraction <= 1:
-            raise ConfigError(f"hop_fraction is {self.hop_fraction}; it must be above 0 and at most 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SamplingConfig:
-    """What is sampled: how many songs, from which seed, down to which level, and how each level draws."""
-
-    seed: int = 0
-    n_samples: int = 1
-    stop_level: int = 0  # the last level that is sampled: 2 stops after the top, 0 goes all the way down
-    level_0: LevelSampling = LevelSampling()
-    level_1: LevelSampling = LevelSampling()
-    level_2: LevelSampling = LevelSampling(hop_fraction=0.125)
-
-    def __post_init__(self) -> None:
-        """Checks ranges."""
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
-        if self.n_samples < 1:
-            raise ConfigError(f"n_samples is {self.n_samples}; ask for at least 1")
-        if self.stop_level not in range(3):
-            raise ConfigError(f"stop_level is {self.stop_level}; choose 2 (top only), 1, or 0 (all levels)")
-
-    def level(self, level: int) -> LevelSampling:
-        """Returns how `level` is sampled."""
-        return (self.level_0, self.level_1, self.level_2)[level]

@@ -14,10 +14,10 @@ from jukebox_core.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.sampling.config import DrawConfig
 
 
-def draw_tokens(logits_BV: Tensor, noise_BV: Tensor, sampling: LevelSampling) -> Tensor:
+def draw_tokens(logits_BV: Tensor, noise_BV: Tensor, sampling: DrawConfig) -> Tensor:
     """Returns one token a sample, int64 [B]: token v with the probability that `sampling` leaves to it.
 
     Dividing probabilities by standard exponentials and taking the largest is a draw from the distribution. Torch's

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.sampling.config import DrawConfig
     from jukebox_core.sampling.noise import Noise
 
 
@@ -50,7 +50,7 @@ def prefill(model: StepModel, tokens_BT: Tensor, chunk: int | None = None) -> No
 def decode(
     model: StepModel,
     count: int,
-    sampling: LevelSampling,
+    sampling: DrawConfig,
     noise: Noise,
     *,
     position: int,

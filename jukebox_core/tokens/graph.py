@@ -9,13 +9,13 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from jukebox_core.tokens.plan import Window
 
@@ -131,18 +131,26 @@ Take = tuple[Track, ...]
 """One song's tracks, one a level, bottom level first; a level that does not exist yet is an empty track."""
 
 
+Output = Literal["tokens", "grid", "events", "array"]
+"""What a node seals: tokens [time], a grid [codebooks, time], events (one a row), or any other array."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One window of one song: what it reads, and everything else that causes its tokens."""
+    """One unit of work: one window of one song, what it reads, and everything else that causes its output."""
 
     level: int
     sample: int
     window: Window
-    reads: tuple[Span, ...]  # of its own level: [start, known)
-    above: tuple[Span, ...]  # of the level above, as far as the window reaches; empty at the top
-    labels: tuple[int, ...]
+    inputs: Mapping[str, tuple[Span, ...]]  # stored tokens by name; "reads": of its own level, [start, known)
     causes: dict[str, Any]  # what the key is made of
     key: str
+    output: Output = "tokens"
+
+    @property
+    def needs(self) -> Iterator[str]:
+        """The keys of the stored tokens that it reads."""
+        return (span.key for spans in self.inputs.values() for span in spans)
 
 
 def make_node(
@@ -150,21 +158,14 @@ def make_node(
     level: int,
     sample: int,
     window: Window,
-    reads: Iterable[Span],
-    above: Iterable[Span],
-    labels: Iterable[int],
+    inputs: Mapping[str, Iterable[Span]],
+    output: Output = "tokens",
     **causes: object,
 ) -> Node:
-    """Returns the window's node; its key is the hash of everything given here, and of nothing else (design rule 1)."""
-    reads, above, labels = tuple(reads), tuple(above), tuple(labels)
-    everything = {
-        "schema": 1,
-        "level": level,
-        "sample": sample,
-        "window": window,
-        "reads": reads,
-        "above": above,
-        "labels": labels,
-        **causes,
-    }
-    return Node(level, sample, window, reads, above, labels, everything, digest(everything))
+    """Returns the window's node; its key hashes everything given here but `output` (keys are causes: docs/glossary.md).
+
+    `output` follows from the family and its settings, which are among the causes.
+    """
+    read = {name: tuple(spans) for name, spans in inputs.items()}
+    everything = {"schema": 1, "level": level, "sample": sample, "window": window, **read, **causes}
+    return Node(level, sample, window, read, everything, digest(everything), output)

@@ -13,7 +13,7 @@ from jukebox_core.errors import ConfigError, RunError, did_you_mean
 from pipelines.cli.run_table import Summary, full, table, tree
 from pipelines.exit_status import working
 from pipelines.runs.folder import RunFolder, find_run, runs_in
-from pipelines.settings.generate import StorageSettings
+from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jukebox_core.models.library import prepared_home
 from jukebox_core.store.spooled import open_store
 from pipelines.execution.runner import open_workers, run_units
-from pipelines.execution.schedule import Schedule, plan_units
+from jukebox_core.sampling.schedule import Schedule, plan_units
 from pipelines.orchestration import artifacts
 from pipelines.settings.hardware import with_batch
 from stages.progress import meter, metering
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Node
     from pipelines.execution.planning import RunPlan
     from pipelines.execution.previews import Previews
-    from pipelines.execution.schedule import Unit
+    from jukebox_core.sampling.schedule import Unit
     from pipelines.runs.timings import Stopwatch
     from pipelines.settings.generate import Settings
     from stages.handles import FileHandle, TokensHandle

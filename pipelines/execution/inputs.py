@@ -1,4 +1,4 @@
-"""Checks of what a person hands in: prompts, recordings, codes files, weights. Nothing here is loaded or written."""
+"""Checks of input files: prompts, recordings, codes files, weights. Nothing here is loaded or written."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
-from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.library import is_offline
 from jukebox_core.models.resolve import seed_of, wanted_weights
+from jukebox_core.models.download.sources import source_for
 from pipelines.execution.planning import prompt_excerpts
 from pipelines.runs.takes import starting_takes
-from stages.fetch import fetch_fitting_weights
-from stages.sampling.prompt import Excerpt
+from stages.fetch import fetch_checked_weights
+from stages.sampling.prompt import Excerpt, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.models.config import ModelFiles, WeightsConfig
-    from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+    from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.presets import ModelSettings
+    from pipelines.settings.codec import DecodeSettings, EncodeSettings
+    from pipelines.settings.generate import Settings
     from stages.handles import FileHandle
 
 
-def check_prompts(settings: Settings) -> None:
-    """Checks that every prompt can be read and leaves something to sample.
+def read_prompts(settings: Settings) -> dict[Excerpt, Recording]:
+    """Returns what was read of every prompt, each read once.
 
     Raises:
         AudioError: a file is missing, not audio, shorter than asked, or fills the song by itself.
     """
-    for excerpt in dict.fromkeys(prompt_excerpts(settings)):
-        if _read(excerpt, settings.model.config) >= settings.length:
+    found = {}
+    for excerpt in dict.fromkeys(prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)):
+        found[excerpt] = excerpt.measure(settings.config)
+        if found[excerpt].samples >= settings.length:
             raise AudioError(
                 f"prompt {excerpt.path} fills all of seconds={settings.seconds:g}, which leaves nothing to sample; "
                 "use less of it with prompt.seconds, or ask for more seconds"
             )
+    return found
 
 
 def free_targets(sources: Sequence[str], folder: str, suffix: str) -> list[Path]:
@@ -60,20 +64,8 @@ def check_recordings(settings: EncodeSettings) -> None:
         AudioError: a file is missing, not audio, or shorter than asked.
     """
     for path in settings.audio:
-        _read(
-            Excerpt(path=path, seconds=settings.seconds, offset_seconds=settings.offset_seconds), settings.model.config
-        )
-
-
-def _read(excerpt: Excerpt, config: JukeboxConfig) -> int:
-    """Returns how many audio samples of whole top-level tokens an excerpt has; at least one token's."""
-    length = len(excerpt.read(config))
-    if not length:
-        raise AudioError(
-            f"{excerpt.path} gives less than one top-level token ({config.seconds(config.top, 1):.4f} s); "
-            "choose a longer file or ask for more of it"
-        )
-    return length
+        excerpt = Excerpt(path=path, seconds=settings.seconds, offset_seconds=settings.offset_seconds)
+        excerpt.measure(settings.model.config)
 
 
 def check_work_left(settings: Settings) -> None:
@@ -85,8 +77,7 @@ def check_work_left(settings: Settings) -> None:
     source = settings.source
     if source is None or source.samples or source.splice or source.keep_seconds is not None:
         return
-    hops = settings.model.vqvae.hops
-    levels = range(settings.sampling.stop_level, len(hops))
+    hops, levels = settings.config.hops, settings.levels
     takes = starting_takes(settings, [])
     if any(len(take[level]) * hops[level] < settings.length for take in takes for level in levels):
         return
@@ -97,7 +88,7 @@ def check_work_left(settings: Settings) -> None:
     )
 
 
-def check_codes(settings: DecodeSettings, vqvae: FileHandle | None) -> None:
+def check_codes(settings: DecodeSettings, codec: FileHandle | None) -> None:
     """Checks that every codes file has the level that is to be decoded, in codes of this model.
 
     Raises:
@@ -105,12 +96,13 @@ def check_codes(settings: DecodeSettings, vqvae: FileHandle | None) -> None:
     """
     from stages.sound.decode import read_level  # needs torch
 
+    model, identity = settings.model, None if codec is None else codec.identity
     for path in settings.codes:
-        read_level(settings.model.config, path, settings.level, None if vqvae is None else vqvae.identity)
+        read_level(model.family, model.config, path, settings.level, identity)
 
 
 def check_weights_here(
-    config: JukeboxConfig, files: ModelFiles, weights: WeightsConfig, roles: Iterable[str]
+    model: ModelSettings, weights: WeightsConfig, roles: Iterable[str]
 ) -> dict[str, FileHandle]:
     """Checks those weights that no connection is needed for, and returns their handles by role.
 
@@ -118,13 +110,13 @@ def check_weights_here(
         DownloadError: a file is not here, and there is no connection to fetch it by.
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
     """
-    wanted = () if seed_of(files) is not None else wanted_weights(files, weights).values()
+    wanted = () if seed_of(model.files) is not None else wanted_weights(model.files, weights).values()
     remote = any(source_for(address).remote for each in wanted for address in each.sources)
     can_be_fetched = remote and not is_offline(weights)
     found: dict[str, FileHandle] = {}
     for role in roles:
         try:
-            found |= fetch_fitting_weights(config, files, replace(weights, offline=True), roles=(role,))
+            found |= fetch_checked_weights(model, replace(weights, offline=True), roles=(role,))
         except DownloadError:
             if not can_be_fetched:
                 raise

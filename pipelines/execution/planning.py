@@ -1,4 +1,4 @@
-"""What a run will do, known before it does any of it: every window of every song, with its key.
+"""The plan of a run, known before any of it is computed: every window of every song, with its key.
 
 Integers and hashes only: nothing here needs torch or Prefect, so a run that has nothing left to do is known in seconds.
 """
@@ -6,27 +6,19 @@ Integers and hashes only: nothing here needs torch or Prefect, so a run that has
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import RunError
-from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from pipelines.runs.takes import check_weights, starting_takes
-from stages.sampling.label import SongRequest, read_lyrics
-from stages.sampling.prompt import Excerpt, Prompt, plan_prompt
+from stages.sampling.prompt import Excerpt, Prompt, Recording, plan_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+    from jukebox_core.family import SongPlan
     from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Node, Take
-    from pipelines.settings.generate import Settings
-    from stages.handles import FileHandle
-
-
-_PLANNED = 32  # songs whose plans are kept: a command plans twice, to see what is missing and to sample it
-_planned = lru_cache(maxsize=_PLANNED)(plan_song)
+    from pipelines.settings.generate import PromptSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +56,44 @@ class RunPlan:
         return missing
 
 
-def plan_run(settings: Settings, labels: Sequence[Sequence[SongLabels]], weights: Mapping[str, FileHandle]) -> RunPlan:
+def plan_run(
+    settings: Settings,
+    recordings: Mapping[Excerpt, Recording],
+    conditioning: Sequence[Any],
+    weights: Mapping[str, str],
+) -> RunPlan:
     """Returns the plan of a run, from what its songs begin with to their full length.
 
+    Args:
+        settings: the run's.
+        recordings: what was read of each prompt.
+        conditioning: of each song, as the family has it.
+        weights: identities by role.
+
     Raises:
-        AudioError: a prompt cannot be read.
         ConfigError: the runs to start from do not have what is asked of them.
         RunError: one of them has no tokens, or was made with other weights.
     """
-    excerpts, config = prompt_excerpts(settings), settings.model.config
-    known = {each: plan_prompt(each, config, weights["vqvae"].identity) for each in dict.fromkeys(excerpts)}
+    codec = weights[settings.family.codec_role]
+    prompts = {
+        excerpt: plan_prompt(excerpt, recording, settings.model.family, settings.config, codec)
+        for excerpt, recording in recordings.items()
+    }
     check_weights(settings, weights)
-    have = starting_takes(settings, [known[each] for each in excerpts])
-    songs = (
-        _planned(song_spec(settings, sample, labels[sample], weights), have[sample])
-        for sample in range(settings.sampling.n_samples)
-    )
-    return RunPlan(tuple(known.values()), tuple(have), tuple(songs))
+    excerpts = prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)
+    have = starting_takes(settings, [prompts[excerpt] for excerpt in excerpts])
+    songs = settings.family.plan(settings, conditioning, weights, have)
+    return RunPlan(tuple(prompts.values()), tuple(have), tuple(songs))
 
 
-def needed_weights(settings: Settings) -> tuple[str, ...]:
-    """Returns the roles of the weights that a run uses: the VQ-VAE, and the prior of each level that is sampled."""
-    sampled = range(settings.sampling.stop_level, settings.model.vqvae.levels)
-    return ("vqvae", *(f"level_{level}" for level in sampled))
+def prompt_excerpts(prompt: PromptSettings, samples: int, seconds: float) -> list[Excerpt]:
+    """Returns the part of a file that each song begins with; files are repeated in order if they are fewer.
 
-
-def song_requests(settings: Settings) -> list[SongRequest]:
-    """Returns what the model is told about each song."""
-    requests = []
-    for sample in range(settings.sampling.n_samples):
-        song, times = settings.song_of(sample), settings.times_of(sample)
-        requests.append(
-            SongRequest(
-                artist=song.artist,
-                genre=song.genre,
-                lyrics=read_lyrics(song.lyrics, song.lyrics_file),
-                total_length=times.total_length,
-                offset=times.offset,
-            )
-        )
-    return requests
-
-
-def prompt_excerpts(settings: Settings) -> list[Excerpt]:
-    """Returns the part of a file that each song begins with; files are repeated in order if they are fewer."""
-    prompt = settings.prompt
+    Args:
+        prompt: the settings' section.
+        samples: songs of the run.
+        seconds: length of the music; a prompt of no set length ends there at the latest.
+    """
     if not prompt.files:
         return []
     return [
@@ -116,23 +101,7 @@ def prompt_excerpts(settings: Settings) -> list[Excerpt]:
             path=prompt.files[sample % len(prompt.files)],
             seconds=prompt.seconds,
             offset_seconds=prompt.offset_seconds,
-            longest=settings.seconds,
+            longest=seconds,
         )
-        for sample in range(settings.sampling.n_samples)
+        for sample in range(samples)
     ]
-
-
-def song_spec(
-    settings: Settings, sample: int, labels: Sequence[SongLabels], weights: Mapping[str, FileHandle]
-) -> SongSpec:
-    """Returns everything that decides the tokens of one song."""
-    roles, used = [f"level_{level}" for level in range(settings.model.vqvae.levels)], needed_weights(settings)
-    return SongSpec(
-        config=settings.model.config,
-        weights=tuple(weights[role].identity if role in used else "" for role in roles),
-        sampling=settings.sampling,
-        dtype=settings.hardware.dtype,
-        sample=sample,
-        labels=tuple(labels),
-        length=settings.length,
-    )

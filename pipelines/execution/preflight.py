@@ -1,12 +1,13 @@
-"""What is checked before any long work: each mistake gets its one clear error here, not an hour later.
+"""Checks before any long work: each mistake gets its one clear error here, not an hour later.
 
-Cheap checks first. Nothing here starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
+Cheap checks first. `prepare` returns one value with all that was found out, which the flow receives: nothing is
+computed twice. Nothing here starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import DeviceError, DownloadError
@@ -14,37 +15,57 @@ from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.inputs import (
     check_codes,
-    check_prompts,
     check_recordings,
     check_weights_here,
     check_work_left,
     free_targets,
+    read_prompts,
 )
-from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.execution.planning import RunPlan, plan_run
 from pipelines.execution.runner import check_runner
 from pipelines.licence_prompt import ask
 from pipelines.runs.audio_files import sounds
 from pipelines.runs.folder import RunFolder, check_free, run_path
 from pipelines.runs.takes import check_source
-from pipelines.settings.generate import RunnerSettings
-from pipelines.settings.hardware import with_batch
+from pipelines.settings.common import RunnerSettings
+from pipelines.settings.hardware import sampling_memory, with_batch
 from stages.fetch import fetch_vocabularies, fetch_weights
-from stages.sampling.label import label_songs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
-    from pipelines.execution.schedule import Order
+    from jukebox_core.runtime.precision import SamplingMemory
+    from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
-    from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+    from pipelines.settings.generate import Settings
+    from stages.handles import FileHandle
+    from stages.sampling.prompt import Excerpt, Recording
 
 _ONE_WORKER = RunnerSettings()
 
 
-def check(settings: Settings) -> None:
-    """Checks everything that can be checked without weights and without torch. Writes nothing but vocabularies.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """All that is known of a run before it begins."""
+
+    settings: Settings
+    recordings: Mapping[Excerpt, Recording]  # what was read of each prompt
+    conditioning: tuple[Any, ...]  # of each song, as the family has it
+    weights: Mapping[str, FileHandle] | None  # by role; None: some have to be downloaded
+    plan: RunPlan | None  # None while the weights are not known
+    hardware: HardwareConfig  # with a batch size once the machine was checked
+
+    def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
+        """Returns the same with all weights there, and the plan that they make."""
+        identities = {role: handle.identity for role, handle in weights.items()}
+        plan = plan_run(self.settings, self.recordings, self.conditioning, identities)
+        return replace(self, weights=weights, plan=plan)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Checks everything that can be checked without torch; returns what was found. Writes nothing but vocabularies.
 
     Raises:
         JukeboxError: the first thing found wrong; its message gives value, rule and remedy.
@@ -53,50 +74,61 @@ def check(settings: Settings) -> None:
     check_free(settings)
     check_source(settings)
     check_work_left(settings)
-    check_prompts(settings)
-    requests = song_requests(settings)
+    recordings = read_prompts(settings)
     ask(settings.model.files, settings.weights)
-    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
-    label_songs(settings.model.config, vocabularies, requests)
+    vocabularies = fetch_vocabularies(settings.model, settings.weights)
+    paths = {role: handle.read() for role, handle in vocabularies.items()}
+    prepared = Prepared(
+        settings=settings,
+        recordings=recordings,
+        conditioning=settings.family.condition(settings, paths),
+        weights=None,
+        plan=None,
+        hardware=settings.hardware,
+    )
+    try:
+        here = replace(settings.weights, offline=True)
+        return prepared.with_weights(fetch_weights(settings.model, here, settings.roles))
+    except DownloadError:
+        return prepared
 
 
-def finished(settings: Settings) -> RunFolder | None:
+def finished(prepared: Prepared) -> RunFolder | None:
     """Returns the run's folder if all that the settings ask for is there already, else None.
 
     Every window's key is looked up and every audio file is hashed; neither torch nor Prefect is needed for it.
     """
+    settings, plan = prepared.settings, prepared.plan
     run = RunFolder(run_path(settings))
+    if plan is None or prepared.weights is None:
+        return None
     if not run.manifest_path.exists() or run.manifest().get("status") != "finished":
         return None
-    try:
-        here = replace(settings.weights, offline=True)
-        weights = fetch_weights(settings.model.config, settings.model.files, here, needed_weights(settings))
-    except DownloadError:
-        return None
-    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
-    labels = label_songs(settings.model.config, vocabularies, song_requests(settings))
-    plan = plan_run(settings, labels, weights)
-    files = sounds(plan.takes, weights["vqvae"].identity, settings.output.format)
+    codec = prepared.weights[settings.family.codec_role]
+    files = sounds(plan.takes, codec.identity, settings.output.format)
     report = not settings.output.report or (run.path / "report.html").is_file()
     if plan.missing(TokenStore(settings.storage.tokens)) or not report:
         return None
     return run if all(sound.record(run) for sound in files) else None
 
 
-def check_machine(settings: Settings) -> None:
+def check_machine(prepared: Prepared) -> Prepared:
     """Checks device, memory, the weights that are here already, and last the token store, which is written to.
+
+    Returns the same with a batch size chosen.
 
     Raises:
         DeviceError: the device is not there, or has too little memory for the levels to be sampled.
         CheckpointError: weights are truncated, unsafe, or of another model.
         StoreError: the token store cannot be written.
     """
-    config, samples = settings.model.config, settings.sampling.n_samples
-    levels = range(settings.sampling.stop_level, config.top + 1)
-    hardware = with_batch(config, settings.hardware, levels, samples, settings.runner)
-    check_memory(config, hardware, levels, samples=samples, runner=settings.runner)
-    check_weights_here(config, settings.model.files, settings.weights, needed_weights(settings))
+    settings, samples = prepared.settings, prepared.settings.sampling.n_samples
+    memory = sampling_memory(settings)
+    hardware = with_batch(memory, settings.hardware, samples, settings.runner)
+    check_memory(memory, hardware, samples=samples, runner=settings.runner)
+    check_weights_here(settings.model, settings.weights, settings.roles)
     open_store(settings.storage.tokens, spool=settings.storage.spool).probe()
+    return replace(prepared, hardware=hardware)
 
 
 def check_encode(settings: EncodeSettings) -> None:
@@ -108,8 +140,8 @@ def check_encode(settings: EncodeSettings) -> None:
     free_targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
     ask(settings.model.files, settings.weights)
-    check_memory(settings.model.config, settings.hardware, (), samples=1)
-    check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
+    _check_codec(settings.model, settings.hardware)
+    check_weights_here(settings.model, settings.weights, (settings.model.opened.codec_role,))
 
 
 def check_decode(settings: DecodeSettings) -> None:
@@ -120,9 +152,9 @@ def check_decode(settings: DecodeSettings) -> None:
     """
     free_targets(settings.codes, settings.folder, f".{settings.output.format}")
     ask(settings.model.files, settings.weights)
-    check_memory(settings.model.config, settings.hardware, (), samples=1)
-    here = check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
-    check_codes(settings, here.get("vqvae"))
+    _check_codec(settings.model, settings.hardware)
+    role = settings.model.opened.codec_role
+    check_codes(settings, check_weights_here(settings.model, settings.weights, (role,)).get(role))
 
 
 def check_dataset(settings: DatasetSettings) -> None:
@@ -134,46 +166,43 @@ def check_dataset(settings: DatasetSettings) -> None:
     scan_songs(settings.audio, settings.metadata)
     ask(settings.model.files, settings.weights)
     if settings.encode:
-        check_memory(settings.model.config, settings.hardware, (), samples=1)
-        check_weights_here(settings.model.config, settings.model.files, settings.weights, ("vqvae",))
+        _check_codec(settings.model, settings.hardware)
+        check_weights_here(settings.model, settings.weights, (settings.model.opened.codec_role,))
+
+
+def _check_codec(model: ModelSettings, hardware: HardwareConfig) -> None:
+    from jukebox_core.runtime.precision import SamplingMemory
+
+    check_memory(SamplingMemory(family=model.opened, config=model.config, levels=()), hardware, samples=1)
 
 
 def check_memory(
-    config: JukeboxConfig,
-    hardware: HardwareConfig,
-    levels: Sequence[int],
-    *,
-    samples: int,
-    runner: RunnerSettings = _ONE_WORKER,
+    memory: SamplingMemory, hardware: HardwareConfig, *, samples: int, runner: RunnerSettings = _ONE_WORKER
 ) -> None:
-    """Checks that the device is there and that the priors of `levels` that it holds at a time would fit in its memory.
+    """Checks that the device is there and that the networks that it holds at a time fit in its memory.
 
     Raises:
         DeviceError: the device is missing, or has too little memory; the message says what would fit.
     """
-    from jukebox_core.families.jukebox.sampling import memory  # needs torch, which the checks above do not
     from jukebox_core.runtime.device import free_memory, resolve_device
 
     device, batch_size = resolve_device(hardware.device), hardware.batch_size or 1
-    free, batch = free_memory(device), runner.side_by_side(samples, batch_size)
-
-    def need(dtype: str, batch: int, schedule: Order = runner.schedule, copies: int = runner.copies) -> int:
-        if schedule == "wavefront":
-            return copies * memory.estimate_bytes_together(config, levels, dtype, batch)
-        return copies * max((memory.estimate_bytes(config, level, dtype, batch) for level in levels), default=0)
-
-    needed = need(hardware.dtype, batch)
+    free, batch = free_memory(device), runner.max_concurrent(samples, batch_size)
+    needed = memory.bytes(hardware.dtype, batch)
     if needed <= free:
         return
-    choices = [(f"hardware.dtype={dtype}", need(dtype, batch)) for dtype in ("float32", "bfloat16")]
-    choices.append(("hardware.batch_size=1", need(hardware.dtype, runner.side_by_side(samples, 1))))
+    choices = [(f"hardware.dtype={dtype}", memory.bytes(dtype, batch)) for dtype in ("float32", "bfloat16")]
+    one = runner.max_concurrent(samples, 1)
+    choices.append(("hardware.batch_size=1", memory.bytes(hardware.dtype, one)))
     if runner.schedule != "by_level":
-        choices.append(("runner.schedule=by_level", need(hardware.dtype, batch, "by_level")))
+        by_level = replace(memory, together=False)
+        choices.append(("runner.schedule=by_level", by_level.bytes(hardware.dtype, batch)))
     if runner.workers > 1:
-        choices.append(("runner.workers=1", need(hardware.dtype, min(samples, batch_size), copies=1)))
+        alone = replace(memory, copies=1)
+        choices.append(("runner.workers=1", alone.bytes(hardware.dtype, min(samples, batch_size))))
     remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
     remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
     raise DeviceError(
-        f"{config.name} in {hardware.dtype} with {batch} samples side by side needs about {needed / 1e9:.1f} GB but "
-        f"{device} has {free / 1e9:.1f} GB free; {'; '.join(remedies)}"
+        f"{memory.config.name} in {hardware.dtype} with a batch of {batch} samples needs about {needed / 1e9:.1f} GB "
+        f"but {device} has {free / 1e9:.1f} GB free; {'; '.join(remedies)}"
     )

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
-    from pipelines.execution.schedule import Schedule, Unit
-    from pipelines.settings.generate import RunnerSettings
+    from jukebox_core.sampling.schedule import Schedule, Unit
+    from pipelines.settings.common import RunnerSettings
     from stages.handles import TokensHandle
     from stages.sampling.sample import SamplingJob
     from stages.sampling.shard import Workplace

@@ -10,7 +10,7 @@ from prefect import flow
 from jukebox_core.base.structuring import build
 from pipelines.execution.inputs import free_targets
 from pipelines.orchestration import tasks
-from pipelines.settings.generate import DecodeSettings, EncodeSettings
+from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from stages.sampling.prompt import Excerpt
 
 log = logging.getLogger("jukebox")

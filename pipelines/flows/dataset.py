@@ -24,6 +24,6 @@ def dataset_flow(config: dict[str, Any]) -> str:
         tasks.check_labels(model, vocabularies, songs)
     with working():
         if not settings.encode:
-            return str(tasks.check_songs(settings.checks, songs, model.vqvae.sample_rate, folder))
+            return str(tasks.check_songs(settings.checks, songs, model.network.vqvae.sample_rate, folder))
         weights = tasks.fetch_weights(model, settings.model.files, settings.weights, roles=("vqvae",))
         return str(tasks.encode_songs(model, weights["vqvae"], settings.hardware, settings.checks, songs, folder))

@@ -8,7 +8,8 @@ from jukebox_core.base.structuring import to_plain
 from jukebox_core.models.presets import load_yaml
 from pipelines.runs.folder import find_run
 from pipelines.settings.compose import override_value, stored_root
-from pipelines.settings.generate import ChooseSettings, PromptSettings, StorageSettings
+from pipelines.settings.generate import ChooseSettings, PromptSettings
+from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -32,7 +32,8 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.models.presets import choices, is_path, option_data, option_path
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
-from pipelines.settings.generate import DecodeSettings, EncodeSettings, Settings
+from pipelines.settings.codec import DecodeSettings, EncodeSettings
+from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import settled
 from pipelines.settings.train import TrainSettings
 

@@ -9,7 +9,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.generate import StorageSettings  # noqa: TC001  records are built by reading annotations
+from pipelines.settings.common import StorageSettings  # noqa: TC001  records are built by reading annotations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
-"""What ``hardware=auto`` stands for on this machine: a precision, which is part of what a run is, and a batch size.
+"""``hardware=auto`` on this machine: a precision, which is part of what a run is, and a batch size.
 
-Precision is settled when settings are made, from the device's whole memory: the run's name and keys depend on it, and
-its config.yaml keeps it. The batch size is settled each time from what is free. Values that are given stay.
+Precision is chosen when settings are made, from the device's whole memory: the run's name and keys depend on it, and
+its config.yaml keeps it. The batch size is chosen each time from what is free. Values that are set explicitly stay.
 """
 
 from __future__ import annotations
@@ -16,72 +16,77 @@ from typing import TYPE_CHECKING
 from jukebox_core.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.sampling.precision import Precision
     from jukebox_core.runtime.config import HardwareConfig
-    from pipelines.settings.generate import RunnerSettings, Settings
+    from jukebox_core.runtime.precision import Precision, SamplingMemory
+    from pipelines.settings.common import RunnerSettings
+    from pipelines.settings.generate import Settings
 
 log = logging.getLogger("jukebox")
 
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # Nvidia, any under Windows' Linux, AMD
 
 
-def settled(settings: Settings) -> Settings:
+def with_auto_resolved(settings: Settings) -> Settings:
     """Returns the settings with a precision in the place of ``auto``."""
-    hardware, config = settings.hardware, settings.model.config
-    if hardware.dtype != "auto":
+    if settings.hardware.dtype != "auto":
         return settings
-    dtype: Precision = "float32" if _plainly_float32(config, hardware) else _chosen(settings)
-    return replace(settings, hardware=replace(hardware, dtype=dtype))
+    dtype: Precision = "float32" if _certainly_float32(settings) else _chosen(settings)
+    return replace(settings, hardware=replace(settings.hardware, dtype=dtype))
 
 
 def with_batch(
-    config: JukeboxConfig, hardware: HardwareConfig, levels: Sequence[int], samples: int, runner: RunnerSettings
+    memory: SamplingMemory, hardware: HardwareConfig, samples: int, runner: RunnerSettings
 ) -> HardwareConfig:
     """Returns `hardware` with a batch size in the place of null: as many songs as fit what is free, one at least."""
     if hardware.batch_size is not None:
         return hardware
-    from jukebox_core.families.jukebox.sampling.precision import most_side_by_side, needed_bytes
     from jukebox_core.runtime.device import free_memory, resolve_device
+    from jukebox_core.runtime.precision import max_batch_size
 
     device = resolve_device(hardware.device)
-    together, free = runner.schedule == "wavefront", free_memory(device)
+    free = free_memory(device)
     shared = runner.workers if runner.kind == "threads" and not runner.devices else 1  # songs of several in one copy
-    most = -(-samples // (runner.shards or runner.workers))
-    found = most_side_by_side(
-        config, tuple(levels), hardware.dtype, free, most * shared, together=together, copies=runner.copies
-    )
+    limit = -(-samples // (runner.shards or runner.workers))
+    found = max_batch_size(free, limit * shared, lambda count: memory.bytes(hardware.dtype, count))
     batch = max(1, found // shared)
-    needed = needed_bytes(
-        config, tuple(levels), hardware.dtype, batch * shared, together=together, copies=runner.copies
-    )
+    needed = memory.bytes(hardware.dtype, batch * shared)
     log.info(
-        "%s on %s: %s, %d of %d samples side by side; about %.1f GB of the %.1f GB that are free",
-        config.name, device, hardware.dtype, min(batch, samples), samples, needed / 1e9, free / 1e9,
+        "%s on %s: %s, batch of %d of %d samples; about %.1f GB of the %.1f GB that are free",
+        memory.config.name, device, hardware.dtype, min(batch, samples), samples, needed / 1e9, free / 1e9,
     )  # fmt: skip
     return replace(hardware, batch_size=batch)
 
 
-def _plainly_float32(config: JukeboxConfig, hardware: HardwareConfig) -> bool:
+def sampling_memory(settings: Settings) -> SamplingMemory:
+    """Returns what sampling a run takes of a device."""
+    from jukebox_core.runtime.precision import SamplingMemory
+
+    return SamplingMemory(
+        family=settings.family,
+        config=settings.config,
+        levels=settings.levels,
+        together=settings.runner.schedule == "wavefront",
+        copies=settings.runner.copies,
+    )
+
+
+def _certainly_float32(settings: Settings) -> bool:
     """Whether this is a CPU with ample memory for the model, seen without torch, which takes seconds to load."""
     accelerated = sys.platform == "darwin" or any(Path(path).exists() for path in _ACCELERATORS)
-    if hardware.device != "cpu" and (hardware.device != "auto" or accelerated):
+    device = settings.hardware.device
+    if device != "cpu" and (device != "auto" or accelerated):
         return False
-    priors = [config.priors[level].transformer for level in range(config.top + 1)]
-    parameters = sum(t.depth * t.width * (4 * t.attention_width + 2 * t.mlp_width) for t in priors)
-    # Twice what the transformers of all levels take covers embeddings, conditioners and caches by far.
+    parameters = settings.family.approximate_parameters(settings.config)
+    # Twice what the networks of all levels take covers embeddings, conditioners and caches by far.
     return 2 * 4 * parameters + 1e9 < 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _chosen(settings: Settings) -> Precision:
-    from jukebox_core.families.jukebox.sampling.precision import choose_dtype
     from jukebox_core.runtime.device import kind_and_memory, resolve_device
+    from jukebox_core.runtime.precision import choose_dtype
 
     try:
         kind, total = kind_and_memory(resolve_device(settings.hardware.device))
     except DeviceError:
         return "float32"  # whatever it is: the checks before the run say that the device is not there
-    levels = range(settings.sampling.stop_level, settings.model.config.top + 1)
-    return choose_dtype(settings.model.config, levels, kind, total, together=settings.runner.schedule == "wavefront")
+    return choose_dtype(replace(sampling_memory(settings), copies=1), kind, total)

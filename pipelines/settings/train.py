@@ -16,7 +16,7 @@ from jukebox_core.families.jukebox.training.config import NewNames, TrainingConf
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
 from jukebox_core.models.resolve import ROLES, seed_of
-from pipelines.settings.generate import StorageSettings
+from pipelines.settings.common import StorageSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

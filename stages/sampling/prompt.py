@@ -1,19 +1,27 @@
-"""What a song begins with: an excerpt of a recording, and the keys its codes are stored under. Imports no torch."""
+"""Prompts: the excerpt of a recording that a song begins with, and the keys of its codes. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.base.hashing import digest, digest_bytes
+from jukebox_core.errors import AudioError
 from jukebox_core.tokens.graph import Take, Track
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
+    from jukebox_core.family import ModelConfig
+
+
+class Recording(NamedTuple):
+    """What was read of an excerpt."""
+
+    samples: int  # at the model's rate, in whole top-level tokens
+    sha256: str  # of the float32 samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,22 +33,36 @@ class Excerpt:
     offset_seconds: float = 0.0
     longest: float | None = None  # if `seconds` is None, stop here at the latest
 
-    def read(self, config: JukeboxConfig) -> NDArray[np.float32]:
+    def read(self, config: ModelConfig) -> NDArray[np.float32]:
         """Returns the sound, float32 [time], at the model's rate, cut to whole top-level tokens.
 
         Raises:
             AudioError: the file is missing, not audio, or shorter than asked.
         """
-        rate, hop = config.vqvae.sample_rate, config.vqvae.hops[-1]
+        rate, hop = config.sample_rate, config.hops[-1]
         audio = read_audio(self.path, rate=rate, seconds=self.seconds, offset=self.offset_seconds)
         if self.seconds is None and self.longest is not None:
             audio = audio[: int(self.longest * rate)]
         return audio[: len(audio) // hop * hop]
 
+    def measure(self, config: ModelConfig) -> Recording:
+        """Returns the length and the digest of the sound.
+
+        Raises:
+            AudioError: as `read`, or the sound is shorter than one top-level token.
+        """
+        audio = self.read(config)
+        if not len(audio):
+            raise AudioError(
+                f"{self.path} gives less than one top-level token ({config.seconds(config.top, 1):.4f} s); "
+                "choose a longer file or ask for more of it"
+            )
+        return Recording(len(audio), digest_bytes(audio.tobytes()))
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """An excerpt whose codes have keys, one a level: the hash of the sound and of the VQ-VAE that reads it."""
+    """An excerpt whose codes have keys, one a level: the hash of the sound and of the codec that reads it."""
 
     excerpt: Excerpt
     causes: tuple[dict[str, Any], ...]
@@ -52,18 +74,12 @@ class Prompt:
         return tuple(digest(cause) for cause in self.causes)
 
 
-def plan_prompt(excerpt: Excerpt, config: JukeboxConfig, vqvae_sha256: str) -> Prompt:
-    """Returns the prompt that an excerpt makes; nothing is encoded.
-
-    Raises:
-        AudioError: the file is missing, not audio, or shorter than asked.
-    """
-    audio = excerpt.read(config)
-    heard = digest_bytes(audio.tobytes())
+def plan_prompt(excerpt: Excerpt, recording: Recording, family: str, config: ModelConfig, codec_sha256: str) -> Prompt:
+    """Returns the prompt that an excerpt makes; nothing is encoded."""
     causes = tuple(
-        {"schema": 1, "family": "jukebox", "prompt": heard, "weights": vqvae_sha256, "level": level}
-        for level in range(config.vqvae.levels)
+        {"schema": 1, "family": family, "prompt": recording.sha256, "weights": codec_sha256, "level": level}
+        for level in range(len(config.hops))
     )
-    lengths = (len(audio) // hop for hop in config.vqvae.hops)
+    lengths = (recording.samples // hop for hop in config.hops)
     take = tuple(Track().extend(digest(cause), length) for cause, length in zip(causes, lengths, strict=True))
     return Prompt(excerpt, causes, take)

@@ -6,14 +6,13 @@ token that is there is decoded anew when more tokens come; what lies before is k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.store.spans import read_spans
 from jukebox_core.store.spooled import open_store
-from stages.resident import resident_vqvae
 from stages.sound.decode import decode_codes
 
 if TYPE_CHECKING:
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.model.vqvae import LevelCodec
-    from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Take, Track
-    from stages.handles import FileHandle
+    from stages.resident import CodecSpec
 
 _FULL_SCALE = 2**15 - 1
 
@@ -35,12 +31,10 @@ _FULL_SCALE = 2**15 - 1
 class Preview:
     """The preview of one song: at each moment the sound of the lowest level that is there."""
 
-    def __init__(
-        self, config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, store: str, path: Path
-    ) -> None:
-        """Takes the VQ-VAE's weights, and the audio file to write; decoded pieces lie beside that while it grows."""
-        self._config, self._store, self._path = config, store, path
-        self._levels = [_Decoded(config, weights, hardware, level, path) for level in range(config.vqvae.levels)]
+    def __init__(self, codec: CodecSpec, store: str, path: Path) -> None:
+        """Takes the codec, and the audio file to write; decoded pieces lie beside that while it grows."""
+        self._config, self._store, self._path = codec.config, store, path
+        self._levels = [_Decoded(codec, level, path) for level in range(len(codec.config.hops))]
 
     def write(self, take: Take, sealed: Sequence[int]) -> float:
         """Writes the file, whole or not at all: as far as any level reaches. Returns its length in seconds.
@@ -52,7 +46,7 @@ class Preview:
         Raises:
             DamagedError: a stored window is damaged; it was set aside.
         """
-        store, hops, rate = open_store(self._store), self._config.vqvae.hops, self._config.vqvae.sample_rate
+        store, hops, rate = open_store(self._store), self._config.hops, self._config.sample_rate
         pieces, end = [np.empty(0, np.float32)], 0
         for level, (track, there) in enumerate(zip(take, sealed, strict=True)):
             begin = -(-end // hops[level])  # lower levels end on whole windows, and those on whole tokens above
@@ -66,11 +60,8 @@ class Preview:
 class _Decoded:
     """The sound of one level of one song, from one of its tokens on."""
 
-    def __init__(
-        self, config: JukeboxConfig, weights: FileHandle, hardware: HardwareConfig, level: int, path: Path
-    ) -> None:
-        self._config, self._weights, self._hardware, self._level = config, weights, hardware, level
-        self._hop = config.vqvae.hops[level]
+    def __init__(self, codec: CodecSpec, level: int, path: Path) -> None:
+        self._codec, self._level, self._hop = codec, level, codec.config.hops[level]
         self._kept = path.with_name(f".{path.stem}_level_{level}.pcm")
         self._first = self._stop = 0  # tokens whose sound is kept
 
@@ -80,10 +71,10 @@ class _Decoded:
             self._first = self._stop = begin
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             self._kept.write_bytes(b"")
-        reach = self._reach()
+        reach = self._codec.open().decode_reach(self._level)
         left = max(0, self._stop - reach)
         tokens = read_spans(store, track.slice(left, there))
-        fresh = decode_codes(self._config, self._weights, self._hardware, self._level, tokens)
+        fresh = decode_codes(self._codec, self._level, tokens)
         fresh = np.clip(fresh[(self._stop - left) * self._hop :], -1, 1)
         kept = np.fromfile(self._kept, "<i2", offset=2 * (begin - self._first) * self._hop)
         settled = max(0, (there if there == len(track) else there - reach) - self._stop)
@@ -91,7 +82,3 @@ class _Decoded:
             file.write((fresh[: settled * self._hop] * _FULL_SCALE).round().astype("<i2").tobytes())
         self._stop += settled
         return np.concatenate([kept.astype(np.float32) / _FULL_SCALE, fresh])
-
-    def _reach(self) -> int:
-        vqvae = resident_vqvae(self._config, self._weights, self._hardware)
-        return cast("LevelCodec", vqvae.levels[self._level]).decoder_reach()

@@ -151,7 +151,7 @@ def _check_timing(config: JukeboxConfig, prior: PriorConfig, lengths: Sequence[L
         more = f" and {len(outside) - _NAMED} more" if len(outside) > _NAMED else ""
         raise ConfigError(
             f"level_{prior.level}: {named}{more}: {config.name} knows songs from {timing.min_seconds:g} s to below "
-            f"{timing.max_seconds:g} s; take them out or cut them, or set model.priors.level_{prior.level}.timing"
+            f"{timing.max_seconds:g} s; take them out or cut them, or set model.network.priors.level_{prior.level}.timing"
         )
 
 
@@ -169,7 +169,7 @@ def _check_tables(config: JukeboxConfig, parts: Sequence[str], vocabularies: Map
             last = max(ids.values())
             if last >= rows:
                 raise ConfigError(
-                    f"model.priors.{role}.labels.{noun} is {rows}, but the vocabulary has ids up to {last}; "
+                    f"model.network.priors.{role}.labels.{noun} is {rows}, but the vocabulary has ids up to {last}; "
                     f"set it to {last + 1} or more"
                 )
 

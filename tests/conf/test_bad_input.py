@@ -20,8 +20,8 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["+sampling.seed=1"], "sampling.seed exists already; write sampling.seed=... without the +"),
     (["~model.name"], "model.name is missing; give it a value"),
     (
-        ["model.priors.level_0.timing.bins=3"],
-        "model.priors.level_0.timing.bins cannot be set by itself: the section or list above it is empty; "
+        ["model.network.priors.level_0.timing.bins=3"],
+        "model.network.priors.level_0.timing.bins cannot be set by itself: the section or list above it is empty; "
         "give that as a whole",
     ),
     # groups
@@ -68,7 +68,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         "run.name is 'a/b'; it must be a plain folder name, without slashes and not starting with a dot",
     ),
     (["seconds=nan"], "seconds is nan; it must be above 0 and finite"),
-    (["model.priors.level_2.level=1"], "model.priors: priors.level_2.level is 1; it must be 2"),
+    (["model.network.priors.level_2.level=1"], "model.priors: priors.level_2.level is 1; it must be 2"),
     # settings at odds with each other
     (
         ["model=1b_lyrics", "seconds=4"],

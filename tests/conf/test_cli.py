@@ -29,7 +29,8 @@ from jukebox_core.errors import (
 from pipelines import exit_status as status
 from pipelines.cli import main as cli
 from pipelines.settings.compose import GENERATE, compose, dump
-from pipelines.settings.generate import EncodeSettings, Settings
+from pipelines.settings.codec import EncodeSettings
+from pipelines.settings.generate import Settings
 from stages.stopping import StoppedError
 from tests.helpers.paths import ROOT
 

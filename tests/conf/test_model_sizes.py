@@ -70,7 +70,7 @@ def test_the_originals_small_priors_have_its_sizes(name: str, parameters: int) -
         top, upsampler = Prior(model.priors[1], model.vqvae), Prior(model.priors[0], model.vqvae)
         vqvae = VQVAE(model.vqvae)
     assert sum(parameter.numel() for parameter in top.parameters()) == parameters
-    assert model.vqvae.hops == (32, 256)
+    assert model.network.vqvae.hops == (32, 256)
     assert [level.codebook.shape for level in vqvae.levels] == [(1024, 64), (1024, 64)]
     convolution = 3 * 512 * 512 + 512 + 512 * 512 + 512  # a dilated one and one that looks at one position
     ways = 3 * (16 * convolution) + 2 * (4 * 512 * 512 + 512) + (4 * 512 * 1024 + 1024)

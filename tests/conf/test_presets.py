@@ -16,7 +16,7 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.presets import load_preset, load_yaml, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.sampling.config import SamplingConfig
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from pipelines.settings.compose import (
     COMPOSE,
     DATASET,
@@ -29,14 +29,9 @@ from pipelines.settings.compose import (
     dump,
     stored_root,
 )
-from pipelines.settings.generate import (
-    OutputSettings,
-    PromptSettings,
-    RunnerSettings,
-    Settings,
-    SongSettings,
-    StorageSettings,
-)
+from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
+from pipelines.settings.generate import PromptSettings, Settings
+from jukebox_core.families.jukebox.conditioning.song import SongSettings
 from pipelines.settings.train import TrainSettings
 from tests.helpers.paths import ROOT
 

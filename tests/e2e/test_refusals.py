@@ -275,7 +275,7 @@ def test_a_taken_name_is_told_with_what_differs(desk: Desk) -> None:
             ["continue", "first", "model=mini", "seconds=6"],
             "run first was made by another model (model.name: 'own' -> ",
         ),
-        (["continue", "wide", "seconds=0.2"], "run wide was made by another model (model.vqvae.bins: 64 -> 32"),
+        (["continue", "wide", "seconds=0.2"], "run wide was made by another model (model.network.vqvae.bins: 64 -> 32"),
         (["continue", "first", "seconds=0.2", "sampling.n_samples=2"], "has 1 samples but sampling.n_samples is 2"),
         (["continue", "early", "seconds=0.2"], "run early made no tokens yet; run it again to its end first"),
         (["continue", "frist"], "'frist' is not a run: there is no config.yaml in it; give a run's folder or its name"),

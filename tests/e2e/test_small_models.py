@@ -29,33 +29,33 @@ STEPS, SAMPLES, SECONDS, RATE = 3, 2, 2, 22050
 PARTS = ("vqvae", "level_1", "level_0")
 TOP_TOKENS = SECONDS * RATE // 256
 CUT_DOWN = (
-    "model.vqvae.width=4",
-    "model.vqvae.depth=1",
-    "model.vqvae.bins=32",
-    "model.priors.level_0.context=256",
-    "model.priors.level_0.transformer.width=32",
-    "model.priors.level_0.transformer.depth=3",
-    "model.priors.level_0.upsample.width=8",
-    "model.priors.level_0.upsample.depth=2",
-    "model.priors.level_1.context=128",
-    "model.priors.level_1.transformer.width=32",
+    "model.network.vqvae.width=4",
+    "model.network.vqvae.depth=1",
+    "model.network.vqvae.bins=32",
+    "model.network.priors.level_0.context=256",
+    "model.network.priors.level_0.transformer.width=32",
+    "model.network.priors.level_0.transformer.depth=3",
+    "model.network.priors.level_0.upsample.width=8",
+    "model.network.priors.level_0.upsample.depth=2",
+    "model.network.priors.level_1.context=128",
+    "model.network.priors.level_1.transformer.width=32",
     "training.vqvae.seconds=0.5",
     "training.devices.accelerator=cpu",
 )
 LABELLED = (
-    "model.priors.level_1.timing.min_seconds=2",  # songs of 8 s
+    "model.network.priors.level_1.timing.min_seconds=2",  # songs of 8 s
     "+labels.artists={organ: null, string quartet: null, synthesizer: null}",  # of the three songs that are composed
     "+labels.genres={blues: null, waltz: null, chorale: null}",
 )
-LYRICS = (*LABELLED, "model.priors.level_1.lyrics.tokens=64", "training.level_1.lyric_guide=0.1")
+LYRICS = (*LABELLED, "model.network.priors.level_1.lyrics.tokens=64", "training.level_1.lyric_guide=0.1")
 KINDS = {  # depth: so many layers that one reads the lyrics
-    "small_prior": ("model.priors.level_1.transformer.depth=3",),
-    "small_labelled_prior": ("model.priors.level_1.transformer.depth=3", *LABELLED),
-    "small_single_enc_dec_prior": ("model.priors.level_1.transformer.depth=16", *LYRICS),
+    "small_prior": ("model.network.priors.level_1.transformer.depth=3",),
+    "small_labelled_prior": ("model.network.priors.level_1.transformer.depth=3", *LABELLED),
+    "small_single_enc_dec_prior": ("model.network.priors.level_1.transformer.depth=16", *LYRICS),
     "small_sep_enc_dec_prior": (
-        "model.priors.level_1.transformer.depth=10",
-        "model.priors.level_1.lyrics.encoder.width=16",
-        "model.priors.level_1.lyrics.encoder.depth=2",
+        "model.network.priors.level_1.transformer.depth=10",
+        "model.network.priors.level_1.lyrics.encoder.width=16",
+        "model.network.priors.level_1.lyrics.encoder.depth=2",
         *LYRICS,
     ),
 }
@@ -117,7 +117,7 @@ def test_music_becomes_a_model_and_the_model_makes_sound(kind: str, tmp_path: Pa
 
 def check_model(folder: Path, model: ModelSettings, kind: str) -> None:
     """Every part took its steps, to losses that are numbers, and lies there whole."""
-    assert (model.name, model.trained, model.vqvae.hops, model.config.top) == (kind, True, (32, 256), 1)
+    assert (model.name, model.trained, model.network.vqvae.hops, model.config.top) == (kind, True, (32, 256), 1)
     assert set(model.files.weights) == set(PARTS)
     for spec in (*model.files.weights.values(), *model.files.vocabularies.values()):
         assert (folder / spec.path).stat().st_size == spec.bytes

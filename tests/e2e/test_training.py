@@ -115,9 +115,9 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
         (["training.vqvae.seconds=900"], "none of 4 songs to learn from is as long as a clip of 900 s"),
         (["training.level_2.loop.steps=0"], "steps is 0; it must be positive"),
         (["training.vqvae.loop.batch=1000000000"], "vqvae: training takes about"),
-        (["model.priors.level_2.timing.max_seconds=6"], "knows songs from 0.05 s to below 6 s; take them out"),
+        (["model.network.priors.level_2.timing.max_seconds=6"], "knows songs from 0.05 s to below 6 s; take them out"),
         (
-            ["model.priors.level_2.labels.artists=2"],
+            ["model.network.priors.level_2.labels.artists=2"],
             "has id 2, but the prior knows ids below 2; its vocabulary belongs to another model",
         ),
     ],

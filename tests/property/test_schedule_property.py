@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.models.presets import load_preset
-from jukebox_core.sampling.config import SamplingConfig
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.tokens.graph import Track
-from pipelines.execution.schedule import Order, Schedule, Unit, plan_units, split_songs
+from jukebox_core.sampling.schedule import Order, Schedule, Unit, plan_units, split_songs
 
 MINI = load_preset("mini").config
 HOPS = MINI.vqvae.hops

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.models.presets import load_preset
-from jukebox_core.sampling.config import LevelSampling, SamplingConfig
+from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
 from jukebox_core.tokens.graph import Track
 
 MINI = load_preset("mini").config
@@ -48,10 +48,10 @@ def test_every_token_is_filled_exactly_once(seconds: float, have: float, stop: i
         filled = [t for node in plan.level(level) for t in range(node.window.known, node.window.stop)]
         assert filled == list(range(known // hop, total))
         for node in plan.level(level):
-            assert sum(s.stop - s.start for s in node.reads) == node.window.known - node.window.start
+            assert sum(s.stop - s.start for s in node.inputs["reads"]) == node.window.known - node.window.start
             if level < 2:
                 factor = MINI.upsampling_factor(level)
-                above = sum(s.stop - s.start for s in node.above)
+                above = sum(s.stop - s.start for s in node.inputs["above"])
                 assert above * factor == node.window.stop - node.window.start
 
 

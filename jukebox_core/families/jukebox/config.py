@@ -259,6 +259,14 @@ class PriorsConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JukeboxNetwork:
+    """Section ``network`` of a preset."""
+
+    vqvae: VQVAEConfig
+    priors: PriorsConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JukeboxConfig:
     """A complete model: VQ-VAE and priors, bottom level first."""
 
@@ -272,6 +280,21 @@ class JukeboxConfig:
             self.vqvae.levels == len(self.priors),
             f"the VQ-VAE has {self.vqvae.levels} levels but there are {len(self.priors)} priors; they must agree",
         )
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second, Hz."""
+        return self.vqvae.sample_rate
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """Audio samples per token of each level, bottom level first."""
+        return self.vqvae.hops
+
+    @property
+    def bins(self) -> int:
+        """Size of each level's codebook."""
+        return self.vqvae.bins
 
     @property
     def top(self) -> int:

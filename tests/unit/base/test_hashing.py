@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jukebox_core.base.hashing import canonical_json, digest, digest_bytes, digest_file
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.draw import draw_tokens, filter_logits
 from jukebox_core.sampling.noise import CounterNoise, GeneratorNoise
 

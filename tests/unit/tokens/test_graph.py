@@ -60,12 +60,11 @@ def test_a_key_is_its_causes() -> None:
         "level": 1,
         "sample": 0,
         "window": Window(0, 2, 8),
-        "reads": [Span("a", 0, 2)],
-        "above": [],
+        "inputs": {"reads": [Span("a", 0, 2)], "above": []},
         "labels": [1],
     }
     node = make_node(**causes, seed=1)
     assert make_node(**causes, seed=1).key == node.key
     assert make_node(**causes, seed=2).key != node.key
-    assert make_node(**{**causes, "reads": [Span("b", 0, 2)]}, seed=1).key != node.key
-    assert set(node.causes) == {"schema", *causes, "seed"}
+    assert make_node(**{**causes, "inputs": {"reads": [Span("b", 0, 2)], "above": []}}, seed=1).key != node.key
+    assert set(node.causes) == {"schema", "level", "sample", "window", "reads", "above", "labels", "seed"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jukebox_core.families.jukebox.model.prior import Condition, Prior
-    from jukebox_core.sampling.config import LevelSampling
+    from jukebox_core.families.jukebox.sampling.config import LevelSampling
     from jukebox_core.sampling.noise import Noise
 
 

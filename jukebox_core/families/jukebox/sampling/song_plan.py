@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.families.jukebox.conditioning.labels import window_row
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.sampling.config import SamplingConfig
+    from jukebox_core.families.jukebox.sampling.config import SamplingConfig
     from jukebox_core.tokens.graph import Span
     from jukebox_core.tokens.plan import Window
 
@@ -68,7 +68,7 @@ def plan_song(spec: SongSpec, have: Take | None = None) -> SongPlan:
     return SongPlan(tuple(nodes), tuple(tracks))
 
 
-def _level_causes(spec: SongSpec, level: int) -> dict[str, object]:
+def _level_causes(spec: SongSpec, level: int) -> dict[str, Any]:
     """What every window of a level has in common."""
     sampling = spec.sampling.level(level)
     return {
@@ -81,9 +81,7 @@ def _level_causes(spec: SongSpec, level: int) -> dict[str, object]:
     }
 
 
-def _window_node(
-    spec: SongSpec, level: int, window: Window, tracks: Sequence[Track], causes: dict[str, object]
-) -> Node:
+def _window_node(spec: SongSpec, level: int, window: Window, tracks: Sequence[Track], causes: dict[str, Any]) -> Node:
     config = spec.config
     above: tuple[Span, ...] = ()
     if level < config.top:
@@ -99,8 +97,7 @@ def _window_node(
         level=level,
         sample=spec.sample,
         window=window,
-        reads=tracks[level].slice(window.start, window.known),
-        above=above,
+        inputs={"reads": tracks[level].slice(window.start, window.known), "above": above},
         labels=labels.row,
         **causes,
     )

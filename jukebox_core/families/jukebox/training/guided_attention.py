@@ -63,7 +63,7 @@ def guided_head(config: PriorConfig) -> tuple[int, int] | None:
         return None
     layers, heads = lyric_layers(config.transformer), config.transformer.heads
     layer, head = lyrics.alignment_layer, lyrics.alignment_head or 0
-    where = f"model.priors.level_{config.level}.lyrics"
+    where = f"model.network.priors.level_{config.level}.lyrics"
     if layer is not None and layer not in layers:
         choice = f"choose {', '.join(map(str, layers))}, or null for the last of these" if layers else "set it to null"
         raise ConfigError(

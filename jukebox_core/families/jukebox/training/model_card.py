@@ -77,7 +77,12 @@ def write_folder(folder: Path, base: ModelSettings, making: Making) -> Path:
         licence=making.licence,
         terms=None if set(making.parts) == set(base.files.weights) else base.files.terms,
     )
-    model = replace(base, files=files, trained=True, priors=_with_head(base.priors, making.head))
+    model = replace(
+        base,
+        files=files,
+        trained=True,
+        network=replace(base.network, priors=_with_head(base.network.priors, making.head)),
+    )
     with written_whole(folder / CARD_NAME) as file:
         file.write(card(model, making).encode())
     with written_whole(folder / MODEL_NAME) as file:  # last: where it lies, the model is whole
@@ -87,12 +92,12 @@ def write_folder(folder: Path, base: ModelSettings, making: Making) -> Path:
 
 def card(model: ModelSettings, making: Making) -> str:
     """Returns the model's card, Markdown."""
-    rate, hops = model.vqvae.sample_rate, model.vqvae.hops
+    rate, hops = model.config.sample_rate, model.config.hops
     lines = [
         f"# {model.name}",
         "",
         f"A Jukebox model at {rate:,} Hz; {', '.join(f'{rate / hop:,.0f}' for hop in hops)} tokens a second, "
-        f"bottom level first; {model.vqvae.bins} codes a level.",
+        f"bottom level first; {model.config.bins} codes a level.",
         "",
         f"- Trained on: {making.data}",
         f"- Licence: {making.licence}",

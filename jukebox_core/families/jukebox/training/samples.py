@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from jukebox_core.audio.pictures import spectrogram_png
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
-from jukebox_core.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from jukebox_core.tokens.graph import Node, Span
 from jukebox_core.tokens.plan import Window
 from pipelines.execution import runner
 from pipelines.execution.runner import check_runner, run_units
-from pipelines.execution.schedule import Schedule, Unit
-from pipelines.settings.generate import RunnerSettings
+from jukebox_core.sampling.schedule import Schedule, Unit
+from pipelines.settings.common import RunnerSettings
 
 if TYPE_CHECKING:
     from stages.handles import TokensHandle
@@ -24,7 +24,7 @@ def unit(shard: int, index: int) -> Unit:
     """Window `index` of one song at the top level, which reads the one before."""
     key = f"{shard}-{index}"
     reads = (Span(f"{shard}-{index - 1}", 10 * index - 5, 10 * index),) if index else ()
-    return Unit(shard, (Node(2, shard, Window(10 * index, 10 * index, 10 * index + 10), reads, (), (), {}, key),))
+    return Unit(shard, (Node(2, shard, Window(10 * index, 10 * index, 10 * index + 10), {"reads": reads}, {}, key),))
 
 
 class Crew:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def node(level: int, sample: int, start: int, known: int, stop: int) -> Node:
     key = f"{level}/{sample}/{start}"
-    return Node(level, sample, Window(start, known, stop), (), (), (), {}, key)
+    return Node(level, sample, Window(start, known, stop), {}, {}, key)
 
 
 NODES = [node(2, sample, *window) for sample in (1, 0) for window in ((0, 0, 8), (4, 8, 12))] + [node(1, 0, 0, 0, 12)]

@@ -66,7 +66,7 @@ def test_where_how_fast_and_in_which_format_do_not_make_another_run(override: st
             "prompt=tune",
             "hardware.dtype=float16",
         ),
-        *("sampling.level_1.top_k=3", "sampling.n_samples=2", "model.priors.level_2.transformer.depth=4"),
+        *("sampling.level_1.top_k=3", "sampling.n_samples=2", "model.network.priors.level_2.transformer.depth=4"),
     ],
 )
 def test_what_is_made_makes_another_run(override: str) -> None:

@@ -187,12 +187,12 @@ def test_upsampling_keeps_the_run_as_it_is(override: str) -> None:
 
 def test_a_range_may_come_from_another_prior_but_not_from_another_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_run("first", "seconds=6")
-    fake_run("other", "seconds=6", "model.priors.level_2.transformer.depth=17")
+    fake_run("other", "seconds=6", "model.network.priors.level_2.transformer.depth=17")
     settings = going_on("first", "source.splice=[{run: other, to_seconds: 1}]", "seconds=8")
     check_source(settings)
-    fake_run("codec", "seconds=6", "model.vqvae.bins=256")
+    fake_run("codec", "seconds=6", "model.network.vqvae.bins=256")
     settings = going_on("first", "source.splice=[{run: codec, to_seconds: 1}]", "seconds=8")
-    with pytest.raises(RunError, match=r"run codec was made by another model \(model.vqvae.bins: 256 -> 512\)"):
+    with pytest.raises(RunError, match=r"run codec was made by another model \(model.network.vqvae.bins: 256 -> 512\)"):
         check_source(settings)
 
 

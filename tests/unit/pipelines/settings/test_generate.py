@@ -8,15 +8,10 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.sampling.config import SamplingConfig
-from pipelines.settings.generate import (
-    RunnerSettings,
-    RunSettings,
-    Settings,
-    SongOverride,
-    SongSettings,
-    SourceSettings,
-)
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from pipelines.settings.common import RunnerSettings, RunSettings
+from pipelines.settings.generate import Settings, SourceSettings
+from jukebox_core.families.jukebox.conditioning.song import SongOverride, SongSettings
 
 MINI = load_preset("mini")
 RATE = MINI.vqvae.sample_rate

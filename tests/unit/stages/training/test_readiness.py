@@ -71,7 +71,7 @@ def test_memory_that_does_not_suffice_is_told(tmp_path: Path, monkeypatch: pytes
         check(tmp_path, ["level_0"], SONGS)
 
 
-LYRICS = "model.priors.level_2.lyrics"
+LYRICS = "model.network.priors.level_2.lyrics"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode
 from jukebox_core.runtime.native import compiled
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import quantise
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 

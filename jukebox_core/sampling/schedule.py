@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from jukebox_core.families.jukebox.sampling.song_plan import SongPlan
+    from jukebox_core.family import SongPlan
     from jukebox_core.tokens.graph import Node
 
 Order = Literal["by_level", "wavefront"]
@@ -51,7 +51,7 @@ class Unit:
     @property
     def needs(self) -> frozenset[str]:
         """The keys of the stored tokens that it reads."""
-        return frozenset(span.key for node in self.nodes for span in (*node.reads, *node.above))
+        return frozenset(key for node in self.nodes for key in node.needs)
 
 
 def split_songs(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> list[Sequence[SongPlan]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,10 +25,9 @@ from jukebox_core.base.hashing import digest, digest_bytes, digest_file
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
+    from jukebox_core.family import Progress
     from jukebox_core.tokens.graph import Node
 
 log = logging.getLogger("jukebox")
@@ -64,8 +64,10 @@ class Snapshots:
             and time.monotonic() >= self._written + max(every, Snapshots.last_cost / self.share)
         )
 
-    def write(self, saved: Mapping[str, Tensor], tokens: NDArray[np.int32]) -> None:
-        """Stores what a decoder's `save` returned, after it drew `tokens` [samples, time]. Failing is no error."""
+    def write(self, saved: Mapping[str, Tensor], progress: Sequence[Progress]) -> None:
+        """Stores what `save_cache` returned, with the progress that it belongs to. Failing is no error."""
+        if not saved:
+            return
         began = time.monotonic()
         size = sum(tensor.nbytes for tensor in saved.values())
         try:
@@ -78,20 +80,19 @@ class Snapshots:
                 sha256 = digest_file(draft)
                 draft.replace(self.path)
                 with written_whole(self._about) as file:
-                    file.write(json.dumps({"sha256": sha256, **self._says(tokens)}).encode())
+                    file.write(json.dumps({"sha256": sha256, **self._description(progress)}).encode())
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
         Snapshots.last_cost = self._written - began
 
-    def read(self, tokens: NDArray[np.int32]) -> dict[str, Tensor] | None:
-        """Returns the stored cache if it was written by this version after a beginning of `tokens`, else None."""
+    def read(self, progress: Sequence[Progress]) -> dict[str, Tensor] | None:
+        """Returns the stored cache if this version wrote it at `progress`, or at a prefix of its tokens, else None."""
         if self.folder is None:
             return None
         try:
             about = json.loads(self._about.read_bytes())
-            drawn = tokens[:, : about["drawn"]]
-            if {"sha256": digest_file(self.path), **self._says(drawn)} != about:
+            if {"sha256": digest_file(self.path), **self._description(progress, about["drawn"])} != about:
                 return None
             return load_file(self.path)
         except (OSError, ValueError, KeyError, SafetensorError):
@@ -106,10 +107,13 @@ class Snapshots:
     def _about(self) -> Path:
         return self.path.with_suffix(".json")
 
-    def _says(self, tokens: NDArray[np.int32]) -> dict[str, object]:
+    def _description(self, progress: Sequence[Progress], drawn: int | None = None) -> dict[str, object]:
+        """Returns what must agree for a cache to be used; `drawn`: of the first so many tokens only."""
+        tokens = np.stack([each.tokens[..., :drawn] for each in progress])
+        states = [each.state for each in progress if each.state is not None]
         return {
             "windows": [node.key for node in self.nodes],
-            "drawn": tokens.shape[1],
+            "drawn": tokens.shape[-1],
             "tokens": digest_bytes(tokens.tobytes()),
             "torch": torch.__version__,
-        }
+        } | ({"states": [digest_bytes(state) for state in states]} if states else {})

@@ -10,12 +10,12 @@ import torch
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
-from jukebox_core.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.graph import make_node
 from jukebox_core.tokens.plan import Window
 from stages.sampling import snapshot
-from stages.sampling.snapshot import Snapshots
+from jukebox_core.sampling.snapshots import Snapshots
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ KNOWN, COUNT, START = 5, 20, 100
 
 def node(sample: int):  # type: ignore[no-untyped-def]
     window = Window(START, START + KNOWN, START + KNOWN + COUNT)
-    return make_node(level=1, sample=sample, window=window, reads=[], above=[], labels=[])
+    return make_node(level=1, sample=sample, window=window, inputs={})
 
 
 def draw(decoder: WindowDecoder, kind: str, forced: Tensor | None, block: int = 1) -> Iterator[Tensor]:

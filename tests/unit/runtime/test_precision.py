@@ -17,7 +17,7 @@ from jukebox_core.runtime.config import HardwareConfig
 from pipelines.cli import models
 from pipelines.settings import hardware
 from pipelines.settings.compose import GENERATE, compose
-from pipelines.settings.generate import RunnerSettings
+from pipelines.settings.common import RunnerSettings
 from tests.helpers.paths import ROOT
 
 LEVELS = range(3)

@@ -1,0 +1,66 @@
+"""Conditioning of a song as users give it (sections ``song`` and ``songs``), as frozen records. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from jukebox_core.errors import ConfigError, LabelError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SongSettings:
+    """Conditioning of a song: artist, genre, lyrics, and where in the whole song the music lies."""
+
+    artist: str = "unknown"
+    genre: str = "unknown"
+    lyrics: str = ""
+    lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
+    total_seconds: float | None = None  # the whole song's length; null: what is made, or the model's minimum if longer
+    offset_seconds: float = 0.0  # where in that song the music begins
+
+    def __post_init__(self) -> None:
+        """Checks that lyrics come from one place; lengths are checked where the music's own is known."""
+        if self.lyrics and self.lyrics_file:
+            raise ConfigError(f"lyrics and lyrics_file={self.lyrics_file} are both set; give one of them")
+
+    @property
+    def has_lyrics(self) -> bool:
+        """Whether the song has words."""
+        return bool(self.lyrics.strip()) or self.lyrics_file is not None
+
+    def read_lyrics(self) -> str:
+        """Returns the lyrics, given in either way.
+
+        Raises:
+            LabelError: the file is missing, is not text, or is blank.
+        """
+        if self.lyrics_file is None:
+            return self.lyrics
+        path = Path(self.lyrics_file).expanduser()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabelError(f"lyrics file {path} cannot be read as text ({error}); give a UTF-8 text file") from None
+        if not text.strip():
+            raise LabelError(f"lyrics file {path} holds no words; write them into it, or leave lyrics_file out")
+        return text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SongOverride:
+    """What one sample's song has different from `song`; null leaves a field as it is there."""
+
+    artist: str | None = None
+    genre: str | None = None
+    lyrics: str | None = None
+    lyrics_file: str | None = None
+    total_seconds: float | None = None
+    offset_seconds: float | None = None
+
+    def apply(self, song: SongSettings) -> SongSettings:
+        """Returns `song` with the fields given here replaced; words given either way replace words given either way."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if "lyrics" in given or "lyrics_file" in given:
+            given = {"lyrics": "", "lyrics_file": None} | given
+        return replace(song, **given)

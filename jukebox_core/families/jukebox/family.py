@@ -1,0 +1,216 @@
+"""Jukebox behind the door (`jukebox_core.family`): its settings, its files, its plans and its networks.
+
+What needs torch is imported by the methods that need it: planning and checks do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.conditioning.labels import label_levels
+from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times
+from jukebox_core.families.jukebox.conditioning.song import SongOverride, SongSettings
+from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
+from jukebox_core.families.jukebox.config import JukeboxConfig, JukeboxNetwork, level_of
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+    from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
+    from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
+    from jukebox_core.family import RunRequest
+    from jukebox_core.runtime.config import HardwareConfig
+    from jukebox_core.tokens.graph import Take
+
+CODEC = "vqvae"
+_PLANNED = 32  # songs whose plans are kept: a command plans before the run, and again after damage
+_planned = lru_cache(maxsize=_PLANNED)(plan_song)
+
+
+class JukeboxFamily:
+    """Jukebox (Dhariwal et al. 2020): a VQ-VAE of two or three levels and a prior for each."""
+
+    name = "jukebox"
+    network_type = JukeboxNetwork
+    sampling_type = SamplingConfig
+    song_type = SongSettings
+    song_overrides_type = SongOverride
+    codec_role = CODEC
+
+    def config(self, name: str, network: JukeboxNetwork) -> JukeboxConfig:
+        """Returns the hyperparameters of the preset called `name`."""
+        return JukeboxConfig(name=name, vqvae=network.vqvae, priors=network.priors)
+
+    # Files
+
+    def roles(self, config: JukeboxConfig) -> tuple[str, ...]:
+        """Returns ``vqvae`` and the priors, bottom level first."""
+        return (CODEC, *(self.role_of(level) for level in range(config.top + 1)))
+
+    def role_of(self, level: int) -> str:
+        """Returns the role of the prior of `level`."""
+        return f"level_{level}"
+
+    def check_file(self, config: JukeboxConfig, role: str, path: Path) -> None:
+        """Checks that a file holds every tensor of `role`, in its shape, and nothing else."""
+        from jukebox_core.families.jukebox.checkpoints.fitting import check_weights
+
+        check_weights(config, role, path)
+
+    def initialise(self, config: JukeboxConfig, role: str, seed: int, path: Path) -> None:
+        """Writes the untrained weights of `role`, drawn from `seed`."""
+        from jukebox_core.families.jukebox.checkpoints.initialise import write_seeded
+
+        write_seeded(config, role, seed, path)
+
+    def initialise_causes(self, config: JukeboxConfig, role: str) -> Mapping[str, Any]:
+        """Returns the sizes that decide untrained weights."""
+        prior = None if role == CODEC else asdict(config.priors[level_of(role)])
+        return {"vqvae": asdict(config.vqvae), "prior": prior}
+
+    def split(self, config: JukeboxConfig, role: str, shards: Sequence[Path], path: Path) -> None:
+        """Writes one network out of a whole model in the layout of the Hugging Face hub."""
+        from jukebox_core.families.jukebox.checkpoints.hub import write_network
+
+        write_network(config, role, shards, path)
+
+    # Requests and plans
+
+    def check_song(self, config: JukeboxConfig, song: SongSettings, seconds: float) -> None:
+        """Checks that a song asks only for conditioning that the model has, and that its lengths fit."""
+        if song.has_lyrics and config.priors[config.top].lyrics is None:
+            key = "lyrics" if song.lyrics else "lyrics_file"
+            raise ConfigError(
+                f"{key} is set, but model {config.name} knows no lyrics; remove them, or choose model=5b_lyrics or mini"
+            )
+        if not any(prior.labels for prior in config.priors):
+            for key, name in (("artist", song.artist), ("genre", song.genre)):
+                if name != UNKNOWN:
+                    raise ConfigError(
+                        f"{key} is {name!r}, but model {config.name} knows no artists and genres; "
+                        f"set it to {UNKNOWN}, or choose model=mini"
+                    )
+        song_times(config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds)
+
+    def length(self, request: RunRequest) -> int:
+        """Returns the length of the music in audio samples: whole top-level tokens, so that every level ends there."""
+        return music_length(request.config, request.seconds, stop_level=request.sampling.stop_level)
+
+    def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[tuple[SongLabels, ...], ...]:
+        """Returns the labels of every song, one for each level, bottom level first.
+
+        The top prior's vocabulary decides which artists and genres exist. An upsampler with another vocabulary that
+        lacks them takes them as unknown, as the released 1b_lyrics model does.
+        """
+        known, songs = load_vocabularies(vocabularies), []
+        for sample in range(request.sampling.n_samples):
+            song: SongSettings = request.song_of(sample)
+            times = song_times(
+                request.config,
+                seconds=request.seconds,
+                total_seconds=song.total_seconds,
+                offset_seconds=song.offset_seconds,
+            )
+            labels = label_levels(
+                known,
+                request.config,
+                artist=song.artist,
+                genre=song.genre,
+                lyrics=song.read_lyrics(),
+                total_length=times.total_length,
+                offset=times.offset,
+            )
+            songs.append(labels)
+        return tuple(songs)
+
+    def plan(
+        self,
+        request: RunRequest,
+        conditioning: Sequence[tuple[SongLabels, ...]],
+        weights: Mapping[str, str],
+        have: Sequence[Take],
+    ) -> list[SongPlan]:
+        """Returns the windows of each song; keys name the weights of levels that are sampled, and of no others."""
+        config: JukeboxConfig = request.config
+        sampled = range(request.sampling.stop_level, config.top + 1)
+        used = [weights[self.role_of(level)] if level in sampled else "" for level in range(config.top + 1)]
+        return [
+            _planned(
+                SongSpec(
+                    config=config,
+                    weights=tuple(used),
+                    sampling=request.sampling,
+                    dtype=request.dtype,
+                    sample=sample,
+                    labels=tuple(labels),
+                    length=self.length(request),
+                ),
+                take,
+            )
+            for sample, (labels, take) in enumerate(zip(conditioning, have, strict=True))
+        ]
+
+    def describe(self, song: SongSettings) -> Mapping[str, str]:
+        """Returns artist, genre and lyrics as text."""
+        return {"artist": song.artist, "genre": song.genre, "lyrics": song.read_lyrics()}
+
+    # Networks
+
+    def open_codec(self, config: JukeboxConfig, path: Path, hardware: HardwareConfig) -> VQVAECodec:
+        """Returns the VQ-VAE, prepared for the device and the engine."""
+        from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
+        from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
+        from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
+        from jukebox_core.runtime.device import resolve_device
+
+        loaded = load_vqvae(config, path, device=resolve_device(hardware.device))
+        return VQVAECodec(prepare_vqvae(loaded, hardware.engine))
+
+    def open_model(
+        self,
+        config: JukeboxConfig,
+        role: str,
+        path: Path,
+        identity: str,
+        hardware: HardwareConfig,
+        library: Path | None,
+    ) -> PriorModel:
+        """Returns the prior of `role`, prepared for the device, the precision and the engine."""
+        from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
+        from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
+        from jukebox_core.runtime.device import resolve_device
+
+        prior = sampling_prior(
+            config,
+            level_of(role),
+            Source(path, identity, library),
+            device=resolve_device(hardware.device),
+            dtype=hardware.dtype,
+            engine=hardware.engine,
+        )
+        return PriorModel(prior, hardware.prefill_chunk)
+
+    def estimate_bytes(
+        self, config: JukeboxConfig, levels: Sequence[int], dtype: str, batch: int, *, together: bool
+    ) -> int:
+        """Returns about how many bytes sampling takes: weights, caches, activations and the VQ-VAE."""
+        from jukebox_core.families.jukebox.sampling import memory
+
+        if together:
+            return memory.estimate_bytes_together(config, levels, dtype, batch)
+        return max((memory.estimate_bytes(config, level, dtype, batch) for level in levels), default=0)
+
+    def approximate_parameters(self, config: JukeboxConfig) -> int:
+        """Returns about how many parameters the transformers have: projections and feed-forward layers."""
+        sizes = [prior.transformer for prior in config.priors]
+        return sum(t.depth * t.width * (4 * t.attention_width + 2 * t.mlp_width) for t in sizes)
+
+
+FAMILY = JukeboxFamily()

@@ -1,0 +1,125 @@
+"""A prior behind the door: `PriorModel` samples nodes, `PriorWindow` is the state of one window of a batch of songs.
+
+The resumable state of a window is the prefix of its tokens: an interrupted window takes the same steps through them
+again, or restores the caches that they led to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from jukebox_core.families.jukebox.sampling.decoder import clamp_codes
+from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
+from jukebox_core.sampling.noise import CounterNoise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+    from jukebox_core.family import Progress
+    from jukebox_core.tokens.graph import Node
+
+SYNC_TOKENS = 64  # tokens of a step where reading them waits for the device ...
+CPU_TOKENS = 8  # ... and where it does not, but a token may take a second
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The progress of one song's window."""
+
+    tokens: NDArray[np.int32]  # [time], raw: those of the single-sequence kind may be negative
+    state: bytes | None = None  # never needed: the tokens are all of it
+
+
+@dataclass(frozen=True, slots=True)
+class PriorModel:
+    """The prior of one level."""
+
+    prior: Prior
+    prefill_chunk: int | None  # known tokens that are read at once; None is all
+
+    def start(
+        self,
+        nodes: Sequence[Node],
+        inputs: Mapping[str, NDArray[np.int32]],
+        partial: Sequence[Progress | None],
+        sampling: SamplingConfig,
+    ) -> PriorWindow:
+        """Returns the state of one window of a batch of songs, resumed at the prefix that every song has."""
+        upper = torch.from_numpy(inputs["above"]).long() if nodes[0].inputs["above"] else None
+        window = WindowInputs(
+            window=nodes[0].window,
+            known_BT=torch.from_numpy(inputs["reads"]).long(),
+            above_BT=upper,
+            labels_BN=torch.tensor([node.causes["labels"] for node in nodes]),
+        )
+        common = min(0 if found is None else len(found.tokens) for found in partial)
+        prefix = np.empty((len(nodes), 0), np.int32)
+        if common:
+            prefix = np.stack([found.tokens[:common] for found in partial if found is not None])
+        return PriorWindow(self, nodes, window, prefix, sampling)
+
+
+class PriorWindow:
+    """One window of a batch of songs while a prior samples it."""
+
+    def __init__(
+        self,
+        model: PriorModel,
+        nodes: Sequence[Node],
+        inputs: WindowInputs,
+        drawn: NDArray[np.int32],
+        sampling: SamplingConfig,
+    ) -> None:
+        """Takes over `drawn`, int32 [songs, time], which an interrupted attempt drew."""
+        self._decoder = open_window(model.prior, inputs)
+        self._drawn, self._blocks, self._new = drawn, list[np.ndarray](), inputs.window.new
+        level, device = nodes[0].level, next(model.prior.parameters()).device
+        self._tokens = sample_window(  # lazily: a cache may be restored before the first step
+            self._decoder,
+            inputs,
+            sampling.level(level),
+            CounterNoise(sampling.seed, level, [node.sample for node in nodes], device),
+            forced_BT=torch.from_numpy(drawn).long(),
+            prefill_chunk=model.prefill_chunk,
+            block=CPU_TOKENS if device.type == "cpu" else SYNC_TOKENS,
+        )
+
+    def step(self) -> int | None:
+        """Draws a block of tokens; returns how many of each song, or None if the window is full."""
+        if self._drawn.shape[1] == self._new:
+            return None
+        block_BT = next(self._tokens, None)
+        if block_BT is None:
+            return None
+        self._blocks.append(block_BT.cpu().numpy().astype(np.int32))
+        return block_BT.shape[1]
+
+    def save(self) -> list[Prefix]:
+        """Returns the tokens of each song drawn so far."""
+        return [Prefix(tokens) for tokens in self._gathered()]
+
+    def results(self) -> list[NDArray[np.int32]]:
+        """Returns the codes of the full window, int32 [time] for each song."""
+        return list(clamp_codes(torch.from_numpy(self._gathered())).numpy())
+
+    def save_cache(self) -> Mapping[str, Tensor]:
+        """Returns the decoder's caches, by name."""
+        return self._decoder.save()
+
+    def restore_cache(self, saved: Mapping[str, Tensor]) -> None:
+        """Continues from caches that `save_cache` returned after a prefix of the same tokens."""
+        self._decoder.restore(saved)
+
+    def _gathered(self) -> NDArray[np.int32]:
+        self._drawn = np.concatenate([self._drawn, *self._blocks], axis=1)
+        self._blocks = []
+        return self._drawn

@@ -1,0 +1,122 @@
+"""Settings that several commands share, as frozen records. Imports neither torch nor OmegaConf."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.store.config import SpoolConfig
+
+AudioFormat = Literal["wav", "flac", "mp3"]
+_SPOOL = SpoolConfig()
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def check_not_negative(owner: object, *names: str) -> None:
+    """Checks that these fields are null, or finite and at least 0."""
+    for name in names:
+        value = getattr(owner, name)
+        require(value is None or 0 <= value < math.inf, f"{name} is {value}; it cannot be negative or infinite")
+
+
+def check_above_zero(owner: object, *names: str) -> None:
+    """Checks that these fields are null, or finite and above 0."""
+    for name in names:
+        value = getattr(owner, name)
+        require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """What the run is called."""
+
+    name: str | None = None  # the run's folder below storage.root; null names it after its settings
+    wait: bool = False  # where another process works on this run, wait until it ends; else leave
+
+    def __post_init__(self) -> None:
+        """Checks that the name is one folder's name."""
+        name = self.name
+        require(
+            name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
+            f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageSettings:
+    """Where runs and tokens are kept, and how often unfinished windows are stored."""
+
+    root: str = "outputs"  # run folders
+    tokens: str = "outputs/.store"  # the token store: a folder, or s3://bucket/prefix
+    flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
+    flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
+    scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
+    snapshot_share: float = 0.005  # of the sampling time that writing these may take
+    spool: SpoolConfig = _SPOOL  # where tokens wait while a bucket is away
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        check_above_zero(self, "flush_tokens", "flush_seconds", "snapshot_share")
+        require(self.snapshot_share < 1, f"snapshot_share is {self.snapshot_share}; it must be below 1")
+        for name in ("root", "tokens"):
+            require(bool(getattr(self, name)), f"{name} is empty; give a folder")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSettings:
+    """What a finished run leaves besides its tokens."""
+
+    format: AudioFormat = "wav"
+    report: bool = True  # write report.html
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunnerSettings:
+    """Who samples, and in which order. Nothing here can change a token."""
+
+    kind: Literal["threads", "dask", "ray"] = "threads"  # what workers are: threads of this process, or processes
+    workers: int = 1  # shards of songs sampled at a time
+    shards: int | None = None  # groups that the songs are cut into; null: one a worker
+    schedule: Literal["by_level", "wavefront"] = "by_level"  # one model in memory at a time, or sound soon
+    devices: tuple[str, ...] = ()  # one for each worker of a machine, as in [cuda:0, cuda:1]; none: hardware.device
+    address: str | None = None  # a Dask or Ray cluster that runs already; null starts workers on this machine
+    preview_seconds: float | None = 10.0  # refresh audio/preview so often at most while sampling goes on; null: never
+
+    def __post_init__(self) -> None:
+        """Checks ranges, and that devices suffice."""
+        check_above_zero(self, "workers", "shards")
+        check_not_negative(self, "preview_seconds")
+        require(len(set(self.devices)) == len(self.devices), f"devices is {list(self.devices)}; name each device once")
+        require(
+            not self.devices or self.address is not None or self.workers <= len(self.devices),
+            f"workers is {self.workers}, but devices names {len(self.devices)}; one model a device: lower workers",
+        )
+        for device in self.devices:
+            HardwareConfig(device=device)
+        require(
+            self.address is None or self.kind != "threads",
+            f"address is {self.address!r}, but runner.kind is threads; choose runner=dask or runner=ray, or null",
+        )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether windows are sampled one after the other, by the flow itself."""
+        return self.kind == "threads" and self.workers == 1
+
+    @property
+    def copies(self) -> int:
+        """How often a model lies in one device's memory: processes that share a device have one each."""
+        return self.workers if self.kind != "threads" and self.address is None and not self.devices else 1
+
+    def max_concurrent(self, samples: int, batch_size: int) -> int:
+        """Returns how many samples are computed at a time with one copy of a model."""
+        largest = min(batch_size, math.ceil(samples / (self.shards or self.workers)))
+        return min(samples, largest * (self.workers if self.kind == "threads" and not self.devices else 1))
