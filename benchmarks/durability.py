@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
+from stages.sampling.label import label_songs
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.models.resolve import ROLES
+from jukebox_core.sampling.snapshots import Snapshots
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.planning import needed_weights, plan_run, song_requests
 from pipelines.runs.folder import RunFolder, open_run
@@ -32,8 +34,6 @@ from pipelines.settings.compose import GENERATE, compose, dump
 from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.handles import FileHandle
 from stages.sampling import sample
-from stages.sampling.label import label_songs
-from jukebox_core.sampling.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,13 +15,13 @@ from jukebox_core.families.jukebox.engines.engines import prepare, quantise_proj
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.prior import Condition, Prior
 from jukebox_core.families.jukebox.model.streaming import tap_major
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.matrices import PackedProjection
 from jukebox_core.runtime.quantise import Int8Projection
-from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.loop import prefill
 from jukebox_core.sampling.noise import CounterNoise
 

@@ -24,11 +24,11 @@ from benchmarks.fast import ENGINES, REPOSITORY
 from benchmarks.full_size import machine
 from benchmarks.workers import Worker
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.store.spooled import open_store
 from stages.fetch import fetch_weights
 from stages.resident import release

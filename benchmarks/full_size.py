@@ -31,13 +31,13 @@ from benchmarks.upstream_files import build, draw, write_upstream
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior, load_vqvae
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import ROLES
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
-from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
 

@@ -23,9 +23,9 @@ from benchmarks.fast_worker import random_prior
 from benchmarks.full_size import label_row
 from benchmarks.peer import install
 from jukebox_core.families.jukebox.conditioning.lengths import window_hop
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.models.presets import load_preset
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
 

@@ -13,22 +13,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jukebox_core.api import Jukebox, Music, Song, load_model
+    from jukebox_core.api import Music, load_model
     from jukebox_core.audio.files import read_audio, write_audio
     from jukebox_core.errors import JukeboxError
+    from jukebox_core.families.jukebox.api import Jukebox
+    from jukebox_core.families.jukebox.conditioning.song import Song
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
     from jukebox_core.runtime.config import HardwareConfig
 
 _HOMES = {
     "HardwareConfig": "jukebox_core.runtime.config",
-    "Jukebox": "jukebox_core.api",
+    "Jukebox": "jukebox_core.families.jukebox.api",
     "JukeboxConfig": "jukebox_core.families.jukebox.config",
     "JukeboxError": "jukebox_core.errors",
     "LevelSampling": "jukebox_core.families.jukebox.sampling.config",
     "Music": "jukebox_core.api",
     "SamplingConfig": "jukebox_core.families.jukebox.sampling.config",
-    "Song": "jukebox_core.api",
+    "Song": "jukebox_core.families.jukebox.conditioning.song",
     "load_model": "jukebox_core.api",
     "read_audio": "jukebox_core.audio.files",
     "write_audio": "jukebox_core.audio.files",

@@ -1,71 +1,70 @@
-"""The Python interface: a model that encodes, generates and decodes, with arrays in and out. No Prefect, no Hydra."""
+"""The Python interface: a model that encodes, generates and decodes, with arrays in and out. No Prefect, no Hydra.
+
+A model samples by the same plan and the same recipe as `jukebox generate` (`jukebox_core.sampling.windows`), over a
+store in memory.
+"""
 
 from __future__ import annotations
 
 import gc
 import math
 import os
+import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
-from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
-from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_levels, window_row
-from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times, window_hop
-from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
-from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-from jukebox_core.families.jukebox.sampling.memory import weight_bytes
-from jukebox_core.families.jukebox.sampling.precision import choose_dtype, most_side_by_side
-from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.library import prepared_home
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
-from jukebox_core.sampling.noise import CounterNoise
-from jukebox_core.tokens.plan import plan_windows
+from jukebox_core.runtime.precision import SamplingMemory, choose_dtype, max_batch_size
+from jukebox_core.sampling.schedule import Schedule, plan_units
+from jukebox_core.sampling.windows import FlushPolicy, Unobserved, sample_nodes
+from jukebox_core.store.spans import read_spans
+from jukebox_core.store.store import TokenStore
+from jukebox_core.tokens.graph import Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
-    from torch import Tensor
 
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.families.jukebox.model.prior import Prior
-    from jukebox_core.families.jukebox.model.vqvae import VQVAE
+    from jukebox_core.family import Codec, SongPlan, TokenModel
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.models.resolve import Obtained
-    from jukebox_core.tokens.plan import Window
+    from jukebox_core.tokens.graph import Take
 
     Codes = NDArray[np.int64]
     Audio = NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Song:
-    """What the model is told about a song. Lengths in seconds."""
-
-    artist: str = "unknown"
-    genre: str = "unknown"
-    lyrics: str = ""
-    total_seconds: float | None = None  # of the whole song; None: what is made, or the model's minimum if longer
-    offset_seconds: float = 0.0  # where in it the music begins
-
-
 @dataclass(frozen=True, slots=True)
 class Music:
-    """What `Jukebox.generate` made."""
+    """What `Model.generate` made."""
 
     codes: Mapping[int, Codes]  # by level, those that were sampled: int64 [samples, tokens]
     audio: Audio  # float32 [samples, time], decoded from the lowest of these levels; may exceed 1
     sample_rate: int  # Hz
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    """A `RunRequest` of `Model.generate`."""
+
+    config: Any
+    sampling: Any
+    seconds: float
+    dtype: str
+    songs: Sequence[Any]
+
+    def song_of(self, sample: int) -> Any:
+        return self.songs[sample]
 
 
 def load_model(
@@ -75,8 +74,8 @@ def load_model(
     folder: str | os.PathLike[str] | None = None,
     mirrors: Sequence[str] = (),
     offline: bool = False,
-) -> Jukebox:
-    """Returns a model; its weights are fetched when they are first needed, and checked.
+) -> Any:
+    """Returns a model as its family opens it (`Jukebox`); weights are fetched when first needed, and checked.
 
     Args:
         name: a shipped model (mini, 1b_lyrics, 5b, 5b_lyrics), or the path of a model's yaml file.
@@ -92,49 +91,30 @@ def load_model(
     """
     kept = os.fspath(folder or os.environ.get("JUKEBOX_WEIGHTS", "~/.cache/jukebox"))
     weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline)
-    return Jukebox(load_preset(name), hardware or HardwareConfig(), weights)
+    preset = load_preset(name)
+    return preset.opened.open_api(preset, hardware or HardwareConfig(), weights)
 
 
-class Jukebox:
-    """A VQ-VAE and three priors, each loaded when it is first needed; one prior is in memory at a time."""
+class Model:
+    """A codec and the networks that sample, each loaded when it is first needed; one network is in memory at a time."""
 
     def __init__(self, settings: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> None:
         """Takes a model's settings; `load_model` is the usual way here."""
-        self._settings, self._weights = settings, weights
+        self._settings, self._weights, self._family = settings, weights, settings.opened
         self._device = resolve_device(hardware.device)
         if hardware.dtype == "auto":
-            kind, memory = kind_and_memory(self._device)
-            hardware = replace(hardware, dtype=choose_dtype(self.config, range(self.config.top + 1), kind, memory))
+            kind, total = kind_and_memory(self._device)
+            hardware = replace(hardware, dtype=choose_dtype(self._memory(range(self.config.top + 1)), kind, total))
         self._hardware = hardware
-        self._vqvae: VQVAE | None = None
-        self._prior: tuple[int, Prior] | None = None
+        self._codec: Codec | None = None
+        self._network: tuple[str, TokenModel] | None = None
         use_threads(hardware)
 
     @property
-    def config(self) -> JukeboxConfig:
+    def config(self) -> Any:
         """The model's hyperparameters."""
         return self._settings.config
 
-    @property
-    def vqvae(self) -> VQVAE:
-        """The VQ-VAE, loaded."""
-        if self._vqvae is None:
-            loaded = load_vqvae(self.config, self._weights_of("vqvae").path, device=self._device)
-            self._vqvae = prepare_vqvae(loaded, self._hardware.engine)
-        return self._vqvae
-
-    def prior(self, level: int) -> Prior:
-        """Returns the prior of `level`, loaded; the one of another level is freed first."""
-        if self._prior is None or self._prior[0] != level:
-            self._prior = None
-            gc.collect()
-            found, how = self._weights_of(f"level_{level}"), self._hardware
-            source = Source(found.path, found.identity, prepared_home(self._weights))
-            loaded = sampling_prior(self.config, level, source, device=self._device, dtype=how.dtype, engine=how.engine)
-            self._prior = (level, loaded)
-        return self._prior[1]
-
-    @torch.inference_mode()
     def encode(self, audio: Audio, levels: Iterable[int] | None = None) -> dict[int, Codes]:
         """Returns codes by level, int64 [..., time // hop], of mono audio, float32 [..., time] at the model's rate.
 
@@ -146,12 +126,14 @@ class Jukebox:
             AudioError: it is shorter than one token of a level asked for.
             ConfigError: a level that the model does not have.
         """
-        wanted = tuple(range(self.config.vqvae.levels) if levels is None else levels)
+        wanted = tuple(range(len(self.config.hops)) if levels is None else levels)
         sound = np.atleast_1d(np.asarray(audio, np.float32))
-        codes = self.vqvae.encode(_rows(sound).to(self._device), wanted)
-        return {level: _array(each).reshape(*sound.shape[:-1], -1) for level, each in zip(wanted, codes, strict=True)}
+        codes = self._open_codec().encode(_rows(sound), wanted)
+        return {
+            level: each.astype(np.int64).reshape(*sound.shape[:-1], -1)
+            for level, each in zip(wanted, codes, strict=True)
+        }
 
-    @torch.inference_mode()
     def decode(self, codes: Codes, level: int = 0) -> Audio:
         """Returns audio, float32 [..., tokens * hop], of one level's codes, int [..., tokens]. It may exceed 1.
 
@@ -159,25 +141,24 @@ class Jukebox:
             ConfigError: values that are no codes, or a level that the model does not have.
         """
         tokens = np.atleast_1d(_integers(codes, "codes"))
-        audio: Audio = self.vqvae.decode(_rows(tokens).to(self._device), level).float().cpu().numpy()
-        return audio.reshape(*tokens.shape[:-1], -1)
+        return self._open_codec().decode(_rows(tokens), level).reshape(*tokens.shape[:-1], -1)
 
     def generate(
         self,
-        songs: Song | Sequence[Song] = Song(),
+        songs: Any = None,
         *,
         seconds: float,
         n_samples: int | None = None,
         seed: int | None = None,
-        sampling: SamplingConfig | None = None,
+        sampling: Any = None,
         start: Mapping[int, Codes] | None = None,
     ) -> Music:
-        """Makes music, all samples side by side.
+        """Makes music, all samples as one batch where memory allows.
 
         The same settings give the same tokens as ``jukebox generate``.
 
         Args:
-            songs: what to make: one song for all samples, or one for each.
+            songs: conditioning: one song for all samples, or one for each; by default the family's defaults.
             seconds: length of the music, `start` included; rounded down to whole top-level tokens.
             n_samples: how many; by default `sampling.n_samples`, or one for each song if there are several.
             seed: chooses among all songs that could be made; by default `sampling.seed`.
@@ -189,89 +170,103 @@ class Jukebox:
             LabelError: an artist, genre or lyrics that the model does not know.
             DownloadError, CheckpointError: the model's files cannot be had, or are not what they should be.
         """
-        asked = (songs,) if isinstance(songs, Song) else tuple(songs)
-        how = sampling or SamplingConfig()
+        request = self._request(songs, seconds, n_samples, seed, sampling)
+        store = TokenStore(f"memory://jukebox-{uuid.uuid4().hex}")
+        try:
+            have = self._seal_start(store, start or {}, self._family.length(request), request.sampling.n_samples)
+            plans = self._plan(request, have)
+            self._sample(request, plans, store)
+            takes = [plan.take for plan in plans]
+            levels = range(request.sampling.stop_level, self.config.top + 1)
+            codes = {level: np.stack([_track(store, take[level]) for take in takes]) for level in levels}
+        finally:
+            store.remove(*store.keys())
+        return Music(codes, self.decode(codes[levels[0]], levels[0]), self.config.sample_rate)
+
+    def _request(self, songs: Any, seconds: float, n_samples: int | None, seed: int | None, sampling: Any) -> _Request:
+        kind = self._family.song_type
+        asked = (songs if songs is not None else kind(),) if songs is None or isinstance(songs, kind) else tuple(songs)
+        how = sampling or self._family.sampling_type()
         count = n_samples if n_samples is not None else len(asked) if len(asked) != 1 else how.n_samples
         if len(asked) not in (1, count):
             raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
         how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
-        length = music_length(self.config, seconds, stop_level=how.stop_level)
-        tokens = self._starts(start or {}, length, count)
-        labels = self._labels(asked if len(asked) == count else asked * count, seconds)
-        for level in range(self.config.top, how.stop_level - 1, -1):
-            tokens[level] = self._sample(level, length, labels, how, tokens)
-        made = {level: _array(tokens[level]) for level in range(how.stop_level, self.config.top + 1)}
-        return Music(made, self.decode(made[how.stop_level], how.stop_level), self.config.vqvae.sample_rate)
+        songs = asked if len(asked) == count else asked * count
+        for song in dict.fromkeys(songs):
+            self._family.check_song(self.config, song, seconds)
+        return _Request(config=self.config, sampling=how, seconds=seconds, dtype=self._hardware.dtype, songs=songs)
 
-    def _sample(
-        self,
-        level: int,
-        length: int,
-        labels: Sequence[Sequence[SongLabels]],
-        how: SamplingConfig,
-        tokens: Mapping[int, Tensor],
-    ) -> Tensor:
-        """Returns the tokens of one level, those of the level above being there."""
-        config, sampling, have_BT = self.config, how.level(level), tokens[level]
-        prior = config.priors[level]
-
-        def rows(window: Window, songs: slice) -> Tensor:
-            span = config.context_length(level)
-            return torch.tensor(
-                [window_row(song[level], prior, sample_length=span, start=window.start).row for song in labels[songs]]
-            )
-
-        hop, loaded = window_hop(config, level, sampling.hop_fraction), self.prior(level)
-        return sample_level(
-            loaded,
-            plan_windows(length // config.vqvae.hops[level], prior.context, hop, have=have_BT.shape[1]),
-            have_BT,
-            labels=rows,
-            above_BT=tokens.get(level + 1),
-            factor=config.upsampling_factor(level) if level < config.top else 1,
-            sampling=sampling,
-            noise=lambda songs: CounterNoise(how.seed, level, range(songs.start, songs.stop), self._device),
-            batch_size=self._hardware.batch_size or self._side_by_side(level, how.n_samples),
-            prefill_chunk=self._hardware.prefill_chunk,
-        )
-
-    def _side_by_side(self, level: int, samples: int) -> int:
-        """Returns how many samples fit the memory that is free now, the prior of `level` being loaded."""
-        dtype = self._hardware.dtype
-        room = free_memory(self._device) + weight_bytes(self.config, level, dtype)
-        return max(1, most_side_by_side(self.config, (level,), dtype, room, samples))
-
-    def _labels(self, songs: Sequence[Song], seconds: float) -> list[tuple[SongLabels, ...]]:
+    def _plan(self, request: _Request, have: Sequence[Take]) -> list[SongPlan]:
         files = obtain_vocabularies(self._settings.files, self._weights)
-        known = load_vocabularies({role: file.path for role, file in files.items()})
-        labels = []
-        for song in songs:
-            times = song_times(
-                self.config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds
-            )
-            named = label_levels(
-                known,
-                self.config,
-                artist=song.artist,
-                genre=song.genre,
-                lyrics=song.lyrics,
-                total_length=times.total_length,
-                offset=times.offset,
-            )
-            labels.append(named)
-        return labels
+        conditioning = self._family.condition(request, {role: file.path for role, file in files.items()})
+        levels = range(request.sampling.stop_level, self.config.top + 1)
+        roles = dict.fromkeys(self._family.role_of(level) for level in levels)
+        identities = {role: self._weights_of(role).identity for role in roles}
+        return self._family.plan(request, conditioning, identities, have)
 
-    def _starts(self, start: Mapping[int, Codes], length: int, samples: int) -> dict[int, Tensor]:
-        """Returns the codes that each level begins with, int64 [samples, tokens]; none where `start` gives none."""
-        known = range(self.config.vqvae.levels)
+    def _sample(self, request: _Request, plans: Sequence[SongPlan], store: TokenStore) -> None:
+        """Samples every window of the plans, level by level."""
+        nodes = {node.key for plan in plans for node in plan.nodes}
+        batch = self._hardware.batch_size or self._fitting_batch(
+            sorted({n.level for p in plans for n in p.nodes}), plans
+        )
+        schedule = Schedule(plan_units(plans, batch), nodes, "by_level")
+        while (unit := schedule.take()) is not None:
+            role = self._family.role_of(unit.level)
+            sample_nodes(
+                lambda role=role: self._open_network(role),  # type: ignore[misc]
+                unit.nodes,
+                store,
+                request.sampling,
+                FlushPolicy(tokens=2**62, seconds=math.inf),
+                Unobserved(),
+                work=f"{self.config.name}, level {unit.level}",
+            )
+            schedule.finish(unit)
+
+    def _fitting_batch(self, levels: Sequence[int], plans: Sequence[SongPlan]) -> int:
+        """Returns how many samples fit the memory that is free now, what is loaded already counted as free."""
+        memory, dtype = self._memory(levels), self._hardware.dtype
+        room = free_memory(self._device) + (memory.bytes(dtype, 0) if self._network is not None else 0)
+        return max(1, max_batch_size(room, len(plans), lambda count: memory.bytes(dtype, count)))
+
+    def _memory(self, levels: Sequence[int]) -> SamplingMemory:
+        return SamplingMemory(family=self._family, config=self.config, levels=levels)
+
+    def _open_codec(self) -> Codec:
+        if self._codec is None:
+            path = self._weights_of(self._family.codec_role).path
+            self._codec = self._family.open_codec(self.config, path, self._hardware)
+        return self._codec
+
+    def _open_network(self, role: str) -> TokenModel:
+        """Returns the network of `role`, loaded; the one of another role is freed first."""
+        if self._network is None or self._network[0] != role:
+            self._network = None
+            gc.collect()
+            found, library = self._weights_of(role), prepared_home(self._weights)
+            opened = self._family.open_model(self.config, role, found.path, found.identity, self._hardware, library)
+            self._network = (role, opened)
+        return self._network[1]
+
+    def _seal_start(self, store: TokenStore, start: Mapping[int, Codes], length: int, samples: int) -> list[Take]:
+        """Seals the codes that each song begins with; returns their takes, of empty tracks where `start` gives none."""
+        hops = self.config.hops
         for level in start:
-            if level not in known:
-                raise ConfigError(f"start has level {level}; its levels are {', '.join(map(str, known))}")
-        return {level: self._start(start.get(level, ()), level, length, samples) for level in known}
+            if level not in range(len(hops)):
+                raise ConfigError(f"start has level {level}; its levels are {', '.join(map(str, range(len(hops))))}")
+        tracks = [[Track()] * len(hops) for _ in range(samples)]
+        for level, given in start.items():
+            for sample, codes in enumerate(self._start(given, level, length, samples)):
+                if len(codes):
+                    causes = {"start": digest_bytes(codes.tobytes()), "level": level}
+                    store.seal(digest(causes), codes, first=0, causes=causes)
+                    tracks[sample][level] = Track().extend(digest(causes), len(codes))
+        return [tuple(each) for each in tracks]
 
-    def _start(self, given: ArrayLike, level: int, length: int, samples: int) -> Tensor:
-        codes, bins = np.atleast_2d(_integers(given, f"start[{level}]")), self.config.vqvae.bins
-        most = length // self.config.vqvae.hops[level]
+    def _start(self, given: ArrayLike, level: int, length: int, samples: int) -> NDArray[np.int32]:
+        codes, bins = np.atleast_2d(_integers(given, f"start[{level}]")), self.config.bins
+        most = length // self.config.hops[level]
         if codes.ndim != 2 or codes.shape[0] not in (1, samples):
             raise ConfigError(
                 f"start[{level}] has shape {codes.shape}; give [{samples}, tokens], or [tokens] for all samples"
@@ -282,10 +277,10 @@ class Jukebox:
             )
         if codes.size and not 0 <= codes.min() <= codes.max() < bins:
             raise ConfigError(f"start[{level}] holds {codes.min()} to {codes.max()}; codes are from 0 to {bins - 1}")
-        return torch.from_numpy(np.broadcast_to(codes, (samples, codes.shape[1])).copy())
+        return np.broadcast_to(codes, (samples, codes.shape[1])).astype(np.int32)
 
     def _weights_of(self, role: str) -> Obtained:
-        return obtain_weights(self.config, self._settings.files, self._weights, roles=(role,))[role]
+        return obtain_weights(self._settings, self._weights, roles=(role,))[role]
 
 
 def _integers(values: ArrayLike, name: str) -> Codes:
@@ -295,11 +290,10 @@ def _integers(values: ArrayLike, name: str) -> Codes:
     return found.astype(np.int64)
 
 
-def _rows(values: NDArray[Any]) -> Tensor:
+def _rows(values: NDArray[Any]) -> NDArray[Any]:
     """Returns an array [..., time] as one of rows, [rows, time]."""
-    return torch.from_numpy(values.reshape(math.prod(values.shape[:-1]), values.shape[-1]))
+    return values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
 
 
-def _array(codes: Tensor) -> Codes:
-    found: Codes = codes.cpu().numpy()
-    return found
+def _track(store: TokenStore, track: Track) -> Codes:
+    return read_spans(store, tuple(track)).astype(np.int64)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
 
@@ -267,6 +269,10 @@ class Family(Protocol):
         """Returns all that decides untrained weights besides the seed, for the name of their file."""
         ...
 
+    def codec_causes(self, config: Any) -> Mapping[str, Any]:
+        """Returns all that decides what the codes of a model mean besides the codec's weights, by dotted key."""
+        ...
+
     def split(self, config: Any, role: str, shards: Sequence[Path], path: Path) -> None:
         """Writes the weights of `role`, taken out of a copy that holds all networks in its shards, to `path`."""
         ...
@@ -306,6 +312,10 @@ class Family(Protocol):
 
     def describe(self, song: Any) -> Mapping[str, str]:
         """Returns a song's conditioning as text by name, for reports; empty texts are left out."""
+        ...
+
+    def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> Any:
+        """Returns the model for Python programs, a `jukebox_core.api.Model` or more."""
         ...
 
     def open_codec(self, config: Any, path: Path, hardware: HardwareConfig) -> Codec:

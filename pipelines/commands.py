@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.store.run_lock import RunLock
+    from pipelines.execution.preflight import Prepared
     from pipelines.runs.folder import RunFolder
-    from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
+    from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
 
@@ -52,20 +53,20 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
     from pipelines.execution import preflight
     from stages import stopping
 
-    preflight.check(settings)
-    run = preflight.finished(settings)
+    prepared = preflight.prepare(settings)
+    run = preflight.finished(prepared)
     if run is None:
-        preflight.check_machine(settings)
-        lock = _alone(settings)
+        prepared = preflight.check_machine(prepared)
+        lock = _run_lock(settings)
         with lock, stopping.holding(lock.check):
-            run = preflight.finished(settings) if settings.run.wait else None
+            run = preflight.finished(prepared) if settings.run.wait else None
             if run is None:
-                return _make(settings, in_flow=in_flow)
+                return _make(prepared, in_flow=in_flow)
     print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
     return run
 
 
-def _alone(settings: Settings) -> RunLock:
+def _run_lock(settings: Settings) -> RunLock:
     """Returns the lock of the run that these settings make."""
     from jukebox_core.store.run_lock import RunLock
     from pipelines.runs.folder import lock_name
@@ -80,11 +81,12 @@ def _alone(settings: Settings) -> RunLock:
     )
 
 
-def _make(settings: Settings, *, in_flow: bool) -> RunFolder:
+def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     from pipelines.console import run_log
     from pipelines.runs.folder import open_run
     from pipelines.settings.compose import dump
 
+    settings = prepared.settings
     run = open_run(settings, dump(settings))
     with run_log(run.path / "run.log") as log, working():
         log.info("run %s in %s", run.name, run.path)
@@ -92,14 +94,15 @@ def _make(settings: Settings, *, in_flow: bool) -> RunFolder:
             log.warning("model %s is untrained: what it makes is noise", settings.model.name)
         run.update(status="running", process=own_name())
         prefect_home.use(settings.storage.root)
-        from pipelines.flows.generate import generate_flow
+        from pipelines.flows.generate import generate_songs, run_generate_flow
+        from pipelines.orchestration.prefect_tasks import prefect_stages
 
         try:
             if in_flow:
-                generate_flow.fn(to_plain(settings), str(run.path))
+                generate_songs(prepared, run, prefect_stages(), live=False)
             else:
                 with _flow_run():
-                    generate_flow(to_plain(settings), str(run.path), live=sys.stderr.isatty())
+                    run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
             run.update(status="stopped", stopped_by=type(error).__name__)
             raise
@@ -199,7 +202,7 @@ def train(settings: TrainSettings) -> None:
 
     if int(os.environ.get("RANK", "0")) > 0:
         from pipelines.flows.train import train as train_beside
-        from pipelines.orchestration.training_tasks import PLAIN
+        from pipelines.orchestration.training_calls import PLAIN
 
         train_beside(settings, PLAIN)
         return

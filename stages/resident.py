@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.family import Codec, ModelConfig, TokenModel
+    from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -38,6 +39,11 @@ class CodecSpec:
     config: ModelConfig
     weights: FileHandle
     hardware: HardwareConfig
+
+    @classmethod
+    def of(cls, model: ModelSettings, weights: FileHandle, hardware: HardwareConfig) -> CodecSpec:
+        """Returns the codec of a model."""
+        return cls(family=model.family, config=model.config, weights=weights, hardware=hardware)
 
     def open(self) -> Codec:
         """Returns the codec on its device, loading it if this process does not hold it yet."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jukebox_core.family import ModelConfig
+
+_ROUNDING = 1e-6  # of a token: what a decimal number of seconds may miss a whole one by
 
 
 class Window(NamedTuple):
@@ -18,6 +24,11 @@ class Window(NamedTuple):
     def new(self) -> int:
         """How many tokens the window samples."""
         return self.stop - self.known
+
+
+def whole_tokens(config: ModelConfig, level: int, seconds: float) -> int:
+    """Returns how many whole tokens of `level` fit into `seconds`; a millionth of a token is rounded up."""
+    return math.floor(seconds * config.sample_rate / config.hops[level] + _ROUNDING)
 
 
 def window_starts(total: int, context: int, hop: int) -> list[int]:

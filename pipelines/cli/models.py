@@ -139,13 +139,13 @@ def _import(names: Sequence[str], weights: WeightsConfig) -> None:
 
 
 def _memory(names: Sequence[str], _weights: WeightsConfig) -> None:
-    from jukebox_core.families.jukebox.sampling.precision import advise  # needs torch
+    from jukebox_core.runtime.precision import advise  # needs torch
 
     rows = [("MODEL", "DEVICE", "HARDWARE.DTYPE", "HARDWARE.BATCH_SIZE", "NEEDED")]
     for name in catalogue.resolve(names) if names else _RELEASED:
-        config = load_preset(name).config
+        model = load_preset(name)
         for kind, sizes in _MACHINES.items():
-            for advice in (advise(config, size, kind) for size in sizes):
+            for advice in (advise(model.opened, model.config, size, kind) for size in sizes):
                 batch = str(advice.batch) if advice.batch else "does not fit"
                 rows.append((name, advice.device, advice.dtype, batch, f"{advice.bytes / 1e9:.1f} GB"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

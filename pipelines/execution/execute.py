@@ -9,49 +9,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.models.library import prepared_home
+from jukebox_core.sampling.schedule import Schedule, plan_units
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
 from pipelines.execution.runner import open_workers, run_units
-from jukebox_core.sampling.schedule import Schedule, plan_units
 from pipelines.orchestration import artifacts
-from pipelines.settings.hardware import with_batch
 from stages.progress import meter, metering
 from stages.sampling.sample import SamplingJob
-from stages.sampling.shard import Workplace
+from stages.sampling.shard import WorkerContext
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
-    from jukebox_core.tokens.graph import Node
-    from pipelines.execution.planning import RunPlan
-    from pipelines.execution.previews import Previews
     from jukebox_core.sampling.schedule import Unit
+    from jukebox_core.tokens.graph import Node
+    from pipelines.execution.preflight import Prepared
+    from pipelines.execution.previews import Previews
+    from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.timings import Stopwatch
     from pipelines.settings.generate import Settings
-    from stages.handles import FileHandle, TokensHandle
+    from stages.handles import TokensHandle
 
 log = logging.getLogger("jukebox")
 
 
-def sample_plan(
-    settings: Settings,
-    plan: RunPlan,
-    weights: Mapping[str, FileHandle],
-    watch: Stopwatch,
-    previews: Previews,
-    *,
-    live: bool,
-) -> None:
+def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: Previews, *, live: bool) -> None:
     """Samples every planned window that is not stored yet, in the order and by the workers that the settings ask for.
 
     Raises:
         DamagedError: a stored window that is read turned out to be damaged; it was set aside.
     """
-    runner, songs = settings.runner, settings.sampling.n_samples
-    levels = range(settings.sampling.stop_level, settings.model.config.top + 1)
-    batch_size = with_batch(settings.model.config, settings.hardware, levels, songs, runner).batch_size
-    missing = plan.missing(open_store(settings.storage.tokens, spool=settings.storage.spool))
+    plan, runner, storage = prepared.plan, prepared.settings.runner, prepared.settings.storage
+    assert plan is not None
+    missing = plan.missing(open_store(storage.tokens, spool=storage.spool))
     shards = runner.workers if runner.shards is None else runner.shards
-    schedule = Schedule(plan_units(plan.songs, batch_size or songs, shards), missing, runner.schedule)
+    units = plan_units(plan.songs, prepared.hardware.batch_size or len(plan.songs), shards)
+    schedule = Schedule(units, missing, runner.schedule)
     tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
     board = artifacts.Board(plan.nodes, missing)
 
@@ -66,41 +59,43 @@ def sample_plan(
         previews.refresh(schedule.open)
         with (
             metering(tally.left(), live=live),
-            open_workers(runner, _job(settings, weights), _workplace(settings)) as workers,
+            open_workers(runner, stages, _job(prepared), _context(prepared.settings)) as workers,
         ):
             run_units(schedule, workers, began=tally.begin, ended=ended)
     finally:
         tally.note(watch)
 
 
-def _job(settings: Settings, weights: Mapping[str, FileHandle]) -> SamplingJob:
-    storage, library = settings.storage, prepared_home(settings.weights)
+def _job(prepared: Prepared) -> SamplingJob:
+    settings, weights = prepared.settings, prepared.weights
+    assert weights is not None
+    storage, library, family = settings.storage, prepared_home(settings.weights), settings.family
     return SamplingJob(
-        config=settings.model.config,
-        weights={
-            level: weights[f"level_{level}"]
-            for level in range(settings.sampling.stop_level, settings.model.vqvae.levels)
-        },
+        family=family.name,
+        config=settings.config,
+        weights={role: weights[role] for role in map(family.role_of, settings.levels)},
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=open_store(storage.tokens).uri,  # a worker may run in another folder
+        policy=FlushPolicy(
+            tokens=storage.flush_tokens,
+            seconds=storage.flush_seconds,
+            scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
+            snapshot_share=storage.snapshot_share,
+        ),
         library=None if library is None else str(library),
-        flush_tokens=storage.flush_tokens,
-        flush_seconds=storage.flush_seconds,
-        scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
-        snapshot_share=storage.snapshot_share,
         spool=storage.spool,
     )
 
 
-def _workplace(settings: Settings) -> Workplace:
+def _context(settings: Settings) -> WorkerContext:
     runner = settings.runner
-    return Workplace(
-        files=settings.model.files,
+    return WorkerContext(
+        model=settings.model,
         weights=settings.weights,
         devices=runner.devices,
         remote=runner.kind != "threads",
-        resident_priors=settings.model.vqvae.levels if runner.schedule == "wavefront" else 1,
+        resident_networks=len(settings.config.hops) if runner.schedule == "wavefront" else 1,
     )
 
 

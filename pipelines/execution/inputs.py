@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
+from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.library import is_offline
 from jukebox_core.models.resolve import seed_of, wanted_weights
-from jukebox_core.models.download.sources import source_for
 from pipelines.execution.planning import prompt_excerpts
 from pipelines.runs.takes import starting_takes
 from stages.fetch import fetch_checked_weights
@@ -101,9 +101,7 @@ def check_codes(settings: DecodeSettings, codec: FileHandle | None) -> None:
         read_level(model.family, model.config, path, settings.level, identity)
 
 
-def check_weights_here(
-    model: ModelSettings, weights: WeightsConfig, roles: Iterable[str]
-) -> dict[str, FileHandle]:
+def check_weights_here(model: ModelSettings, weights: WeightsConfig, roles: Iterable[str]) -> dict[str, FileHandle]:
     """Checks those weights that no connection is needed for, and returns their handles by role.
 
     Raises:

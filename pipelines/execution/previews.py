@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.tokens.graph import Take
     from pipelines.runs.folder import RunFolder
-    from pipelines.settings.generate import Settings
-    from stages.handles import FileHandle
+    from stages.resident import CodecSpec
 
 log = logging.getLogger("jukebox")
 
@@ -32,19 +31,22 @@ SHARE = 0.05  # of the time that previews may take: what one cost decides when t
 class Previews:
     """The previews of a run."""
 
-    def __init__(self, settings: Settings, run: RunFolder, takes: list[Take], vqvae: FileHandle, began: float) -> None:
-        """Takes what the songs will be made of, and when the run began (`time.monotonic`)."""
-        self._run, self._takes, self._began = run, takes, began
-        self._every = settings.runner.preview_seconds
+    def __init__(
+        self, codec: CodecSpec, store: str, every: float | None, run: RunFolder, takes: list[Take], began: float
+    ) -> None:
+        """Prepares the previews of a run.
+
+        Args:
+            codec: decodes them.
+            store: URI of the token store.
+            every: seconds between two refreshes at least; None: no previews.
+            run: the run's folder.
+            takes: what the songs will be made of.
+            began: when the run began (`time.monotonic`).
+        """
+        self._run, self._takes, self._began, self._every = run, takes, began, every
         self._songs = [
-            Preview(
-                settings.model.config,
-                vqvae,
-                settings.hardware,
-                settings.storage.tokens,
-                preview_folder(run) / f"sample_{sample}.wav",
-            )
-            for sample in range(len(takes))
+            Preview(codec, store, preview_folder(run) / f"sample_{sample}.wav") for sample in range(len(takes))
         ]
         self._written = [[0] * len(take) for take in takes]  # how many tokens of each sample's levels are heard
         self._first: dict[int, float] = {}  # by level: seconds until its first sound

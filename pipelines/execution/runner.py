@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from jukebox_core.errors import ConfigError, DamagedError, RunError
 from pipelines.orchestration import signals
@@ -23,14 +23,16 @@ from stages import stopping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from prefect import Task
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
     from jukebox_core.sampling.schedule import Schedule, Unit
+    from pipelines.orchestration.stage_calls import Stages
     from pipelines.settings.common import RunnerSettings
     from stages.handles import TokensHandle
     from stages.sampling.sample import SamplingJob
-    from stages.sampling.shard import Workplace
+    from stages.sampling.shard import WorkerContext
 
 _NAP = 0.2  # seconds between two looks at whether the run is to stop
 _FAREWELL = 5.0  # seconds that workers get to store what they have when the run is to stop
@@ -108,17 +110,17 @@ def run_units(
 
 
 @contextmanager
-def open_workers(runner: RunnerSettings, job: SamplingJob, place: Workplace) -> Iterator[Workers]:
+def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, context: WorkerContext) -> Iterator[Workers]:
     """Gives the workers that the settings ask for, and ends those that it started."""
     if runner.in_place:
-        yield _InPlace(job, place)
+        yield _InPlace(stages, job, context)
         return
     with ExitStack() as stack:
         if runner.kind != "threads":
             stack.enter_context(_shared_server())
         with _own_signals():
             started = stack.enter_context(_task_runner(runner))
-        pool = _Pool(started, runner, job, place)
+        pool = _Pool(started, runner, stages, job, context)
         try:
             yield pool
         except BaseException:
@@ -132,14 +134,13 @@ class _InPlace:
 
     count = 1
 
-    def __init__(self, job: SamplingJob, place: Workplace) -> None:
-        self._job, self._place = job, place
+    def __init__(self, stages: Stages, job: SamplingJob, context: WorkerContext) -> None:
+        self._stages = stages
+        self._job, self._context = job, context
         self._done: list[tuple[Unit, list[TokensHandle]]] = []
 
     def submit(self, unit: Unit) -> None:
-        from pipelines.orchestration import tasks
-
-        self._done.append((unit, tasks.sample_unit(self._job, self._place, unit.nodes)))
+        self._done.append((unit, self._stages.sample_unit(self._job, self._context, unit.nodes)))
 
     def next_finished(self) -> tuple[Unit, list[TokensHandle]]:
         return self._done.pop()
@@ -148,19 +149,26 @@ class _InPlace:
 class _Pool:
     """Workers behind one of Prefect's task runners."""
 
-    def __init__(self, runner: TaskRunner[Any], told: RunnerSettings, job: SamplingJob, place: Workplace) -> None:
-        self.count = told.workers
-        self._runner, self._job, self._place = runner, job, place
-        self._dask = getattr(runner, "client", None) if told.address is None else None  # of a cluster of this run's own
+    def __init__(
+        self,
+        runner: TaskRunner[Any],
+        settings: RunnerSettings,
+        stages: Stages,
+        job: SamplingJob,
+        context: WorkerContext,
+    ) -> None:
+        self.count, self._stages = settings.workers, stages
+        self._runner, self._job, self._context = runner, job, context
+        self._dask = (
+            getattr(runner, "client", None) if settings.address is None else None
+        )  # of a cluster of this run's own
         self._manned = self._looked = time.monotonic()
         self._pending: dict[Any, tuple[Unit, PrefectFuture[Any]]] = {}  # by task run
         self._finished: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
 
     def submit(self, unit: Unit) -> None:
-        from pipelines.orchestration import tasks
-
-        given = {"job": self._job, "place": self._place, "nodes": unit.nodes}
-        future = self._runner.submit(tasks.sample_unit, given)
+        given = {"job": self._job, "context": self._context, "nodes": unit.nodes}
+        future = self._runner.submit(cast("Task[..., Any]", self._stages.sample_unit), given)
         self._pending[future.task_run_id] = (unit, future)
         future.add_done_callback(self._finished.put)
 

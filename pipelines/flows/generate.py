@@ -1,4 +1,4 @@
-"""The flow that makes songs: fetch, label, encode, sample, decode, render.
+"""The flow that makes songs: fetch, encode, sample, decode, render.
 
 The unit of work is the window. Every window of every song is planned, with its key, before the first one is sampled;
 windows whose key is stored are reused, so the same command continues where it was stopped.
@@ -8,76 +8,94 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from jukebox_core.base.structuring import build
 from jukebox_core.errors import DamagedError
 from jukebox_core.models.licence import acknowledgement
 from jukebox_core.store.spooled import open_store
 from pipelines.execution.execute import sample_plan
-from pipelines.execution.outputs import write_outputs
-from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.execution.outputs import RunOutputs
 from pipelines.execution.previews import Previews, drop_previews
-from pipelines.orchestration import artifacts, tasks
+from pipelines.orchestration import artifacts
+from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.signals import stopping_on_signals
-from pipelines.runs.folder import RunFolder
 from pipelines.runs.takes import note_plan
 from pipelines.runs.timings import Stopwatch
-from pipelines.settings.generate import Settings
 from stages import stopping
+from stages.resident import CodecSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipelines.execution.preflight import Prepared
+    from pipelines.orchestration.stage_calls import Stages
+    from pipelines.runs.folder import RunFolder
 
 log = logging.getLogger("jukebox")
 
 REPAIRS = 3  # times that one run samples the same damaged window again before it gives up
 
 
-@flow(name="generate", persist_result=False, validate_parameters=False)
-def generate_flow(config: dict[str, Any], folder: str, live: bool = False) -> str:
-    """Makes the songs that `config` describes, in the run folder `folder`; returns the folder.
+def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any], *, live: bool) -> None:
+    """Makes a run's songs as a flow run of Prefect's.
 
     Args:
-        config: the settings, resolved, as plain data.
-        folder: the run's folder, as `pipelines.runs.folder.open_run` made it.
+        prepared: what the checks before the run found out.
+        run: the run's folder, as `pipelines.runs.folder.open_run` made it.
+        config: the settings as plain data, for Prefect's pages.
         live: show bars on stderr.
 
     Raises:
         StoppedError: a signal asked the process to stop; all that was sampled is stored.
     """
+
+    @flow(name="generate", persist_result=False, validate_parameters=False)
+    def generate(config: dict[str, Any], folder: str) -> str:  # noqa: ARG001  # shown on Prefect's pages
+        generate_songs(prepared, run, prefect_stages(), live=live)
+        return folder
+
+    generate(config, str(run.path))
+
+
+def generate_songs(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool) -> None:
+    """Makes a run's songs, from whatever is stored already to the finished audio and report.
+
+    Raises:
+        StoppedError: a signal asked the process to stop; all that was sampled is stored.
+    """
     with stopping_on_signals():
-        make_songs(build(Settings, config), RunFolder(Path(folder)), live=live)
-    return folder
+        _generate(prepared, run, stages, live=live)
 
 
-def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
-    """Makes a run's songs, from whatever is there already to the finished audio and report."""
-    model, watch = settings.model, Stopwatch(run)
+def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool) -> None:
+    settings, watch = prepared.settings, Stopwatch(run)
     with watch.time("fetch"):
-        vocabularies = tasks.fetch_vocabularies(model.files, settings.weights)
-        labels = tasks.label_songs(model.config, vocabularies, song_requests(settings))
-        weights = tasks.fetch_weights(model.config, model.files, settings.weights, needed_weights(settings))
-    plan = plan_run(settings, labels, weights)
+        weights = stages.fetch_weights(settings.model, settings.weights, settings.roles)
+        if prepared.plan is None or prepared.weights != weights:
+            prepared = prepared.with_weights(weights)
+    plan = prepared.plan
+    assert plan is not None
     run.update(
         status="running",
         weights={role: handle.identity for role, handle in weights.items()},
-        terms=acknowledgement(model.files, settings.weights),
+        terms=acknowledgement(settings.model.files, settings.weights),
     )
     note_plan(settings, run, plan.start, plan.takes)
-    previews = Previews(settings, run, plan.takes, weights["vqvae"], watch.began)
+    codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
+    store = settings.storage.tokens
+    previews = Previews(codec, store, settings.runner.preview_seconds, run, plan.takes, watch.began)
+    outputs = RunOutputs.of(settings, run, codec)
 
     def make() -> None:
         with watch.time("encode"):
             for prompt in plan.prompts:
-                tasks.encode_prompt(model.config, weights["vqvae"], settings.hardware, prompt, settings.storage.tokens)
-        sample_plan(settings, plan, weights, watch, previews, live=live)
-        open_store(settings.storage.tokens).settle()
+                stages.encode_prompt(codec, prompt, store)
+        sample_plan(prepared, stages, watch, previews, live=live)
+        open_store(store).settle()
         stopping.check_held()
-        write_outputs(settings, run, plan.takes, weights, watch)
+        outputs.write(plan.takes, stages, watch)
 
     repairing(make)
     drop_previews(run)
@@ -85,7 +103,7 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
 
 
 def repairing(make: Callable[[], None]) -> None:
-    """Calls `make` again each time it meets damage: the store set the window aside, so that it is sampled anew.
+    """Calls `make` again each time it meets damage: the store set the window aside, so that it is sampled again.
 
     Raises:
         DamagedError: one window is damaged again and again.

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import written_whole
 from jukebox_core.base.hashing import digest
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import RunError, did_you_mean
+from jukebox_core.family import family_of
 from jukebox_core.runtime.config import ENGINE_VERSION
 from jukebox_core.tokens.graph import Track
+from pipelines.runs.legacy import earlier_form, upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +43,16 @@ def default_name(settings: Settings) -> str:
     verb = settings.model.name
     if settings.source is not None:
         verb = f"{_LINEAGE.sub('', Path(settings.source.run).name)}-{settings.source.command}"
-    return f"{verb}-{digest(identity(settings))[:8]}"
+    return f"{verb}-{_identity_digest(settings)}"
+
+
+def _identity_digest(settings: Settings) -> str:
+    return digest(earlier_form(identity(settings)))[:8]
 
 
 def lock_name(settings: Settings) -> str:
     """Returns the name under which the run is locked in its token store: other runs of one name may use it."""
-    name, own = settings.run.name, digest(identity(settings))[:8]
+    name, own = settings.run.name, _identity_digest(settings)
     return f"{name}-{own}" if name else default_name(settings)
 
 
@@ -121,6 +127,20 @@ class RunFolder:
             )
         return manifest
 
+    def identity(self) -> dict[str, Any]:
+        """Returns the settings that decide what the run is, as its manifest keeps them; empty if it keeps none."""
+        return upgraded(self.manifest().get("identity", {}))
+
+    def model_config(self) -> Any:
+        """Returns the hyperparameters of the run's model, as its family's `ModelConfig`.
+
+        Raises:
+            ConfigError: the manifest describes no model that this program knows.
+        """
+        model = self.identity().get("model", {})
+        family = family_of(model)
+        return family.config(str(model.get("name")), build(family.network_type, model.get("network"), "model.network"))
+
     def update(self, **fields: object) -> dict[str, Any]:
         """Writes `fields` into the manifest, whole or not at all, and returns it."""
         manifest = self.manifest() if self.manifest_path.exists() else {"schema": MANIFEST_SCHEMA, "run": self.name}
@@ -179,7 +199,7 @@ def refuse_other(folder: RunFolder, mine: Mapping[str, Any]) -> None:
     Raises:
         RunError: it was; the message names what differs.
     """
-    theirs = folder.manifest().get("identity", {})
+    theirs = folder.identity()
     if theirs == mine:
         return
     changed = differences(theirs, mine)

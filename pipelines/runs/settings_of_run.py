@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.models.presets import load_yaml
 from pipelines.runs.folder import find_run
+from pipelines.runs.legacy import upgraded
+from pipelines.settings.common import StorageSettings
 from pipelines.settings.compose import override_value, stored_root
 from pipelines.settings.generate import ChooseSettings, PromptSettings
-from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]
         RunError: there is no such run, or its config.yaml cannot be read.
     """
     folder = find_run(run, _root(overrides)).path
-    stored = load_yaml(folder / "config.yaml")
+    stored = upgraded(load_yaml(folder / "config.yaml"))
     fresh: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": None},
         "prompt": to_plain(PromptSettings()),  # the run's tokens begin with its prompt already
@@ -53,7 +54,7 @@ def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]
         RunError: there is no such run, or its config.yaml cannot be read.
     """
     folder = find_run(run, root).path.absolute()
-    stored = load_yaml(folder / "config.yaml")
+    stored = upgraded(load_yaml(folder / "config.yaml"))
     own: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": folder.name},
         "storage": {**stored.get("storage", {}), "root": str(folder.parent)},

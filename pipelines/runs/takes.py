@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, RunError
-from jukebox_core.families.jukebox.conditioning.lengths import whole_tokens
 from jukebox_core.store.pins import Pin, Pins
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Take, Track
+from jukebox_core.tokens.plan import whole_tokens
 from pipelines.runs.folder import RunFolder, differences, find_run, identity, lock_name, run_path, take_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipelines.settings.generate import Settings, SpliceSettings
-    from stages.handles import FileHandle
     from stages.sampling.prompt import Prompt
 
 
@@ -35,7 +34,7 @@ def starting_takes(settings: Settings, prompts: Sequence[Prompt] = ()) -> list[T
         RunError: one of these runs is unknown, of another model, or has not come so far yet.
     """
     if settings.source is None:
-        nothing = (Track(),) * settings.model.vqvae.levels
+        nothing = (Track(),) * len(settings.config.hops)
         return [prompt.take for prompt in prompts] or [nothing] * settings.sampling.n_samples
     return _recorded(settings) or _from_runs(settings)
 
@@ -50,18 +49,18 @@ def check_source(settings: Settings) -> None:
     if settings.source is None or _recorded(settings) is not None:
         return
     source = RunFolder(Path(settings.source.run).expanduser())
-    _check_model(source, settings, ("name", "vqvae", "priors"))
+    _check_model(source, settings, ("name", "family", "network"))
     top = settings.model.config.top
-    kept = max(len(take[top]) for take in _from_runs(settings)) * settings.model.vqvae.hops[top]
+    kept = max(len(take[top]) for take in _from_runs(settings)) * settings.config.hops[top]
     if kept > settings.length and settings.source.command == "continue":
-        begins = kept / settings.model.vqvae.sample_rate
+        begins = kept / settings.config.sample_rate
         raise ConfigError(
             f"seconds is {settings.seconds:g}, but the songs begin with {begins:.4g} s of earlier runs; "
             "ask for more seconds, or keep less with source.keep_seconds"
         )
 
 
-def check_weights(settings: Settings, weights: Mapping[str, FileHandle]) -> None:
+def check_weights(settings: Settings, weights: Mapping[str, str]) -> None:
     """Checks that the runs to start from were made with the weights that go on with them.
 
     Raises:
@@ -70,14 +69,16 @@ def check_weights(settings: Settings, weights: Mapping[str, FileHandle]) -> None
     if settings.source is None or _recorded(settings) is not None:
         return
     runs = [(RunFolder(Path(settings.source.run).expanduser()), tuple(weights))]
-    runs += [(find_run(piece.run, settings.storage.root), ("vqvae",)) for piece in settings.source.splice]
+    runs += [
+        (find_run(piece.run, settings.storage.root), (settings.family.codec_role,)) for piece in settings.source.splice
+    ]
     for run, roles in runs:
         theirs = run.manifest().get("weights", {})
         for role in roles:
-            if theirs.get(role, weights[role].identity) != weights[role].identity:
+            if theirs.get(role, weights[role]) != weights[role]:
                 raise RunError(
                     f"run {run.name} was made with other weights ({role} {theirs[role][:12]}, here "
-                    f"{weights[role].identity[:12]}); go on with the weights that made it"
+                    f"{weights[role][:12]}); go on with the weights that made it"
                 )
 
 
@@ -118,7 +119,7 @@ def _recorded(settings: Settings) -> list[Take] | None:
     if not run.manifest_path.exists():
         return None
     manifest = run.manifest()
-    if manifest.get("identity") != identity(settings) or not manifest.get("kept"):
+    if run.identity() != identity(settings) or not manifest.get("kept"):
         return None
     return [
         tuple(track.cut(length) for track, length in zip(take, lengths, strict=True))
@@ -133,7 +134,7 @@ def _from_runs(settings: Settings) -> list[Take]:
     takes = [run.beginning(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
     for index, piece in enumerate(source.splice):
         other = _Earlier.read(find_run(piece.run, settings.storage.root), settings)
-        _check_model(other.run, settings, ("vqvae",))
+        _check_codec(other.run, settings)
         takes = [other.splice(take, piece, f"source.splice.{index}") for take in takes]
     return takes
 
@@ -217,7 +218,7 @@ class _Earlier:
                 f"{where} is {piece.from_seconds:g} s to {piece.to_seconds or 'the end'} of {self.run.name}, less than "
                 f"one top-level token ({self._seconds(1):.4f} s); take more of it"
             )
-        hops, other = self.settings.model.vqvae.hops, self.takes[piece.sample]
+        hops, other = self.settings.config.hops, self.takes[piece.sample]
         here = len(take[-1]) * hops[-1]
         return tuple(
             track.append(theirs.slice(start * factor, stop * factor))
@@ -229,7 +230,7 @@ class _Earlier:
     def _tokens(self, sample: int, seconds: float, where: str) -> int:
         """Returns how many whole top-level tokens `seconds` of a sample are."""
         config = self.settings.model.config
-        tokens = whole_tokens(config, seconds) // config.vqvae.hops[-1]
+        tokens = whole_tokens(config, config.top, seconds)
         if tokens > len(self.takes[sample][-1]):
             raise ConfigError(
                 f"{where} is {seconds:g}, but of sample {sample} of run {self.run.name} {self._there(sample)} are "
@@ -247,7 +248,7 @@ class _Earlier:
 
 def _factors(settings: Settings) -> list[int]:
     """Returns how many tokens of each level one top-level token stands for."""
-    hops = settings.model.vqvae.hops
+    hops = settings.config.hops
     return [hops[-1] // hop for hop in hops]
 
 
@@ -257,12 +258,23 @@ def _part(take: Take, tokens: int, settings: Settings) -> Take:
 
 
 def _check_model(run: RunFolder, settings: Settings, parts: Sequence[str]) -> None:
+    theirs, mine = run.identity().get("model", {}), identity(settings)["model"]
+    _refuse_changes(
+        run, settings, [d for part in parts for d in differences(theirs.get(part), mine[part], f"model.{part}")]
+    )
+
+
+def _check_codec(run: RunFolder, settings: Settings) -> None:
+    """Checks that the codes of a run mean the same sounds; which network drew them does not matter."""
+    family = settings.family
+    theirs, mine = (family.codec_causes(config) for config in (run.model_config(), settings.config))
+    _refuse_changes(run, settings, differences(theirs, mine, "model.network"))
+
+
+def _refuse_changes(run: RunFolder, settings: Settings, changed: Sequence[str]) -> None:
     assert settings.source is not None
-    theirs, mine = run.manifest().get("identity", {}).get("model", {}), identity(settings)["model"]
-    for part in parts:
-        changed = differences(theirs.get(part), mine[part], f"model.{part}")
-        if changed:
-            raise RunError(
-                f"run {run.name} was made by another model ({'; '.join(changed[:2])}); "
-                f"{settings.source.command} needs the same: leave out the model override"
-            )
+    if changed:
+        raise RunError(
+            f"run {run.name} was made by another model ({'; '.join(changed[:2])}); "
+            f"{settings.source.command} needs the same: leave out the model override"
+        )

@@ -1,8 +1,8 @@
-"""Settings of `encode` and `decode` (roots conf/encode.yaml and conf/decode.yaml). Imports neither torch nor OmegaConf."""
+"""Settings of `encode` and `decode` (conf/encode.yaml, conf/decode.yaml). Imports neither torch nor OmegaConf."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
@@ -23,7 +23,7 @@ class EncodeSettings:
     model: ModelSettings
     hardware: HardwareConfig
     weights: WeightsConfig
-    storage: StorageSettings = StorageSettings()
+    storage: StorageSettings = field(default_factory=StorageSettings)
     audio: tuple[str, ...]  # files to encode, one codes file each
     seconds: float | None = None  # how much of each file; null: all of it
     offset_seconds: float = 0.0  # where in each file to begin
@@ -50,8 +50,8 @@ class DecodeSettings:
     model: ModelSettings
     hardware: HardwareConfig
     weights: WeightsConfig
-    storage: StorageSettings = StorageSettings()
-    output: OutputSettings = OutputSettings()
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
     codes: tuple[str, ...]  # codes files written by encode, one audio file each
     level: int = 0  # the level whose codes are decoded
     folder: str = "outputs/audio"  # audio files are written here

@@ -30,11 +30,11 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.presets import choices, is_path, option_data, option_path
+from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
-from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.generate import Settings
-from pipelines.settings.hardware import settled
+from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def dump(settings: object) -> str:
 
 def _checked(root: Root[T], config: DictConfig) -> T:
     made = build(root.kind, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    return cast("T", settled(made)) if isinstance(made, Settings) else made
+    return cast("T", with_auto_resolved(made)) if isinstance(made, Settings) else made
 
 
 @contextmanager

@@ -8,7 +8,7 @@ that the core has already (model, sampling, hardware, weights) are used as they 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.errors import ConfigError
@@ -119,10 +119,10 @@ class Settings:
     song: Any = None  # the family's `song_type`
     songs: tuple[Any, ...] = ()  # one of the family's `song_overrides_type` for each sample, or none
     prompt: PromptSettings = PromptSettings()
-    storage: StorageSettings = StorageSettings()
+    storage: StorageSettings = field(default_factory=StorageSettings)
     weights: WeightsConfig
-    output: OutputSettings = OutputSettings()
-    runner: RunnerSettings = RunnerSettings()
+    output: OutputSettings = field(default_factory=OutputSettings)
+    runner: RunnerSettings = field(default_factory=RunnerSettings)
     choose: ChooseSettings = ChooseSettings()
     source: SourceSettings | None = None
 

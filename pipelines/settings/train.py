@@ -15,7 +15,7 @@ from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.families.jukebox.training.config import NewNames, TrainingConfig
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
-from jukebox_core.models.resolve import ROLES, seed_of
+from jukebox_core.models.resolve import seed_of
 from pipelines.settings.common import StorageSettings
 
 
@@ -55,14 +55,12 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Checks the settings against each other; every message names the dotted keys."""
+        roles = self.model.opened.roles(self.model.config)
         for part in self.parts:
-            if part not in ROLES:
-                raise ConfigError(f"parts names {part!r}; choose among {', '.join(ROLES)}{did_you_mean(part, ROLES)}")
-        for part in self.parts:
-            if part not in self.model.files.weights:
+            if part not in roles:
                 raise ConfigError(
-                    f"parts names {part!r}, but {self.model.name} consists of {', '.join(self.model.files.weights)}; "
-                    "take it out of parts"
+                    f"parts names {part!r}, but {self.model.name} consists of {', '.join(roles)}; "
+                    f"take it out of parts{did_you_mean(part, roles)}"
                 )
         if not self.parts or len(set(self.parts)) != len(self.parts):
             raise ConfigError(f"parts is {list(self.parts)}; name at least one part, and each once")

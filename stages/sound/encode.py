@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from jukebox_core.models.presets import ModelSettings
     from stages.resident import CodecSpec
     from stages.sampling.prompt import Excerpt, Prompt
 
@@ -36,21 +35,20 @@ def encode_prompt(codec: CodecSpec, prompt: Prompt, store: str) -> None:
     log.info("prompt %s: %.2f s encoded", prompt.excerpt.path, len(audio) / codec.config.sample_rate)
 
 
-def encode_file(codec: CodecSpec, model: ModelSettings, excerpt: Excerpt, levels: Sequence[int], path: Path) -> Path:
+def encode_file(codec: CodecSpec, excerpt: Excerpt, levels: Sequence[int], path: Path) -> Path:
     """Writes the codes file of one excerpt, and returns its path."""
     codes = encode_audio(codec, excerpt.read(codec.config), levels)
-    header = codes_header(model, codec.weights.identity)
-    write_codes(path, Codes(dict(zip(levels, codes, strict=True)), header))
+    write_codes(path, Codes(dict(zip(levels, codes, strict=True)), codes_header(codec)))
     return path
 
 
-def codes_header(model: ModelSettings, codec_sha256: str) -> dict[str, object]:
+def codes_header(codec: CodecSpec) -> dict[str, object]:
     """Returns the description of its model that a codes file carries."""
     return {
-        "model": model.name,
-        maker_key(model.family): codec_sha256,
-        "sample_rate": model.config.sample_rate,
-        "hops": list(model.config.hops),
+        "model": codec.config.name,
+        maker_key(codec.family): codec.weights.identity,
+        "sample_rate": codec.config.sample_rate,
+        "hops": list(codec.config.hops),
     }
 
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from jukebox_core.datasets.checks import Checked
     from jukebox_core.datasets.config import CheckConfig
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from jukebox_core.runtime.config import HardwareConfig
+    from jukebox_core.family import ModelConfig
     from stages.handles import FileHandle
+    from stages.resident import CodecSpec
 
 log = logging.getLogger("jukebox")
 
@@ -70,14 +71,7 @@ def check_labels(config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], 
         )
 
 
-def encode_songs(
-    config: JukeboxConfig,
-    weights: FileHandle,
-    hardware: HardwareConfig,
-    checks: CheckConfig,
-    songs: Sequence[Song],
-    folder: Path,
-) -> Path:
+def encode_songs(codec: CodecSpec, checks: CheckConfig, songs: Sequence[Song], folder: Path) -> Path:
     """Writes the codes of every song that can be used, at all levels, then the folder's index; returns its path.
 
     What an earlier, broken off call has encoded is taken as it is, if its sound and its model are the same.
@@ -86,19 +80,19 @@ def encode_songs(
         AudioError: too many files cannot be read, or none can be used.
         StoreError: the disk is full, or the folder cannot be written.
     """
-    looked = Checks(checks, config.vqvae.sample_rate)
+    looked = Checks(checks, codec.config.sample_rate)
     encoded: list[EncodedSong] = []
     try:
-        _require_room(config, songs, folder)
+        _require_room(codec.config, songs, folder)
         for number, song in enumerate(songs, 1):
             found = looked.check(song)
             if found is not None:
-                encoded.append(_encoded(config, weights, hardware, *found, folder))
+                encoded.append(_encoded(codec, *found, folder))
             if number % 100 == 0:
                 log.info("%d of %d songs, %.1f minutes encoded", number, len(songs), looked.seconds / 60)
         _report(looked, folder)
         looked.require_enough(songs[0].path.parent)
-        write_index(folder, CodesIndex(_about(config, weights), encoded))
+        write_index(folder, CodesIndex(_about(codec), encoded))
     except OSError as error:
         full = "the disk is full" if error.errno in _FULL else f"it cannot be written ({error.strerror})"
         raise StoreError(
@@ -133,29 +127,22 @@ def songs_of_codes(codes: Path) -> list[Song]:
     ]
 
 
-def _about(config: JukeboxConfig, weights: FileHandle) -> dict[str, object]:
-    from stages.sound.encode import about  # needs torch, which looking at recordings does not
+def _about(codec: CodecSpec) -> dict[str, object]:
+    from stages.sound.encode import codes_header
 
-    return about(config, weights.identity)
+    return codes_header(codec)
 
 
-def _encoded(
-    config: JukeboxConfig,
-    weights: FileHandle,
-    hardware: HardwareConfig,
-    found: Checked,
-    audio: NDArray[np.float32],
-    folder: Path,
-) -> EncodedSong:
+def _encoded(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder: Path) -> EncodedSong:
     from stages.sound.encode import encode_audio
 
-    hop = config.vqvae.hops[-1]
+    hop = codec.config.hops[-1]
     audio = audio[: len(audio) // hop * hop]
     path = folder / f"{found.song.name}.npz"
-    about = _about(config, weights) | {"sound": found.sound}
+    about = _about(codec) | {"sound": found.sound}
     if not _holds(path, about):
-        levels = range(config.vqvae.levels)
-        codes = encode_audio(config, weights, hardware, audio, levels)
+        levels = range(len(codec.config.hops))
+        codes = encode_audio(codec, audio, levels)
         write_codes(path, Codes(dict(zip(levels, codes, strict=True)), about))
     return EncodedSong(
         name=found.song.name,
@@ -183,7 +170,7 @@ def _report(looked: Checks, folder: Path) -> None:
         file.write(json.dumps(report, indent=1).encode())
 
 
-def _require_room(config: JukeboxConfig, songs: Sequence[Song], folder: Path) -> None:
+def _require_room(config: ModelConfig, songs: Sequence[Song], folder: Path) -> None:
     """Checks that all codes will find room, as far as the recordings' headers tell their length."""
     from jukebox_core.audio.files import audio_seconds
     from jukebox_core.errors import AudioError
@@ -194,7 +181,7 @@ def _require_room(config: JukeboxConfig, songs: Sequence[Song], folder: Path) ->
             seconds += audio_seconds(song.path)
         except AudioError:
             continue
-    tokens = seconds * config.vqvae.sample_rate * sum(1 / hop for hop in config.vqvae.hops)
+    tokens = seconds * config.sample_rate * sum(1 / hop for hop in config.hops)
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = int(tokens * _TOKEN_BYTES), shutil.disk_usage(folder).free
     if needed > free:

@@ -75,7 +75,7 @@ def _widened(folder: Path, base: ModelSettings, started: JukeboxConfig, role: st
     if role == "vqvae":
         return None
     level = level_of(role)
-    labels = base.priors[level].labels
+    labels = base.network.priors[level].labels
     if labels is None or labels == started.priors[level].labels:
         return None
     prior = load_prior(started, level, path)
@@ -88,12 +88,12 @@ def _widened(folder: Path, base: ModelSettings, started: JukeboxConfig, role: st
 def _alignment(
     base: ModelSettings, part: Trained, codes: str, vocabularies: Mapping[str, FileHandle]
 ) -> AlignmentHead | None:
-    config = base.priors[base.config.top]
+    config = base.network.priors[base.config.top]
     if config.lyrics is None:
         return None
     prior = load_prior(base.config, config.level, part.path)
     windows = CodeWindows(codes, level=config.level, context=config.context)
     names = load_vocabularies({name: handle.read() for name, handle in vocabularies.items()})
-    data = LabelledWindows(windows, config, base.vqvae.hops[config.level], names)
+    data = LabelledWindows(windows, config, base.config.hops[config.level], names)
     count = min(_WINDOWS, len(data))
     return find_alignment(prior, collate([data[place * len(data) // count] for place in range(count)]))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,11 +28,13 @@ from jukebox_core.errors import (
 )
 from pipelines import exit_status as status
 from pipelines.cli import main as cli
-from pipelines.settings.compose import GENERATE, compose, dump
 from pipelines.settings.codec import EncodeSettings
-from pipelines.settings.generate import Settings
+from pipelines.settings.compose import GENERATE, compose, dump
 from stages.stopping import StoppedError
 from tests.helpers.paths import ROOT
+
+if TYPE_CHECKING:
+    from pipelines.settings.generate import Settings
 
 
 @pytest.fixture

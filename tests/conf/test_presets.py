@@ -14,9 +14,11 @@ from omegaconf import OmegaConf
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.conditioning.song import Song
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.models.presets import load_preset, load_yaml, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
 from pipelines.settings.compose import (
     COMPOSE,
     DATASET,
@@ -29,9 +31,7 @@ from pipelines.settings.compose import (
     dump,
     stored_root,
 )
-from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
 from pipelines.settings.generate import PromptSettings, Settings
-from jukebox_core.families.jukebox.conditioning.song import SongSettings
 from pipelines.settings.train import TrainSettings
 from tests.helpers.paths import ROOT
 
@@ -128,7 +128,7 @@ def test_settings_survive_the_way_to_yaml_and_back(name: str) -> None:
     [
         ("sampling", "default", SamplingConfig()),
         ("hardware", "auto", HardwareConfig()),
-        ("song", "unknown", SongSettings()),
+        ("song", "unknown", Song()),
         ("prompt", "none", PromptSettings()),
         ("output", "wav", OutputSettings()),
         ("runner", "threads", RunnerSettings()),
@@ -206,7 +206,7 @@ def test_a_file_named_like_a_shipped_model_is_still_the_file(tmp_path: Path) -> 
 
 def test_a_file_of_ones_own_works_for_every_group(tmp_path: Path) -> None:
     path = write(tmp_path / "ballad.yaml", "defaults: [unknown]\nartist: organ\n")
-    assert compose(GENERATE, [f"song={path}"]).song == SongSettings(artist="organ")
+    assert compose(GENERATE, [f"song={path}"]).song == Song(artist="organ")
 
 
 def test_a_sibling_comes_before_a_shipped_file(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import torch
 
 from jukebox_core.base.hashing import digest, digest_file
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.runtime.batches import Batches
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.sampling.noise import CounterNoise
+from jukebox_core.sampling.schedule import plan_units
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Track
-from jukebox_core.sampling.schedule import plan_units
 from stages import resident
 from stages.handles import FileHandle
 from stages.sampling import sample

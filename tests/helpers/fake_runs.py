@@ -13,8 +13,8 @@ from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Span, Take, Track
 from pipelines.runs.folder import open_run
 from pipelines.runs.takes import note_plan
-from pipelines.settings.compose import GENERATE, compose, dump
 from pipelines.settings.common import RunSettings
+from pipelines.settings.compose import GENERATE, compose, dump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,9 @@ def made_up_take(settings: Settings, name: str, windows: int = 3, bottom: int = 
 
 @cache
 def composed(overrides: tuple[str, ...]) -> Settings:
-    return compose(GENERATE, ["model.network.vqvae.sample_rate=44100", *overrides])  # so that lengths are short decimals
+    return compose(
+        GENERATE, ["model.network.vqvae.sample_rate=44100", *overrides]
+    )  # so that lengths are short decimals
 
 
 def fake_run(name: str, *overrides: str, bottom: int = 0, status: str = "finished") -> RunFolder:

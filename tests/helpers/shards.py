@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
-from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from stages.sampling.sample import SamplingJob
 
 if TYPE_CHECKING:

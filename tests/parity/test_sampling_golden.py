@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from jukebox_core.families.jukebox.conditioning.labels import window_row
-from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, clamp_codes, decode_window
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, clamp_codes, decode_window
 from jukebox_core.sampling.loop import prefill
 from jukebox_core.sampling.noise import GeneratorNoise
 from jukebox_core.tokens.plan import append_window

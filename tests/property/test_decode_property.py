@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
 from jukebox_core.sampling.noise import CounterNoise
 from tests.helpers.engines import prepared
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior

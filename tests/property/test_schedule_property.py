@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.models.presets import load_preset
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-from jukebox_core.tokens.graph import Track
 from jukebox_core.sampling.schedule import Order, Schedule, Unit, plan_units, split_songs
+from jukebox_core.tokens.graph import Track
 
 MINI = load_preset("mini").config
 HOPS = MINI.vqvae.hops

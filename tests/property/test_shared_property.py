@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
 from tests.helpers.engines import prepared

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.models.presets import load_preset
-from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
 from jukebox_core.tokens.graph import Track
 
 MINI = load_preset("mini").config

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.labels import label_levels
 from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times
-from jukebox_core.families.jukebox.conditioning.song import SongOverride, SongSettings
+from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
 from jukebox_core.families.jukebox.config import JukeboxConfig, JukeboxNetwork, level_of
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from jukebox_core.families.jukebox.api import Jukebox
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
     from jukebox_core.family import RunRequest
+    from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
@@ -40,7 +43,7 @@ class JukeboxFamily:
     name = "jukebox"
     network_type = JukeboxNetwork
     sampling_type = SamplingConfig
-    song_type = SongSettings
+    song_type = Song
     song_overrides_type = SongOverride
     codec_role = CODEC
 
@@ -75,6 +78,10 @@ class JukeboxFamily:
         prior = None if role == CODEC else asdict(config.priors[level_of(role)])
         return {"vqvae": asdict(config.vqvae), "prior": prior}
 
+    def codec_causes(self, config: JukeboxConfig) -> Mapping[str, Any]:
+        """Returns the sizes of the VQ-VAE."""
+        return {"vqvae": asdict(config.vqvae)}
+
     def split(self, config: JukeboxConfig, role: str, shards: Sequence[Path], path: Path) -> None:
         """Writes one network out of a whole model in the layout of the Hugging Face hub."""
         from jukebox_core.families.jukebox.checkpoints.hub import write_network
@@ -83,7 +90,7 @@ class JukeboxFamily:
 
     # Requests and plans
 
-    def check_song(self, config: JukeboxConfig, song: SongSettings, seconds: float) -> None:
+    def check_song(self, config: JukeboxConfig, song: Song, seconds: float) -> None:
         """Checks that a song asks only for conditioning that the model has, and that its lengths fit."""
         if song.has_lyrics and config.priors[config.top].lyrics is None:
             key = "lyrics" if song.lyrics else "lyrics_file"
@@ -111,7 +118,7 @@ class JukeboxFamily:
         """
         known, songs = load_vocabularies(vocabularies), []
         for sample in range(request.sampling.n_samples):
-            song: SongSettings = request.song_of(sample)
+            song: Song = request.song_of(sample)
             times = song_times(
                 request.config,
                 seconds=request.seconds,
@@ -157,11 +164,17 @@ class JukeboxFamily:
             for sample, (labels, take) in enumerate(zip(conditioning, have, strict=True))
         ]
 
-    def describe(self, song: SongSettings) -> Mapping[str, str]:
+    def describe(self, song: Song) -> Mapping[str, str]:
         """Returns artist, genre and lyrics as text."""
         return {"artist": song.artist, "genre": song.genre, "lyrics": song.read_lyrics()}
 
     # Networks
+
+    def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> Jukebox:
+        """Returns the model for Python programs."""
+        from jukebox_core.families.jukebox.api import Jukebox
+
+        return Jukebox(preset, hardware, weights)
 
     def open_codec(self, config: JukeboxConfig, path: Path, hardware: HardwareConfig) -> VQVAECodec:
         """Returns the VQ-VAE, prepared for the device and the engine."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from jukebox_core.families.jukebox.sampling.precision import (
     GIB,
     USABLE,
@@ -12,12 +11,13 @@ from jukebox_core.families.jukebox.sampling.precision import (
     most_side_by_side,
     needed_bytes,
 )
+
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.cli import models
 from pipelines.settings import hardware
-from pipelines.settings.compose import GENERATE, compose
 from pipelines.settings.common import RunnerSettings
+from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.paths import ROOT
 
 LEVELS = range(3)

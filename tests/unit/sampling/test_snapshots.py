@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 from jukebox_core.sampling.noise import CounterNoise
+from jukebox_core.sampling.snapshots import Snapshots
 from jukebox_core.tokens.graph import make_node
 from jukebox_core.tokens.plan import Window
 from stages.sampling import snapshot
-from jukebox_core.sampling.snapshots import Snapshots
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.tokens.plan import whole_tokens
 
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
@@ -28,10 +29,9 @@ def whole_samples(config: JukeboxConfig, seconds: float) -> int:
     return math.floor(seconds * config.vqvae.sample_rate + _ROUNDING)
 
 
-def whole_tokens(config: JukeboxConfig, seconds: float) -> int:
+def top_level_samples(config: JukeboxConfig, seconds: float) -> int:
     """Returns the audio samples of as many top-level tokens as fit into `seconds`: there, every level ends together."""
-    hop = config.vqvae.hops[-1]
-    return math.floor(seconds * config.vqvae.sample_rate / hop + _ROUNDING) * hop
+    return whole_tokens(config, config.top, seconds) * config.hops[-1]
 
 
 def window_hop(config: JukeboxConfig, level: int, hop_fraction: float) -> int:
@@ -56,7 +56,7 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
     """
     if not 0 < seconds < math.inf:
         raise ConfigError(f"seconds is {seconds}; it must be above 0 and finite")
-    length, token = whole_tokens(config, seconds), config.seconds(config.top, 1)
+    length, token = top_level_samples(config, seconds), config.seconds(config.top, 1)
     if not length:
         raise ConfigError(f"seconds is {seconds}, shorter than one top-level token ({token:.4f} s); ask for more")
     for level in reversed(range(stop_level, config.top)):  # the upper ones need the most
@@ -91,7 +91,7 @@ def song_times(
         raise ConfigError(f"total_seconds is {total_seconds}; it must be above 0 and finite")
     rate, timing = config.vqvae.sample_rate, config.priors[config.top].timing
     offset = whole_samples(config, offset_seconds)
-    end = offset + whole_tokens(config, seconds)
+    end = offset + top_level_samples(config, seconds)
     shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 1
     total = max(end, shortest) if total_seconds is None else whole_samples(config, total_seconds)
     if end > total:

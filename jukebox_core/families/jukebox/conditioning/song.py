@@ -9,7 +9,7 @@ from jukebox_core.errors import ConfigError, LabelError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SongSettings:
+class Song:
     """Conditioning of a song: artist, genre, lyrics, and where in the whole song the music lies."""
 
     artist: str = "unknown"
@@ -58,7 +58,7 @@ class SongOverride:
     total_seconds: float | None = None
     offset_seconds: float | None = None
 
-    def apply(self, song: SongSettings) -> SongSettings:
+    def apply(self, song: Song) -> Song:
         """Returns `song` with the fields given here replaced; words given either way replace words given either way."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         if "lyrics" in given or "lyrics_file" in given:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from jukebox_core.errors import ConfigError, DamagedError, RunError, StoreError
+from jukebox_core.sampling.schedule import Schedule, Unit
 from jukebox_core.tokens.graph import Node, Span
 from jukebox_core.tokens.plan import Window
 from pipelines.execution import runner
 from pipelines.execution.runner import check_runner, run_units
-from jukebox_core.sampling.schedule import Schedule, Unit
 from pipelines.settings.common import RunnerSettings
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from pipelines.settings.common import RunnerSettings, RunSettings
 from pipelines.settings.generate import Settings, SourceSettings
-from jukebox_core.families.jukebox.conditioning.song import SongOverride, SongSettings
 
 MINI = load_preset("mini")
 RATE = MINI.vqvae.sample_rate
@@ -30,7 +30,7 @@ def settings(**changes: object) -> Settings:
 
 
 def test_a_songs_entry_replaces_only_what_it_names() -> None:
-    song = SongSettings(artist="organ", genre="folk", lyrics="la", total_seconds=60.0)
+    song = Song(artist="organ", genre="folk", lyrics="la", total_seconds=60.0)
     made = settings(
         sampling=SamplingConfig(n_samples=3),
         song=song,
@@ -45,9 +45,9 @@ def test_a_songs_entry_replaces_only_what_it_names() -> None:
 
 
 def test_words_given_one_way_replace_words_given_the_other() -> None:
-    by_file = SongSettings(lyrics_file="a.txt")
-    assert SongOverride(lyrics="la").apply(by_file) == SongSettings(lyrics="la")
-    assert SongOverride(lyrics_file="b.txt").apply(SongSettings(lyrics="la")) == SongSettings(lyrics_file="b.txt")
+    by_file = Song(lyrics_file="a.txt")
+    assert SongOverride(lyrics="la").apply(by_file) == Song(lyrics="la")
+    assert SongOverride(lyrics_file="b.txt").apply(Song(lyrics="la")) == Song(lyrics_file="b.txt")
 
 
 def test_only_continue_cuts_the_run_it_starts_from() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from jukebox_core.errors import CheckpointError
+from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from stages.fetch import fetch_weights
 from stages.sampling.sample import SamplingJob
 from stages.sampling.shard import Workplace, local_weights

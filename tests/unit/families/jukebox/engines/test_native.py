@@ -11,11 +11,11 @@ import torch
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
 from jukebox_core.families.jukebox.engines.native import NativeTransformer
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
 from jukebox_core.runtime.native import compiled
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import quantise
-from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.noise import CounterNoise
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 

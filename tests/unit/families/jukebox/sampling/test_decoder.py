@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
+from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
 from jukebox_core.sampling.draw import draw_tokens
 from jukebox_core.sampling.noise import CounterNoise
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, tiny_codes, tiny_condition, tiny_prior

@@ -17,9 +17,9 @@ from jukebox_core.families.jukebox.engines.static_steps import TensorTransformer
 from jukebox_core.families.jukebox.model.conditioners import TimingEmbedding
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
+from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 from jukebox_core.runtime.device import COMPUTE_DTYPES
-from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.sampling.draw import draw_tokens
 from tests.helpers.models.tiny_priors import CONFIGS
 from tests.helpers.models.tiny_priors import VQVAE as SIZES
