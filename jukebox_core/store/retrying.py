@@ -10,11 +10,13 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jukebox_core.base.locks import UNSUPPORTED
 from jukebox_core.errors import StoreError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from jukebox_core.base.locks import FileLock
     from jukebox_core.store.config import RetryConfig
 
 _T = TypeVar("_T")
@@ -70,6 +72,20 @@ def patiently(call: Callable[[], _T], uri: str, retry: RetryConfig) -> _T:
             if not (waits and isinstance(explained, UnreachableError)):
                 raise explained from error
             time.sleep(waits.pop(0))
+
+
+def try_lock(lock: FileLock) -> bool:
+    """Returns whether `lock` could be acquired, without waiting.
+
+    Raises:
+        StoreError: the file cannot be created, or its file system has no locks.
+    """
+    try:
+        return lock.acquire()
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            raise StoreError(f"the file system of {lock.path} has no locks; choose another folder") from error
+        raise StoreError(f"lock {lock.path} cannot be made ({error}); check the folder's owner and mode") from error
 
 
 def explain(uri: str, error: Exception) -> StoreError:

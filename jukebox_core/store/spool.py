@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.locks import FileLock
 from jukebox_core.errors import DamagedError, StoreError, UnreachableError
+from jukebox_core.store.retrying import try_lock
 from jukebox_core.store.store import TokenStore
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Spool:
         adopted = 0
         for folder in self._others():
             lock = FileLock(folder / _OWNER)
-            if folder.is_dir() and lock.acquire():
+            if folder.is_dir() and try_lock(lock):
                 try:
                     adopted += self._move_in(folder)
                 finally:
@@ -226,7 +227,7 @@ class Spool:
     def _folder(self) -> TokenStore:
         while self._own is None:
             lock = FileLock(self.folder / f"{os.getpid()}-{secrets.token_hex(4)}" / _OWNER)
-            if lock.acquire():  # else an adopting process came between the making and the taking
+            if try_lock(lock):  # else an adopting process came between the making and the taking
                 self._lock, self._own = lock, TokenStore(lock.path.parent)
         return self._own
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.store.spooled import open_store
@@ -171,9 +172,9 @@ def check_memory(
         choices.append(("runner.schedule=by_level", need(hardware.dtype, batch, "by_level")))
     if runner.workers > 1:
         choices.append(("runner.workers=1", need(hardware.dtype, min(samples, batch_size), copies=1)))
-    remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
+    remedies = [f"{override} needs {format_bytes(size)}" for override, size in choices if size <= free]
     remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
     raise DeviceError(
-        f"{config.name} in {hardware.dtype} with {batch} samples side by side needs about {needed / 1e9:.1f} GB but "
-        f"{device} has {free / 1e9:.1f} GB free; {'; '.join(remedies)}"
+        f"{config.name} in {hardware.dtype} with {batch} samples side by side needs about {format_bytes(needed)} but "
+        f"{device} has {format_bytes(free)} free; {'; '.join(remedies)}"
     )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def with_batch(
         config, tuple(levels), hardware.dtype, batch * shared, together=together, copies=runner.copies
     )
     log.info(
-        "%s on %s: %s, %d of %d samples side by side; about %.1f GB of the %.1f GB that are free",
-        config.name, device, hardware.dtype, min(batch, samples), samples, needed / 1e9, free / 1e9,
+        "%s on %s: %s, %d of %d samples side by side; about %s of the %s that are free",
+        config.name, device, hardware.dtype, min(batch, samples), samples, format_bytes(needed), format_bytes(free),
     )  # fmt: skip
     return replace(hardware, batch_size=batch)
 

@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
+from jukebox_core.base.text import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,13 +72,13 @@ class Snapshots:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.path.parent).free < size + ROOM_LEFT:
-                log.info("no snapshot of the cache (%.1f GB): too little room in %s", size / 1e9, self.folder)
+                log.info("no snapshot of the cache (%s): too little room in %s", format_bytes(size), self.folder)
             else:
                 draft = self.path.with_suffix(".draft")
                 save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
                 sha256 = digest_file(draft)
                 draft.replace(self.path)
-                with written_whole(self._about) as file:
+                with atomic_write(self._about) as file:
                     file.write(json.dumps({"sha256": sha256, **self._says(tokens)}).encode())
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)
