@@ -12,7 +12,8 @@ from jukebox_core.base.locks import FileLock
 from jukebox_core.errors import RunError, StoreError
 from jukebox_core.store.config import LeaseConfig, RetryConfig
 from jukebox_core.store.lease import Lease, Owner
-from jukebox_core.store.objects import LocalObjects, open_objects
+from jukebox_core.store.local import LocalObjects
+from jukebox_core.store.objects import open_objects
 from jukebox_core.store.retrying import try_lock
 
 if TYPE_CHECKING:

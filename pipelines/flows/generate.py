@@ -75,7 +75,7 @@ def make_songs(settings: Settings, run: RunFolder, *, live: bool) -> None:
             for prompt in plan.prompts:
                 tasks.encode_prompt(model.config, weights["vqvae"], settings.hardware, prompt, settings.storage.tokens)
         sample_plan(settings, plan, weights, watch, previews, live=live)
-        open_store(settings.storage.tokens).settle()
+        open_store(settings.storage.tokens).flush()
         stopping.check_held()
         write_outputs(settings, run, plan.takes, weights, watch)
 

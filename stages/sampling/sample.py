@@ -149,7 +149,7 @@ class _Keeper:
         stopping.check_held()
         if self._blocks:
             self._gather()
-            with self._store.together():
+            with self._store.parallel_writes():
                 for node, tokens in zip(self._nodes, self.drawn, strict=True):
                     self._store.write_partial(node.key, tokens, first=node.window.known, causes=node.causes)
         self._new, self._flushed = 0, time.monotonic()
@@ -160,7 +160,7 @@ class _Keeper:
         if len(self._nodes) > 1:
             self.flush()  # a kill between two seals must not leave a song to be finished in a smaller batch
         self._gather()
-        with self._store.together():
+        with self._store.parallel_writes():
             for node, tokens in zip(self._nodes, clamp_codes(torch.from_numpy(self.drawn)).numpy(), strict=True):
                 self._store.seal(node.key, tokens, first=node.window.known, causes=node.causes)
         self._snapshots.remove()

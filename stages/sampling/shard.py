@@ -50,7 +50,7 @@ def sample_unit(job: SamplingJob, place: Workplace, nodes: Sequence[Node]) -> li
         here = replace(job, hardware=replace(job.hardware, device=device), weights={**job.weights, level: weights})
         handles = sample_shard(here, nodes)
     if place.remote:
-        open_store(job.store).settle(DELIVERY_SECONDS)
+        open_store(job.store).flush(DELIVERY_SECONDS)
     return handles
 
 

@@ -65,7 +65,7 @@ def test_a_write_is_in_the_store_when_it_returns(s3_gate: Gate, gated_uri: str, 
     partial = elsewhere.read_partial(KEY)
     assert partial is not None
     assert (partial.tokens.tolist(), partial.first, partial.causes) == (TOKENS[:7].tolist(), 3, {"a": 1})
-    with store.together():
+    with store.parallel_writes():
         for key in KEYS[:20]:
             store.seal(key, TOKENS, first=3, causes={})
     assert elsewhere.keys() == sorted(KEYS[:20])
@@ -74,15 +74,15 @@ def test_a_write_is_in_the_store_when_it_returns(s3_gate: Gate, gated_uri: str, 
     assert store.missing(KEYS) == store.missing(KEYS[20:]) == set(KEYS[20:])
     store.remove(KEY)
     assert not store.sealed(KEY)
-    store.settle()
+    store.flush()
 
 
 def test_a_local_store_has_no_spool(tmp_path: Path) -> None:
     for uri in (str(tmp_path), f"file://{tmp_path}", "memory://x"):
         store = open_store(uri)
         assert type(store) is TokenStore
-        store.settle()
-        with store.together():
+        store.flush()
+        with store.parallel_writes():
             store.seal(KEY, TOKENS, first=0, causes={})
 
 
@@ -118,7 +118,7 @@ def test_sampling_goes_on_while_the_store_is_away(
             store.keys()
         assert elsewhere.keys() == sorted(KEYS[:3])
         s3_gate.mode = "pass"
-        store.settle(30)
+        store.flush(30)
     assert elsewhere.keys() == store.keys() == sorted(KEYS[:30])
     assert elsewhere.partials() == [KEYS[30]]
     assert all(np.array_equal(elsewhere.read(key).tokens, TOKENS) for key in KEYS[:30])
@@ -137,7 +137,7 @@ def test_a_slow_store_is_waited_for_once(s3_gate: Gate, gated_uri: str, tmp_path
     for key in KEYS[:10]:
         store.seal(key, TOKENS, first=0, causes={})
     assert time.monotonic() - began < 2
-    store.settle(60)
+    store.flush(60)
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:10])
 
 
@@ -157,9 +157,9 @@ def test_too_much_that_waits_ends_the_run_with_everything_kept(s3_gate: Gate, ga
     with pytest.raises(StoreError, match="kept in"):
         store.write_partial(kept[-1], TOKENS, first=0, causes={})  # a last flush on the way out
     with pytest.raises(StoreError, match="kept in"):
-        store.settle(0.2)
+        store.flush(0.2)
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert TokenStore(gated_uri).keys() == sorted(kept)
 
 
@@ -171,7 +171,7 @@ def test_a_store_that_stays_away_ends_the_run(s3_gate: Gate, gated_uri: str, tmp
     with pytest.raises(StoreError, match=r"2 windows .* cannot be reached .* kept in"):
         store.seal(KEYS[1], TOKENS, first=0, causes={})
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:2])
 
 
@@ -182,7 +182,7 @@ def test_a_store_that_refuses_ends_the_run_at_once(s3_gate: Gate, gated_uri: str
         store.seal(KEYS[0], TOKENS, first=0, causes={})
     s3_gate.mode = "pass"  # credentials were renewed; a worker process lives on
     store.seal(KEYS[1], TOKENS, first=0, causes={})
-    store.settle()
+    store.flush()
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:2])
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_window_in_the_spool_is_not_delivered(
     (path,) = tmp_path.rglob(f"{KEY}.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert "is damaged" in caplog.text
     assert TokenStore(gated_uri).keys() == [KEYS[1]]
 

@@ -15,7 +15,7 @@ import pytest
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.errors import StoreError
-from jukebox_core.store.spool import spool_folder
+from jukebox_core.store.spool_adoption import spool_folder
 from jukebox_core.store.store import TokenStore
 from tests.helpers.spools import KEY, KEYS, TOKENS, spooled, waiting
 
@@ -103,9 +103,9 @@ def test_the_end_of_a_run_waits_for_other_processes_of_the_machine(
         assert writer.stdout.readline() == b"written\n"
         store = spooled(s3_gate, gated_uri, tmp_path)
         with pytest.raises(StoreError, match="9 windows of other processes of this machine wait"):
-            store.settle(0.3)
+            store.flush(0.3)
         s3_gate.mode = "pass"
-        store.settle(30)
+        store.flush(30)
         assert TokenStore(gated_uri).keys() == sorted(KEYS[:8])
     finally:
         _killed(writer)
@@ -132,7 +132,7 @@ for index in range(60):
         store.write_partial(key, whole[:count], first=0, causes={"index": index})
         print(index, begin, count, flush=True)
     store.seal(key, whole, first=0, causes={"index": index})
-store.settle(60)
+store.flush(60)
 print("finished", flush=True)
 """
 

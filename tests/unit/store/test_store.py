@@ -329,13 +329,13 @@ def test_a_reader_that_finds_damage_leaves_a_good_replacement_alone(
     """Between the read and the setting aside, another process may have sealed the window anew."""
     good = _sealed_bytes(memory)
     _damage(memory, _name(KEY), b"bad")
-    decode = store_module._decode
+    decode = store_module.decode
 
     def decode_late(data: bytes, key: str, where: str) -> store_module.Stored:
         _damage(memory, _name(KEY), good)
         return decode(data, key, where)
 
-    monkeypatch.setattr(store_module, "_decode", decode_late)
+    monkeypatch.setattr(store_module, "decode", decode_late)
     with pytest.raises(DamagedError):
         memory.read(KEY)
     assert np.array_equal(memory.read(KEY).tokens, TOKENS)
@@ -348,15 +348,15 @@ def test_the_store_imports_no_torch() -> None:
 
 def test_several_windows_are_written_side_by_side(store: TokenStore) -> None:
     keys = sorted(digest(index) for index in range(20))
-    with store.together():
+    with store.parallel_writes():
         for key in keys:
             store.write_partial(key, TOKENS[:5], first=0, causes={})
     assert store.partials() == keys
-    with store.together():
+    with store.parallel_writes():
         for key in keys:
             store.seal(key, TOKENS, first=0, causes={})
     assert (store.keys(), store.partials()) == (keys, [])
-    with pytest.raises(ValueError, match="tokens"), store.together():  # noqa: PT012 - the block is what is tested
+    with pytest.raises(ValueError, match="tokens"), store.parallel_writes():  # noqa: PT012 - the block is what is tested
         store.seal(KEY, [0.5], first=0, causes={})
         store.seal(OTHER, TOKENS, first=0, causes={})
     assert store.sealed(OTHER)
