@@ -65,9 +65,9 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
 
     class TimedStore(TokenStore):
         @contextmanager
-        def together(self) -> Iterator[None]:
+        def parallel_writes(self) -> Iterator[None]:
             began = time.perf_counter()
-            with super().together():
+            with super().parallel_writes():
                 yield
             spent["store"] += time.perf_counter() - began
             spent["stores"] += 1
@@ -117,7 +117,7 @@ def throughput(folder: Path, windows: int = 320, tokens: int = 8192, together: i
     keys = [digest(number) for number in range(windows)]
     began = time.perf_counter()
     for start in range(0, windows, together):
-        with store.together():
+        with store.parallel_writes():
             for key in keys[start : start + together]:
                 store.seal(key, values, first=0, causes={"key": key})
     sealed = time.perf_counter()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from jukebox_core.base.text import format_bytes, format_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -29,10 +31,10 @@ def console() -> Console:
     return _console
 
 
-def peak_memory() -> float:
-    """Returns the most memory this process has held so far, in GB."""
+def peak_memory() -> int:
+    """Returns the most memory this process has held so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
-    return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
+    return peak if sys.platform == "darwin" else peak * 1000
 
 
 @dataclass
@@ -80,14 +82,13 @@ class Meter:
         """Time left at `level` at its present rate, as m:ss or h:mm:ss."""
         rate = self.rate(level)
         seconds = round(self.left.get(level, 0) / rate) if rate else 0
-        hours, rest = divmod(seconds, 3600)
-        return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+        return format_seconds(seconds)
 
     def window_done(self, nodes: Sequence[Node], seconds: float) -> None:
         """Writes the line of a window that has just been sealed for these songs."""
         node, new = nodes[0], sum(node.window.new for node in nodes)
         log.info(
-            "level %d  window %d-%d  samples %s  %s new tokens  %.0f tokens/s  left at this level %s  peak %.2f GB",
+            "level %d  window %d-%d  samples %s  %s new tokens  %.0f tokens/s  left at this level %s  peak %s",
             node.level,
             node.window.start,
             node.window.stop,
@@ -95,7 +96,7 @@ class Meter:
             f"{new:,}",
             new / max(seconds, 1e-9),
             self.remaining(node.level),
-            peak_memory(),
+            format_bytes(peak_memory()),
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.composer.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError, did_you_mean
 
@@ -118,7 +118,7 @@ def write_audio(
         )
     _require_finite(values, rate, path)
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             soundfile.write(file, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format") from error

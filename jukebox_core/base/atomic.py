@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. Imports no torch."""
+"""Atomic writes: a file appears with its whole content or not at all. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A binary file to write and read; it takes ``path``'s place when the block ends, and vanishes if the block raises.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Gives a temporary binary file to write and read; it replaces `path` when the block ends without an exception.
 
-    The folder is made if need be. The content is on the disk before the name is, so a power loss leaves the old file
-    or the new one.
+    The folder is created if it does not exist. The content is synchronised to disk before the rename, so a power loss
+    leaves the old file or the new one. If the block raises, the temporary file is removed.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("x+b") as file:
             yield file
-        move_into_place(temporary, path)
+        atomic_replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def move_into_place(source: Path, target: Path) -> None:
-    """Renames a finished file within its file system; both content and name survive a power loss afterwards."""
+def atomic_replace(source: Path, target: Path) -> None:
+    """Renames a complete file within its file system; content and name are on disk when the call returns.
+
+    Raises:
+        OSError: the file cannot be synchronised or renamed.
+    """
     with source.open("rb") as file:
         os.fsync(file.fileno())
     source.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name lives in the folder
+        os.fsync(folder)  # the new name is an entry of the folder
     finally:
         os.close(folder)

@@ -1,4 +1,7 @@
-"""Which processes of this machine are still there. A process is named by number and start: numbers return."""
+"""Identities of processes: a process is identified by host, number and start, because numbers are reused.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +9,92 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
+
+_TICKS = os.sysconf("SC_CLK_TCK")  # a second
+
 
 def name_of(pid: int) -> str:
-    """Returns the name of a process on this machine, as ``host/pid/start``; the start is 0 where it cannot be known."""
-    return f"{socket.gethostname()}/{pid}/{_start(pid)}"
+    """Returns the identity of a process of this machine, ``host/pid/start``; the start is 0 if it has ended."""
+    return f"{socket.gethostname()}/{pid}/{start_of(pid) or 0}"
 
 
 def own_name() -> str:
-    """Returns the name of this process."""
+    """Returns the identity of this process."""
     return name_of(os.getpid())
 
 
 def is_here(name: str) -> bool:
-    """Whether the process named so is one of this machine."""
+    """Whether the process with the identity `name` runs or ran on this machine."""
     return name.rsplit("/", 2)[0] == socket.gethostname()
 
 
 def is_dead(name: str) -> bool:
-    """Whether the process named so has ended; False for one that cannot be known from here, as on another machine."""
+    """Whether the process with the identity `name` has ended; False for one of another machine, or a malformed name."""
     host, pid, _ = name.rsplit("/", 2) if name.count("/") >= 2 else ("", "", "")
     if host != socket.gethostname() or not pid.isdigit():
         return False
-    return not _exists(int(pid)) or name_of(int(pid)) != name
+    return start_of(int(pid)) is None or name_of(int(pid)) != name
+
+
+def start_of(pid: int) -> int | None:
+    """Returns when a process began, in clock ticks since boot; None if it does not exist or is a zombie.
+
+    Ticks since boot, unlike the time of day, do not change when the clock is set.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        while True:
+            boot = psutil.boot_time()
+            created = process.create_time()
+            if psutil.boot_time() == boot:  # else the clock was set between the two
+                return int(round((created - boot) * _TICKS))
+            process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def machine_id() -> str | None:
+    """Returns an identity of this boot and PID namespace, within which a PID denotes one process; None if unknown."""
+    boot = boot_id()
+    try:
+        return None if boot is None else f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def boot_id() -> str | None:
+    """Returns the system's random identity of this boot; None where it has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def children(parent: int) -> list[int]:
-    """Returns the processes that a process started and that have not ended; none where that cannot be known."""
-    found = ((int(folder.name), _stat(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))
-    return [pid for pid, fields in found if len(fields) > 1 and fields[1] == str(parent) and fields[0] != "Z"]
-
-
-def group_lives(group: int) -> bool:
-    """Whether a process of this group is there that has not ended; one that nobody waited for has."""
-    members = [_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")]
-    if members:
-        return any(fields[2] == str(group) and fields[0] != "Z" for fields in members if len(fields) > 2)
+    """Returns the PIDs of the direct children of a process that have not ended."""
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _state(pid) != "Z"
-
-
-def _stat(pid: int) -> list[str]:
-    """Returns the fields of /proc/PID/stat from the third on; none where there is no such file."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-    except OSError:
+        return [child.pid for child in psutil.Process(parent).children() if _is_running(child.pid)]
+    except psutil.NoSuchProcess:
         return []
 
 
-def _state(pid: int) -> str:
-    return (_stat(pid) or ["?"])[0]
+def group_lives(group: int) -> bool:
+    """Whether the process group `group` has a member that has not ended; zombies have."""
+    return any(_group_of(pid) == group and _is_running(pid) for pid in psutil.pids())
 
 
-def _start(pid: int) -> str:
-    fields = _stat(pid)
-    return fields[19] if len(fields) > 19 else "0"
+def _is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None

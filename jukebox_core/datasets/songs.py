@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def write_metadata(path: Path, songs: Sequence[Song]) -> None:
         json.dumps({"path": song.name, "artist": song.artist, "genre": song.genre, "lyrics": song.lyrics})
         for song in songs
     ]
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write("".join(line + "\n" for line in lines).encode())
 
 

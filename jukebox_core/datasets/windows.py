@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.songs import part_of
 from jukebox_core.errors import ConfigError, StoreError
@@ -56,7 +56,7 @@ class CodesIndex:
 def write_index(folder: Path, index: CodesIndex) -> None:
     """Writes the index of a folder of codes, whole or not at all."""
     text = json.dumps({"about": dict(index.about), "songs": [to_plain(song) for song in index.songs]}, indent=1)
-    with written_whole(folder / INDEX_NAME) as file:
+    with atomic_write(folder / INDEX_NAME) as file:
         file.write(text.encode())
 
 

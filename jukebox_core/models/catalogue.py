@@ -11,7 +11,8 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
@@ -227,7 +228,7 @@ def export(names: Iterable[str], target: Path, weights: WeightsConfig) -> list[P
         carried = _carried_as(each, weights)
         records[carried] = {"bytes": here.path.stat().st_size, "sha256": sha256}
         copies.append(_copied(here.path, target / carried, sha256))
-    with written_whole(target / EXPORT_NAME) as file:
+    with atomic_write(target / EXPORT_NAME) as file:
         file.write((json.dumps({"files": records}, indent=2) + "\n").encode())
     return copies
 
@@ -310,11 +311,8 @@ def _size(each: Wanted, found: Found | None) -> tuple[int, bool]:
 
 
 def _copied(source: Path, target: Path, sha256: str) -> Path:
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
-        from jukebox_core.models.digests import sha256_of
-
-        if sha256_of(target) == sha256:
-            return target
-    with written_whole(target) as copy, source.open("rb") as original:
+    if target.is_file() and target.stat().st_size == source.stat().st_size and digest_file(target) == sha256:
+        return target
+    with atomic_write(target) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy, 8 << 20)
     return target

@@ -6,19 +6,17 @@ that differs is refused. Imports no torch.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.locks import locked
 from jukebox_core.errors import DownloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from jukebox_core.models.config import FileSpec
@@ -42,12 +40,6 @@ class Record:
 def now() -> str:
     """The time, for a record."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_fault(spec: FileSpec, size: int) -> str | None:
@@ -91,7 +83,7 @@ def write_record(folder: Path, name: str, record: Record | None) -> None:
         if record is not None:
             records[name] = record
         content = {key: asdict(records[key]) for key in sorted(records)}
-        with written_whole(folder / RECORDS_NAME) as file:
+        with atomic_write(folder / RECORDS_NAME) as file:
             file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -123,7 +115,7 @@ def verified_digest(
     records = read_records(folder)
     record = records.get(name)
     unchanged = record is not None and (record.bytes, record.modified_ns) == (stat.st_size, stat.st_mtime_ns)
-    found = record.sha256 if record is not None and unchanged and not again else sha256_of(path)
+    found = record.sha256 if record is not None and unchanged and not again else digest_file(path)
     first = record or records.get(known_as or name)
     wanted = published or (first.sha256 if first and pinned else found)
     if found != wanted:
@@ -140,20 +132,3 @@ def verified_digest(
 def record_name(folder: Path, path: Path) -> str:
     """The name under which the records in ``folder`` know the file at ``path``."""
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path.absolute())
-
-
-@contextmanager
-def locked(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Waits until no other process is in such a block for the same ``path``; the system ends it with its process.
-
-    ``waiting`` is called once if there is something to wait for.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is not None:
-                waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

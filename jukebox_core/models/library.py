@@ -14,12 +14,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.checkpoints.convert import copy_is_current, copy_path, is_pickle
 from jukebox_core.models.digests import largest, read_records, record_name, size_fault, verified_digest
 from jukebox_core.models.download.fetch import fetch_file, present
 from jukebox_core.models.download.part import Part
-from jukebox_core.models.download.progress import size_text
 from jukebox_core.models.download.sources import FolderSource, PackageSource, source_for
 from jukebox_core.models.licence import require
 
@@ -230,7 +230,7 @@ def _missing_offline(missing: Iterable[Wanted]) -> str:
 def _size(spec: FileSpec) -> str:
     if spec.bytes is not None:
         return f"{spec.bytes:,} bytes"
-    return "size unknown" if spec.about_bytes is None else f"about {size_text(spec.about_bytes)}"
+    return "size unknown" if spec.about_bytes is None else f"about {format_bytes(spec.about_bytes)}"
 
 
 def _require_room(missing: Iterable[Wanted]) -> None:
@@ -242,9 +242,9 @@ def _require_room(missing: Iterable[Wanted]) -> None:
         free = shutil.disk_usage(standing).free
         if needed > free:
             raise DownloadError(
-                f"{len(unique)} {'file needs' if len(unique) == 1 else 'files need'} {size_text(needed)} but {folder} "
-                f"has {size_text(free)} free; nothing was fetched: make room, set weights.folder to another disk, or "
-                "weights.pickles=keep to make no copies"
+                f"{len(unique)} {'file needs' if len(unique) == 1 else 'files need'} {format_bytes(needed)} but "
+                f"{folder} has {format_bytes(free)} free; nothing was fetched: make room, set weights.folder to "
+                "another disk, or weights.pickles=keep to make no copies"
             )
 
 

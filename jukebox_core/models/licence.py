@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.locks import locked
 from jukebox_core.errors import ConfigError
-from jukebox_core.models.digests import locked, now
+from jukebox_core.models.digests import now
 
 if TYPE_CHECKING:
     from jukebox_core.models.config import ModelFiles, WeightsConfig
@@ -28,7 +29,7 @@ def acknowledge(files: ModelFiles, folder: Path, how: str) -> None:
     assert files.terms is not None, "only terms with a name are acknowledged"
     with locked(folder / f".{RECORD_NAME}.lock"):
         record = _record(folder) | {files.terms: {"licence": files.licence, "acknowledged": now(), "how": how}}
-        with written_whole(folder / RECORD_NAME) as file:
+        with atomic_write(folder / RECORD_NAME) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
 
 

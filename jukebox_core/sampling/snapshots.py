@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Snapshots:
                 save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
                 sha256 = digest_file(draft)
                 draft.replace(self.path)
-                with written_whole(self._about) as file:
+                with atomic_write(self._about) as file:
                     file.write(json.dumps({"sha256": sha256, **self._description(progress)}).encode())
         except OSError as error:
             log.info("no snapshot of the cache: %s", error)

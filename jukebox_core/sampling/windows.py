@@ -176,7 +176,7 @@ class _WindowWriter:
         """Stores the progress of every song, if there is any since the last time."""
         self._observer.check_lock()
         if self._steps:
-            with self._store.together():
+            with self._store.parallel_writes():
                 for node, progress in zip(self._nodes, self._state.save(), strict=True):
                     self._store.write_partial(
                         node.key, progress.tokens, first=node.window.known, causes=node.causes, state=progress.state
@@ -188,7 +188,7 @@ class _WindowWriter:
         self._observer.check_lock()
         if len(self._nodes) > 1:
             self.flush()  # a kill between two seals must not leave a song to be finished in a smaller batch
-        with self._store.together():
+        with self._store.parallel_writes():
             for node, output in zip(self._nodes, self._state.results(), strict=True):
                 self._store.seal(node.key, output, first=node.window.known, causes=node.causes)
         self._snapshots.remove()

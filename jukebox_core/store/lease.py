@@ -19,16 +19,16 @@ import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base import processes
 from jukebox_core.errors import RunError, StoreError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.store.config import LeaseConfig
-    from jukebox_core.store.objects import Objects
+    from jukebox_core.store.place import Objects
 
 _log = logging.getLogger("jukebox.store")
 _PATIENCE_SECONDS = 2.0  # for giving a lease back; it expires by itself
@@ -55,8 +55,8 @@ class Owner:
             host=socket.gethostname(),
             pid=os.getpid(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=_machine(),
-            started=_started(os.getpid()),
+            machine=processes.machine_id(),
+            started=processes.start_of(os.getpid()),
             seconds=seconds,
         )
 
@@ -80,7 +80,11 @@ class Owner:
 
     def gone(self) -> bool:
         """Whether this was a process of this machine that is no more."""
-        return self.machine is not None and self.machine == _machine() and _started(self.pid) != self.started
+        return (
+            self.machine is not None
+            and self.machine == processes.machine_id()
+            and processes.start_of(self.pid) != self.started
+        )
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
@@ -205,21 +209,3 @@ class Lease:
 
     def _name(self, generation: int) -> str:
         return f"{self._folder}/{generation:08}.json"
-
-
-def _machine() -> str | None:
-    """Returns what tells apart the sets of processes in which a number means a process; None if that is unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return None
-
-
-def _started(pid: int) -> int | None:
-    """Returns when a process began, in clock ticks since boot; None if there is no such process, or it has ended."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else int(rest[18])

@@ -1,4 +1,4 @@
-"""What the exceptions of a file system mean: what to tell, and whether trying again can help. Imports no torch.
+"""Retries of transient failures, and translation of a file system's exceptions into ours. Imports no torch.
 
 File systems are known by name only (fsspec loads S3's package when it is needed), so their exceptions are known by the
 HTTP status they carry, by their errno and by the names of their classes.
@@ -10,25 +10,27 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jukebox_core.base.locks import UNSUPPORTED
 from jukebox_core.errors import StoreError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from jukebox_core.base.locks import FileLock
     from jukebox_core.store.config import RetryConfig
 
 _T = TypeVar("_T")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_PASSING = frozenset({errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH})
+_TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH})
 _FULL_STATUS = 507
-_PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 509})
-_PASSING_NAMES = frozenset(
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 509})
+_TRANSIENT_NAMES = frozenset(
     {
         "HTTPClientError",  # botocore: timeouts, connections that were closed or cut
         "ConnectionError",  # botocore and requests
-        "ResponseParserError",  # botocore: a gateway's page of HTML in the place of an answer
+        "ResponseParserError",  # botocore: a gateway's HTML page in place of a response
         "IncompleteReadError",  # botocore
         "IncompleteRead",  # urllib3
         "ClientPayloadError",  # aiohttp
@@ -52,12 +54,12 @@ _CREDENTIAL_NAMES = frozenset(
 )
 
 
-def patiently(call: Callable[[], _T], uri: str, retry: RetryConfig) -> _T:
-    """Returns what `call` does; makes it again if it fails for a reason that may pass.
+def with_retries(call: Callable[[], _T], uri: str, retry: RetryConfig) -> _T:
+    """Returns the result of `call`, which is repeated after transient failures.
 
     Raises:
-        UnreachableError: it failed for such a reason every time.
-        StoreError: it failed for any other reason.
+        UnreachableError: every attempt failed with a transient failure.
+        StoreError: an attempt failed otherwise, and was not repeated.
     """
     waits = retry.waits()
     while True:
@@ -66,14 +68,28 @@ def patiently(call: Callable[[], _T], uri: str, retry: RetryConfig) -> _T:
         except StoreError:
             raise
         except Exception as error:
-            explained = explain(uri, error)
-            if not (waits and isinstance(explained, UnreachableError)):
-                raise explained from error
+            translated = translate(uri, error)
+            if not (waits and isinstance(translated, UnreachableError)):
+                raise translated from error
             time.sleep(waits.pop(0))
 
 
-def explain(uri: str, error: Exception) -> StoreError:
-    """Returns the error that says what `error` means for the place `uri`; UnreachableError if that may pass."""
+def try_lock(lock: FileLock) -> bool:
+    """Returns whether `lock` could be acquired, without waiting.
+
+    Raises:
+        StoreError: the file cannot be created, or its file system has no locks.
+    """
+    try:
+        return lock.acquire()
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            raise StoreError(f"the file system of {lock.path} has no locks; choose another folder") from error
+        raise StoreError(f"lock {lock.path} cannot be made ({error}); check the folder's owner and mode") from error
+
+
+def translate(uri: str, error: Exception) -> StoreError:
+    """Returns the StoreError, with the remedy, for a file system's `error`; UnreachableError if it is transient."""
     causes = list(_chain(error))
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     code = error.errno if isinstance(error, OSError) else None
@@ -94,30 +110,30 @@ def explain(uri: str, error: Exception) -> StoreError:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return StoreError(f"{uri} is no folder, or lies below a file ({error}); choose another place")
     what = f"{type(error).__name__}: {error}"
-    if _may_pass(error, code, status, names):
+    if _is_transient(error, code, status, names):
         return UnreachableError(f"{uri} cannot be reached ({what}); check the address and the network, and try again")
     return StoreError(f"{uri} cannot be used ({what}); check the address, the network and the credentials")
 
 
-def _may_pass(error: Exception, code: int | None, status: int | None, names: set[str]) -> bool:
+def _is_transient(error: Exception, code: int | None, status: int | None, names: set[str]) -> bool:
     if names & _CERTIFICATE_NAMES:
         return False
-    if names & _PASSING_NAMES:  # first, since aiohttp gives half an answer the status 400
+    if names & _TRANSIENT_NAMES:  # first, since aiohttp gives a truncated response the status 400
         return True
     if status is not None:
-        return status in _PASSING_STATUS
-    return isinstance(error, TimeoutError | ConnectionError) or code in _PASSING
+        return status in _TRANSIENT_STATUS
+    return isinstance(error, TimeoutError | ConnectionError) or code in _TRANSIENT
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Gives an error and what it was made of."""
+    """Yields an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _status(error: BaseException) -> int | None:
-    """Returns the status of the HTTP answer that an error is about; None if it carries none."""
+    """Returns the HTTP status that an error carries; None if it carries none."""
     response: Any = getattr(error, "response", None)
     found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
     for name in ("status", "status_code", "code"):  # aiohttp, azure.core, gcsfs

@@ -12,7 +12,9 @@ from jukebox_core.base.locks import FileLock
 from jukebox_core.errors import RunError, StoreError
 from jukebox_core.store.config import LeaseConfig, RetryConfig
 from jukebox_core.store.lease import Lease, Owner
-from jukebox_core.store.objects import LocalObjects, open_objects
+from jukebox_core.store.local import LocalObjects
+from jukebox_core.store.objects import open_objects
+from jukebox_core.store.retrying import try_lock
 
 if TYPE_CHECKING:
     import os
@@ -111,7 +113,7 @@ def is_held(place: str, name: str) -> bool | None:
         objects = open_objects(place, None, RetryConfig(attempts=1))
         if isinstance(objects, LocalObjects):
             path = Path(objects.uri) / "locks" / f"{name}.lock"
-            return FileLock(path).taken() if path.exists() else None
+            return FileLock(path).is_taken() if path.exists() else None
         return Lease(objects, name, LeaseConfig(), lambda: None).holder() is not None
     except StoreError:
         return None
@@ -125,7 +127,7 @@ class _Local:
 
     def acquire(self) -> Owner | None:
         """Takes the lock if it is free, and returns None; returns its owner if it is not."""
-        if self._lock.acquire():
+        if try_lock(self._lock):
             self._lock.write(Owner.this().text())
             return None
         return Owner.parse(self._lock.path.read_bytes()) or Owner.unknown()

@@ -1,8 +1,8 @@
-"""Reading tracks: the tokens that spans name, out of a token store. Imports no torch."""
+"""Reads tracks: the tokens that spans name, from a token store. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Span
 
 
-def read_spans(store: TokenStore, spans: Iterable[Span]) -> NDArray[np.int32]:
-    """Returns the tokens that `spans` cover, int32 [time], each window read and verified once.
+def read_spans(store: TokenStore, spans: Iterable[Span]) -> NDArray[Any]:
+    """Returns the tokens of `spans` in order, in the stored dtype: [time], or [codebooks, time] of windows with grids.
+
+    Each window is read and verified once. Time is the last axis. Without spans, int32 [0].
 
     Raises:
-        DamagedError: a stored window is damaged; it was set aside, and running again samples it anew.
+        DamagedError: a stored window is damaged; it was set aside; the next run samples it again.
         StoreError: a window is not stored.
     """
-    pieces = [np.empty(0, np.int32)]
+    pieces: list[NDArray[Any]] = []
     for span in spans:
         stored = store.read(span.key)
-        pieces.append(stored.tokens[span.start - stored.first : span.stop - stored.first])
-    return np.concatenate(pieces)
+        pieces.append(stored.tokens[..., span.start - stored.first : span.stop - stored.first])
+    return np.concatenate(pieces, axis=-1) if pieces else np.empty(0, np.int32)

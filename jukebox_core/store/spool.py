@@ -1,108 +1,87 @@
-"""A spool: windows on local disk that wait for a remote store, delivered by threads of their own. Imports no torch.
+"""A spool: a queue on local disk of windows for a remote store, delivered by uploader threads. Imports no torch.
 
-Every process that writes has a folder of its own, and holds a lock on it for as long as it lives:
-
-    <folder>/<digits of the address>/<process>/windows/...   as in a token store
-    <folder>/<digits of the address>/<process>/owner         the lock
-
-What is written goes to the disk first and to the store at once; where the store answers, the writer waits for it. A
-folder whose lock is free was left by a process that is gone: the next one takes over what is in it.
+A written window is stored on disk first and delivered at once; while the store answers, the writer waits for the
+delivery. Every writing process has a folder of its own (see `spool_adoption`). The windows of a process that has ended
+are adopted by the next one.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
-import secrets
-import shutil
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jukebox_core.base.hashing import digest
-from jukebox_core.base.locks import FileLock
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DamagedError, StoreError, UnreachableError
-from jukebox_core.store.store import TokenStore
+from jukebox_core.store.spool_adoption import SpoolFolders, spool_folder
+from jukebox_core.store.spool_health import SpoolHealth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import ArrayLike
+    from collections.abc import Iterator
 
     from jukebox_core.store.config import SpoolConfig
-    from jukebox_core.store.store import Stored
+    from jukebox_core.store.format import Stored
+    from jukebox_core.store.store import TokenStore
 
 _log = logging.getLogger("jukebox.store")
-_COURIERS = 8  # windows that are delivered side by side
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between two attempts while the store is away
-_LOOK_SECONDS = 0.1  # between two looks at other processes' folders
-_OWNER = "owner"
-
-
-def spool_folder(uri: str, folder: str | None = None) -> Path:
-    """Returns the folder of the spools for the store at `uri`, below `folder` or the place for all of them."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    chosen = folder or os.environ.get("JUKEBOX_SPOOL") or f"{cache}/jukebox/spool"
-    return Path(chosen).expanduser().absolute() / digest(uri)[:16]
+_UPLOADERS = 8  # windows that are delivered in parallel
+_POLL_SECONDS = 0.1  # between two looks at the folders of other processes
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
-    """One window that waits to be delivered."""
+class _Pending:
+    """One window that is to be delivered."""
 
     sealed: bool
     version: int  # counts what was put
-    size: int
-    adopted: bool  # left by another process: the store may know more by now
+    size: int  # bytes on disk
+    adopted: bool  # left by another process: the store may have a newer partial
 
 
 class Spool:
-    """The windows that this process has yet to deliver to one store, and what others on this machine have.
+    """The windows that this process has yet to deliver to one store, and those of other processes of this machine.
 
     Args:
         remote: the store; its requests should fail fast, since they are repeated here.
-        config: where, and for how long.
+        config: where windows are kept, and for how long.
     """
 
     def __init__(self, remote: TokenStore, config: SpoolConfig) -> None:
         self.folder = spool_folder(remote.uri, config.folder)
         self._remote, self._config = remote, config
-        self._changed = threading.Condition()
-        self._lock: FileLock | None = None
-        self._own: TokenStore | None = None
-        self._parcels: dict[str, _Parcel] = {}  # by key, oldest first
-        self._writing: Counter[str] = Counter()  # by key: writes that go on
-        self._travelling: set[str] = set()  # keys
+        self._changed = threading.Condition()  # guards everything below
+        self._folders = SpoolFolders(self.folder)
+        self._health = SpoolHealth(remote.uri, self.folder)
+        self._pending: dict[str, _Pending] = {}  # by key, oldest first
+        self._writing: Counter[str] = Counter()  # by key: writes to disk that are under way
+        self._in_flight: set[str] = set()  # keys that an uploader delivers
         self._bytes = 0
         self._versions = itertools.count()
-        self._couriers = 0
-        self._behind = False  # the store is slow or away: nobody waits for it
-        self._away: tuple[float, UnreachableError] | None = None  # since when, and why
-        self._next_attempt, self._pause = 0.0, _FIRST_PAUSE
+        self._uploaders = 0
         self._refusal: StoreError | None = None
         self._closed = False
 
-    # What a writer does.
+    # The writer's side.
 
-    def put(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any], sealed: bool) -> int:
-        """Keeps a window on disk and has it delivered; returns a number for `wait`.
+    def put(self, key: str, stored: Stored, *, sealed: bool) -> int:
+        """Stores a window on disk and queues it for delivery; returns its version, for `wait`.
 
         Raises:
-            StoreError: this disk cannot keep it.
+            StoreError: this disk cannot store it.
         """
         with self._changed:
-            own, self._refusal = self._folder(), None  # what was refused may have been put right
+            own, self._refusal = self._folders.own(), None  # the reason for the refusal may have been mended
             self._writing[key] += 1  # its file is not removed meanwhile
         version = None
         try:
             if sealed:
-                own.seal(key, tokens, first=first, causes=causes)
+                own.seal_stored(key, stored)
             else:
-                own.write_partial(key, tokens, first=first, causes=causes)
+                own.write_stored_partial(key, stored)
             version = next(self._versions)
         finally:
             with self._changed:
@@ -113,41 +92,43 @@ class Spool:
         return version
 
     def wait(self, key: str, version: int) -> None:
-        """Waits until a window is delivered; not if the store is slow or away.
+        """Waits until a version of a window is delivered; returns at once while the store is degraded.
 
         Raises:
-            StoreError: the store refused it, or has been away for too long, or too much waits for it. Everything
-                is kept.
+            StoreError: the store refused it, or its outage has been too long, or too many bytes are pending.
+                Everything is kept.
         """
         deadline = time.monotonic() + self._config.patience_seconds
         with self._changed:
-            while self._refusal is None and not self._behind and self._waits(key, version):
+            while self._refusal is None and not self._health.degraded and self._is_pending(key, version):
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    self._fall_behind(f"{self._remote.uri} has not answered for {self._config.patience_seconds:g} s")
+                    limit = self._config.patience_seconds
+                    self._health.degrade(f"{self._remote.uri} has not answered for {limit:g} s")
                 else:
                     self._changed.wait(left)
-            away = time.monotonic() - self._away[0] if self._away is not None else 0.0
-            if self._refusal is not None or away > self._config.seconds or self._bytes > self._config.megabytes * 1e6:
+            overdue = self._health.outage_seconds() > self._config.seconds
+            if self._refusal is not None or overdue or self._bytes > self._config.megabytes * 1e6:
                 raise self._stopped()
 
-    def settle(self, seconds: float) -> None:
-        """Returns when nothing waits any more, here or in other processes of this machine.
+    def flush(self, seconds: float) -> None:
+        """Returns when every window is delivered, of this process and of others of this machine.
 
         Raises:
-            StoreError: something still does after `seconds`, or the store refuses it. Everything is kept.
+            StoreError: windows are left after `seconds`, or the store refuses one. Everything is kept.
         """
         deadline = time.monotonic() + seconds
         while True:
             self.adopt()
             with self._changed:
-                self._refusal, self._next_attempt, self._pause = None, 0.0, _FIRST_PAUSE
+                self._refusal = None
+                self._health.attempt_now()
                 self._changed.notify_all()
-                while self._parcels and self._refusal is None and (left := deadline - time.monotonic()) > 0:
+                while self._pending and self._refusal is None and (left := deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
-                if self._parcels:
+                if self._pending:
                     raise self._stopped()
-            elsewhere = sum(len(windows) for folder in self._others() for windows in _content(folder))
+            elsewhere = self._folders.pending_elsewhere()
             if not elsewhere:
                 return
             if time.monotonic() > deadline:
@@ -155,211 +136,172 @@ class Spool:
                     f"{elsewhere} windows of other processes of this machine wait for {self._remote.uri}; they are "
                     f"kept in {self.folder}, and the same command delivers them"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def adopt(self) -> int:
-        """Takes over what processes that are gone have left; returns how many windows that were."""
+        """Queues the windows that ended processes have left; returns how many."""
         adopted = 0
-        for folder in self._others():
-            lock = FileLock(folder / _OWNER)
-            if folder.is_dir() and lock.acquire():
-                try:
-                    adopted += self._move_in(folder)
-                finally:
-                    lock.release()
+        for folder in self._folders.others():
+            with self._folders.abandoned(folder) as abandoned:
+                if not abandoned:
+                    continue
+                with self._changed:
+                    moved = self._folders.move_to_own(folder)
+                    for key, sealed in moved.items():
+                        self._enqueue(key, next(self._versions), sealed=sealed, adopted=True)
+                adopted += len(moved)
         return adopted
 
-    def forget(self, *keys: str) -> None:
-        """Drops what waits of these windows."""
+    def discard(self, *keys: str) -> None:
+        """Removes windows from the queue and from disk."""
         with self._changed:
             for key in keys:
                 self._drop(key)
 
     def close(self) -> None:
-        """Lets go of the folder, as the end of the process does; what waits there stays for the next one."""
+        """Stops the uploaders and releases the folder, whose windows the next process adopts."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            if self._lock is not None:
-                self._lock.release()
+            self._folders.release()
 
-    # What a reader asks.
-
-    @property
-    def away(self) -> UnreachableError | None:
-        """Why the store does not answer, from one failed attempt to the next; None if it does, as far as is known."""
-        with self._changed:
-            return self._away[1] if self._away is not None and time.monotonic() < self._next_attempt else None
+    # The reader's side.
 
     @property
-    def troubled(self) -> bool:
-        """Whether the store did not answer when it was asked last."""
-        return self._away is not None
-
-    def missed(self, error: UnreachableError) -> None:
-        """Takes note that the store did not answer."""
+    def outage(self) -> UnreachableError | None:
+        """The latest failure, until the next attempt is due; None if the store may be asked."""
         with self._changed:
-            now = time.monotonic()
-            self._away = (now if self._away is None else self._away[0], error)
-            self._fall_behind(str(error).rpartition("; ")[0])  # without its advice
-            if now >= self._next_attempt:
-                self._next_attempt, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+            return self._health.outage if self._health.seconds_to_attempt() > 0 else None
 
-    def heard(self) -> None:
-        """Takes note that the store answered."""
+    @property
+    def failing(self) -> bool:
+        """Whether the latest request was not answered."""
+        return self._health.outage is not None
+
+    def on_failure(self, error: UnreachableError) -> None:
+        """Notes that the store did not answer a request."""
         with self._changed:
-            self._away, self._next_attempt, self._pause = None, 0.0, _FIRST_PAUSE
-            if self._behind and not self._parcels:
-                self._behind = False
-                _log.info("%s answers again; nothing waits for it any more", self._remote.uri)
+            self._health.on_failure(error)
+
+    def on_success(self) -> None:
+        """Notes that the store answered a request."""
+        with self._changed:
+            self._health.on_success(pending=bool(self._pending))
             self._changed.notify_all()
 
     def stores(self) -> Iterator[TokenStore]:
-        """Gives what waits on this machine, as stores: this process's first."""
-        if self._own is not None:
-            yield self._own
-        for folder in self._others():
-            yield TokenStore(folder)
+        """Yields what is kept on this machine, as stores, this process's own first."""
+        return self._folders.stores()
 
-    # Inside.
-
-    def _folder(self) -> TokenStore:
-        while self._own is None:
-            lock = FileLock(self.folder / f"{os.getpid()}-{secrets.token_hex(4)}" / _OWNER)
-            if lock.acquire():  # else an adopting process came between the making and the taking
-                self._lock, self._own = lock, TokenStore(lock.path.parent)
-        return self._own
-
-    def _others(self) -> list[Path]:
-        own = self._lock.path.parent if self._lock is not None else None
-        try:
-            return sorted(path for path in self.folder.iterdir() if path != own and path.is_dir())
-        except FileNotFoundError:
-            return []
+    # The queue.
 
     def _enqueue(self, key: str, version: int, *, sealed: bool, adopted: bool) -> None:
-        before = self._parcels.get(key)
-        parcel = _Parcel(
+        before = self._pending.get(key)
+        pending = _Pending(
             sealed=sealed or (before is not None and before.sealed),
             version=version,
-            size=self._folder().size(key),
+            size=self._folders.own().size(key),
             adopted=adopted and before is None,
         )
-        if self._away is not None and not self._parcels:
-            self._away = (time.monotonic(), self._away[1])  # nothing has waited until now
-        self._parcels[key] = parcel
-        self._bytes += parcel.size - (before.size if before is not None else 0)
-        if self._couriers < min(len(self._parcels), _COURIERS):
-            self._couriers += 1
-            threading.Thread(target=self._carry, name=f"courier {self._couriers}", daemon=True).start()
+        if not self._pending:
+            self._health.restart_outage()
+        self._pending[key] = pending
+        self._bytes += pending.size - (before.size if before is not None else 0)
+        if self._uploaders < min(len(self._pending), _UPLOADERS):
+            self._uploaders += 1
+            threading.Thread(target=self._upload, name=f"uploader {self._uploaders}", daemon=True).start()
         self._changed.notify_all()
 
-    def _move_in(self, folder: Path) -> int:
-        """Moves the windows of a folder whose lock is held into this process's own, and removes the folder."""
-        sealed, partial = _content(folder)
-        with self._changed:
-            own = Path(self._folder().uri)
-            for key in {**sealed, **partial}:
-                for path in folder.glob(f"windows/{key[:2]}/{key}.*"):
-                    target = own / path.relative_to(folder)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    if not target.exists():  # what this process has itself is newer
-                        path.rename(target)
-                self._enqueue(key, next(self._versions), sealed=key in sealed, adopted=True)
-        shutil.rmtree(folder)
-        return len({**sealed, **partial})
+    def _is_pending(self, key: str, version: int) -> bool:
+        return key in self._pending and self._pending[key].version == version
 
-    def _waits(self, key: str, version: int) -> bool:
-        return key in self._parcels and self._parcels[key].version == version
-
-    def _fall_behind(self, why: str) -> None:
-        if not self._behind:
-            self._behind = True
-            _log.warning("%s; sampling goes on, and tokens are kept in %s until it answers", why, self.folder)
+    def _drop(self, key: str) -> None:
+        pending = self._pending.pop(key, None)
+        if pending is not None:
+            self._bytes -= pending.size
+            self._folders.own().remove(key)
 
     def _stopped(self) -> StoreError:
-        why = self._refusal or (self._away[1] if self._away is not None else "it is too slow")
+        reason = self._refusal or self._health.outage or "it is too slow"
         return StoreError(
-            f"{len(self._parcels)} windows ({self._bytes / 1e6:.1f} MB) wait for {self._remote.uri}: {why}. Everything "
-            f"is kept in {self.folder}, and the same command delivers it and goes on"
+            f"{len(self._pending)} windows ({format_bytes(self._bytes)}) wait for {self._remote.uri}: {reason}. "
+            f"Everything is kept in {self.folder}, and the same command delivers it and goes on"
         )
 
-    # What the couriers do.
+    # The uploaders.
 
-    def _carry(self) -> None:
-        while (found := self._take()) is not None:
-            key, parcel = found
+    def _upload(self) -> None:
+        while (found := self._next()) is not None:
+            key, pending = found
             error: StoreError | None = None
             try:
-                self._deliver(key, parcel)
+                self._deliver(key, pending)
             except StoreError as raised:
                 error = raised
             except Exception as raised:  # a defect here must not look like a slow store
                 error = StoreError(f"window {key[:12]} cannot be delivered ({type(raised).__name__}: {raised})")
-            self._arrived(key, parcel, error)
+            self._on_delivered(key, pending, error)
 
-    def _take(self) -> tuple[str, _Parcel] | None:
-        """Returns a window that waits, once there is one and the store may answer; None when the spool is closed."""
+    def _next(self) -> tuple[str, _Pending] | None:
+        """Returns a pending window, once there is one and the store may be asked; None when the spool is closed."""
         with self._changed:
             while not self._closed:
                 pause = None
-                # While the store is away, one asks for all.
-                if self._refusal is None and (self._away is None or not self._travelling):
-                    pause = self._next_attempt - time.monotonic()
-                    busy = self._travelling | self._writing.keys()
-                    key = next((key for key in self._parcels if key not in busy), None)
+                # During an outage, one request at a time is enough to see its end.
+                if self._refusal is None and (self._health.outage is None or not self._in_flight):
+                    pause = self._health.seconds_to_attempt()
+                    busy = self._in_flight | self._writing.keys()
+                    key = next((key for key in self._pending if key not in busy), None)
                     if pause <= 0 and key is not None:
-                        self._travelling.add(key)
-                        return key, self._parcels[key]
+                        self._in_flight.add(key)
+                        return key, self._pending[key]
                 self._changed.wait(pause if pause is not None and pause > 0 else None)
             return None
 
-    def _deliver(self, key: str, parcel: _Parcel) -> None:
-        own = self._folder()
-        if parcel.sealed:
-            stored = _found(own, key)
+    def _deliver(self, key: str, pending: _Pending) -> None:
+        own = self._folders.own()
+        if pending.sealed:
+            stored = _find(own, key)
             if stored is not None:
-                self._remote.seal(key, stored.tokens, first=stored.first, causes=stored.causes)
+                self._remote.seal_stored(key, stored)
             return
         stored = own.read_partial(key)
-        if stored is None or (parcel.adopted and self._knows_more(key, stored)):
+        if stored is None or (pending.adopted and self._is_outdated(key, stored)):
             return
-        self._remote.write_partial(key, stored.tokens, first=stored.first, causes=stored.causes)
+        self._remote.write_stored_partial(key, stored)
 
-    def _knows_more(self, key: str, stored: Stored) -> bool:
+    def _is_outdated(self, key: str, adopted: Stored) -> bool:
+        """Whether the store has a window sealed, or a partial that is as far as an adopted one.
+
+        Of two prefixes the longer one is further. States are opaque: the one stored later is taken to be further.
+        """
         if self._remote.sealed(key):
             return True
-        there = self._remote.read_partial(key)
-        return there is not None and len(there.tokens) >= len(stored.tokens)
+        theirs = self._remote.read_partial(key)
+        if theirs is None:
+            return False
+        if adopted.state is None and theirs.state is None:
+            return theirs.tokens.size >= adopted.tokens.size
+        age, their_age = self._folders.own().partial_age(key), self._remote.partial_age(key)
+        return age is None or (their_age is not None and their_age <= age)
 
-    def _arrived(self, key: str, parcel: _Parcel, error: StoreError | None) -> None:
+    def _on_delivered(self, key: str, pending: _Pending, error: StoreError | None) -> None:
         with self._changed:
-            self._travelling.discard(key)
+            self._in_flight.discard(key)
             if error is None:
-                now = self._parcels.get(key)
-                if now is not None and now.version == parcel.version and not self._writing[key]:
+                if self._is_pending(key, pending.version) and not self._writing[key]:
                     self._drop(key)
-                self.heard()
+                self.on_success()
             elif isinstance(error, UnreachableError):
-                self.missed(error)
+                self.on_failure(error)
             else:
                 self._refusal = error
                 _log.error("%s", self._stopped())
             self._changed.notify_all()
 
-    def _drop(self, key: str) -> None:
-        parcel = self._parcels.pop(key, None)
-        if parcel is not None:
-            self._bytes -= parcel.size
-            self._folder().remove(key)
 
-
-def _content(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
-    return TokenStore(folder).sizes()
-
-
-def _found(store: TokenStore, key: str) -> Stored | None:
-    """Returns a sealed window; None if there is none, or a damaged one, which is set aside."""
+def _find(store: TokenStore, key: str) -> Stored | None:
+    """Returns a sealed window; None if it is not sealed, or is damaged, in which case it is set aside."""
     try:
         return store.find(key)
     except DamagedError as error:

@@ -1,4 +1,4 @@
-"""A token store on other machines that may go away while a run goes on. Imports no torch."""
+"""A remote token store, and a spool that lets a run go on through its outages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.errors import DamagedError, StoreError, UnreachableError
 from jukebox_core.store.config import RetryConfig, SpoolConfig
 from jukebox_core.store.spool import Spool
-from jukebox_core.store.store import Stored, TokenStore
+from jukebox_core.store.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import ArrayLike
+    from jukebox_core.store.format import Stored
 
 _log = logging.getLogger("jukebox.store")
 _T = TypeVar("_T")
@@ -29,7 +26,7 @@ _RECENT_BYTES = 2**27  # of tokens: every window that a song of an hour reads ag
 
 _opening = threading.Lock()
 _spools: dict[tuple[object, ...], tuple[Spool, Recent]] = {}  # of this process
-_told: dict[tuple[object, ...], SpoolConfig] = {}  # of this process: what each store was opened with last
+_configs: dict[tuple[object, ...], SpoolConfig] = {}  # of this process: what each store was opened with last
 
 
 def open_store(
@@ -39,14 +36,14 @@ def open_store(
     retry: RetryConfig | None = None,
     spool: SpoolConfig | None = None,
 ) -> TokenStore:
-    """Returns the token store at `uri`; one on other machines with a spool, so that a run can go on while it is away.
+    """Returns the token store at `uri`; a remote one has a spool, so that a run can go on through its outages.
 
     Args:
         uri: a local path, or an fsspec address such as ``s3://bucket/folder``.
         options: settings of the fsspec file system.
-        retry: how often a request is made again that failed for a passing reason.
-        spool: where windows wait for a store that is away; None: as this process was told when it opened the store
-            before, else as `SpoolConfig` says.
+        retry: how often a request is repeated after a transient failure.
+        spool: where windows are kept during an outage; None: as when this process opened the store before, else the
+            defaults of `SpoolConfig`.
 
     Raises:
         StoreError: the address has an unknown scheme, or one whose package is not installed.
@@ -60,12 +57,12 @@ def open_store(
 class SpooledStore(TokenStore):
     """A remote store with a spool on this machine.
 
-    Windows are kept on this machine's disk first and delivered at once by other threads; a write waits for that while
-    the store keeps up, and goes on without it when the store is slow or away. A window that waits counts as stored for
-    this machine, and for no other. When the store has been away for too long, or too much waits, writes raise
-    StoreError with everything kept; the next process that opens the store on this machine delivers what is left.
+    A window is written to this machine's disk first and delivered at once by other threads; a write waits for the
+    delivery while the store is healthy, and does not while it is slow or in an outage. A pending window counts as
+    stored on this machine, and on no other. If an outage lasts too long, or too many bytes are pending, writes raise
+    StoreError with everything kept; the next process that opens the store on this machine delivers it.
 
-    While the store is away, questions are answered from what waits and from what this process read or sealed lately.
+    During an outage, reads are answered from pending windows and from those that this process read or sealed recently.
     """
 
     def __init__(
@@ -77,37 +74,37 @@ class SpooledStore(TokenStore):
         spool: SpoolConfig | None = None,
     ) -> None:
         super().__init__(uri, options=options, retry=retry)
-        self._hasty = TokenStore(uri, options=options, retry=_ONCE)
-        place = (os.getpid(), self.uri, repr(options))
+        self._failing_fast = TokenStore(uri, options=options, retry=_ONCE)
+        address = (os.getpid(), self.uri, repr(options))
         with _opening:
-            config = _told[place] = spool or _told.get(place) or SpoolConfig()
-            key = (*place, config)
+            config = _configs[address] = spool or _configs.get(address) or SpoolConfig()
+            key = (*address, config)
             if key not in _spools:
-                _spools[key] = Spool(self._hasty, config), Recent(_RECENT_BYTES)
+                _spools[key] = Spool(self._failing_fast, config), Recent(_RECENT_BYTES)
             self._spool, self._recent = _spools[key]
 
     def probe(self) -> None:
-        """Checks the store as `TokenStore.probe` does, and delivers what earlier processes have left on this machine.
+        """Checks the store as `TokenStore.probe` does, and delivers the windows that ended processes have left here.
 
         Raises:
-            StoreError: As `TokenStore.probe`; or something that is left cannot be delivered.
+            StoreError: As `TokenStore.probe`; or a window cannot be delivered.
         """
         super().probe()
         left = self._spool.adopt()
         if left:
             _log.info("delivering %d windows that an earlier process kept for %s", left, self.uri)
-        self._spool.settle(60.0)
+        self._spool.flush(60.0)
 
-    def settle(self, seconds: float = 60.0) -> None:
-        """Returns when all that was written on this machine is in the store: at the end of a run.
+    def flush(self, seconds: float = 60.0) -> None:
+        """Returns when every window written on this machine is in the store: at the end of a run.
 
         Raises:
-            StoreError: something still waits after `seconds`; it is kept, and the same command delivers it.
+            StoreError: windows are pending after `seconds`; they are kept, and the same command delivers them.
         """
-        self._spool.settle(seconds)
+        self._spool.flush(seconds)
 
     def sealed(self, key: str) -> bool:
-        """Whether the window is finished, in the store or on this machine; while the store is away, as far as known."""
+        """Whether the window is sealed, in the store or on this machine; in an outage, as far as this machine knows."""
         if any(store.sealed(key) for store in self._spool.stores()):
             return True
         try:
@@ -144,7 +141,7 @@ class SpooledStore(TokenStore):
         return found
 
     def read_partial(self, key: str) -> Stored | None:
-        """Returns what is stored of an unfinished window; while the store is away, what this machine has of it."""
+        """Returns the partial of a window, checked; in an outage the one on this machine; None if it has none."""
         for store in self._spool.stores():
             found = store.read_partial(key)
             if found is not None:
@@ -154,60 +151,60 @@ class SpooledStore(TokenStore):
         except UnreachableError:
             return None
 
-    def write_partial(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
-        """Stores the tokens drawn so far; see the class for when the store does not answer.
+    def write_stored_partial(self, key: str, partial: Stored) -> None:
+        """Stores a partial; see the class for an outage.
 
         Raises:
-            StoreError: the store has been away for too long, or this disk is full as well. Tokens stay where they are.
+            StoreError: the outage has been too long, or this disk is full as well. Everything stored is kept.
         """
-        self._carry_out(lambda: self._write(key, tokens, first, causes, sealed=False))
+        self._write(key, partial, sealed=False)
 
-    def seal(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
-        """Stores a finished window for good; see `write_partial` for when the store does not answer."""
-        self._carry_out(lambda: self._write(key, tokens, first, causes, sealed=True))
+    def seal_stored(self, key: str, sealed: Stored) -> None:
+        """Stores a finished window for good; see `write_stored_partial`. Idempotent."""
+        self._write(key, sealed, sealed=True)
 
     def remove(self, *keys: str) -> None:
-        """Removes all that is stored of these windows, and what waits of them in this process."""
-        self._spool.forget(*keys)
-        self._recent.forget(*keys)
+        """Removes everything stored of these windows, and those pending in this process."""
+        self._spool.discard(*keys)
+        self._recent.discard(*keys)
         super().remove(*keys)
 
-    def _write(self, key: str, tokens: ArrayLike, first: int, causes: Mapping[str, Any], *, sealed: bool) -> None:
+    def _write(self, key: str, stored: Stored, *, sealed: bool) -> None:
         try:
-            version = self._spool.put(key, tokens, first=first, causes=causes, sealed=sealed)
+            version = self._spool.put(key, stored, sealed=sealed)
         except StoreError as error:  # no space here, say: the store itself may still have some
-            if self._spool.troubled:
+            if self._spool.failing:
                 raise
             _log.warning("%s; tokens go to %s directly", error, self.uri)
-            self._spool.forget(key)
-            (self._create_sealed if sealed else self._replace_partial)(key, tokens, first, causes)
+            self._spool.discard(key)
+            write = super().seal_stored if sealed else super().write_stored_partial
+            write(key, stored)
             return
         if sealed:
-            array = np.asarray(tokens, "<i4")
-            self._recent.put(key, Stored(array, first, dict(causes), digest_bytes(array.tobytes())))
+            self._recent.put(key, stored)
         self._spool.wait(key, version)
 
     def _ask(self, question: Callable[[TokenStore], _T]) -> _T:
-        """Asks the store, patiently while it keeps up; not at all between two attempts while it is away.
+        """Returns the store's answer to a question: with retries while it is healthy; in an outage one attempt, if due.
 
         Raises:
-            UnreachableError: it is away.
+            UnreachableError: it is in an outage.
         """
-        away = self._spool.away
-        if away is not None:
-            raise away
+        outage = self._spool.outage
+        if outage is not None:
+            raise outage
         try:
-            answer = question(self._hasty if self._spool.troubled else self)
+            answer = question(self._failing_fast if self._spool.failing else self)
         except UnreachableError as error:
-            self._spool.missed(error)
+            self._spool.on_failure(error)
             raise
-        if self._spool.troubled:
-            self._spool.heard()
+        if self._spool.failing:
+            self._spool.on_success()
         return answer
 
 
 class Recent:
-    """Windows that were read or sealed lately, the least lately used dropped first; sealed windows never change."""
+    """A cache of sealed windows, which are immutable; the least recently used is evicted first. `limit` is in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes = limit, 0
@@ -215,7 +212,7 @@ class Recent:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Stored | None:
-        """Returns the window, with tokens of its own; None if it is not here."""
+        """Returns a window, with a copy of its tokens; None if it is not cached."""
         with self._lock:
             found = self._windows.get(key)
             if found is None:
@@ -224,7 +221,7 @@ class Recent:
             return replace(found, tokens=found.tokens.copy())
 
     def put(self, key: str, stored: Stored) -> None:
-        """Keeps a window."""
+        """Caches a window."""
         with self._lock:
             self._drop(key)
             self._windows[key] = replace(stored, tokens=stored.tokens.copy())
@@ -232,8 +229,8 @@ class Recent:
             while self._bytes > self._limit:
                 self._drop(next(iter(self._windows)))
 
-    def forget(self, *keys: str) -> None:
-        """Drops windows."""
+    def discard(self, *keys: str) -> None:
+        """Evicts windows."""
         with self._lock:
             for key in keys:
                 self._drop(key)

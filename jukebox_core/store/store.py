@@ -1,18 +1,18 @@
-"""The token store: a window's tokens under the window's key, sealed once and never half there. Imports no torch.
+"""The token store: what was sampled of a window, under the window's key, sealed once and atomically. Imports no torch.
 
-One object a window, in safetensors format, under the root:
+One object a window, in safetensors format (see `store.format`), under the root:
 
     windows/<key[:2]>/<key>.safetensors       sealed: all tokens of a finished window
-    windows/<key[:2]>/<key>.part.safetensors  unfinished: the tokens drawn so far, replaced at each flush
+    windows/<key[:2]>/<key>.part.safetensors  partial: the tokens sampled so far, an opaque state, or both; replaced
+                                              by each write
     damaged/<file name>.<digits>              what failed its check when it was read
-    runs/<digits>.json                        which windows a run needs (`tokens.pins`)
+    runs/<digits>.json                        which windows a run needs (`store.pins`)
     tmp/                                      what is being written, and probes
     store.json                                the schema of the whole, written by the first probe
 
-The header's metadata holds `digest` (sha256 of the whole object with these 64 characters as zeros, in every schema, so
-that one flipped bit anywhere shows), `schema`, `key`, `first` (position of the first token in its level),
-`tokens_sha256` (of the tokens' bytes) and `causes` (canonical JSON of all that the key hashes, parents included).
-The spelling is fixed: the same window is the same bytes, whoever stores it.
+A partial is a resumable state of one of two kinds. An autoregressive model needs no more than the prefix of tokens that
+it has sampled. Any other sampler, such as one that refines a grid [codebooks, time] in passes, stores a state of its
+own as bytes, which are opaque to the store.
 """
 
 from __future__ import annotations
@@ -22,28 +22,25 @@ import json
 import logging
 import re
 import secrets
-import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from jukebox_core.base.hashing import canonical_json, digest_bytes
+from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.errors import DamagedError, StoreError
-from jukebox_core.store.objects import LocalObjects, open_objects
+from jukebox_core.store.format import FormatError, Stored, decode, encode, to_stored
+from jukebox_core.store.local import LocalObjects
+from jukebox_core.store.objects import open_objects
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from jukebox_core.store.config import RetryConfig
 
-SCHEMA = 1  # of an object
 LAYOUT = 1  # of the store: which objects there are, and their names
 PROBE_BYTES = 2**16  # more than the object of a window of 8192 tokens
 
@@ -52,34 +49,20 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _SEALED = re.compile(rf"windows/[0-9a-f]{{2}}/({_KEY.pattern})\.safetensors")
 _PARTIAL = re.compile(rf"windows/[0-9a-f]{{2}}/({_KEY.pattern})\.part\.safetensors")
 _MARK = "store.json"
-_SIDE_BY_SIDE = 8  # writes: disks and servers take several in the time of one
-_FEW = 32  # windows that are asked for one by one; more are looked up in a listing
-_LENGTH = struct.Struct("<Q")  # safetensors: length of the header
-_PREFIX = b'{"__metadata__":{"digest":"'
-_DIGEST = slice(_LENGTH.size + len(_PREFIX), _LENGTH.size + len(_PREFIX) + 64)
-_NO_DIGEST = "0" * 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """What the store holds of a window."""
-
-    tokens: NDArray[np.int32]  # [time]; of an unfinished window the raw tokens, which may be negative
-    first: int  # absolute position of the first of them in its level
-    causes: dict[str, Any]  # all that the window's key hashes
-    digest: str  # sha256 of the tokens as little-endian int32
+_PARALLEL_WRITES = 8  # disks and servers take several in the time of one
+_FEW = 32  # windows that are looked up one by one; more are looked up in a listing
 
 
 class TokenStore:
-    """Windows of tokens under their keys, on local disk or object storage.
+    """The stored windows under one path or address, on local disk or object storage.
 
-    Any number of processes may read and write one store at a time: an object appears whole, and a sealed one never
-    changes. The path or address is not checked here but by `probe`.
+    Any number of processes may read and write one store at a time: writes are atomic, and a sealed window is
+    immutable. The path or address is not checked here but by `probe`.
 
     Args:
         uri: A local path, or an fsspec address such as ``s3://bucket/folder``.
         options: Settings of the fsspec file system, such as ``client_kwargs``.
-        retry: How often a request is made again that failed for a passing reason.
+        retry: How often a request is repeated after a transient failure.
 
     Attributes:
         uri: The address; of a local store its absolute path.
@@ -98,13 +81,13 @@ class TokenStore:
     ) -> None:
         self._objects = open_objects(str(uri), options, retry)
         self.uri = self._objects.uri
-        self._here = threading.local()  # of each thread: `hand_over`, within a block of writes
+        self._local = threading.local()  # of each thread: `submit`, within a block of parallel writes
 
     def probe(self) -> None:
-        """Stores, reads and removes an object of a window's size, so that a run fails at its start or not at all.
+        """Stores, reads and removes an object of a window's size, so that an unusable store fails a run at its start.
 
         Raises:
-            StoreError: The store cannot be written, does not give back what was written, or was laid out by a newer
+            StoreError: The store cannot be written, does not return the bytes written to it, or was laid out by a newer
                 version of this program.
         """
         name, data = f"tmp/probe-{secrets.token_hex(8)}", secrets.token_bytes(PROBE_BYTES)
@@ -116,7 +99,7 @@ class TokenStore:
             self._objects.remove(name)
         self._check_layout()
         if isinstance(self._objects, LocalObjects):
-            self._objects.sweep()
+            self._objects.remove_stale()
 
     def _check_layout(self) -> None:
         mark = self._objects.read(_MARK)
@@ -133,36 +116,36 @@ class TokenStore:
                 "another store"
             )
 
-    def settle(self, seconds: float = 60.0) -> None:
-        """Returns when all that was written is in the store; here, that is always so."""
+    def flush(self, seconds: float = 60.0) -> None:
+        """Returns when every write is in the store; here, a write is when it returns. `seconds` bounds the wait."""
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """A block whose writes, of this thread, are made side by side: all are stored when it ends.
+    def parallel_writes(self) -> Iterator[None]:
+        """Gives a block in which the writes of this thread are executed in parallel; all are stored when it ends.
 
         Raises:
             StoreError: One of them failed.
         """
         writes: list[Future[None]] = []
-        with ThreadPoolExecutor(_SIDE_BY_SIDE, "store") as pool:
-            self._here.hand_over = lambda write: writes.append(pool.submit(write))
+        with ThreadPoolExecutor(_PARALLEL_WRITES, "store") as pool:
+            self._local.submit = lambda write: writes.append(pool.submit(write))
             try:
                 yield
             finally:
-                del self._here.hand_over
+                del self._local.submit
         for write in writes:
             write.result()
 
-    def _carry_out(self, write: Callable[[], None]) -> None:
-        """Makes a write, or hands it over where it is one of several."""
-        getattr(self._here, "hand_over", _at_once)(write)
+    def _execute(self, write: Callable[[], None]) -> None:
+        """Executes a write, or submits it within a block of parallel writes."""
+        getattr(self._local, "submit", _call)(write)
 
     def sealed(self, key: str) -> bool:
-        """Whether the window is finished. Its content is checked by `read`, not here."""
+        """Whether the window is sealed. Its content is checked by `read`, not here."""
         return self._objects.exists(_sealed_name(key))
 
     def missing(self, keys: Iterable[str]) -> set[str]:
-        """Returns those of `keys` that are not sealed; cheaper than asking for each."""
+        """Returns those of `keys` that are not sealed, from one listing if they are many."""
         wanted = set(keys)
         if len(wanted) > _FEW:
             return wanted.difference(self.keys())
@@ -173,27 +156,31 @@ class TokenStore:
         return sorted(self.sizes()[0])
 
     def partials(self) -> list[str]:
-        """Returns the keys of all unfinished windows of which something is stored, sorted."""
+        """Returns the keys of all windows that have a partial and are not sealed, sorted."""
         sealed, partial = self.sizes()
-        return sorted(partial.keys() - sealed)  # a run that is killed as it seals a window leaves its unfinished part
+        return sorted(partial.keys() - sealed)  # a run that is killed as it seals a window leaves the partial
 
     def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Returns the bytes of each sealed window, and of each unfinished part, by key: one listing of the store."""
+        """Returns the bytes of each sealed window, and of each partial, by key, from one listing of the store."""
         listing = self._objects.sizes("windows").items()
         sealed = {match[1]: size for name, size in listing if (match := _SEALED.fullmatch(name))}
         partial = {match[1]: size for name, size in listing if (match := _PARTIAL.fullmatch(name))}
         return sealed, partial
 
     def size(self, key: str) -> int:
-        """Returns the bytes that are stored of a window, finished or not; 0 if there is nothing."""
+        """Returns the bytes stored of a window, sealed and partial; 0 if nothing is stored."""
         return sum(self._objects.size(name) or 0 for name in (_sealed_name(key), _partial_name(key)))
 
+    def partial_age(self, key: str) -> float | None:
+        """Returns the seconds since the window's partial was stored, by the store's clock; None if it has none."""
+        return self._objects.age(_partial_name(key))
+
     def remove(self, *keys: str) -> None:
-        """Removes all that is stored of these windows, finished or not."""
+        """Removes everything stored of these windows, sealed and partial."""
         names = [name for key in keys for name in (_sealed_name(key), _partial_name(key))]
         if len(keys) > _FEW:
-            there = self._objects.sizes("windows")
-            names = [name for name in names if name in there]
+            existing = self._objects.sizes("windows")
+            names = [name for name in names if name in existing]
         if names:
             self._objects.remove(*names)
 
@@ -201,7 +188,7 @@ class TokenStore:
         """Returns a sealed window, checked.
 
         Raises:
-            DamagedError: The object is not what was stored. It was set aside, and the window is unsealed again.
+            DamagedError: The object is damaged. It was set aside, and the window is unsealed again.
             StoreError: The window is not sealed, or was stored by a newer version of this program.
         """
         found = self.find(key)
@@ -219,9 +206,9 @@ class TokenStore:
         return self._read(_sealed_name(key), key)
 
     def read_partial(self, key: str) -> Stored | None:
-        """Returns what is stored of an unfinished window, checked; None if that is nothing.
+        """Returns the partial of a window, checked; None if it has none.
 
-        A damaged object is set aside with a warning and counts as nothing.
+        A damaged partial is set aside with a warning, and counts as none.
 
         Raises:
             StoreError: The object was stored by a newer version of this program.
@@ -232,54 +219,61 @@ class TokenStore:
             _log.warning("%s", error)
             return None
 
-    def write_partial(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
-        """Stores the tokens drawn so far of an unfinished window, in the place of those stored before.
+    def write_partial(
+        self, key: str, tokens: ArrayLike | None, *, first: int, causes: Mapping[str, Any], state: bytes | None = None
+    ) -> None:
+        """Stores the partial of an unfinished window, in the place of the one stored before.
 
         Args:
             key: The window's key.
-            tokens: Raw tokens [time], whole numbers that fit in int32.
+            tokens: The raw tokens sampled so far: whole numbers [time] that fit in int32, or an array of int32, int64,
+                uint8 or float32 of another shape, such as a grid [codebooks, time]; None if the state is all.
             first: Absolute position of the first of them in its level.
             causes: All that the key hashes.
+            state: From what the sampler resumes, as bytes that the store does not interpret; None if the tokens are
+                all that it needs.
 
         Raises:
-            ValueError: The tokens are of another shape, kind or range.
+            ValueError: The tokens are of another shape, dtype or range, or tokens and state are both None.
             TypeError: The causes hold what canonical JSON cannot.
         """
-        self._carry_out(lambda: self._replace_partial(key, tokens, first, causes))
+        self._execute(lambda: self.write_stored_partial(key, to_stored(tokens, first, causes, state)))
 
     def seal(self, key: str, tokens: ArrayLike, *, first: int, causes: Mapping[str, Any]) -> None:
-        """Stores a finished window for good, and drops what was stored of it unfinished.
+        """Stores a finished window for good, and removes its partial. Idempotent.
 
-        A key has one outcome: who seals a window that is sealed already changes nothing, and goes on with the tokens
-        that are stored. If they are not those given, because another kind of machine sampled them, a warning says so.
+        A key has one outcome: sealing a sealed window changes nothing, and the stored tokens are the ones to use. If
+        they are not those given, because another kind of machine sampled them, a warning says so.
 
         Args:
             key: The window's key.
-            tokens: All tokens of the window [time], whole numbers that fit in int32.
+            tokens: All tokens of the window, in a form that `write_partial` takes.
             first: Absolute position of the first of them in its level.
             causes: All that the key hashes.
 
         Raises:
-            ValueError: The tokens are of another shape, kind or range.
+            ValueError: The tokens are of another shape, dtype or range.
             TypeError: The causes hold what canonical JSON cannot.
         """
-        self._carry_out(lambda: self._create_sealed(key, tokens, first, causes))
+        self._execute(lambda: self.seal_stored(key, to_stored(tokens, first, causes)))
 
-    def _replace_partial(self, key: str, tokens: ArrayLike, first: int, causes: Mapping[str, Any]) -> None:
-        self._objects.replace(_partial_name(key), _encode(key, tokens, first, causes))
+    def write_stored_partial(self, key: str, partial: Stored) -> None:
+        """Stores a partial as `write_partial` does, from its content, at once."""
+        self._objects.replace(_partial_name(key), encode(key, partial))
 
-    def _create_sealed(self, key: str, tokens: ArrayLike, first: int, causes: Mapping[str, Any]) -> None:
-        name, data = _sealed_name(key), _encode(key, tokens, first, causes)
+    def seal_stored(self, key: str, sealed: Stored) -> None:
+        """Stores a finished window as `seal` does, from its content, at once."""
+        name, data = _sealed_name(key), encode(key, sealed)
         while not self._objects.create(name, data):
             try:
                 found = self._read(name, key)
             except DamagedError as error:
                 _log.warning("%s", error)
                 continue  # the name is free now
-            if found is not None and (found.first != first or not np.array_equal(found.tokens, np.asarray(tokens))):
+            if found is not None and not found.same_tokens(sealed):
                 _log.warning(
                     "window %s is sealed in %s with other tokens, sampled on another kind of machine or by another "
-                    "build of torch; those that were there first are kept and used",
+                    "build of torch; the tokens stored first are kept and used",
                     key[:12],
                     self.uri,
                 )
@@ -292,12 +286,12 @@ class TokenStore:
         if data is None:
             return None
         try:
-            return _decode(data, key, f"{self.uri}/{name}")
-        except _FormError as error:
+            return decode(data, key, f"{self.uri}/{name}")
+        except FormatError as error:
             where = self._set_aside(name, data)
             raise DamagedError(
-                f"{name} in {self.uri} is damaged ({error}); it was moved to {where}, and running again samples "
-                "the window anew",
+                f"{name} in {self.uri} is damaged ({error}); it was moved to {where}; run the command again to "
+                "sample the window",
                 name,
             ) from error
 
@@ -309,70 +303,15 @@ class TokenStore:
         return where
 
 
-def _at_once(write: Callable[[], None]) -> None:
+def _call(write: Callable[[], None]) -> None:
     write()
-
-
-class _FormError(Exception):
-    """The bytes are not an object of this store."""
 
 
 def _sealed_name(key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise StoreError(f"key {key!r} is not 64 lower-case hexadecimal digits; make it with tokens.keys.digest")
+        raise StoreError(f"key {key!r} is not 64 lower-case hexadecimal digits; make it with base.hashing.digest")
     return f"windows/{key[:2]}/{key}.safetensors"
 
 
 def _partial_name(key: str) -> str:
     return f"{_sealed_name(key).removesuffix('.safetensors')}.part.safetensors"
-
-
-def _encode(key: str, tokens: ArrayLike, first: int, causes: Mapping[str, Any]) -> bytes:
-    array = np.asarray(tokens)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ValueError(f"tokens have shape {array.shape} and dtype {array.dtype}; give whole numbers [time]")
-    limits = np.iinfo(np.int32)
-    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
-        raise ValueError(f"tokens range from {array.min()} to {array.max()}; they must fit in int32")
-    body = array.astype("<i4").tobytes()
-    metadata = {
-        "digest": _NO_DIGEST,  # first, so that its place is known
-        "schema": str(SCHEMA),
-        "key": key,
-        "first": str(first),
-        "tokens_sha256": digest_bytes(body),
-        "causes": canonical_json(dict(causes)),
-    }
-    tensor = {"dtype": "I32", "shape": [array.size], "data_offsets": [0, len(body)]}
-    text = json.dumps({"__metadata__": metadata, "tokens": tensor}, separators=(",", ":")).encode("ascii")
-    text += b" " * (-len(text) % 8)  # the tokens begin aligned
-    data = _LENGTH.pack(len(text)) + text + body
-    return data[: _DIGEST.start] + digest_bytes(data).encode("ascii") + data[_DIGEST.stop :]
-
-
-def _decode(data: bytes, key: str, where: str) -> Stored:
-    """Returns what `data` holds of the window `key`.
-
-    Raises:
-        _FormError: It is not what was stored.
-        StoreError: It is, but a newer version of this program stored it.
-    """
-    if data[_LENGTH.size : _DIGEST.start] != _PREFIX:
-        raise _FormError("it is not an object of this store")
-    blank = data[: _DIGEST.start] + _NO_DIGEST.encode("ascii") + data[_DIGEST.stop :]
-    if data[_DIGEST] != digest_bytes(blank).encode("ascii"):
-        raise _FormError("its digest does not match its content")
-    body = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-    try:
-        metadata = json.loads(data[_LENGTH.size : body])["__metadata__"]
-        if int(metadata["schema"]) > SCHEMA:
-            raise StoreError(
-                f"{where} has schema {metadata['schema']}, and this version reads up to {SCHEMA}; update this "
-                "program, or use another store"
-            )
-        if metadata["key"] != key:
-            raise _FormError(f"it holds the window {metadata['key'][:12]}")
-        tokens = np.frombuffer(data, "<i4", offset=body).astype(np.int32)
-        return Stored(tokens, int(metadata["first"]), json.loads(metadata["causes"]), metadata["tokens_sha256"])
-    except (KeyError, ValueError) as error:
-        raise _FormError(f"its header is of no known schema: {error!r}") from error

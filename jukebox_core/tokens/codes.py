@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import StoreError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write_codes(path: Path, codes: Codes) -> None:
     """Writes a codes file, whole or not at all: arrays ``level_<l>`` int32 [time], and ``about``, a JSON text."""
     arrays: dict[str, Any] = {f"level_{level}": np.asarray(tokens, np.int32) for level, tokens in codes.levels.items()}
     arrays[_ABOUT] = np.array(json.dumps(dict(codes.about)))
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)
 
 

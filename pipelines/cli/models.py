@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes, format_table
 from jukebox_core.errors import ConfigError, DownloadError, did_you_mean
 from jukebox_core.models import catalogue
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
-from jukebox_core.models.download.progress import size_text
 from jukebox_core.models.library import home
 from jukebox_core.models.presets import is_path, load_preset
 from pipelines.licence_prompt import ask
@@ -79,16 +79,17 @@ def _list(_names: Sequence[str], weights: WeightsConfig) -> None:
     rows: list[tuple[str, ...]] = [("MODEL", "SIZE", "HERE", "VERIFIED", "LICENCE")]
     for each in catalogue.listing(weights):
         name = f"{each.name} ({', '.join(each.aliases)})" if each.aliases else each.name
-        size = ("" if each.exact else "about ") + size_text(each.bytes) if each.bytes else "unknown"
+        size = ("" if each.exact else "about ") + format_bytes(each.bytes) if each.bytes else "unknown"
         here = "yes" if each.present == each.files else f"{each.present} of {each.files}" if each.present else "no"
-        rows.append((name, size, here, each.verified[:19].replace("T", " ") or "-", each.licence))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=True)]
-        _say("  ".join([*cells, row[4].partition("(")[0].partition(":")[0].strip()]))
+        licence = each.licence.partition("(")[0].partition(":")[0].strip()
+        rows.append((name, size, here, each.verified[:19].replace("T", " ") or "-", licence))
+    for line in format_table(rows):
+        _say(line)
     files, taken = catalogue.prepared(weights)
     if files:
-        _say(f"{size_text(taken)} more, in {files} files, hold weights as they sample; models rm prepared frees them")
+        _say(
+            f"{format_bytes(taken)} more, in {files} files, hold weights as they sample; models rm prepared frees them"
+        )
 
 
 def _fetch(names: Sequence[str], weights: WeightsConfig) -> None:
@@ -148,9 +149,8 @@ def _memory(names: Sequence[str], _weights: WeightsConfig) -> None:
             for advice in (advise(model.opened, model.config, size, kind) for size in sizes):
                 batch = str(advice.batch) if advice.batch else "does not fit"
                 rows.append((name, advice.device, advice.dtype, batch, f"{advice.bytes / 1e9:.1f} GB"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        _say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in format_table(rows):
+        _say(line)
 
 
 _VERBS: dict[str, Callable[[Sequence[str], WeightsConfig], None]] = {

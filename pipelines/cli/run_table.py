@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.processes import is_dead, is_here
+from jukebox_core.base.text import format_table
 from jukebox_core.errors import RunError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def table(summaries: Sequence[Summary]) -> list[str]:
         )
         for each in sorted(summaries, key=lambda each: (each.created, each.run.name))
     ]
-    return _columns([head, *rows])
+    return format_table([head, *rows])
 
 
 def tree(summaries: Sequence[Summary]) -> list[str]:
@@ -198,12 +199,7 @@ def _timings(timings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _indented(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    return [f"  {line}" for line in _columns(rows)]
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [f"  {line}" for line in format_table(rows)]
 
 
 def _local(time: str) -> str:

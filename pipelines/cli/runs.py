@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import ConfigError, RunError, did_you_mean
 from pipelines.cli.run_table import Summary, full, table, tree
 from pipelines.exit_status import working
@@ -147,7 +148,7 @@ def _remove_folder(run: RunFolder, given: argparse.Namespace) -> None:
     branches = [each.run.name for each in _summaries(given.root) if each.parent.get("run") == run.name]
     stay = f"; {', '.join(branches)} began with it and stay whole" if branches else ""
     if not _agreed(
-        f"remove run {run.name}: {len(files)} files, {_megabytes(size)}, in {run.path}{stay}?", yes=given.yes
+        f"remove run {run.name}: {len(files)} files, {format_bytes(size)}, in {run.path}{stay}?", yes=given.yes
     ):
         return
     _forget(run)
@@ -203,10 +204,10 @@ def _collect(given: argparse.Namespace) -> None:
             _say([f"  {gone}: jukebox runs rm {pin.run}"])
         if not garbage.bytes or given.dry_run:
             continue
-        if _agreed(f"remove {_megabytes(garbage.bytes)} from {store}?", yes=given.yes):
+        if _agreed(f"remove {format_bytes(garbage.bytes)} from {store}?", yes=given.yes):
             with working():
                 windows, size = remove(garbage, given.root)
-            _say([f"removed {windows} windows, {_megabytes(size)} in all"])
+            _say([f"removed {windows} windows, {format_bytes(size)} in all"])
 
 
 def _told(garbage: Garbage, hours: float) -> list[str]:
@@ -217,7 +218,7 @@ def _told(garbage: Garbage, hours: float) -> list[str]:
         (len(garbage.snapshots), "files of snapshots that no run names", garbage.snapshots),
     )
     lines = [f"{garbage.store}: {garbage.named} windows are named by runs"]
-    lines += [f"  {count} {what}, {_megabytes(sum(part.values()))}" for count, what, part in parts if count]
+    lines += [f"  {count} {what}, {format_bytes(sum(part.values()))}" for count, what, part in parts if count]
     if garbage.fresh:
         lines.append(f"  {garbage.fresh} windows that no run names stay: they are newer than {hours:g} hours")
     return lines if garbage.bytes else [*lines, "  nothing to remove"]
@@ -229,7 +230,3 @@ def _agreed(question: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError(f"{question} Nobody is there to answer; add --yes")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.store.spooled import open_store
@@ -200,9 +201,9 @@ def check_memory(
     if runner.workers > 1:
         alone = replace(memory, copies=1)
         choices.append(("runner.workers=1", alone.bytes(hardware.dtype, min(samples, batch_size))))
-    remedies = [f"{override} needs {size / 1e9:.1f} GB" for override, size in choices if size <= free]
+    remedies = [f"{override} needs {format_bytes(size)}" for override, size in choices if size <= free]
     remedies.append("model=1b_lyrics is the smallest released model, model=mini the smallest of all")
     raise DeviceError(
-        f"{memory.config.name} in {hardware.dtype} with a batch of {batch} samples needs about {needed / 1e9:.1f} GB "
-        f"but {device} has {free / 1e9:.1f} GB free; {'; '.join(remedies)}"
+        f"{memory.config.name} in {hardware.dtype} with a batch of {batch} samples needs about {format_bytes(needed)} "
+        f"but {device} has {format_bytes(free)} free; {'; '.join(remedies)}"
     )

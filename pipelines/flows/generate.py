@@ -93,7 +93,7 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
             for prompt in plan.prompts:
                 stages.encode_prompt(codec, prompt, store)
         sample_plan(prepared, stages, watch, previews, live=live)
-        open_store(store).settle()
+        open_store(store).flush()
         stopping.check_held()
         outputs.write(plan.takes, stages, watch)
 

@@ -6,7 +6,6 @@ A server that runs already is used: the one PREFECT_API_URL names, or one that `
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -17,18 +16,14 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.locks import locked
 from jukebox_core.base.processes import own_name
 from jukebox_core.errors import RunError
 from pipelines.exit_status import working
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OWNER = "JUKEBOX_PROCESS"  # environment variable: the process that a server was started for
 _RECORD = "server.json"
@@ -87,7 +82,7 @@ def running_server(home: Path) -> str | None:
 
 def record_server(home: Path, url: str) -> None:
     """Writes down that a server answers at `url`, for the commands that come after."""
-    with written_whole(home / _RECORD) as file:
+    with atomic_write(home / _RECORD) as file:
         file.write(json.dumps({"url": url}).encode())
 
 
@@ -131,7 +126,7 @@ def prepare_database(home: Path) -> None:
     ready, needed = home / "database.version", version("prefect")
     if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or _text(ready) == needed:
         return
-    with _alone(home / "database.lock"):
+    with locked(home / "database.lock"):
         if _text(ready) == needed:
             return
         upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
@@ -177,11 +172,3 @@ def _text(path: Path) -> str | None:
         return path.read_text("ascii")
     except OSError:
         return None
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Holds a lock that ends with this process, however it ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

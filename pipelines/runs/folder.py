@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import RunError, did_you_mean
@@ -239,5 +239,5 @@ def versions() -> dict[str, str]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode("utf-8"))

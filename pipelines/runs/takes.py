@@ -142,7 +142,8 @@ def _from_runs(settings: Settings) -> list[Take]:
 def _chosen(settings: Settings, there: int) -> Sequence[int]:
     """Returns the sample of the earlier run that each song starts from, of the `there` that it has."""
     assert settings.source is not None
-    samples, count, name = settings.source.samples, settings.sampling.n_samples, Path(settings.source.run).name
+    samples, name = settings.source.samples, Path(settings.source.run).name
+    count: int = settings.sampling.n_samples
     for sample in samples:
         if sample >= there:
             raise ConfigError(
@@ -243,7 +244,8 @@ class _Earlier:
         return f"{self._seconds(there):.4g} s" + (f" of {self._seconds(planned):.4g} s" if there < planned else "")
 
     def _seconds(self, tokens: int) -> float:
-        return self.settings.model.config.seconds(self.settings.model.config.top, tokens)
+        seconds: float = self.settings.config.seconds(self.settings.config.top, tokens)
+        return seconds
 
 
 def _factors(settings: Settings) -> list[int]:

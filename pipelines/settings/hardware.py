@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -51,9 +52,15 @@ def with_batch(
     batch = max(1, found // shared)
     needed = memory.bytes(hardware.dtype, batch * shared)
     log.info(
-        "%s on %s: %s, batch of %d of %d samples; about %.1f GB of the %.1f GB that are free",
-        memory.config.name, device, hardware.dtype, min(batch, samples), samples, needed / 1e9, free / 1e9,
-    )  # fmt: skip
+        "%s on %s: %s, batch of %d of %d samples; about %s of the %s that are free",
+        memory.config.name,
+        device,
+        hardware.dtype,
+        min(batch, samples),
+        samples,
+        format_bytes(needed),
+        format_bytes(free),
+    )
     return replace(hardware, batch_size=batch)
 
 

@@ -6,7 +6,6 @@ a machine, of one run or of several, share its devices without knowing of each o
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -14,8 +13,9 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from jukebox_core.base.locks import FileLock
 from stages import stopping
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ log = logging.getLogger("jukebox")
 _PATIENCE = 1.0  # seconds between two looks at devices that other processes hold
 
 _changed = threading.Condition()
-_claims: dict[str, IO[str]] = {}  # devices that this process holds until it ends, and their open lock files
+_claims: dict[str, FileLock] = {}  # devices that this process has claimed until it ends
 _busy: set[str] = set()  # those of them that a thread computes on now
 
 
@@ -62,8 +62,8 @@ def _wait_for(devices: Sequence[str]) -> str:
     told = False
     with _changed:
         while True:
-            for device in sorted(devices, key=lambda each: each not in _claims):  # its models are there already
-                if device not in _busy and (device in _claims or _claim(device)):
+            for device in sorted(devices, key=lambda each: not _claimed(each)):  # its models are there already
+                if device not in _busy and (_claimed(device) or _claim(device)):
                     _busy.add(device)
                     return device
             if not told:
@@ -74,20 +74,21 @@ def _wait_for(devices: Sequence[str]) -> str:
 
 
 def _claim(device: str) -> bool:
-    file = (lock_folder() / f"{re.sub(r'[^a-z0-9]', '_', device)}.lock").open("a", encoding="ascii")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+    lock = FileLock(lock_folder() / f"{re.sub(r'[^a-z0-9]', '_', device)}.lock")
+    if not lock.acquire():
         return False
-    _claims[device] = file
+    _claims[device] = lock
     return True
+
+
+def _claimed(device: str) -> bool:
+    return device in _claims and _claims[device].held  # a forked child does not hold what its parent does
 
 
 def give_back() -> None:
     """Gives up all devices this process holds; free its models first."""
     with _changed:
-        for file in _claims.values():
-            file.close()
+        for lock in _claims.values():
+            lock.release()
         _claims.clear()
         _changed.notify_all()

@@ -52,7 +52,7 @@ def sample_unit(job: SamplingJob, context: WorkerContext, nodes: Sequence[Node])
         here = replace(job, hardware=replace(job.hardware, device=device), weights={**job.weights, role: weights})
         handles = sample_shard(here, nodes)
     if context.remote:
-        open_store(job.store).settle(DELIVERY_SECONDS)
+        open_store(job.store).flush(DELIVERY_SECONDS)
     return handles
 
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from jukebox_core.base.text import format_seconds
 from jukebox_core.errors import RunError
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ def clock(seconds: float) -> str:
     """Returns a duration the way players show it: ``6.0 s``, ``1:05``, ``1:02:03``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return format_seconds(round(seconds))
 
 
 def decibels(value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.composer.album import perform, plan_album
 from jukebox_core.datasets.songs import Song, write_metadata
@@ -67,7 +67,7 @@ def _claim(folder: Path, config: AlbumConfig) -> None:
             f"{folder} is not an empty folder; choose another one, so that nothing is mixed with the songs"
         )
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(json.dumps(recipe, indent=1).encode())
     except OSError as error:
         raise ConfigError(f"cannot make folder {folder} ({error.strerror}); choose another one") from None

@@ -8,8 +8,9 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import to_plain
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.checks import Checks
 from jukebox_core.datasets.songs import Song, scan_songs
 from jukebox_core.datasets.windows import CodesIndex, EncodedSong, read_index, write_index
@@ -166,7 +167,7 @@ def _report(looked: Checks, folder: Path) -> None:
     for line in lines:
         log.info("%s", line)
     report = {"summary": lines, "findings": [to_plain(finding) for finding in looked.findings]}
-    with written_whole(folder / REPORT_NAME) as file:
+    with atomic_write(folder / REPORT_NAME) as file:
         file.write(json.dumps(report, indent=1).encode())
 
 
@@ -186,6 +187,6 @@ def _require_room(config: ModelConfig, songs: Sequence[Song], folder: Path) -> N
     needed, free = int(tokens * _TOKEN_BYTES), shutil.disk_usage(folder).free
     if needed > free:
         raise StoreError(
-            f"the codes of {seconds / 60:.0f} minutes need about {needed / 1e6:.0f} MB, but {folder} has "
-            f"{free / 1e6:.0f} MB free; make room, or choose another folder"
+            f"the codes of {seconds / 60:.0f} minutes need about {format_bytes(needed)}, but {folder} has "
+            f"{format_bytes(free)} free; make room, or choose another folder"
         )

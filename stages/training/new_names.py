@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
@@ -45,7 +45,7 @@ def add_names(config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], nam
     artists, genres = extended(known[kind], names)
     for role, ids in ((f"artists_{kind}", artists), (f"genres_{kind}", genres)):
         path = folder / f"{role}.txt"
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(as_text(ids).encode())
         paths[role] = FileHandle.of(path, digest_file(path))
     rows = (max(artists.values()) + 1, max(genres.values()) + 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import part_of
 from jukebox_core.datasets.windows import read_index
 from jukebox_core.errors import AudioError, ConfigError, DeviceError
@@ -151,7 +152,8 @@ def _check_timing(config: JukeboxConfig, prior: PriorConfig, lengths: Sequence[L
         more = f" and {len(outside) - _NAMED} more" if len(outside) > _NAMED else ""
         raise ConfigError(
             f"level_{prior.level}: {named}{more}: {config.name} knows songs from {timing.min_seconds:g} s to below "
-            f"{timing.max_seconds:g} s; take them out or cut them, or set model.network.priors.level_{prior.level}.timing"
+            f"{timing.max_seconds:g} s; take them out or cut them, or set "
+            f"model.network.priors.level_{prior.level}.timing"
         )
 
 
@@ -185,14 +187,14 @@ def _check_memory(config: JukeboxConfig, role: str, training: TrainingConfig) ->
     total, free = _on_this_machine(needs, devices, device.type), free_memory(device)
     log.info(
         "%s: about %s of memory: weights %s, optimiser %s, average %s, gradients and a batch of %d %s",
-        role, _size(total), _size(needs.weights), _size(needs.optimiser), _size(needs.average), batch,
-        _size(needs.step),
+        role, *map(format_bytes, (total, needs.weights, needs.optimiser, needs.average)), batch,
+        format_bytes(needs.step),
     )  # fmt: skip
     if total > free:
         raise DeviceError(
-            f"{role}: training takes about {_size(total)} of memory, but {device} has {_size(free)} free; make "
-            f"training.{role}.loop.batch smaller than {batch}, set training.{role}.loop.checkpointing=true, "
-            "or choose a smaller model"
+            f"{role}: training takes about {format_bytes(total)} of memory, but {device} has "
+            f"{format_bytes(free)} free; make training.{role}.loop.batch smaller than {batch}, set "
+            f"training.{role}.loop.checkpointing=true, or choose a smaller model"
         )
 
 
@@ -202,7 +204,3 @@ def _on_this_machine(needs: TrainingMemory, devices: DevicesConfig, kind: str) -
     kept = (needs.weights + needs.optimiser + needs.average) // sharing
     each = kept + needs.step + needs.working
     return each * (devices.devices if kind == "cpu" else 1)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

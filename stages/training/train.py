@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest, digest_file
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.clips import AudioClips
@@ -252,7 +252,7 @@ def _trained(
         about = {"role": role, "model": plan.config.name, "steps": outcome.step, "trained": True}
         save_safetensors(weights, path, about)
         record = {"steps": outcome.step, "settings": told, "checked": outcome.checked, "sha256": digest_file(path)}
-        with written_whole(record_path(plan.folder, role)) as file:
+        with atomic_write(record_path(plan.folder, role)) as file:
             file.write(json.dumps(record, indent=1).encode())
     fabric.barrier()
     done = _done(plan, role, told)

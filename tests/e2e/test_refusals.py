@@ -162,7 +162,7 @@ def test_a_model_too_large_for_the_machine_is_told_with_what_would_fit(
     monkeypatch.setattr(device, "free_memory", lambda _: 1_000_000_000)
     monkeypatch.setattr("jukebox_core.families.jukebox.sampling.memory.WORKING_BYTES", 999_000_000)
     told = desk.generate("sampling.n_samples=16", "hardware.batch_size=16")
-    assert told.startswith("own in float32 with 16 samples side by side needs about 1.0 GB but cpu has 1.0 GB free")
+    assert told.startswith("own in float32 with 16 samples side by side needs about 1.00 GB but cpu has 1.00 GB free")
     assert "hardware.batch_size=1 needs" in told
     assert "model=mini" in told
 
@@ -177,7 +177,7 @@ def test_the_largest_model_in_full_precision_is_refused_by_its_size(
     monkeypatch.setattr(device, "free_memory", lambda _: 24_000_000_000)
     settings = compose(GENERATE, ["model=5b_lyrics", "seconds=24", "hardware=cpu", "hardware.dtype=float32"])
     with pytest.raises(
-        Exception, match=r"5b_lyrics in float32 .* needs about 2\d\.\d GB .*dtype=bfloat16 needs 1\d\."
+        Exception, match=r"5b_lyrics in float32 .* needs about 2\d\.\d\d GB .*dtype=bfloat16 needs 1\d\."
     ) as e:
         preflight.check_memory(settings.model.config, settings.hardware, range(3), samples=1)
     assert "model=1b_lyrics" in str(e.value)

@@ -1,4 +1,4 @@
-"""Token stores behind a gate that misbehaves, what is kept of them on this machine, and what is stored in them."""
+"""Token stores behind a gate that misbehaves, their spools, and windows to store in them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 KEYS = [digest(index) for index in range(40)]
 KEY = KEYS[0]
 TOKENS = np.arange(300, dtype=np.int32)
-HASTY = {"config_kwargs": {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 1}}}
+NO_RETRIES = {"config_kwargs": {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 1}}}
 QUICK = RetryConfig(attempts=4, first_seconds=0.02)
 
 
 def options(gate: Gate) -> dict[str, Any]:
-    return {"endpoint_url": gate.url, **HASTY}
+    """Returns fsspec options for requests through the gate that fail fast."""
+    return {"endpoint_url": gate.url, **NO_RETRIES}
 
 
 def spooled(gate: Gate, uri: str, folder: Path, **limits: float) -> SpooledStore:
-    """A store whose tokens wait in `folder` while the gate is not passed."""
+    """Returns the store behind the gate, with its spool in `folder`."""
     config = SpoolConfig(folder=str(folder), **{"patience_seconds": 1.0, **limits})
     store = open_store(uri, options=options(gate), retry=QUICK, spool=config)
     assert isinstance(store, SpooledStore)
     return store
 
 
-def waiting(folder: Path) -> list[str]:
-    """Names of the files that wait below a spool's folder."""
+def pending_files(folder: Path) -> list[str]:
+    """Returns the names of the files that are pending below a spool's folder."""
     return sorted(path.name for path in folder.rglob("*.safetensors"))

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import CheckpointError
 from jukebox_core.models.checkpoints.archive import read_archive
 from jukebox_core.models.checkpoints.legacy import read_legacy
@@ -186,7 +186,7 @@ def save_safetensors(
         position = end
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name in kept:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)

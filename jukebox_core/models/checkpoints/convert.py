@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.locks import locked
 from jukebox_core.errors import CheckpointError
-from jukebox_core.models.digests import Record, locked, now, read_records, record_name, sha256_of, write_record
+from jukebox_core.models.digests import Record, now, read_records, record_name, write_record
 from jukebox_core.models.download.fetch import set_aside
 
 if TYPE_CHECKING:
@@ -75,5 +77,5 @@ def written_once(
                 raise
             raise CheckpointError(f"{error}. It was set aside as {set_aside(at_fault).name}") from error
         stat = copy.stat()
-        record = Record(stat.st_size, sha256_of(copy), source, stat.st_mtime_ns, now(), origin)
+        record = Record(stat.st_size, digest_file(copy), source, stat.st_mtime_ns, now(), origin)
         write_record(folder, record_name(folder, copy), record)

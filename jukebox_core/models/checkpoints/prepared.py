@@ -9,6 +9,7 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.checkpoints.convert import copy_is_current, written_once
 from jukebox_core.models.digests import Record, read_records, record_name, verified_digest, write_record
@@ -50,8 +51,8 @@ def keep(path: Path, library: Path, origin: str, size: int, write: Callable[[], 
         free = shutil.disk_usage(path.parent).free
         if free < size + _SPARE_DISK:
             log.warning(
-                "%.1f GB are free in %s, too few to keep %.1f GB that would load faster next time", free / 1e9,
-                path.parent, size / 1e9,
+                "%s are free in %s, too few to keep %s that would load faster next time", format_bytes(free),
+                path.parent, format_bytes(size),
             )  # fmt: skip
             return
         for old in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*{path.suffix}"):

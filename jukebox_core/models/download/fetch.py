@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import move_into_place
+from jukebox_core.base.atomic import atomic_replace
+from jukebox_core.base.locks import locked
 from jukebox_core.errors import DownloadError
-from jukebox_core.models.digests import Record, locked, now, read_records, size_fault, verified_digest, write_record
+from jukebox_core.models.digests import Record, now, read_records, size_fault, verified_digest, write_record
 from jukebox_core.models.download.replies import SourceError
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.download.transfer import Transfer
@@ -84,7 +85,7 @@ def fetch_file(
     target = folder / spec.path
     candidates = [source for source in map(source_for, sources) if not (offline and source.remote)]
     try:
-        with locked(target.with_name(f".{target.name}.lock"), waiting=waiting):
+        with locked(target.with_name(f".{target.name}.lock"), on_wait=waiting):
             if target.is_file():
                 if _sound(spec, folder):
                     return target
@@ -96,7 +97,7 @@ def fetch_file(
                 )
             transfer = Transfer(spec, folder, connections, progress)
             source = _first_that_delivers(transfer, candidates)
-            move_into_place(transfer.part.path, target)
+            atomic_replace(transfer.part.path, target)
             stat, sha256 = target.stat(), transfer.part.sha256
             write_record(folder, spec.path, Record(stat.st_size, sha256, source.name, stat.st_mtime_ns, now()))
             transfer.part.forget()

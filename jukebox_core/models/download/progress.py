@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
+from jukebox_core.base.text import format_bytes, format_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,22 +19,6 @@ QUIET_SECONDS = 1.0  # a file that takes no longer is not worth a word
 
 _BAR = 24  # characters
 _RATE_SECONDS = 10.0  # the rate is that of so many last seconds
-
-
-def size_text(size: float) -> str:
-    """A number of bytes as people read it, in powers of ten."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
-
-
-def time_text(seconds: float) -> str:
-    """A duration as h:mm:ss or m:ss."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class Meter:
@@ -68,7 +54,7 @@ class Meter:
             return
         (began, had), (ended, done) = self._first, self._seen[-1]
         rate = (done - had) / max(ended - began, 1e-3)
-        self._show(f"{self._name}: {size_text(done)} in {time_text(ended - began)}, {size_text(rate)}/s")
+        self._show(f"{self._name}: {format_bytes(done)} in {format_seconds(ended - began)}, {format_bytes(rate)}/s")
         if self._live:
             self._stream.write("\n")
 
@@ -79,10 +65,10 @@ class Meter:
     def _text(self, done: int, total: int | None) -> str:
         (began, had), (at, _) = self._seen[0], self._seen[-1]
         rate = (done - had) / (at - began) if at > began else 0.0
-        told = f"{size_text(done)}{f' of {size_text(total)}' if total else ''}, {size_text(rate)}/s"
+        told = f"{format_bytes(done)}{f' of {format_bytes(total)}' if total else ''}, {format_bytes(rate)}/s"
         if not total:
             return f"{self._name}: {told}"
-        left = f", {time_text((total - done) / rate)} left" if rate else ""
+        left = f", {format_seconds((total - done) / rate)} left" if rate else ""
         filled = round(_BAR * min(done / total, 1))
         bar = f" [{'#' * filled}{'.' * (_BAR - filled)}]" if self._live else ""
         return f"{self._name}:{bar} {done / total:.0%} {told}{left}"

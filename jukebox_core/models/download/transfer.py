@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.digests import RECORDS_NAME, Record, largest, read_records, size_fault
 from jukebox_core.models.download.part import Part
@@ -169,8 +170,8 @@ class Transfer:
         free = shutil.disk_usage(self.part.path.parent).free
         if needed > free:
             raise DownloadError(
-                f"{self.spec.path} needs {needed / 1e9:,.2f} GB more but {self.part.path.parent} has {free / 1e9:,.2f} "
-                "GB free; make room there or set weights.folder to another disk"
+                f"{self.spec.path} needs {format_bytes(needed)} more but {self.part.path.parent} has "
+                f"{format_bytes(free)} free; make room there or set weights.folder to another disk"
             )
 
 

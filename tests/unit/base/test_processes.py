@@ -1,4 +1,4 @@
-"""Which processes are still there: named by number and start, as a number may return."""
+"""Which processes still run: identified by number and start, because numbers are reused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from jukebox_core.base.processes import children, group_lives, is_dead, name_of, own_name
+import pytest
+
+from jukebox_core.base.processes import boot_id, children, group_lives, is_dead, machine_id, name_of, own_name, start_of
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -17,7 +20,7 @@ def test_this_process_lives() -> None:
     assert not is_dead(own_name())
 
 
-def test_a_killed_process_is_dead_even_before_somebody_waited_for_it() -> None:
+def test_a_killed_process_is_dead_even_before_its_parent_waited_for_it() -> None:
     with subprocess.Popen(SLEEPER) as process:
         name = name_of(process.pid)
         assert not is_dead(name)
@@ -27,14 +30,31 @@ def test_a_killed_process_is_dead_even_before_somebody_waited_for_it() -> None:
     assert is_dead(name)
 
 
-def test_a_number_that_was_given_anew_is_another_process() -> None:
+def test_a_reused_number_is_another_process() -> None:
     host, pid, start = own_name().rsplit("/", 2)
     assert is_dead(f"{host}/{pid}/{int(start) - 1}")
 
 
-def test_what_cannot_be_known_is_not_dead() -> None:
+def test_an_unknown_or_malformed_identity_is_not_dead() -> None:
     for name in ("elsewhere/1/2", "", "nonsense", f"{socket.gethostname()}/x/1"):
         assert not is_dead(name)
+
+
+def test_a_process_that_has_ended_has_no_start() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        assert start_of(process.pid) is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert start_of(process.pid) is None
+    assert name_of(process.pid).endswith("/0")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="compares with Linux's own figure")
+def test_the_start_is_in_ticks_since_boot() -> None:
+    """As manifests and leases of earlier versions have it."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    assert start_of(os.getpid()) == int(fields[19])
+    assert machine_id() == f"{boot_id()} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def test_the_children_of_a_process_are_those_that_have_not_ended() -> None:

@@ -99,7 +99,7 @@ def test_a_local_store_has_an_absolute_path(tmp_path: Path, monkeypatch: pytest.
     assert TokenStore(store.uri).sealed(KEY)
 
 
-def test_probe_sweeps_what_killed_processes_left(tmp_path: Path) -> None:
+def test_probe_removes_temporary_files_of_killed_processes(tmp_path: Path) -> None:
     store = TokenStore(tmp_path)
     store.probe()
     old, fresh = tmp_path / "tmp" / "old", tmp_path / "tmp" / "fresh"
@@ -237,7 +237,7 @@ def test_a_disk_that_fills_up_harms_nothing(small_disk: Path) -> None:
     assert store.keys() == sorted([KEY, OTHER])
 
 
-def test_a_disk_that_stumbles_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_failure_of_a_disk_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, failures = os.fsync, [errno.EIO, errno.ESTALE]
 
     def fsync(descriptor: int) -> None:

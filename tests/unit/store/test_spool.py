@@ -1,4 +1,4 @@
-"""A remote store that fails: passing failures, a store that goes away in the middle, and what is kept until it returns.
+"""A remote store that fails: transient failures, an outage during a run, and what is kept until its end.
 
 S3 is a real server in a process of its own, behind a gate that misbehaves.
 """
@@ -16,7 +16,7 @@ from jukebox_core.errors import StoreError, UnreachableError
 from jukebox_core.store.config import RetryConfig
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
-from tests.helpers.spools import KEY, KEYS, QUICK, TOKENS, options, spooled, waiting
+from tests.helpers.spools import KEY, KEYS, QUICK, TOKENS, options, pending_files, spooled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tests.helpers.servers.servers import Gate
 
 
-# Failures that pass, and failures that do not.
+# Transient failures.
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "refuse", "lose", "cut", "502"])
-def test_a_failure_that_passes_is_tried_again(s3_gate: Gate, gated_uri: str, mode: str) -> None:
+def test_a_transient_failure_is_retried(s3_gate: Gate, gated_uri: str, mode: str) -> None:
     store = TokenStore(gated_uri, options=options(s3_gate), retry=QUICK)
     for act in (
         lambda: store.write_partial(KEY, TOKENS[:9], first=0, causes={}),
@@ -46,7 +46,7 @@ def test_a_failure_that_passes_is_tried_again(s3_gate: Gate, gated_uri: str, mod
 
 
 @pytest.mark.slow
-def test_a_server_that_falls_silent_is_left_after_a_while(s3_gate: Gate, gated_uri: str) -> None:
+def test_a_server_that_does_not_answer_times_out(s3_gate: Gate, gated_uri: str) -> None:
     store = TokenStore(gated_uri, options=options(s3_gate), retry=RetryConfig(attempts=2, first_seconds=0.02))
     s3_gate.mode = "stall"
     with pytest.raises(UnreachableError, match="cannot be reached"):
@@ -55,7 +55,7 @@ def test_a_server_that_falls_silent_is_left_after_a_while(s3_gate: Gate, gated_u
     store.seal(KEY, TOKENS, first=0, causes={})
 
 
-# A store that is there.
+# A healthy store.
 
 
 def test_a_write_is_in_the_store_when_it_returns(s3_gate: Gate, gated_uri: str, tmp_path: Path) -> None:
@@ -65,32 +65,32 @@ def test_a_write_is_in_the_store_when_it_returns(s3_gate: Gate, gated_uri: str, 
     partial = elsewhere.read_partial(KEY)
     assert partial is not None
     assert (partial.tokens.tolist(), partial.first, partial.causes) == (TOKENS[:7].tolist(), 3, {"a": 1})
-    with store.together():
+    with store.parallel_writes():
         for key in KEYS[:20]:
             store.seal(key, TOKENS, first=3, causes={})
     assert elsewhere.keys() == sorted(KEYS[:20])
     assert elsewhere.partials() == []
-    assert waiting(tmp_path) == []
+    assert pending_files(tmp_path) == []
     assert store.missing(KEYS) == store.missing(KEYS[20:]) == set(KEYS[20:])
     store.remove(KEY)
     assert not store.sealed(KEY)
-    store.settle()
+    store.flush()
 
 
 def test_a_local_store_has_no_spool(tmp_path: Path) -> None:
     for uri in (str(tmp_path), f"file://{tmp_path}", "memory://x"):
         store = open_store(uri)
         assert type(store) is TokenStore
-        store.settle()
-        with store.together():
+        store.flush()
+        with store.parallel_writes():
             store.seal(KEY, TOKENS, first=0, causes={})
 
 
-# A store that goes away while a run goes on.
+# An outage during a run.
 
 
 @pytest.mark.parametrize("mode", ["refuse", "500", pytest.param("stall", marks=pytest.mark.slow)])
-def test_sampling_goes_on_while_the_store_is_away(
+def test_sampling_goes_on_during_an_outage(
     s3_gate: Gate, gated_uri: str, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, elsewhere = spooled(s3_gate, gated_uri, tmp_path), TokenStore(gated_uri)
@@ -118,11 +118,11 @@ def test_sampling_goes_on_while_the_store_is_away(
             store.keys()
         assert elsewhere.keys() == sorted(KEYS[:3])
         s3_gate.mode = "pass"
-        store.settle(30)
+        store.flush(30)
     assert elsewhere.keys() == store.keys() == sorted(KEYS[:30])
     assert elsewhere.partials() == [KEYS[30]]
     assert all(np.array_equal(elsewhere.read(key).tokens, TOKENS) for key in KEYS[:30])
-    assert waiting(tmp_path) == []
+    assert pending_files(tmp_path) == []
     said = [record.getMessage() for record in caplog.records if record.name == "jukebox.store"]
     assert [("sampling goes on" in line, "answers again" in line) for line in said] == [(True, False), (False, True)]
     store.seal(KEYS[31], TOKENS, first=1, causes={})
@@ -137,7 +137,7 @@ def test_a_slow_store_is_waited_for_once(s3_gate: Gate, gated_uri: str, tmp_path
     for key in KEYS[:10]:
         store.seal(key, TOKENS, first=0, causes={})
     assert time.monotonic() - began < 2
-    store.settle(60)
+    store.flush(60)
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:10])
 
 
@@ -146,24 +146,26 @@ def _seal_all(store: TokenStore) -> None:
         store.seal(key, TOKENS, first=0, causes={})
 
 
-def test_too_much_that_waits_ends_the_run_with_everything_kept(s3_gate: Gate, gated_uri: str, tmp_path: Path) -> None:
+def test_too_many_pending_bytes_end_the_run_with_everything_kept(s3_gate: Gate, gated_uri: str, tmp_path: Path) -> None:
     store = spooled(s3_gate, gated_uri, tmp_path, megabytes=0.02)
     s3_gate.mode = "refuse"
     store.seal(KEYS[0], TOKENS, first=0, causes={})
-    with pytest.raises(StoreError, match=rf"windows \(0.0 MB\) wait for {gated_uri}.*kept in {tmp_path}.*same command"):
+    with pytest.raises(
+        StoreError, match=rf"windows \(\d+\.\d kB\) wait for {gated_uri}.*kept in {tmp_path}.*same command"
+    ):
         _seal_all(store)
     kept = [key for key in KEYS if store.sealed(key)]
     assert len(kept) > 5
     with pytest.raises(StoreError, match="kept in"):
         store.write_partial(kept[-1], TOKENS, first=0, causes={})  # a last flush on the way out
     with pytest.raises(StoreError, match="kept in"):
-        store.settle(0.2)
+        store.flush(0.2)
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert TokenStore(gated_uri).keys() == sorted(kept)
 
 
-def test_a_store_that_stays_away_ends_the_run(s3_gate: Gate, gated_uri: str, tmp_path: Path) -> None:
+def test_a_long_outage_ends_the_run(s3_gate: Gate, gated_uri: str, tmp_path: Path) -> None:
     store = spooled(s3_gate, gated_uri, tmp_path, seconds=0.5)
     s3_gate.mode = "refuse"
     store.seal(KEYS[0], TOKENS, first=0, causes={})
@@ -171,7 +173,7 @@ def test_a_store_that_stays_away_ends_the_run(s3_gate: Gate, gated_uri: str, tmp
     with pytest.raises(StoreError, match=r"2 windows .* cannot be reached .* kept in"):
         store.seal(KEYS[1], TOKENS, first=0, causes={})
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:2])
 
 
@@ -182,7 +184,7 @@ def test_a_store_that_refuses_ends_the_run_at_once(s3_gate: Gate, gated_uri: str
         store.seal(KEYS[0], TOKENS, first=0, causes={})
     s3_gate.mode = "pass"  # credentials were renewed; a worker process lives on
     store.seal(KEYS[1], TOKENS, first=0, causes={})
-    store.settle()
+    store.flush()
     assert TokenStore(gated_uri).keys() == sorted(KEYS[:2])
 
 
@@ -196,7 +198,7 @@ def test_a_damaged_window_in_the_spool_is_not_delivered(
     (path,) = tmp_path.rglob(f"{KEY}.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     s3_gate.mode = "pass"
-    store.settle(20)
+    store.flush(20)
     assert "is damaged" in caplog.text
     assert TokenStore(gated_uri).keys() == [KEYS[1]]
 

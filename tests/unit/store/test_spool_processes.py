@@ -1,4 +1,4 @@
-"""Processes that are killed while their store fails: the next one delivers what they left, and nobody does twice."""
+"""Processes that are killed while their store fails: the next one delivers what they left, once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.errors import StoreError
-from jukebox_core.store.spool import spool_folder
+from jukebox_core.store.spool_adoption import spool_folder
 from jukebox_core.store.store import TokenStore
-from tests.helpers.spools import KEY, KEYS, TOKENS, spooled, waiting
+from tests.helpers.spools import KEY, KEYS, TOKENS, pending_files, spooled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def test_the_next_process_delivers_what_killed_ones_left(
         for writer in writers:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"written\n"
-        assert len(waiting(tmp_path)) == 18
+        assert len(pending_files(tmp_path)) == 18
         store = spooled(s3_gate, gated_uri, tmp_path)
         assert store.sealed(KEYS[17])  # by a process of this machine that lives
         assert np.array_equal(store.read(KEYS[3]).tokens, TOKENS)
@@ -76,16 +76,16 @@ def test_the_next_process_delivers_what_killed_ones_left(
     finally:
         for writer in writers:
             _killed(writer)
-    assert len(waiting(tmp_path)) == 18
+    assert len(pending_files(tmp_path)) == 18
     s3_gate.mode = "pass"
-    elsewhere.write_partial(KEYS[8], TOKENS[:200], first=0, causes={})  # another machine went on with it
+    elsewhere.write_partial(KEYS[8], TOKENS[:200], first=0, causes={})  # another machine resumed it
     elsewhere.write_partial(KEYS[18], TOKENS[:50], first=0, causes={})
     elsewhere.seal(KEYS[0], TOKENS + 1, first=0, causes={})  # another kind of machine
     with caplog.at_level(logging.INFO, "jukebox"):
         store.probe()
     assert "delivering 18 windows" in caplog.text
     assert f"window {KEY[:12]} is sealed in {gated_uri} with other tokens" in caplog.text
-    assert waiting(tmp_path) == []
+    assert pending_files(tmp_path) == []
     assert elsewhere.keys() == sorted(KEYS[:8] + KEYS[10:18])
     lengths = [len(found.tokens) for key in (KEYS[8], KEYS[18]) if (found := elsewhere.read_partial(key)) is not None]
     assert lengths == [200, 100]
@@ -103,9 +103,9 @@ def test_the_end_of_a_run_waits_for_other_processes_of_the_machine(
         assert writer.stdout.readline() == b"written\n"
         store = spooled(s3_gate, gated_uri, tmp_path)
         with pytest.raises(StoreError, match="9 windows of other processes of this machine wait"):
-            store.settle(0.3)
+            store.flush(0.3)
         s3_gate.mode = "pass"
-        store.settle(30)
+        store.flush(30)
         assert TokenStore(gated_uri).keys() == sorted(KEYS[:8])
     finally:
         _killed(writer)
@@ -132,7 +132,7 @@ for index in range(60):
         store.write_partial(key, whole[:count], first=0, causes={"index": index})
         print(index, begin, count, flush=True)
     store.seal(key, whole, first=0, causes={"index": index})
-store.settle(60)
+store.flush(60)
 print("finished", flush=True)
 """
 
@@ -171,15 +171,15 @@ def test_a_run_that_is_killed_again_and_again_while_its_store_fails(
         _, trouble = process.communicate()
         assert process.returncode in (0, -9), trouble
         kills += not finished
-        _whole_or_a_prefix(TokenStore(gated_uri))
+        _check_sealed_or_prefix(TokenStore(gated_uri))
     assert TokenStore(gated_uri).keys() == sorted(digest(index) for index in range(60))
     assert TokenStore(gated_uri).partials() == []
-    assert waiting(tmp_path) == []
+    assert pending_files(tmp_path) == []
     assert resampled == 0
     print(f"{kills} kills, {resampled} stores lost")
 
 
-def _whole_or_a_prefix(store: TokenStore) -> None:
+def _check_sealed_or_prefix(store: TokenStore) -> None:
     assert store._objects.sizes("damaged") == {}
     for key, number in {digest(index): index for index in range(60)}.items():
         for found in (store.find(key), store.read_partial(key)):

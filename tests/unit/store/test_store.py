@@ -1,4 +1,4 @@
-"""The token store on local disk, in memory and on S3 (a server on loopback): whole objects, checked when read."""
+"""The token store on local disk, in memory and on S3 (a server on loopback): atomic objects, checked when read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_window_from_first_flush_to_seal(store: TokenStore) -> None:
     assert _names(store) == [_name(KEY)]
 
 
-def test_who_seals_second_goes_on_with_what_is_there(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_second_seal_of_a_window_changes_nothing(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
     store.seal(KEY, TOKENS, first=0, causes=CAUSES)
     store.write_partial(KEY, TOKENS[:5], first=0, causes=CAUSES)
     with caplog.at_level(logging.WARNING, logger="jukebox"):
@@ -100,7 +100,7 @@ def test_who_seals_second_goes_on_with_what_is_there(store: TokenStore, caplog: 
     assert store.read(KEY).first == 0
 
 
-def test_what_is_missing_is_told_alike_for_few_and_for_many(store: TokenStore) -> None:
+def test_few_and_many_keys_give_the_same_missing_ones(store: TokenStore) -> None:
     keys = [digest(index) for index in range(50)]
     for key in keys[::5]:
         store.seal(key, TOKENS[:3], first=0, causes={})
@@ -109,7 +109,7 @@ def test_what_is_missing_is_told_alike_for_few_and_for_many(store: TokenStore) -
         assert store.missing(keys[:count]) == set(keys[:count]) - set(keys[::5])
 
 
-def test_windows_are_counted_weighed_and_removed(store: TokenStore) -> None:
+def test_windows_are_listed_with_sizes_and_removed(store: TokenStore) -> None:
     keys = sorted(digest(index) for index in range(40))
     for key in keys[:38]:
         store.seal(key, TOKENS[:3], first=0, causes={})
@@ -152,7 +152,7 @@ def test_sealing_over_a_damaged_window_sets_it_aside(store: TokenStore, caplog: 
     assert np.array_equal(store.read(KEY).tokens, TOKENS)
 
 
-def test_a_damaged_partial_counts_as_nothing(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_partial_counts_as_none(store: TokenStore, caplog: pytest.LogCaptureFixture) -> None:
     store.write_partial(KEY, TOKENS, first=0, causes=CAUSES)
     _damage(store, _name(KEY, ".part"), b"\0" * 100)
     with caplog.at_level(logging.WARNING):
@@ -172,7 +172,7 @@ def test_keys_lists_sealed_windows_only(store: TokenStore) -> None:
     assert store.keys() == wanted
 
 
-def test_what_another_writer_stored_is_seen_at_once(store: TokenStore, request: pytest.FixtureRequest) -> None:
+def test_a_write_of_another_client_is_seen_at_once(store: TokenStore, request: pytest.FixtureRequest) -> None:
     """A cached listing or instance would answer from before."""
     on_s3 = store.uri.startswith("s3")
     options = {**request.getfixturevalue("s3"), "default_block_size": 6 * 2**20} if on_s3 else None
@@ -255,11 +255,11 @@ def _resign(data: bytes) -> bytes:
 
 
 def test_a_newer_schema_is_refused_and_left_in_place(memory: TokenStore) -> None:
-    newer = _resign(_sealed_bytes(memory).replace(b'"schema":"1"', b'"schema":"2"'))
+    newer = _resign(_sealed_bytes(memory).replace(b'"schema":"1"', b'"schema":"3"'))
     for name in (_name(KEY), _name(KEY, ".part")):
         _damage(memory, name, newer)
     for read in (memory.read, memory.read_partial):
-        with pytest.raises(StoreError, match=r"schema 2.*update this program") as refused:
+        with pytest.raises(StoreError, match=r"schema 3.*update this program") as refused:
             read(KEY)
         assert not isinstance(refused.value, DamagedError)
     assert memory.sealed(KEY)
@@ -278,13 +278,115 @@ def test_the_same_window_is_the_same_bytes(memory: TokenStore) -> None:
     assert other._objects.read(_name(KEY)) == data
 
 
+def test_tokens_are_stored_as_earlier_versions_stored_them(memory: TokenStore) -> None:
+    """The sha256 of two objects that the version before schema 2 wrote."""
+    sealed = _sealed_bytes(memory)
+    assert digest_bytes(sealed) == "2dd1526bf04b5134720d3e8cda22fbbad7fed0ab891a2c0e7a4e4561a71db58b"
+    memory.write_partial(OTHER, TOKENS[:100] - 79, first=64, causes=CAUSES)
+    partial = memory._objects.read(_name(OTHER, ".part"))
+    assert partial is not None
+    assert digest_bytes(partial) == "43f06073d3c34a3da42e4c890155b15558314fcc5a475afb325ea6a64ad0ab42"
+
+
+ARRAYS = [
+    np.arange(12, dtype=np.int32).reshape(4, 3),
+    np.arange(12, dtype=np.int64).reshape(3, 4) << 40,
+    np.arange(7, dtype=np.uint8),
+    np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4),
+    np.array([np.nan, np.inf], np.float32),
+    np.zeros((9, 0), np.int32),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{list(array.shape)}")
+def test_grids_events_and_arrays_are_stored_as_they_are(store: TokenStore, array: np.ndarray, caplog: Any) -> None:
+    store.write_partial(KEY, array, first=5, causes=CAUSES)
+    partial = store.read_partial(KEY)
+    store.seal(KEY, np.asfortranarray(array), first=5, causes=CAUSES)
+    store.seal(KEY, array, first=5, causes=CAUSES)
+    assert "is sealed in" not in caplog.text
+    for found in (partial, store.read(KEY)):
+        assert found is not None
+        assert (found.tokens.dtype, found.tokens.shape, found.first) == (array.dtype, array.shape, 5)
+        assert found.tokens.tobytes() == array.tobytes()
+        assert found.tokens.flags.writeable
+        assert (found.digest, found.state) == (digest_bytes(array.tobytes()), None)
+    store.seal(KEY, array[..., None], first=5, causes=CAUSES)
+    assert "with other tokens" in caplog.text
+
+
+@pytest.mark.parametrize("tokens", [None, TOKENS[:7] - 79, ARRAYS[0]], ids=["none", "prefix", "grid"])
+def test_a_partial_may_hold_an_opaque_state(store: TokenStore, tokens: np.ndarray | None) -> None:
+    for state in (b"", b"pass 3", bytes(range(256)) * 300):
+        store.write_partial(KEY, tokens, first=3, causes=CAUSES, state=state)
+        found = store.read_partial(KEY)
+        assert found is not None
+        assert (found.state, found.first, found.causes) == (state, 3, CAUSES)
+        assert np.array_equal(found.tokens, np.empty(0, np.int32) if tokens is None else tokens)
+    assert store.partials() == [KEY]
+    assert store.size(KEY) == store.sizes()[1][KEY] > 256 * 300
+    age = store.partial_age(KEY)
+    assert age is not None
+    assert age < 60
+    assert store.partial_age(OTHER) is None
+    store.seal(KEY, TOKENS, first=3, causes=CAUSES)
+    assert store.read(KEY).state is store.read_partial(KEY) is None
+    store.write_partial(KEY, None, first=3, causes=CAUSES, state=b"late")
+    store.remove(KEY)
+    assert _names(store) == []
+
+
+def test_a_partial_of_nothing_is_refused(memory: TokenStore) -> None:
+    with pytest.raises(ValueError, match="tokens and state are both None"):
+        memory.write_partial(KEY, None, first=0, causes={})
+
+
+def test_an_object_with_a_state_is_a_safetensors_file_of_schema_2(tmp_path: Path) -> None:
+    TokenStore(tmp_path).write_partial(KEY, ARRAYS[1], first=64, causes=CAUSES, state=b"pass 3")
+    path = tmp_path / _name(KEY, ".part")
+    tensors = safetensors.numpy.load_file(path)
+    assert np.array_equal(tensors["tokens"], ARRAYS[1])
+    assert (tensors["state"].dtype, tensors["state"].tobytes()) == (np.uint8, b"pass 3")
+    with safetensors.safe_open(path, "numpy") as file:
+        assert file.metadata()["schema"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"shape":[3,4]', b'"shape":[4,4]'),
+        (b'"shape":[3,4]', b'"shape":[-3,4]'),
+        (b'"shape":[3,4]', b'"shape":"3,4"'),
+        (b'"dtype":"I64"', b'"dtype":"I32"'),
+        (b'"dtype":"I64"', b'"dtype":"F64"'),
+        (b'"data_offsets":[0,96]', b'"data_offsets":[8,96]'),
+        (b'"state":', b'"stale":'),
+        (b'"tokens":', b'"takens":'),
+        (b'"schema":"2"', b'"schema":"1"'),
+    ],
+)
+def test_a_header_at_odds_with_its_content_is_damage(memory: TokenStore, before: bytes, after: bytes) -> None:
+    memory.write_partial(KEY, ARRAYS[1], first=0, causes=CAUSES, state=b"pass 3")
+    data = memory._objects.read(_name(KEY, ".part"))
+    assert data is not None
+    assert data.count(before) == 1
+    changed = data.replace(before, after)
+    grown = len(changed) - len(data)
+    changed = (int.from_bytes(data[:8], "little") + grown).to_bytes(8, "little") + changed[8:]
+    _damage(memory, _name(KEY), _resign(changed))
+    with pytest.raises(DamagedError):
+        memory.read(KEY)
+
+
 def test_an_empty_window_can_be_stored(memory: TokenStore) -> None:
     memory.seal(KEY, np.empty(0, np.int32), first=0, causes={})
     assert memory.read(KEY).tokens.shape == (0,)
 
 
-@pytest.mark.parametrize("tokens", [[[1]], [1.5], [2**31], [-(2**31) - 1], np.array(3)])
-def test_tokens_of_another_form_are_refused(memory: TokenStore, tokens: Any) -> None:
+@pytest.mark.parametrize(
+    "tokens", [[1.5], [[1.5]], [2**31], [-(2**31) - 1], np.array(3), ["a"], [True], np.zeros((2, 2), np.int16)]
+)
+def test_tokens_that_cannot_be_stored_are_refused(memory: TokenStore, tokens: Any) -> None:
     with pytest.raises(ValueError, match="tokens"):
         memory.seal(KEY, tokens, first=0, causes={})
     assert not memory.sealed(KEY)
@@ -316,7 +418,7 @@ def test_probe_names_an_unreachable_server(s3: dict[str, Any]) -> None:
             TokenStore("s3://store/x", options=options).probe()
 
 
-def test_probe_notices_a_place_that_does_not_keep_what_it_gets(memory: TokenStore, monkeypatch: Any) -> None:
+def test_probe_notices_a_place_that_returns_other_bytes(memory: TokenStore, monkeypatch: Any) -> None:
     monkeypatch.setattr(memory._objects, "read", lambda name: b"something else")
     with pytest.raises(StoreError, match="did not give back"):
         memory.probe()
@@ -326,16 +428,16 @@ def test_probe_notices_a_place_that_does_not_keep_what_it_gets(memory: TokenStor
 def test_a_reader_that_finds_damage_leaves_a_good_replacement_alone(
     memory: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the read and the setting aside, another process may have sealed the window anew."""
+    """Between the read and the setting aside, another process may have sealed the window again."""
     good = _sealed_bytes(memory)
     _damage(memory, _name(KEY), b"bad")
-    decode = store_module._decode
+    decode = store_module.decode
 
     def decode_late(data: bytes, key: str, where: str) -> store_module.Stored:
         _damage(memory, _name(KEY), good)
         return decode(data, key, where)
 
-    monkeypatch.setattr(store_module, "_decode", decode_late)
+    monkeypatch.setattr(store_module, "decode", decode_late)
     with pytest.raises(DamagedError):
         memory.read(KEY)
     assert np.array_equal(memory.read(KEY).tokens, TOKENS)
@@ -346,17 +448,17 @@ def test_the_store_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_several_windows_are_written_side_by_side(store: TokenStore) -> None:
+def test_several_windows_are_written_in_parallel(store: TokenStore) -> None:
     keys = sorted(digest(index) for index in range(20))
-    with store.together():
+    with store.parallel_writes():
         for key in keys:
             store.write_partial(key, TOKENS[:5], first=0, causes={})
     assert store.partials() == keys
-    with store.together():
+    with store.parallel_writes():
         for key in keys:
             store.seal(key, TOKENS, first=0, causes={})
     assert (store.keys(), store.partials()) == (keys, [])
-    with pytest.raises(ValueError, match="tokens"), store.together():  # noqa: PT012 - the block is what is tested
+    with pytest.raises(ValueError, match="tokens"), store.parallel_writes():  # noqa: PT012 - the block is what is tested
         store.seal(KEY, [0.5], first=0, causes={})
         store.seal(OTHER, TOKENS, first=0, causes={})
     assert store.sealed(OTHER)

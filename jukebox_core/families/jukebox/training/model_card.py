@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from jukebox_core.base.atomic import written_whole
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.families.jukebox.config import PriorsConfig, level_of
@@ -83,9 +83,9 @@ def write_folder(folder: Path, base: ModelSettings, making: Making) -> Path:
         trained=True,
         network=replace(base.network, priors=_with_head(base.network.priors, making.head)),
     )
-    with written_whole(folder / CARD_NAME) as file:
+    with atomic_write(folder / CARD_NAME) as file:
         file.write(card(model, making).encode())
-    with written_whole(folder / MODEL_NAME) as file:  # last: where it lies, the model is whole
+    with atomic_write(folder / MODEL_NAME) as file:  # last: where it lies, the model is whole
         file.write(yaml.safe_dump(to_plain(model), sort_keys=False, allow_unicode=True).encode())
     return folder / MODEL_NAME
 

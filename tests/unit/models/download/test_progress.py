@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from jukebox_core.models.download.progress import LINE_SECONDS, QUIET_SECONDS, Meter, size_text, time_text
+from jukebox_core.models.download.progress import LINE_SECONDS, QUIET_SECONDS, Meter
 
 
 class Clock:
@@ -11,17 +11,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_sizes_and_times_are_readable() -> None:
-    assert [size_text(n) for n in (5, 1234, 150_000, 7_726_329, 10_288_727_721)] == [
-        "5 B",
-        "1.2 kB",
-        "150 kB",
-        "7.7 MB",
-        "10.29 GB",
-    ]
-    assert [time_text(n) for n in (5, 65, 3723)] == ["0:05", "1:05", "1:02:03"]
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:

@@ -171,7 +171,7 @@ def test_what_the_person_set_wins(tmp_path: Path, url: str, monkeypatch: pytest.
 @pytest.mark.slow
 def test_processes_that_meet_in_a_fresh_folder_set_it_up_once(tmp_path: Path) -> None:
     program = (
-        "from pipelines import prefect_home\n"
+        "from pipelines.orchestration import prefect_home\n"
         f"prefect_home.prepare_database(prefect_home.settle({str(tmp_path)!r}))\n"
         "from pathlib import Path\n"
         f"print(Path({str(tmp_path / '.prefect' / 'database.version')!r}).stat().st_mtime_ns)\n"

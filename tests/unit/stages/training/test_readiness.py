@@ -67,7 +67,7 @@ def test_music_that_does_not_suffice_is_told_before_anything_is_trained(tmp_path
 
 def test_memory_that_does_not_suffice_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "free_memory", lambda _: 10_000_000)
-    with pytest.raises(DeviceError, match=r"level_0: training takes about .* but cpu has 10 MB free; make "):
+    with pytest.raises(DeviceError, match=r"level_0: training takes about .* but cpu has 10.0 MB free; make "):
         check(tmp_path, ["level_0"], SONGS)
 
 

@@ -1,0 +1,159 @@
+"""Objects as files below a folder of a local disk. Imports no torch.
+
+A temporary file is written, synchronised and given its name, and so is the folder's entry, so that an object survives
+a power loss once a call has returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.store.place import SCRATCH, Place, retried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jukebox_core.store.config import RetryConfig
+
+_STALE_SECONDS = 3600  # a temporary file lives for milliseconds; a killed process has left one as old as this
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class LocalObjects(Place):
+    """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
+
+    def __init__(self, root: Path, retry: RetryConfig) -> None:
+        self._root = root.expanduser().absolute()
+        super().__init__(str(self._root), retry)
+
+    @retried
+    def read(self, name: str) -> bytes | None:
+        """Returns the content of a file, or None if it does not exist."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @retried
+    def exists(self, name: str) -> bool:
+        """Whether a file exists."""
+        return (self._root / name).is_file()
+
+    @retried
+    def create(self, name: str, data: bytes) -> bool:
+        """Stores a new file and returns True; returns False if the name is taken, by any process."""
+        path = self._root / name
+        with self._temporary(data) as temporary:
+            _make_folder(path.parent)
+            try:
+                os.link(temporary, path)  # unlike a rename, fails if the name is taken
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                if path.exists():
+                    return False
+                temporary.replace(path)
+            _synchronise(path.parent)
+        return True
+
+    @retried
+    def replace(self, name: str, data: bytes) -> None:
+        """Stores a file, in the place of the one with that name if it exists."""
+        path = self._root / name
+        with self._temporary(data) as temporary:
+            _make_folder(path.parent)
+            temporary.replace(path)
+            _synchronise(path.parent)
+
+    @retried
+    def remove(self, *names: str) -> None:
+        """Removes files; names that do not exist are ignored."""
+        for name in names:
+            (self._root / name).unlink(missing_ok=True)
+
+    @retried
+    def size(self, name: str) -> int | None:
+        """Returns the size of a file in bytes, or None if it does not exist."""
+        found = self._status(name)
+        return None if found is None else found.st_size
+
+    @retried
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Returns the size in bytes of every file below `folder`, by path relative to the root, sorted."""
+        return {name: found.st_size for name, found in sorted(self._walk(folder))}
+
+    @retried
+    def age(self, name: str) -> float | None:
+        """Returns the seconds since a file was stored, or None if it does not exist."""
+        found = self._status(name)
+        return None if found is None else time.time() - found.st_mtime
+
+    @retried
+    def ages(self, folder: str) -> dict[str, float]:
+        """Returns the seconds since each file below `folder` was stored, by path relative to the root."""
+        now = time.time()
+        return {name: now - found.st_mtime for name, found in self._walk(folder)}
+
+    @retried
+    def remove_stale(self) -> None:
+        """Removes temporary files that killed processes have left."""
+        for path in (self._root / SCRATCH).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another process removes them too
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+
+    def _status(self, name: str) -> os.stat_result | None:
+        try:
+            return (self._root / name).stat()
+        except FileNotFoundError:
+            return None
+
+    def _walk(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Yields the name and status of every file below `folder`, without those removed meanwhile."""
+        for path, _, names in os.walk(self._root / folder):
+            for name in names:
+                file = (Path(path) / name).relative_to(self._root).as_posix()
+                found = self._status(file)
+                if found is not None:
+                    yield file, found
+
+    @contextlib.contextmanager
+    def _temporary(self, data: bytes) -> Iterator[Path]:
+        """Gives a synchronised file with the content `data`; removes it if it was not renamed."""
+        scratch = self._root / SCRATCH
+        if not scratch.is_dir():
+            _make_folder(scratch)
+        path = scratch / secrets.token_hex(16)
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Creates a folder and its parents so that they survive a power loss."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _synchronise(folder.parent)
+
+
+def _synchronise(folder: Path) -> None:
+    """Waits until the entries of a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
