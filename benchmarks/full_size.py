@@ -35,7 +35,7 @@ from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.models.presets import load_preset
-from jukebox_core.models.resolve import ROLES
+
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
 from jukebox_core.sampling.noise import CounterNoise
@@ -43,6 +43,8 @@ from jukebox_core.tokens.plan import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+ROLES = ("vqvae", "level_0", "level_1", "level_2")
 
     from torch import Tensor, nn
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def made_up_take(settings: Settings, name: str, windows: int = 3, bottom: int = 0) -> Take:
     """Tracks of the song's length down to level `bottom`, each of as many spans."""
-    tracks = [Track()] * settings.model.vqvae.levels
-    for level, hop in enumerate(settings.model.vqvae.hops):
+    tracks = [Track()] * settings.model.network.vqvae.levels
+    for level, hop in enumerate(settings.model.config.hops):
         if level >= bottom:
             total = settings.length // hop
             stops = [*(total * (window + 1) // windows for window in range(windows - 1)), total]

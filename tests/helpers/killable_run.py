@@ -15,16 +15,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
-from prefect import Task
 
 from jukebox_core.errors import JukeboxError
+from jukebox_core.families.jukebox.sampling import prior_model
 from jukebox_core.sampling.noise import CounterNoise
 from pipelines import commands as work
 from pipelines.execution import preflight
 from pipelines.flows import generate
-from pipelines.orchestration import tasks
+from pipelines.orchestration import prefect_tasks
+from pipelines.orchestration.stage_calls import PLAIN
 from pipelines.settings.compose import GENERATE, compose
-from stages.sampling import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,7 @@ _LATER = (generate, preflight)  # imported here so that children need not
 
 def main() -> None:
     torch.set_num_threads(1)
-    for name, value in list(vars(tasks).items()):
-        if isinstance(value, Task):
-            setattr(tasks, name, value.fn)
+    prefect_tasks.prefect_stages = lambda: PLAIN  # type: ignore[assignment]
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -80,7 +78,7 @@ def _note_draws(path: str) -> None:
             os.write(file, "".join(f"{level} {sample} {position}\n" for sample in samples).encode())
             return super().draw(position, count)
 
-    sample.CounterNoise = NotedNoise  # type: ignore[misc]
+    prior_model.CounterNoise = NotedNoise  # type: ignore[misc]
 
 
 if __name__ == "__main__":

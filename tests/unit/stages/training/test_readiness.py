@@ -40,7 +40,7 @@ def check(
     config: JukeboxConfig = MINI.config,
     training: TrainingConfig = TRAINING,
 ) -> None:
-    names = fetch_vocabularies(MINI.files, WeightsConfig(folder=str(tmp_path)))
+    names = fetch_vocabularies(MINI, WeightsConfig(folder=str(tmp_path)))
     check_training(config, parts, training, names, lengths, validation)
 
 
