@@ -44,12 +44,12 @@ from jukebox_core.tokens.plan import Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ROLES = ("vqvae", "level_0", "level_1", "level_2")
-
     from torch import Tensor, nn
 
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
+
+ROLES = ("vqvae", "level_0", "level_1", "level_2")
 
 ALLOWED = 1.10  # peak while loading, as a share of the weights
 FORMATS = ("legacy", "zip")
