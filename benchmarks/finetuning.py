@@ -34,7 +34,7 @@ from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.flows.train import train
-from pipelines.orchestration.training_tasks import PLAIN
+from pipelines.orchestration.training_calls import PLAIN
 from pipelines.settings.compose import FINETUNE, compose
 from stages.handles import FileHandle
 from stages.training.dataset import encode_songs

@@ -198,7 +198,7 @@ def train(settings: TrainSettings) -> None:
 
     if int(os.environ.get("RANK", "0")) > 0:
         from pipelines.flows.train import train as train_beside
-        from pipelines.orchestration.training_tasks import PLAIN
+        from pipelines.orchestration.training_calls import PLAIN
 
         train_beside(settings, PLAIN)
         return

@@ -14,8 +14,9 @@ from jukebox_core.families.jukebox.config import level_of
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.exit_status import working
+from pipelines.orchestration.prefect_tasks import as_prefect_tasks
 from pipelines.orchestration.signals import stopping_on_signals
-from pipelines.orchestration.training_tasks import TASKS, Stages
+from pipelines.orchestration.training_calls import PLAIN
 from pipelines.settings.train import TrainSettings
 from stages.handles import FileHandle
 from stages.training.dataset import songs_of_codes
@@ -24,6 +25,7 @@ from stages.training.train import Plan
 
 if TYPE_CHECKING:
     from jukebox_core.datasets.songs import Song
+    from pipelines.orchestration.training_calls import TrainingStages
     from stages.training.readiness import Length
     from stages.training.train import Trained
 
@@ -32,16 +34,16 @@ log = logging.getLogger("jukebox")
 
 @flow(name="train", persist_result=False, validate_parameters=False)
 def train_flow(config: dict[str, Any]) -> str:
-    """Trains the parts that `config` names, each from where it was left; returns the model's folder.
+    """Trains the parts that `config` names, each from its last checkpoint; returns the model's folder.
 
     Raises:
         StoppedError: a signal asked the process to stop; the same command continues.
     """
     with stopping_on_signals():
-        return str(train(build(TrainSettings, config), TASKS))
+        return str(train(build(TrainSettings, config), as_prefect_tasks(PLAIN)))
 
 
-def train(settings: TrainSettings, stages: Stages) -> Path:
+def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
     folder, base = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
@@ -76,6 +78,7 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
                 started=started,
             )
             if role == "vqvae":
+                assert settings.audio is not None, "TrainSettings demands recordings to train the VQ-VAE"
                 part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
                 weights[role] = FileHandle.of(part.path, part.sha256)
             else:
@@ -90,24 +93,33 @@ def train(settings: TrainSettings, stages: Stages) -> Path:
             trained[role] = part
         if fabric.is_global_zero:
             stages.write_model(
-                folder, base, started, trained, weights, vocabularies, settings.codes, _told(settings), settings.licence
+                folder,
+                base,
+                started,
+                trained,
+                weights,
+                vocabularies,
+                settings.codes,
+                _training_note(settings),
+                settings.licence,
             )
             log.info("model in %s", folder)
         fabric.barrier()
     return folder
 
 
-def _music(settings: TrainSettings, stages: Stages) -> tuple[list[Song], list[Length]]:
-    """Returns the songs that are learnt from, and the lengths of those that can be."""
+def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song], list[Length]]:
+    """Returns the training songs, and the lengths of those that are long enough."""
     if settings.data.codes is not None:
         codes = Path(settings.codes)
         return songs_of_codes(codes), encoded_lengths(codes)
-    songs: list[Song] = stages.find_songs(settings.audio, settings.data.metadata)
+    assert settings.audio is not None, "TrainSettings demands recordings or codes"
+    songs = stages.find_songs(settings.audio, settings.data.metadata)
     return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
 
 
-def _told(settings: TrainSettings) -> str:
-    """Returns what the model was trained on, in a line."""
+def _training_note(settings: TrainSettings) -> str:
+    """Returns one line about the training data."""
     album = settings.album
     if album is None:
         return f"music in {Path(settings.audio or settings.codes).name}, {settings.data.validation:.0%} of it held out"

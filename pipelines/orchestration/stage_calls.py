@@ -1,0 +1,42 @@
+"""The stages as flows call them: plain functions, or the same functions as Prefect tasks.
+
+A flow receives a `Stages` and calls ``stages.fetch_weights(...)``, so that the flow itself does not decide how a stage
+is run. `PLAIN` calls the functions directly: for programs, notebooks, tests and worker processes. `prefect_stages`
+(pipelines.orchestration.prefect_tasks) gives the same stages as Prefect tasks. Imports no Prefect.
+"""
+
+from __future__ import annotations
+
+from stages import fetch
+from stages.sampling import label, shard
+from stages.sound import decode, encode, render, report
+from stages.training import dataset
+
+
+class Stages:
+    """The stages of making songs, codes and datasets; each has the signature and the errors of its function."""
+
+    fetch_vocabularies = staticmethod(fetch.fetch_vocabularies)
+    fetch_weights = staticmethod(fetch.fetch_fitting_weights)
+    label_songs = staticmethod(label.label_songs)
+    encode_prompt = staticmethod(encode.encode_prompt)
+    encode_file = staticmethod(encode.encode_file)
+    sample_unit = staticmethod(shard.sample_unit)
+    decode_track = staticmethod(decode.decode_track)
+    decode_file = staticmethod(decode.decode_file)
+    write_song_codes = staticmethod(render.write_song_codes)
+    draw_sound = staticmethod(render.draw_sound)
+    write_report = staticmethod(report.write_report)
+    find_songs = staticmethod(dataset.find_songs)
+    check_labels = staticmethod(dataset.check_labels)
+    check_songs = staticmethod(dataset.check_songs)
+    encode_songs = staticmethod(dataset.encode_songs)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Returns the names of all stages, those of the class it extends first."""
+        kinds = reversed(cls.__mro__)
+        return [name for kind in kinds for name, value in vars(kind).items() if isinstance(value, staticmethod)]
+
+
+PLAIN = Stages()

@@ -1,0 +1,21 @@
+"""The stages of training, in the same way as `pipelines.orchestration.stage_calls`; separate, as they import more."""
+
+from __future__ import annotations
+
+from pipelines.orchestration.stage_calls import Stages
+from stages.training import album, model_folder, new_names, readiness, train
+
+
+class TrainingStages(Stages):
+    """The stages that a training calls: Prefect tasks in rank 0, plain functions in the other ranks."""
+
+    write_album = staticmethod(album.write_album)
+    add_names = staticmethod(new_names.add_names)
+    check_training = staticmethod(readiness.check_training)
+    check_codes = staticmethod(readiness.check_codes)
+    train_vqvae = staticmethod(train.train_vqvae)
+    train_prior = staticmethod(train.train_prior)
+    write_model = staticmethod(model_folder.write_model)
+
+
+PLAIN = TrainingStages()
