@@ -28,7 +28,7 @@ log = logging.getLogger("jukebox")
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # Nvidia, any under Windows' Linux, AMD
 
 
-def settled(settings: Settings) -> Settings:
+def with_auto_resolved(settings: Settings) -> Settings:
     """Returns the settings with a precision in the place of ``auto``."""
     hardware, config = settings.hardware, settings.model.config
     if hardware.dtype != "auto":
