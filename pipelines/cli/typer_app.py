@@ -72,7 +72,7 @@ def print_completions(app: typer.Typer, line: str) -> None:
     position = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}  # as bash gives them
     os.environ.update(position)
     try:
-        completion.completion_init()
+        completion.get_completion_inspect_parameters()  # registers the shells
         completion.shell_complete(_light_command(app), {}, words[0], _COMPLETE, "complete_bash")
     finally:
         for name in position:
