@@ -60,7 +60,7 @@ def check_held() -> None:
 
 
 def check() -> None:
-    """Checks that this process may go on sampling.
+    """Checks that this process may continue sampling.
 
     Raises:
         StoppedError: it was asked to stop.

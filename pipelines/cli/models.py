@@ -32,7 +32,7 @@ _RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
 _MACHINES = {"cuda": (8, 16, 24, 80), "cpu": (8, 16, 32)}  # GiB: GPUs, and laptops that sample on their CPU
 
 app = new_app(
-    "The files of models: what there is, what is on this machine, and moving it.\n\n"
+    "List, fetch, verify, remove and copy the files of models.\n\n"
     "NAMES are models, aliases (small, best), model files (.yaml), or all. OVERRIDES are settings of the section "
     "weights, as in weights.folder=/data weights.accept_licence=true; both may be mixed in any order.",
     subcommand_metavar="COMMAND [NAMES] [OVERRIDES]",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HOURS = 24.0  # younger objects are not collected
 ROOT = StorageSettings().root
 
-app = new_app("The runs: what there is, how runs build on each other, and removing them.")
+app = new_app("List, show, resume and remove runs, and collect garbage.")
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -107,7 +107,7 @@ def _light_command(app: typer.Typer) -> Any:
     """Returns the app's command, without pydantic for plain values: its import takes longer than most commands.
 
     The two attributes of a parameter are private to typer; without them typer converts values itself, slowly, and a
-    test of what is imported fails.
+    test of the imports fails.
     """
     command: Any = typer.main.get_command(app)
     for each in (command, *getattr(command, "commands", {}).values()):

@@ -1,4 +1,4 @@
-"""Cleans up at the next start what killed processes leave in Prefect: runs that never end, and unused servers.
+"""Reconciles Prefect with killed processes at the next start: runs that never end, and unused servers.
 
 A flow run is tagged with the process that runs it, and the environment of a server names the process that it was
 started for; only runs and servers of processes of this machine that have ended are touched. Never fails a run.

@@ -154,7 +154,7 @@ def _choice(run: FlowRun, settings: Settings, made: RunFolder, number: int) -> c
                 None,
                 gt=0,
                 lt=settings.seconds,
-                description="cut there and sample again from there, then choose again; none: go on to the lower levels",
+                description="cut there and sample again from there, choose again; none: continue with the lower levels",
             ),
         ),
     )

@@ -41,7 +41,7 @@ def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def branch(run: str, name: str, *overrides: str) -> RunFolder:
-    """A run that goes on from another, and adds a window to each track."""
+    """A run that continues another one, and adds a window to each track."""
     settings = compose(run_root("continue", run, overrides), overrides)
     settings = replace(settings, run=replace(settings.run, name=name))
     start = starting_takes(settings)
