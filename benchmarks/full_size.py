@@ -35,7 +35,6 @@ from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.models.presets import load_preset
-
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
 from jukebox_core.sampling.noise import CounterNoise
