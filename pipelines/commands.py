@@ -76,7 +76,7 @@ def _run_lock(settings: Settings) -> RunLock:
         settings.storage.tokens,
         lock_name(settings),
         wait=settings.run.wait,
-        say=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
+        on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
         on_lost=stopping.request_stop,
     )
 
