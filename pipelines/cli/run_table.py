@@ -72,12 +72,6 @@ def status(manifest: Mapping[str, Any]) -> str:
     return recorded
 
 
-def format_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Returns a line for each row of cells; columns are as wide as their widest cell, with two spaces between."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def table(summaries: Sequence[Summary]) -> list[str]:
     """Returns the lines of a table, oldest run first."""
     head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM")

@@ -100,7 +100,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     return folder
 
 
-def _plan(settings: TrainSettings, config: JukeboxConfig, started: JukeboxConfig, weights: FileHandle | None) -> Plan:
+def _plan(settings: TrainSettings, config: Any, started: Any, weights: FileHandle | None) -> Plan:
     """Returns the plan of one part: `config` is the new model's, `started` and `weights` those it starts from."""
     assert weights is not None or settings.start != "model", "TrainSettings.given names the weights to start from"
     return Plan(
