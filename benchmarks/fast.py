@@ -1,8 +1,8 @@
-"""How fast tokens are sampled: ours, the peer, and the floor that the machine sets, measured in turns in one run.
+"""Sampling speed: our engines, the peer, and the machine's lower bound, in interleaved rounds of one run.
 
-A step needs every weight once, so the least time of a step is the weights' bytes over the memory's bandwidth. Models
-have the official sizes and random weights. Each lives in a process of its own (`benchmarks.workers`), and they are
-asked in turns, so that whatever else the machine does falls on all alike. ``python -m benchmarks.fast --help``.
+A decode step reads every weight once, so its lower bound is the size of the weights over the memory bandwidth. Models
+have the official sizes and random weights. Each runs in its own process (`benchmarks.workers`), and rounds are
+interleaved, so that other load on the machine affects all equally. ``python -m benchmarks.fast --help``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ENGINES = ("native:float32", "native:bfloat16", "native:int8")
 
 
 def read_bandwidth(threads: int, device: str = "cpu", gigabytes: float = 1.0) -> float:
-    """Returns the bytes a second that summing up a large array reads, the best of a few tries."""
+    """Returns the memory bandwidth of a reduction over a large array, in bytes per second; the best of six runs."""
     torch.set_num_threads(threads)
     data = torch.ones(int(gigabytes * 1e9 / 4), device=device)
     return data.nbytes / min(_seconds(lambda: torch.dot(data, data), device) for _ in range(6))
 
 
 def matmul_rate(threads: int, dtype: torch.dtype, device: str = "cpu", size: int = 2048) -> float:
-    """Returns the floating point operations a second of a large product of matrices, the best of a few tries."""
+    """Returns the rate of a large matrix product, in floating-point operations per second; the best of four runs."""
     torch.set_num_threads(threads)
     left, right = torch.randn(2, size, size, device=device).to(dtype)
     return 2 * size**3 / min(_seconds(lambda: left @ right, device) for _ in range(4))

@@ -12,7 +12,7 @@ import torch
 
 from jukebox_core.families.jukebox.sampling.decoder import clamp_codes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
-from jukebox_core.runtime.batches import Batches
+from jukebox_core.runtime.oom import BatchSizes
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.store.spans import read_spans
 from jukebox_core.store.spooled import open_store
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_batches = Batches()
+_batch_sizes = BatchSizes()
 
 SYNC_TOKENS = 64  # tokens drawn between two looks at the clock, where a look waits for the device ...
 CPU_TOKENS = 8  # ... and where it does not, but a token may take a second
@@ -75,7 +75,7 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
     todo = [node for node in nodes if not store.sealed(node.key)]
     if todo:
         work = f"{job.config.name}, level {todo[0].level}, on {job.hardware.device}"
-        _batches.work(work, todo, lambda part: _sample(job, part, store))
+        _batch_sizes.run_with_oom_retry(work, todo, lambda part: _sample(job, part, store))
     return [tokens_handle(store, node) for node in nodes]
 
 

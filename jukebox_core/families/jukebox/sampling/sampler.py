@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, clamp_codes, draw_codes
-from jukebox_core.runtime.batches import Batches
+from jukebox_core.runtime.oom import BatchSizes
 from jukebox_core.tokens.plan import split_batch
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
     different = slice(1 if inputs.told_alike else songs)
     above = None if inputs.above_BT is None else inputs.above_BT[different].to(device)
     condition = prior.condition(inputs.labels_BN[different].to(device), above)
-    return WindowDecoder(prior, condition.for_songs(songs) if inputs.told_alike else condition)
+    return WindowDecoder(prior, condition.expand(songs) if inputs.told_alike else condition)
 
 
 def sample_window(
@@ -115,7 +115,7 @@ def sample_level(
     ``noise(songs)``, where `songs` is the slice of the batch. `factor` is how many tokens of this level one token
     above stands for.
     """
-    parts, batches = _parts(tokens_BT.shape[0], batch_size), Batches()
+    parts, sizes = _parts(tokens_BT.shape[0], batch_size), BatchSizes()
 
     def fill(window: Window, some: Sequence[int]) -> Tensor:
         songs = slice(some[0], some[-1] + 1)
@@ -130,7 +130,7 @@ def sample_level(
 
     for window in windows:
         work = f"level {prior.config.level}"
-        filled = [codes for part in parts for codes in batches.work(work, part, partial(fill, window))]
+        filled = [codes for part in parts for codes in sizes.run_with_oom_retry(work, part, partial(fill, window))]
         tokens_BT = torch.cat([tokens_BT[:, : window.known], torch.cat(filled).to(tokens_BT.device)], dim=1)
     return tokens_BT
 

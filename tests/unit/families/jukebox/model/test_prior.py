@@ -1,4 +1,4 @@
-"""Priors of every kind, small: construction, conditions, losses, states."""
+"""Small priors of every kind: construction, conditioning, losses, states."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_songs_of_a_batch_do_not_mix(kind: str) -> None:
 
 
 @KINDS
-def test_windows_read_in_turns_do_not_mix(kind: str) -> None:
-    """A module holds weights and nothing else: two states of one prior know nothing of each other."""
+def test_interleaved_windows_do_not_mix(kind: str) -> None:
+    """A module holds weights and nothing else: two states of one prior are independent."""
     prior = tiny_prior(kind)
     condition = tiny_condition(prior)
     tokens = [prior.sequence(tiny_codes(prior), condition), prior.sequence(tiny_codes(prior).flip(1), condition)]
@@ -100,7 +100,7 @@ def test_losses_weigh_lyrics_and_music() -> None:
     assert without.total == without.music
 
 
-def test_absent_genres_count_for_nothing() -> None:
+def test_padding_genres_add_nothing() -> None:
     embedding = tiny_prior("top").labels
     assert embedding is not None
     artist, genres = torch.tensor([2]), torch.tensor([[1, 3]])
@@ -110,7 +110,7 @@ def test_absent_genres_count_for_nothing() -> None:
     torch.testing.assert_close(one, embedding.artist.weight[2] + embedding.genre.weight[1])
 
 
-def test_half_precision_is_the_transformers_alone() -> None:
+def test_only_the_transformer_uses_half_precision() -> None:
     prior = tiny_prior("lyrics")
     codes = tiny_codes(prior)
     plain = prior(codes, tiny_condition(prior))
