@@ -150,12 +150,12 @@ def long_song(folder: Path) -> dict[str, float]:
     note_plan(settings, run, plan.start, plan.takes)
     noted = time.perf_counter()
     run.update(status="stopped")
-    sealed = plan.nodes[: len(plan.nodes) // 2]  # names are enough for a listing: what is sealed is read later
+    sealed = plan.nodes[: len(plan.nodes) // 2]  # names are enough for a listing: sealed windows are read later
     for node in sealed:
         path = Path(settings.storage.tokens) / "windows" / node.key[:2] / f"{node.key}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    asked = time.perf_counter()
+    started = time.perf_counter()
     left = plan_run(settings, labels, weights).missing(TokenStore(settings.storage.tokens))
     listed = time.perf_counter()
     assert len(left) == len(plan.nodes) - len(sealed)
@@ -166,7 +166,7 @@ def long_song(folder: Path) -> dict[str, float]:
         "manifest_mb": run.manifest_path.stat().st_size / 1e6,
         "list_s": _seconds("runs", "list", f"--root={folder}"),
         "show_s": _seconds("runs", "show", run.name, f"--root={folder}"),
-        "resume_s": planned - began + listed - asked,  # of a new process: the plan, and one listing of the store
+        "resume_s": planned - began + listed - started,  # of a new process: the plan, and one listing of the store
     }
 
 
@@ -255,14 +255,14 @@ def table(result: dict[str, Any]) -> str:
             "storing, share of sampling time",
             f"{cost['share']:.2%}, one store every {STORE_SECONDS:g} s (goal: below 1 %)",
         ),
-        ("  of that, tokens", f"{cost['share_stores']:.3%}: {cost['store_ms']:.1f} ms a store of 4 songs"),
-        ("  of that, snapshots of caches", f"{cost['share_snapshots']:.3%}: {cost['snapshot_ms']:.1f} ms a snapshot"),
+        ("  of that, tokens", f"{cost['share_stores']:.3%}: {cost['store_ms']:.1f} ms per store of 4 songs"),
+        ("  of that, snapshots of caches", f"{cost['share_snapshots']:.3%}: {cost['snapshot_ms']:.1f} ms per snapshot"),
         ("windows of 8192 tokens, sealed", f"{store['seal_windows_per_s']:,.0f}/s, {store['seal_mb_per_s']:,.0f} MB/s"),
         ("windows of 8192 tokens, read", f"{store['read_windows_per_s']:,.0f}/s, {store['read_mb_per_s']:,.0f} MB/s"),
         ("10 minutes, 16 samples", f"{song['windows']:,} windows, manifest {song['manifest_mb']:.1f} MB"),
         ("  planned; written down", f"{song['plan_s']:.1f} s; {song['note_s']:.1f} s"),
         ("  runs list; runs show", f"{song['list_s']:.1f} s; {song['show_s']:.1f} s"),
-        ("  resumed: what is missing is known", f"{song['resume_s']:.1f} s"),
+        ("  resume: find the missing windows", f"{song['resume_s']:.1f} s"),
         ("from SIGKILL to sampling again", f"{run['kill_to_sampling_s']:.1f} s (first start {run['start_s']:.1f} s)"),
         ("first final sound, by_level", f"{run['first_sound_by_level_s']:.1f} s of {run['song_by_level_s']:.1f} s"),
         ("first final sound, wavefront", f"{run['first_sound_wavefront_s']:.1f} s of {run['song_wavefront_s']:.1f} s"),

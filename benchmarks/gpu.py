@@ -3,7 +3,7 @@
 It checks every engine against plain float32 on small priors; measures decode steps and prefill of the official sizes
 and of the top prior of 5b_lyrics against the peer and the lower bound (`benchmarks.fast`); adds up the steps of 20
 seconds of music on all levels; and samples them, as far as time allows. Within 8 minutes;
-``python -m benchmarks.gpu``. No figure of it has been recorded yet: the project has had no GPU.
+``python -m benchmarks.gpu``. No figures have been recorded yet.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PREFIXED = "level_0"  # the role whose file has `module.` before every name, as data-parallel training leaves it
 _STD = 0.02
 
-# Each pair is a part of our name and what stands for it upstream, applied to the whole name in order.
+# Each pair is a part of our name and its replacement upstream, applied to the whole name in order.
 _TRANSFORMER = (
     (r"transformer\.blocks\.(\d+)\.", r"transformer._attn_mods.\1."),
     (r"attention\.project_in\.", "attn.c_attn."),
@@ -71,7 +71,7 @@ _RESIDUAL = ((r"\.dilated\.", ".model.1."), (r"\.pointwise\.", ".model.3."))
 
 
 def upstream_name(name: str, *, vqvae: bool) -> str:
-    """Returns what OpenAI's files call the tensor that our VQ-VAE or priors call `name` (docs/upstream.md, Layers)."""
+    """Returns the name in OpenAI's files of the tensor `name` of our VQ-VAE or priors (docs/upstream.md, Layers)."""
     for pattern, replacement in (*(_VQVAE if vqvae else _PRIOR), *_RESIDUAL):
         name = re.sub(pattern, replacement, name)
     return name
@@ -112,7 +112,7 @@ def write_upstream(config: JukeboxConfig, role: str, path: Path, *, legacy: bool
 
 
 def vqvae_hps(config: VQVAEConfig) -> dict[str, Any]:
-    """Returns the VQ-VAE's hyperparameters under OpenAI's names: what `upstream.vqvae_config` reads."""
+    """Returns the VQ-VAE's hyperparameters under OpenAI's names, as `upstream.vqvae_config` reads them."""
     return {
         "sr": config.sample_rate,
         "downs_t": config.downs,
@@ -130,7 +130,7 @@ def vqvae_hps(config: VQVAEConfig) -> dict[str, Any]:
 
 
 def prior_hps(config: PriorConfig) -> dict[str, Any]:
-    """Returns a prior's hyperparameters under OpenAI's names: what `upstream.prior_config` reads."""
+    """Returns a prior's hyperparameters under OpenAI's names, as `upstream.prior_config` reads them."""
     hps: dict[str, Any] = {"level": config.level, "n_ctx": config.context, "merged_decoder": config.merged_decoder}
     hps |= _transformer_hps(config.transformer, prefix="prior_", shared_prefix="")
     hps |= {"labels": config.labels is not None, "use_tokens": config.lyrics is not None}

@@ -119,7 +119,7 @@ class Sound:
     release: float = 0.06  # seconds
     vibrato: float = 0.0  # depth, relative to the frequency
     noise: float = 0.0  # level of the onset's noise: hammer, bow or breath
-    stretch: float = 0.0  # inharmonicity: the k-th partial lies at k * sqrt(1 + stretch * k * k)
+    stretch: float = 0.0  # inharmonicity: the k-th partial is at k * sqrt(1 + stretch * k * k)
     octaves: int = 0  # transposition
 
 
@@ -195,7 +195,7 @@ def artist_of(name: str) -> Artist:
 def _require_known(noun: str, name: str, names: tuple[str, ...]) -> str:
     if name not in names:
         raise LabelError(
-            f"{noun} {name!r} is not one that the composer knows; choose {', '.join(map(repr, names))}"
+            f"{noun} {name!r} is unknown to the composer; choose {', '.join(map(repr, names))}"
             f"{did_you_mean(name, names)}"
         )
     return name

@@ -60,7 +60,7 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
     }
     if not paths:
-        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; put the music there, or name its folder")
+        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; add audio files, or name their folder")
     file = _metadata_file(root, metadata)
     known = {} if file is None else _read_metadata(file)
     missing = [name for name in known if name not in paths]

@@ -1,7 +1,7 @@
 """Random numbers for drawing tokens: standard exponentials, a row of the vocabulary's length for each token.
 
-`draw.draw_tokens` turns probabilities and such a row into a token without any generator of its own, so where the
-numbers come from is decided here. Shape suffixes: N positions, B samples of the batch, V vocabulary.
+`draw.draw_tokens` turns probabilities and such a row into a token without a random generator: all randomness of
+sampling comes from here. Shape suffixes: N positions, B samples of the batch, V vocabulary.
 """
 
 from __future__ import annotations

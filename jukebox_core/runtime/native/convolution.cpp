@@ -22,8 +22,8 @@
 extern "C" {
 
 struct Rows {  // of a sequence: those buffered from earlier chunks, then those of this one
-    const float *kept, *fresh;
-    int64_t kept_count, fresh_count;
+    const float *buffered, *incoming;
+    int64_t buffered_count, incoming_count;
     int64_t begin;  // position in the sequence of the first of them
 };
 
@@ -215,8 +215,9 @@ template <int32_t P> class Filter {
 
     // Returns the channels of a row.
     const float* at(int64_t row) const {
-        if (row < 0 || row >= rows.kept_count + rows.fresh_count) return zeros.data();
-        return row < rows.kept_count ? rows.kept + row * channels : rows.fresh + (row - rows.kept_count) * channels;
+        if (row < 0 || row >= rows.buffered_count + rows.incoming_count) return zeros.data();
+        if (row < rows.buffered_count) return rows.buffered + row * channels;
+        return rows.incoming + (row - rows.buffered_count) * channels;
     }
 
     // Computes the rows [first, first + count), at most CHUNK of them, of x after an optional ReLU; calls `emit` as
@@ -225,7 +226,7 @@ template <int32_t P> class Filter {
         const RowOperands<P>* inputs[PRODUCTS];
         for (int64_t tap = 0; tap < convolution.taps; tap++) {
             const int64_t from = first + (tap - convolution.before) * convolution.dilation;
-            inputs[tap] = from + count <= 0 || from >= rows.kept_count + rows.fresh_count ? nullptr : &taps[tap];
+            inputs[tap] = from + count <= 0 || from >= rows.buffered_count + rows.incoming_count ? nullptr : &taps[tap];
             for (int64_t row = 0; inputs[tap] && row < count; row++)
                 taps[tap].template set<RELU>(row, 0, at(from + row), channels);
         }

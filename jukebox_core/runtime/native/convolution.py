@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 class _Rows(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("kept", "fresh")),
-        *((name, ctypes.c_int64) for name in ("kept_count", "fresh_count", "begin")),
+        *((name, ctypes.c_void_p) for name in ("buffered", "incoming")),
+        *((name, ctypes.c_int64) for name in ("buffered_count", "incoming_count", "begin")),
     )
 
     @classmethod
-    def of(cls, kept_TC: Tensor, fresh_TC: Tensor, begin: int) -> _Rows:
-        return cls(kept_TC.data_ptr(), fresh_TC.data_ptr(), len(kept_TC), len(fresh_TC), begin)
+    def of(cls, buffered_TC: Tensor, incoming_TC: Tensor, begin: int) -> _Rows:
+        return cls(buffered_TC.data_ptr(), incoming_TC.data_ptr(), len(buffered_TC), len(incoming_TC), begin)
 
 
 class _Convolution(ctypes.Structure):
@@ -76,18 +76,18 @@ class PackedConvolution(nn.Module):
         arena = Arena(packed_bytes(weight_IO.shape, weight_IO.dtype), huge_pages=False)  # not bound by memory
         self.weights = PackedProjection(weight_IO, bias_O, scale_O, arena)
 
-    def rows(self, kept_TC: Tensor, fresh_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
+    def rows(self, buffered_TC: Tensor, incoming_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
         """Returns the float32 outputs [stop - first, O] of a range of rows.
 
         Args:
-            kept_TC: Rows buffered from earlier chunks, float32, contiguous.
-            fresh_TC: The rows that follow them.
+            buffered_TC: Rows buffered from earlier chunks, float32, contiguous.
+            incoming_TC: The rows that follow them.
             first: First row of the range, counted from the first buffered one.
             stop: One past the last row of the range.
             begin: Position in the sequence of the first buffered row; it decides which rows are paired.
         """
         out_TO = torch.empty(stop - first, self.weights.outputs)
-        convolution, rows = self.as_struct(), _Rows.of(kept_TC, fresh_TC, begin)
+        convolution, rows = self.as_struct(), _Rows.of(buffered_TC, incoming_TC, begin)
         library().convolve(
             ctypes.byref(convolution),
             ctypes.c_int32(self.weights.precision),
@@ -115,11 +115,11 @@ class PackedResidual(nn.Module):
         """Radius of the receptive field, in rows."""
         return self.dilated.dilation
 
-    def rows(self, kept_TC: Tensor, fresh_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
+    def rows(self, buffered_TC: Tensor, incoming_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
         """Returns the block's float32 outputs [stop - first, C] of a range of rows; see `PackedConvolution.rows`."""
         out_TC = torch.empty(stop - first, self.pointwise.weights.outputs)
         dilated, pointwise = self.dilated.as_struct(), self.pointwise.as_struct()
-        rows = _Rows.of(kept_TC, fresh_TC, begin)
+        rows = _Rows.of(buffered_TC, incoming_TC, begin)
         library().residual(
             ctypes.byref(dilated),
             ctypes.byref(pointwise),

@@ -105,7 +105,7 @@ def test_songs_have_one_level_never_clip_and_never_fall_silent(artist: str) -> N
         assert np.sqrt((seconds**2).mean(axis=1)).min() > 0.05
 
 
-def test_the_same_song_sounds_the_same_and_artists_sound_apart() -> None:
+def test_rendering_is_deterministic_and_artists_differ() -> None:
     score = song(5)
     np.testing.assert_array_equal(render(score, 8000), render(score, 8000))
     spectra = []

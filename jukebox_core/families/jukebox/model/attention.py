@@ -227,15 +227,15 @@ class RowAttention(SelfAttention):
         rows = range(first_row, last_row + 1)
         # 1) Keys and values of all rows involved: the cached ones, then the chunk's.
         kv_2BHSD = kv_2BHTD.new_zeros(*kv_2BHTD.shape[:3], len(rows) * columns, self.head_width)
-        for kept in range(first_row, row + 1):
-            at = (kept - first_row) * columns
-            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns]
+        for cached in range(first_row, row + 1):
+            at = (cached - first_row) * columns
+            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self.slot(cached) : self.slot(cached) + columns]
         begin = self.lag * columns + column
         kv_2BHSD[:, :, :, begin : begin + length] = kv_2BHTD
         # 2) The cache keeps the last rows.
-        for kept in range(last_row - self.lag, last_row + 1):
-            at = (kept - first_row) * columns
-            cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns] = kv_2BHSD[:, :, :, at : at + columns]
+        for cached in range(last_row - self.lag, last_row + 1):
+            at = (cached - first_row) * columns
+            cache.kv[:, :, :, self.slot(cached) : self.slot(cached) + columns] = kv_2BHSD[:, :, :, at : at + columns]
         # 3) Attention over whole rows, of which the chunk's queries are cut out.
         padded = (last_row - row + 1) * columns
         q_BHSD = F.pad(q_BHTD, (0, 0, column, padded - column - length))

@@ -28,7 +28,7 @@ class Fold:
     positions: int
     rows: int = 1
     prime: int = 0  # leading positions that belong to the prime, for PRIME
-    spread: int | None = None  # positions kept of each row, for SPREAD_SUMMARY
+    spread: int | None = None  # summary positions of each row, for SPREAD_SUMMARY
 
     def __post_init__(self) -> None:
         """Checks that rows are of equal length."""
@@ -60,7 +60,7 @@ _CYCLES = {
     9: (1, 2, 3, 0),
     10: (1, 2, 3) * 3 + ((1, 2, 3) * 3 + (6,)) * 7,
 }
-_SIXTEENTH = {11: (6, 6, 0), 12: (7, 7, 0)}  # types of every sixteenth layer, in turn
+_SIXTEENTH = {11: (6, 6, 0), 12: (7, 7, 0)}  # types of every sixteenth layer, cyclically
 
 
 def attention_types(order: int, depth: int) -> tuple[AttentionType, ...]:

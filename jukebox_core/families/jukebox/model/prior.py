@@ -144,7 +144,7 @@ class Prior(nn.Module):
 
         Args:
             labels_BN: Label rows of the window, int64 (columns: see `conditioners`).
-            codes_above_BU: The codes of the level above that lie over the window, int64; for upsamplers.
+            codes_above_BU: The codes of the level above at the time of the window, int64; for upsamplers.
 
         Raises:
             ConfigError: Codes above are missing, of a wrong length, or given to a level without an upsampler.
@@ -317,7 +317,7 @@ class Prior(nn.Module):
         )
         for name, values, lowest, rows in ids:
             if values.min() < lowest or values.max() >= rows:
-                raise LabelError(f"a {name} id is {int(values.max())}; this prior knows {lowest} to {rows - 1}")
+                raise LabelError(f"a {name} id is {int(values.max())}; this prior has {lowest} to {rows - 1}")
 
 
 def _bits(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:

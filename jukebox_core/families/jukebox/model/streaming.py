@@ -71,29 +71,29 @@ class _RowBuffer:
 
     def __init__(self, radius: int) -> None:
         self._radius = radius
-        self._kept_TI: Tensor | None = None
-        self._answered = 0  # of those kept: rows whose output was returned
-        self._begin = 0  # position in the sequence of the first of those kept
+        self._buffered_TI: Tensor | None = None
+        self._done = 0  # buffered rows whose output was returned
+        self._begin = 0  # position in the sequence of the first buffered row
 
     def feed(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
         """Returns the buffered rows with x, and the range [first, stop) of them whose outputs can be computed now."""
-        kept_TI, first, stop, _ = self.keep(x_TI, last=last)
-        return torch.cat([kept_TI, x_TI]), first, stop
+        buffered_TI, first, stop, _ = self.append(x_TI, last=last)
+        return torch.cat([buffered_TI, x_TI]), first, stop
 
-    def keep(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int, int]:
-        """Returns the rows buffered before x, the range [first, stop) of rows to compute, and `begin`.
+    def append(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int, int]:
+        """Buffers x; returns the rows buffered before it, the range [first, stop) of rows to compute, and `begin`.
 
         The range counts the buffered rows and those of x; `begin` is the position in the sequence of the first of them.
         """
-        kept_TI = x_TI[:0] if self._kept_TI is None else self._kept_TI
-        first, begin = self._answered, self._begin
-        stop = max(first, len(kept_TI) + len(x_TI) - (0 if last else self._radius))
+        buffered_TI = x_TI[:0] if self._buffered_TI is None else self._buffered_TI
+        first, begin = self._done, self._begin
+        stop = max(first, len(buffered_TI) + len(x_TI) - (0 if last else self._radius))
         dropped = max(0, stop - self._radius)
         if not last:
-            self._kept_TI = torch.cat([kept_TI[dropped:], x_TI[max(0, dropped - len(kept_TI)) :]])
-        self._answered = stop - dropped
+            self._buffered_TI = torch.cat([buffered_TI[dropped:], x_TI[max(0, dropped - len(buffered_TI)) :]])
+        self._done = stop - dropped
         self._begin += dropped
-        return kept_TI, first, stop, begin
+        return buffered_TI, first, stop, begin
 
 
 class _DilatedConv:
@@ -148,8 +148,8 @@ class _Packed:
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         x_TI = x_TI.float().contiguous()
-        kept_TI, first, stop, begin = self._rows.keep(x_TI, last=last)
-        return self._layer.rows(kept_TI, x_TI, first, stop, begin)
+        buffered_TI, first, stop, begin = self._rows.append(x_TI, last=last)
+        return self._layer.rows(buffered_TI, x_TI, first, stop, begin)
 
 
 class _TwoTaps:
@@ -184,15 +184,17 @@ class _StridedConv:
 
     def __init__(self, wide: _TwoTaps | _PackedTwoTaps, stride: int, padding: int) -> None:
         self._wide, self._stride, self._padding = wide, stride, padding
-        self._kept_TI: Tensor | None = None
+        self._buffered_TI: Tensor | None = None
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         zeros_TI = x_TI.new_zeros(self._padding, x_TI.shape[1])
-        rows_TI = torch.cat([zeros_TI if self._kept_TI is None else self._kept_TI, x_TI, *([zeros_TI] if last else [])])
+        rows_TI = torch.cat(
+            [zeros_TI if self._buffered_TI is None else self._buffered_TI, x_TI, *([zeros_TI] if last else [])]
+        )
         wide = len(rows_TI) // self._stride
         wide_TI = rows_TI[: wide * self._stride].view(wide, self._wide.inputs)
-        self._kept_TI = rows_TI[max(0, wide - 1) * self._stride :].clone()
+        self._buffered_TI = rows_TI[max(0, wide - 1) * self._stride :].clone()
         return self._wide.products(wide_TI) if wide > 1 else x_TI.new_empty(0, self._wide.outputs)
 
 

@@ -100,7 +100,7 @@ class VQVAE(nn.Module):
     def encode(
         self, audio_BT: Tensor, levels: Sequence[int] | None = None, *, chunk: int | None = None
     ) -> list[Tensor]:
-        """Returns codes, int64 [B, T // hop of the level], for each of `levels` in the order asked.
+        """Returns codes, int64 [B, T // hop of the level], for each of `levels`, in their order.
 
         Args:
             audio_BT: mono audio; samples beyond the last whole token are context of it, without a token of their own.

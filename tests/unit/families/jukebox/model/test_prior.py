@@ -144,8 +144,8 @@ def test_memory_of_a_cache_is_counted() -> None:
         ("top", 1, -1, "offset is -1"),
         ("top", 1, 5000, "offset is 5000 audio samples; it must be at least 0 and below the total length"),
         ("top", 2, 20001, "end of the window is 20001 audio samples; it must be at most 20000"),
-        ("top", ARTIST_COLUMN, LABELS.artists, f"artist id is {LABELS.artists}; this prior knows 0 to 6"),
-        ("top", ARTIST_COLUMN + 1, LABELS.genres, "genre id is 5; this prior knows -1 to 4"),
+        ("top", ARTIST_COLUMN, LABELS.artists, f"artist id is {LABELS.artists}; this prior has 0 to 6"),
+        ("top", ARTIST_COLUMN + 1, LABELS.genres, "genre id is 5; this prior has -1 to 4"),
     ],
 )
 def test_labels_out_of_range(kind: str, column: int, value: int, message: str) -> None:

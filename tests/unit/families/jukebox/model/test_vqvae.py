@@ -135,7 +135,7 @@ def test_memory_is_bounded_by_the_chunk_for_any_length(model: VQVAE, monkeypatch
     feed = Stream.feed
 
     def watch(stream: Stream, x_TI: Tensor, *, last: bool) -> Tensor:
-        largest.append(max(len(x_TI), *(_kept(layer) for layer in stream._layers)))
+        largest.append(max(len(x_TI), *(_buffered_rows(layer) for layer in stream._layers)))
         return feed(stream, x_TI, last=last)
 
     monkeypatch.setattr(Stream, "feed", watch)
@@ -146,12 +146,12 @@ def test_memory_is_bounded_by_the_chunk_for_any_length(model: VQVAE, monkeypatch
     assert len(largest) == 20 + 20 + 80 + 80
 
 
-def _kept(layer: object) -> int:
+def _buffered_rows(layer: object) -> int:
     """Returns the number of rows that a layer buffers."""
-    kept = getattr(layer, "_kept_TI", None)
+    buffered = getattr(layer, "_buffered_TI", None)
     if hasattr(layer, "_rows"):
-        kept = layer._rows._kept_TI
-    return 0 if kept is None else len(kept)
+        buffered = layer._rows._buffered_TI
+    return 0 if buffered is None else len(buffered)
 
 
 # Interface
@@ -171,9 +171,9 @@ def test_shapes_and_types(model: VQVAE) -> None:
 def test_only_the_levels_asked_for_in_that_order(model: VQVAE) -> None:
     audio_BT = torch.randn(1, 160)
     bottom, top = model.encode(audio_BT)
-    asked = model.encode(audio_BT, levels=[1, 0])
-    assert torch.equal(asked[0], top)
-    assert torch.equal(asked[1], bottom)
+    codes = model.encode(audio_BT, levels=[1, 0])
+    assert torch.equal(codes[0], top)
+    assert torch.equal(codes[1], bottom)
 
 
 def test_int32_codes_decode_like_int64(model: VQVAE) -> None:
