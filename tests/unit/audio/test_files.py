@@ -137,7 +137,7 @@ def test_written_files_read_back_within_16_bits_and_clip(tmp_path: Path, contain
     np.testing.assert_allclose(read_audio(path, rate=RATE), np.clip(samples, -1, 1), atol=1 / 16384)
 
 
-def test_mp3_is_written_whatever_the_name(tmp_path: Path) -> None:
+def test_the_format_argument_overrides_the_suffix(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.bin", sine(440, 1, RATE), RATE, "mp3")
     assert soundfile.info(path).format == "MP3"
 

@@ -34,7 +34,7 @@ def write_songs(folder: Path, *seconds: float) -> list[Song]:
     return scan_songs(folder)
 
 
-def test_every_audio_file_is_a_song_and_unknown_by_itself(tmp_path: Path) -> None:
+def test_audio_files_without_metadata_are_unknown_songs(tmp_path: Path) -> None:
     for name in ("b.wav", "deep/er/a.FLAC", "c.ogg", "d.mp3"):
         write_song(tmp_path / name, 0.2)
     (tmp_path / "notes.txt").write_text("no music")
