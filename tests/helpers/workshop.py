@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from jukebox_core.api import Jukebox, Song, load_model
-from jukebox_core.audio.files import BUILTIN_TUNE
 from jukebox_core.base.structuring import to_plain
+from jukebox_core.composer.builtin import BUILTIN_TUNE
 from jukebox_core.runtime.config import HardwareConfig
 from tests.helpers.models import zoo
 from tests.helpers.paths import SHARED

@@ -53,7 +53,7 @@ def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
     different = slice(1 if inputs.same_conditioning else songs)
     above = None if inputs.above_BT is None else inputs.above_BT[different].to(device)
     condition = prior.condition(inputs.labels_BN[different].to(device), above)
-    return WindowDecoder(prior, condition.for_songs(songs) if inputs.same_conditioning else condition)
+    return WindowDecoder(prior, condition.expand(songs) if inputs.same_conditioning else condition)
 
 
 def sample_window(
