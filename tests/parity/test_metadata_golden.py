@@ -1,4 +1,4 @@
-"""Labels, lyrics and window plans against the original's numbers (golden README 2.5, 2.6, 2.7). All of it is exact."""
+"""Labels, lyrics and window plans against the original's numbers (docs/upstream.md, Windows to Lyrics), exactly."""
 
 import json
 

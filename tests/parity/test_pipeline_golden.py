@@ -1,4 +1,4 @@
-"""Whole runs against the original's: every window, every token, and the sound of every level (golden README 2.6).
+"""Whole runs against the original's: windows, tokens, and the sound of every level (docs/upstream.md, Windows).
 
 Levels run from the top down. Within a level windows are the outer loop and parts of the batch the inner one, which is
 `sample_level`'s own order, so a generator that is seeded once, right before, gives the original's tokens.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.tokens.plan import Window
 
-AUDIO_ATOL = 1e-4  # golden README 0
+AUDIO_ATOL = 1e-4  # docs/upstream.md, Tolerances
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

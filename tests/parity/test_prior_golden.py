@@ -1,4 +1,4 @@
-"""Priors that read a whole window, against the original's numbers (golden README 2.4; bundles `teacher_forced`)."""
+"""Priors on whole windows, against the original's numbers (docs/upstream.md, Priors; bundles `teacher_forced`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampled tokens and the logits of every step against the original's (golden README 2.5, 2.6)."""
+"""Sampled tokens and the logits of every step against the original's (docs/upstream.md, Sampling, Windows)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training steps against the original's numbers (golden README 2.2; bundles `training`)."""
+"""Training steps against the original's numbers (docs/upstream.md, Training; bundles `training`)."""
 
 from __future__ import annotations
 
