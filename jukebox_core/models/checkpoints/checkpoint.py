@@ -2,7 +2,7 @@
 
 Three formats, told apart by content: torch's zip (`archive.py`), torch's older row of pickles (`legacy.py`), and
 safetensors. All are mapped into memory tensor by tensor, none can run code. Upstream's layout is a dict
-``{model, hps, step, opt}`` (golden README, 1).
+``{model, hps, step, opt}`` (docs/upstream.md, Hyperparameters).
 """
 
 from __future__ import annotations
