@@ -35,10 +35,14 @@ from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.sampling import sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
+
+    from jukebox_core.family import SongPlan
+    from pipelines.settings.generate import Settings
+    from stages.handles import FileHandle
 
 STORE_SECONDS = 10.0  # interval of stores, by default
 OFTEN = 20  # tokens are stored so many times as often here, to measure the cost within seconds
@@ -54,14 +58,19 @@ TINY = [
 LONG = ["model=5b_lyrics", "seconds=600", "sampling.n_samples=16", "weights.offline=true"]
 
 
+def _songs(settings: Settings, weights: Mapping[str, FileHandle]) -> Sequence[SongPlan]:
+    """Returns the plan of each song of a run."""
+    vocabularies = fetch_vocabularies(settings.model, settings.weights)
+    conditioning = settings.family.condition(settings, {role: each.read() for role, each in vocabularies.items()})
+    return plan_run(settings, {}, conditioning, {role: each.identity for role, each in weights.items()}).songs
+
+
 def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, float]:
     """Returns the overhead of storing tokens while sampling: time per store, and the share at default intervals."""
     settings = compose(GENERATE, ["model=mini", "seconds=60", f"sampling.n_samples={samples}", "hardware.threads=1"])
     model, spent = settings.model, {"store": 0.0, "stores": 0, "snapshot": 0.0, "snapshots": 0}
     weights = fetch_weights(model, settings.weights, settings.roles)
-    vocabularies = {role: handle.read() for role, handle in fetch_vocabularies(model, settings.weights).items()}
-    identities = {role: handle.identity for role, handle in weights.items()}
-    songs = plan_run(settings, {}, settings.family.condition(settings, vocabularies), identities).songs
+    songs = _songs(settings, weights)
 
     class TimedStore(TokenStore):
         @contextmanager

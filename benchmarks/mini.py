@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.comparison import comparison_png
-from jukebox_core.api import Jukebox, Song, load_model
+from jukebox_core import Jukebox, Song, load_model
 from jukebox_core.audio.files import write_audio
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig

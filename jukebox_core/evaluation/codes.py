@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Codes = NDArray[np.integer]
 
-_PRIOR_COUNT = 0.5  # additive smoothing, spread over the vocabulary
+_PSEUDO_COUNT = 0.5  # additive smoothing, spread over the vocabulary
 
 
 def codebook_usage(songs: Sequence[Codes], vocabulary: int) -> float:
@@ -63,6 +63,6 @@ def repetition_share(song_T: Codes, tokens: int) -> float:
 
 def _smoothed_counts(songs: Sequence[Codes], vocabulary: int) -> NDArray[np.float64]:
     counts: NDArray[np.float64] = np.bincount(np.concatenate(songs), minlength=vocabulary) + np.float64(
-        _PRIOR_COUNT / vocabulary
+        _PSEUDO_COUNT / vocabulary
     )
     return counts

@@ -22,7 +22,7 @@ _MU = 255
 _FLOOR_DB = 60.0  # below the loudest bin; lower levels are clamped to it
 _FULL_SCALE = 0.999
 _TEMPOS = (50.0, 200.0)  # range of the search, in beats per minute
-_USUAL_TEMPO, _TEMPO_OCTAVES = 115.0, 0.5  # log-normal prior over tempos: mean, and width in octaves
+_USUAL_TEMPO, _TEMPO_OCTAVES = 115.0, 0.5  # log-normal weighting of tempos: mean, and width in octaves
 _FLUX_FFT, _FLUX_HOP = 1024, 128
 _CHROMA_FFT, _CHROMA_HOP = 8192, 2048
 _CHROMA_HZ = (60.0, 2000.0)
@@ -100,7 +100,7 @@ def tempo(samples_T: Samples, rate: int) -> float:
     # 1) Autocorrelation of the onset strength (spectral flux), by the power spectrum.
     power = np.abs(np.fft.rfft(flux_S, 2 * len(flux_S))) ** 2
     correlation = np.fft.irfft(power)[: len(flux_S)] / np.arange(len(flux_S), 0, -1)
-    # 2) The lag with the highest correlation under the prior, which decides between a tempo and its double.
+    # 2) The lag with the highest weighted correlation; the weight decides between a tempo and its double.
     hops_per_minute = 60 * rate / _FLUX_HOP
     lags = np.arange(int(hops_per_minute / _TEMPOS[1]), min(int(hops_per_minute / _TEMPOS[0]), len(flux_S) - 2) + 1)
     usual = np.exp(-0.5 * (np.log2(hops_per_minute / lags / _USUAL_TEMPO) / _TEMPO_OCTAVES) ** 2)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.processes import is_dead, is_here
 from jukebox_core.base.text import format_table
-from jukebox_core.errors import RunError
+from jukebox_core.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from jukebox_core.tokens.graph import Take
     from pipelines.runs.folder import RunFolder
 
 _LYRICS = 60  # characters of lyrics that are shown
@@ -38,7 +37,7 @@ class Summary:
         try:
             manifest = run.manifest()
             identity = manifest["identity"]
-            levels = range(len(identity["model"]["vqvae"]["downs"]))
+            levels = range(len(run.model_config().hops))
             return cls(
                 run=run,
                 status=status(manifest),
@@ -51,7 +50,7 @@ class Summary:
                 created=datetime.fromisoformat(manifest["created"]).isoformat(),
                 parent=manifest.get("parent", {}),
             )
-        except (RunError, KeyError, TypeError, ValueError):
+        except (ConfigError, RunError, KeyError, TypeError, ValueError):
             return cls(run, "unreadable")
 
 
@@ -148,7 +147,7 @@ def details(run: RunFolder) -> list[str]:
         lines.append(f"  {manifest['parent']['command']}: {origin_of(manifest['parent'])}")
     lines += ["", "settings", *_indented(_settings(identity))]
     if manifest.get("takes"):
-        lines += ["", "takes", *_indented(_takes(run.takes(), manifest, identity))]
+        lines += ["", "takes", *_indented(_takes(run, manifest))]
     files = [*manifest.get("audio", []), *manifest.get("codes", [])]
     page = [f"  {run.path / 'report.html'}"] if (run.path / "report.html").is_file() else []
     if files or page:
@@ -168,8 +167,8 @@ def _settings(identity: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (f"sampling.{name}", f"{sampling[name]}") for name in ("seed", "n_samples", "stop_level") if name in sampling
     ]
-    levels = {name: value for name, value in sampling.items() if name.startswith("level_")}
-    rows += [(f"sampling.{name}", ", ".join(f"{k} {v}" for k, v in value.items())) for name, value in levels.items()]
+    parts = {name: value for name, value in sampling.items() if isinstance(value, dict)}
+    rows += [(f"sampling.{name}", ", ".join(f"{k} {v}" for k, v in value.items())) for name, value in parts.items()]
     songs = [
         ("song", identity.get("song", {})),
         *((f"songs.{n}", song) for n, song in enumerate(identity.get("songs", []))),
@@ -185,17 +184,13 @@ def _short(value: object) -> str:
     return text if len(text) <= _LYRICS else f"{text[: _LYRICS - 3]}..."
 
 
-def _takes(takes: Sequence[Take], manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    vqvae = identity.get("model", {}).get("vqvae", {})
+def _takes(run: RunFolder, manifest: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    takes, config = run.takes(), run.model_config()
     kept = manifest.get("kept") or [[0] * len(take) for take in takes]
     rows: list[tuple[str, ...]] = [("SAMPLE", "LEVEL", "SECONDS", "TOKENS", "KEPT", "WINDOWS")]
-    hop, hops = 1, []
-    for down, stride in zip(vqvae["downs"], vqvae["strides"], strict=True):
-        hop *= stride**down
-        hops.append(hop)
     for sample, (take, kept_tokens) in enumerate(zip(takes, kept, strict=True)):
         for level in reversed(range(len(take))):
-            seconds = len(take[level]) * hops[level] / vqvae["sample_rate"]
+            seconds = config.seconds(level, len(take[level]))
             counts = (len(take[level]), kept_tokens[level], len({span.key for span in take[level]}))
             rows.append((str(sample), str(level), f"{seconds:.2f}", *map(str, counts)))
     return rows

@@ -68,7 +68,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         "run.name is 'a/b'; it must be a plain folder name, without slashes and not starting with a dot",
     ),
     (["seconds=nan"], "seconds is nan; it must be above 0 and finite"),
-    (["model.network.priors.level_2.level=1"], "model.priors: priors.level_2.level is 1; it must be 2"),
+    (["model.network.priors.level_2.level=1"], "model.network.priors: priors.level_2.level is 1; it must be 2"),
     # settings at odds with each other
     (
         ["model=1b_lyrics", "seconds=4"],

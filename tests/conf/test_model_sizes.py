@@ -25,7 +25,7 @@ def tensor_bytes(module: torch.nn.Module, *, half: bool) -> int:
 def test_a_prior_weighs_what_its_file_weighs(name: str, level: int) -> None:
     model = load_preset(name)
     with torch.device("meta"):
-        prior = Prior(model.priors[level], model.vqvae)
+        prior = Prior(model.network.priors[level], model.network.vqvae)
     found = tensor_bytes(prior, half=level == 2 and name != "1b_lyrics")
     spec = model.files.weights[f"level_{level}"]
     if spec.bytes is not None:
@@ -37,7 +37,7 @@ def test_a_prior_weighs_what_its_file_weighs(name: str, level: int) -> None:
 def test_the_vqvae_weighs_what_its_file_weighs() -> None:
     model = load_preset("5b")
     with torch.device("meta"):
-        vqvae = VQVAE(model.vqvae)
+        vqvae = VQVAE(model.network.vqvae)
     state = vqvae.state_dict()
     size = model.files.weights["vqvae"].bytes
     assert size is not None
@@ -67,8 +67,11 @@ ENCODER = 9 * layer(256) + 256 * (79 + 384 + 1) + (256 * 1024 + 1024) + 2 * 1024
 def test_the_originals_small_priors_have_its_sizes(name: str, parameters: int) -> None:
     model = load_preset(name)
     with torch.device("meta"):
-        top, upsampler = Prior(model.priors[1], model.vqvae), Prior(model.priors[0], model.vqvae)
-        vqvae = VQVAE(model.vqvae)
+        top, upsampler = (
+            Prior(model.network.priors[1], model.network.vqvae),
+            Prior(model.network.priors[0], model.network.vqvae),
+        )
+        vqvae = VQVAE(model.network.vqvae)
     assert sum(parameter.numel() for parameter in top.parameters()) == parameters
     assert model.network.vqvae.hops == (32, 256)
     assert [level.codebook.shape for level in vqvae.levels] == [(1024, 64), (1024, 64)]

@@ -144,15 +144,15 @@ def test_storage_defaults_are_the_same_in_yaml_and_in_python() -> None:
 
 def test_the_upsamplers_of_the_released_models_are_one_and_the_same() -> None:
     released = [load_preset(name) for name in MODELS if name not in ("mini", *SMALL)]
-    assert len({model.vqvae for model in released}) == 1
-    assert len({(model.priors[0], model.priors[1]) for model in released}) == 1
+    assert len({model.network.vqvae for model in released}) == 1
+    assert len({(model.network.priors[0], model.network.priors[1]) for model in released}) == 1
     assert all(model.files.weights["level_0"].path == "5b/prior_level_0.pth.tar" for model in released)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_brings_the_vocabularies_its_priors_need(name: str) -> None:
     model = load_preset(name)
-    kinds = {prior.labels.vocabulary for prior in model.priors if prior.labels is not None}
+    kinds = {prior.labels.vocabulary for prior in model.network.priors if prior.labels is not None}
     assert set(model.files.vocabularies) == {f"{what}_{kind}" for kind in kinds for what in ("artists", "genres")}
 
 
@@ -168,7 +168,7 @@ def test_windows_of_an_upsampler_lie_on_whole_tokens_above(name: str) -> None:
 
 def test_the_small_models_vocabulary_fits_its_tables() -> None:
     model = load_preset("mini")
-    labels = model.priors[2].labels
+    labels = model.network.priors[2].labels
     assert labels is not None
     folder = ROOT / "jukebox_core" / "data"
     for what, rows in (("artists", labels.artists), ("genres", labels.genres)):
@@ -190,7 +190,11 @@ MINE = "defaults: [mini]\nname: mine\nfiles:\n  licence: mine\n"
 def test_a_file_of_ones_own_is_a_model(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", MINE)
     model = compose(GENERATE, [f"model={path}"]).model
-    assert (model.name, model.files.licence, model.priors) == ("mine", "mine", load_preset("mini").network.priors)
+    assert (model.name, model.files.licence, model.network.priors) == (
+        "mine",
+        "mine",
+        load_preset("mini").network.priors,
+    )
     assert load_preset(path) == model
 
 

@@ -11,13 +11,16 @@ import torch
 
 from jukebox_core.base.hashing import digest, digest_file
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+from jukebox_core.families.jukebox.sampling import prior_model
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.oom import BatchSizes
+from jukebox_core.sampling import windows
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.sampling.schedule import plan_units
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Track
 from stages import resident
@@ -50,7 +53,7 @@ class Songs:
     def __init__(self, golden: Path, kind: str, stop_level: int, folder: Path) -> None:
         self.config = zoo.config(golden, kind)
         files = zoo.files(golden, kind)
-        self.weights = {n: FileHandle.of(path, digest_file(path)) for n in range(3) for path in [files[f"level_{n}"]]}
+        self.weights = {role: FileHandle.of(path, digest_file(path)) for role, path in files.items()}
         self.sampling = SamplingConfig(seed=5, stop_level=stop_level)
         self.folder = folder
         hops = self.config.vqvae.hops
@@ -75,7 +78,7 @@ class Songs:
     def plan(self, song: int, have: Take | None = None) -> SongPlan:
         spec = SongSpec(
             config=self.config,
-            weights=[self.weights[level].sha256 for level in range(3)],
+            weights=[self.weights[f"level_{level}"].sha256 for level in range(3)],
             sampling=self.sampling,
             dtype="float32",
             sample=song,
@@ -92,15 +95,18 @@ class Songs:
         With `snapshots`, tokens and caches are kept at every opportunity.
         """
         job = sample.SamplingJob(
+            family="jukebox",
             config=self.config,
             weights=self.weights,
             sampling=self.sampling,
             hardware=HardwareConfig(device="cpu", dtype="float32", batch_size=batch_size, threads=1),
             store=str(self.folder / store),
-            flush_tokens=FLUSH,
-            flush_seconds=0.0 if snapshots else 3600.0,
-            scratch=str(self.folder / "scratch") if snapshots else None,
-            snapshot_share=1e9,
+            policy=FlushPolicy(
+                tokens=FLUSH,
+                seconds=0.0 if snapshots else 3600.0,
+                scratch=str(self.folder / "scratch") if snapshots else None,
+                snapshot_share=1e9,
+            ),
         )
         for unit in plan_units(plans, batch_size):
             handles = sample.sample_shard(job, unit.nodes)
@@ -184,7 +190,7 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
         restore(self, saved)
 
     monkeypatch.setattr(WindowDecoder, "restore", counted)
-    monkeypatch.setattr(sample, "CounterNoise", CountingNoise)
+    monkeypatch.setattr(prior_model, "CounterNoise", CountingNoise)
     plans = [songs.plan(song) for song in (0, 1)]
     plain = songs.sample(store, plans)
     monkeypatch.setattr(TokenStore, method, mortal)
@@ -210,7 +216,7 @@ def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
     plans = [songs.plan(song) for song in range(3)]
     plain = songs.sample("plain", plans)
     caplog.set_level("INFO", "jukebox")
-    monkeypatch.setattr(sample, "_batch_sizes", BatchSizes())
+    monkeypatch.setattr(windows, "_batch_sizes", BatchSizes())
     sizes: list[int] = []
     steps, predict = 0, WindowDecoder.predict
 

@@ -162,7 +162,7 @@ def test_a_model_too_large_for_the_machine_is_told_with_what_would_fit(
     monkeypatch.setattr(device, "free_memory", lambda _: 1_000_000_000)
     monkeypatch.setattr("jukebox_core.families.jukebox.sampling.memory.WORKING_BYTES", 999_000_000)
     told = desk.generate("sampling.n_samples=16", "hardware.batch_size=16")
-    assert told.startswith("own in float32 with 16 samples side by side needs about 1.00 GB but cpu has 1.00 GB free")
+    assert told.startswith("own in float32 with a batch of 16 samples needs about 1.00 GB but cpu has 1.00 GB free")
     assert "hardware.batch_size=1 needs" in told
     assert "model=mini" in told
 
@@ -304,12 +304,12 @@ def test_a_run_that_cannot_be_gone_on_from(desk: Desk, arguments: list[str], mes
         (["encode", "audio=[short.wav]", "seconds=3"], "short.wav lasts 0.05 s, too short to read 3 s"),
         (["encode", "audio=[short.wav,./short.wav]"], "would both become outputs/codes/short.npz; rename one"),
         (["encode", "audio=[short.wav]", "folder=taken"], "taken/short.npz exists; nothing is overwritten"),
-        (["encode", "audio=[short.wav]", "hardware.device=cuda:7"], "device 'cuda:7' is not there"),
+        (["encode", "audio=[short.wav]", "hardware.device=cuda:7"], "device 'cuda:7' is not available"),
         (["decode", "codes=[none.npz]"], "codes file none.npz does not exist; `jukebox encode` makes one"),
         (["decode", "codes=[short.wav]"], "short.wav is not a codes file; `jukebox encode` makes one"),
         (["decode", "codes=[taken/short.npz]", "level=1"], "taken/short.npz has no level 1; it has [0]: choose one"),
         (["decode", "codes=[taken/short.npz]"], "does not hold codes from 0 to 31 in a row"),
-        (["decode", "codes=[taken/other.npz]"], "was made by model 'other' (VQ-VAE 0123), not by 'own'"),
+        (["decode", "codes=[taken/other.npz]"], "was made by model 'other' (codec 0123), not by 'own'"),
     ],
 )
 def test_a_mistake_in_files_to_encode_or_decode(desk: Desk, arguments: list[str], message: str) -> None:
@@ -337,7 +337,7 @@ def path_in(folder: str, name: str) -> Path:
         ),
         (["generate", "prompt.files=[none.wav]"], "jukebox: audio file none.wav does not exist"),
         (["genrate"], "jukebox: there is no command 'genrate'"),
-        (["generate", "hardware.device=cuda:7"], "jukebox: device 'cuda:7' is not there"),
+        (["generate", "hardware.device=cuda:7"], "jukebox: device 'cuda:7' is not available"),
     ],
 )
 def test_the_program_says_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

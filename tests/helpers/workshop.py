@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from jukebox_core.api import Jukebox, Song, load_model
+from jukebox_core import Jukebox, Song, load_model
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.composer.builtin import BUILTIN_TUNE
 from jukebox_core.runtime.config import HardwareConfig

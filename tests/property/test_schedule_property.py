@@ -42,7 +42,7 @@ def walk(schedule: Schedule, workers: int, choose: st.DataObject | None = None) 
     while True:
         while len(running) < workers and (unit := schedule.take()) is not None:
             assert not unit.needs & schedule.open, "it reads what is not sealed"
-            assert all(not unit.needs & other.keys for other in running)
+            assert all(not unit.needs & other.keys & schedule.open for other in running)
             began.append(unit)
             running.append(unit)
         if not running:

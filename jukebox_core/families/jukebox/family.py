@@ -95,7 +95,7 @@ class JukeboxFamily:
         if song.has_lyrics and config.priors[config.top].lyrics is None:
             key = "lyrics" if song.lyrics else "lyrics_file"
             raise ConfigError(
-                f"{key} is set, but model {config.name} knows no lyrics; remove them, or choose model=5b_lyrics or mini"
+                f"{key} is set, but model {config.name} knows no lyrics; remove them, or choose model=5b_lyrics"
             )
         if not any(prior.labels for prior in config.priors):
             for key, name in (("artist", song.artist), ("genre", song.genre)):

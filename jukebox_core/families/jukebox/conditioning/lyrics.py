@@ -6,7 +6,6 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from unidecode import unidecode
 
 from jukebox_core.errors import ConfigError, LabelError
@@ -119,6 +118,8 @@ def lyric_window(
             f"offset {offset} is outside the song of {total_length} samples; choose one from 0 to {total_length - 1}"
         )
     if single_precision:
+        import numpy as np  # half of the import time of this package, and few commands need it
+
         middle = int(np.float32(count) * (np.float32(offset) + np.float32(duration) / 2) / np.float32(total_length))
     else:
         middle = int(count * (offset + duration / 2.0) / total_length)

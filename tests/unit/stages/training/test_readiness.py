@@ -109,7 +109,7 @@ def test_a_guided_head_that_reads_no_lyrics_is_refused(
 
 def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:
     song = EncodedSong(name="a.wav", codes="a.wav.npz", samples=44100, artist="unknown", genre="unknown", lyrics="")
-    about = {"model": "mini", "vqvae_sha256": "0" * 64, "sample_rate": 22050, "hops": list(MINI.vqvae.hops)}
+    about = {"model": "mini", "vqvae_sha256": "0" * 64, "sample_rate": 22050, "hops": list(MINI.network.vqvae.hops)}
     write_index(tmp_path, CodesIndex(about, [song]))
     assert encoded_lengths(tmp_path) == [Length("a.wav", 2.0)]
     file = tmp_path / "vqvae"

@@ -12,8 +12,8 @@ from jukebox_core.families.jukebox.conditioning.lengths import (
     SongTimes,
     music_length,
     song_times,
+    top_level_samples,
     whole_samples,
-    whole_tokens,
     window_hop,
 )
 from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig, TimingConfig
@@ -45,7 +45,7 @@ def test_music_is_whole_top_tokens_and_no_longer_than_asked(seconds: float) -> N
 
 @given(tokens=st.integers(1, 200_000))
 def test_seconds_that_mean_a_whole_number_are_not_rounded_down(tokens: int) -> None:
-    assert whole_tokens(BIG, tokens * HOP / RATE) == tokens * HOP
+    assert top_level_samples(BIG, tokens * HOP / RATE) == tokens * HOP
     assert whole_samples(BIG, tokens / RATE) == tokens
 
 
@@ -73,9 +73,9 @@ def test_the_length_that_the_message_names_is_accepted() -> None:
 
 
 def test_the_told_song_is_what_is_made_but_no_less_than_the_model_knows() -> None:
-    assert times(seconds=20.0) == SongTimes(whole_tokens(BIG, 20.0), 0)
+    assert times(seconds=20.0) == SongTimes(top_level_samples(BIG, 20.0), 0)
     assert times(seconds=6.0) == SongTimes(round(17.84 * RATE), 0)
-    assert times(seconds=6.0, offset=30.0) == SongTimes(30 * RATE + whole_tokens(BIG, 6.0), 30 * RATE)
+    assert times(seconds=6.0, offset=30.0) == SongTimes(30 * RATE + top_level_samples(BIG, 6.0), 30 * RATE)
     assert times(seconds=6.0, total=100.0, offset=1.5) == SongTimes(100 * RATE, round(1.5 * RATE))
 
 
@@ -104,7 +104,7 @@ def test_a_song_that_ends_too_late_by_itself_is_told() -> None:
 
 
 def test_the_music_may_end_with_the_song_but_not_after_it() -> None:
-    length = whole_tokens(BIG, 20.0)
+    length = top_level_samples(BIG, 20.0)
     assert times(seconds=20.0, total=length / RATE) == SongTimes(length, 0)
     with pytest.raises(ConfigError, match=r"^total_seconds is .*, but the music ends at"):
         times(seconds=20.0, total=(length - 1) / RATE)
