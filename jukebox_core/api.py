@@ -128,20 +128,22 @@ class Model:
         """
         wanted = tuple(range(len(self.config.hops)) if levels is None else levels)
         sound = np.atleast_1d(np.asarray(audio, np.float32))
-        codes = self._open_codec().encode(_rows(sound), wanted)
+        codes = self._open_codec().encode(_batch(sound, 1), wanted)
         return {
-            level: each.astype(np.int64).reshape(*sound.shape[:-1], -1)
+            level: each.astype(np.int64).reshape(*sound.shape[:-1], *each.shape[1:])
             for level, each in zip(wanted, codes, strict=True)
         }
 
     def decode(self, codes: Codes, level: int = 0) -> Audio:
         """Returns audio, float32 [..., tokens * hop], of one level's codes, int [..., tokens]. It may exceed 1.
 
+        Codes of a family with grids are [..., codebooks, tokens].
+
         Raises:
             ConfigError: values that are no codes, or a level that the model does not have.
         """
-        tokens = np.atleast_1d(_integers(codes, "codes"))
-        return self._open_codec().decode(_rows(tokens), level).reshape(*tokens.shape[:-1], -1)
+        tokens, codec = np.atleast_1d(_integers(codes, "codes")), self._open_codec()
+        return codec.decode(_batch(tokens, codec.code_axes), level).reshape(*tokens.shape[: -codec.code_axes], -1)
 
     def generate(
         self,
@@ -290,9 +292,9 @@ def _integers(values: ArrayLike, name: str) -> Codes:
     return found.astype(np.int64)
 
 
-def _rows(values: NDArray[Any]) -> NDArray[Any]:
-    """Returns an array [..., time] as one of rows, [rows, time]."""
-    return values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
+def _batch(values: NDArray[Any], axes: int) -> NDArray[Any]:
+    """Returns an array [..., *item] with all but its last `axes` axes as one, [batch, *item]."""
+    return values.reshape(math.prod(values.shape[:-axes]), *values.shape[-axes:])
 
 
 def _track(store: TokenStore, track: Track) -> Codes:

@@ -147,6 +147,8 @@ class SongPlan(Protocol):
 class Codec(Protocol):
     """Audio to codes and back, on one device."""
 
+    code_axes: int  # axes of one song's codes: 1 for [tokens], 2 for grids [codebooks, tokens]
+
     def encode(self, audio: NDArray[np.float32], levels: Sequence[int]) -> list[NDArray[np.int32]]:
         """Returns the codes of audio [batch, time] at each of `levels`, [batch, ..., tokens]."""
         ...
@@ -191,8 +193,8 @@ class Progress(Protocol):
     """The resumable state of one song's window: a prefix of its tokens, an opaque state, or both."""
 
     @property
-    def tokens(self) -> NDArray[Any]:
-        """Tokens drawn so far, time last; raw, so that the same steps can be repeated."""
+    def tokens(self) -> NDArray[Any] | None:
+        """Tokens drawn so far, time last; raw, so that the same steps can be repeated. None if the state is all."""
         ...
 
     @property

@@ -109,7 +109,8 @@ class Snapshots:
 
     def _description(self, progress: Sequence[Progress], drawn: int | None = None) -> dict[str, object]:
         """Returns what must agree for a cache to be used; `drawn`: of the first so many tokens only."""
-        tokens = np.stack([each.tokens[..., :drawn] for each in progress])
+        prefixes = [each.tokens[..., :drawn] for each in progress if each.tokens is not None]
+        tokens = np.stack(prefixes) if prefixes else np.empty(0, np.int32)
         states = [each.state for each in progress if each.state is not None]
         return {
             "windows": [node.key for node in self.nodes],

@@ -156,12 +156,14 @@ class _WindowWriter:
     def resume(self) -> None:
         """Restores the cache of an interrupted attempt, if a snapshot fits the progress that every song has."""
         progress = self._state.save()
-        resumed = progress[0].tokens.shape[-1]
-        if resumed or progress[0].state is not None:
-            saved = self._snapshots.read(progress)
-            if saved is not None:
-                self._state.restore_cache(saved)
-            log.info("level %d: resumed at %d tokens of an interrupted window", self._nodes[0].level, resumed)
+        tokens, state = progress[0].tokens, progress[0].state
+        if state is None and (tokens is None or not tokens.size):
+            return
+        saved = self._snapshots.read(progress)
+        if saved is not None:
+            self._state.restore_cache(saved)
+        drawn = "a saved state" if tokens is None else f"{tokens.shape[-1]} tokens"
+        log.info("level %d: resumed at %s of an interrupted window", self._nodes[0].level, drawn)
 
     def drew(self, tokens: int) -> None:
         """Counts the tokens of a step, and stores the progress if that is due."""

@@ -25,8 +25,8 @@ _ABOUT = "about"  # the array with the JSON text
 class Codes:
     """The tokens of one piece of music."""
 
-    levels: Mapping[int, NDArray[np.int32]]  # by level: [time], each in [0, bins)
-    about: Mapping[str, Any]  # model, digest of the VQ-VAE's weights, sample rate, hops
+    levels: Mapping[int, NDArray[np.int32]]  # by level: [time], or a grid [codebooks, time]; each in [0, bins)
+    about: Mapping[str, Any]  # model, digest of the codec's weights, sample rate, hops
 
 
 def write_codes(path: Path, codes: Codes) -> None:

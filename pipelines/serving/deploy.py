@@ -31,7 +31,7 @@ from pipelines.console import hide_prefect_errors
 from pipelines.orchestration import artifacts, reconcile, signals
 from pipelines.runs import choice
 from pipelines.settings.compose import GENERATE, compose
-from pipelines.settings.generate import Settings
+from pipelines.settings.generate import FAMILY_SECTIONS, Settings
 from stages.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _override_pattern() -> str:
     for name, kind in field_types(Settings).items():
         record = None if get_origin(kind) is tuple else record_in(kind)
         inner = "|".join(re.escape(field.name) for field in fields(record)) if record else r"\d+"
+        inner = r"\w+" if name in FAMILY_SECTIONS else inner  # the model's family decides what they hold
         names.append(rf"{name}(\.({inner})(\.[^=]*)?)?")
     known = "|".join([*names, "experiment", r"hydra\.searchpath"])
     return rf"^(?=~|[^=]*=)(~|\+{{0,2}})({known})(@[^=]*)?(=[\s\S]*)?$"

@@ -29,6 +29,7 @@ from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
+from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
 from jukebox_core.models.presets import choices, is_path, option_data, option_path
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
@@ -76,7 +77,7 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
     """
     with _hydra_errors_as_config_error(root, overrides):
         with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
-            config = hydra.compose(root.name, _with_files(overrides))
+            config = hydra.compose(root.name, _with_files(root, overrides))
         return _checked(root, config)
 
 
@@ -98,7 +99,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
         try:
             jobs.append(_checked(root, config))
         except (ConfigError, OmegaConfBaseException) as error:
-            refused.append(explain(error, root.kind, overrides))
+            refused.append(_explained(error, root, overrides))
 
     flags = [a for a in arguments if not _is_override(a)]
     overrides = [a for a in arguments if _is_override(a)]
@@ -106,7 +107,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
         return [compose(root, overrides)]  # one job, in half the time that Hydra's own way to it takes
     with (
         _hydra_errors_as_config_error(root, overrides),
-        _arguments([*flags, *_with_files(overrides)]),
+        _arguments([*flags, *_with_files(root, overrides)]),
         _listing_choices(),
     ):
         hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
@@ -153,7 +154,15 @@ def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> 
         except ConfigError:
             raise
         except (HydraException, OmegaConfBaseException, UserWarning, ValueError) as error:  # ValueError: bad flags
-            raise explain(error, root.kind, overrides) from error
+            raise _explained(error, root, overrides) from error
+
+
+def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:
+    try:
+        family = _family(overrides).name
+    except (ConfigError, HydraException):  # what is wrong with the model's name is the error itself
+        family = DEFAULT_FAMILY
+    return explain(error, root.kind, overrides, {"family": family, "model": {"family": family}})
 
 
 @contextmanager
@@ -220,13 +229,36 @@ def _groups() -> list[str]:
     return sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "experiment")
 
 
-def _with_files(overrides: Sequence[str]) -> list[str]:
+def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Makes options of the YAML files that overrides like ``model=/my/model.yaml`` name, and returns the overrides."""
     groups = set(_groups())
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [
+    named = [
         _with_file(o, text) if o.key_or_group in groups else text for o, text in zip(parsed, overrides, strict=True)
     ]
+    return [*_family_defaults(root, overrides), *named]
+
+
+def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
+    """Returns overrides that choose another family's own defaults for the sections whose records it decides."""
+    if root.kind is not Settings or root.node is not None:
+        return []
+    family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
+    defaults = []
+    for group, kind in (("sampling", family.sampling_type), ("song", family.song_type)):
+        if family.name != DEFAULT_FAMILY and group not in chosen:
+            name = f"_{family.name}"
+            ConfigStore.instance().store(group=group, name=name, node=to_plain(kind()), provider=_PROVIDER)
+            defaults.append(f"{group}={name}")
+    return defaults
+
+
+def _family(overrides: Sequence[str]) -> Family:
+    """Returns the family of the model file that overrides name; the default one where they name none."""
+    model = override_value(overrides, "model")
+    if not isinstance(model, str) or not is_path(model):
+        return open_family(DEFAULT_FAMILY)
+    return family_of(option_data(option_path(model, "model"), "model"))
 
 
 def _with_file(override: Override, text: str) -> str:

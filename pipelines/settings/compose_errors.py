@@ -13,7 +13,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.models.presets import no_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _UNKNOWN = re.compile(r"Could not (?:override|delete from config\.) '(?P<key>[^']+)'")
 _TAKEN = re.compile(r"Could not append to config\. An item is already at '(?P<key>[^']+)'")
@@ -21,12 +21,15 @@ _SWEEP = re.compile(r"Ambiguous value for argument '(?P<key>[^=]+)=(?P<value>.*)
 _FOLDER = re.compile(r"provider=.*?, path=(?:file://)?(?P<path>.*) is not")
 
 
-def explain(error: Exception, kind: type, overrides: Sequence[str]) -> ConfigError:
-    """Returns one ConfigError for what Hydra or OmegaConf raised while composing settings of type `kind`."""
-    return error if isinstance(error, ConfigError) else ConfigError(_words(error, kind, overrides))
+def explain(error: Exception, kind: type, overrides: Sequence[str], data: Mapping[str, Any]) -> ConfigError:
+    """Returns one ConfigError for what Hydra or OmegaConf raised while composing settings of type `kind`.
+
+    `data` says of which family the model is: it decides the types of some sections.
+    """
+    return error if isinstance(error, ConfigError) else ConfigError(_words(error, kind, overrides, data))
 
 
-def _words(error: Exception, kind: type, overrides: Sequence[str]) -> str:
+def _words(error: Exception, kind: type, overrides: Sequence[str], data: Mapping[str, Any]) -> str:
     text = str(error)
     if isinstance(error, OverrideParseException):
         why = text.splitlines()[0].partition(" expecting")[0]
@@ -54,12 +57,12 @@ def _words(error: Exception, kind: type, overrides: Sequence[str]) -> str:
             f"""for one text '{key}="{value}"', and for a run with each of them add --multirun"""
         )
     if found := _UNKNOWN.search(text):
-        return _unknown(kind, found["key"])
+        return _unknown(kind, found["key"], data)
     given = f" (given: {' '.join(overrides)})" if overrides else ""
     return " ".join(text.split()) + given
 
 
-def _unknown(kind: Any, dotted: str) -> str:
+def _unknown(kind: Any, dotted: str, data: Mapping[str, Any]) -> str:
     """Returns what is wrong with a dotted key that Hydra did not find in the composed settings."""
     here = kind
     walked: list[str] = []
@@ -68,8 +71,8 @@ def _unknown(kind: Any, dotted: str) -> str:
             here = get_args(here)[get_origin(here) is dict]
         elif (record := record_in(here)) is None:
             return f"{dotted} is not a setting; {'.'.join(walked)} is a single value"
-        elif name in field_types(record):
-            here = field_types(record)[name]
+        elif name in field_types(record, data):
+            here = field_types(record, data)[name]
         else:
             return unknown_key(record, name, ".".join(walked))
         walked.append(name)

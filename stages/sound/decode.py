@@ -64,8 +64,8 @@ def read_level(
             f"{config.name!r} ({str(codec_sha256)[:12]}); decode it with the model that made it"
         )
     tokens = codes.levels[level]
-    if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= config.bins:
-        raise StoreError(f"level {level} of {codes_file} does not hold codes from 0 to {config.bins - 1} in a row")
+    if not tokens.size or tokens.min() < 0 or tokens.max() >= config.bins:
+        raise StoreError(f"level {level} of {codes_file} does not hold codes from 0 to {config.bins - 1}")
     return tokens
 
 

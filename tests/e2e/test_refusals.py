@@ -308,7 +308,7 @@ def test_a_run_that_cannot_be_gone_on_from(desk: Desk, arguments: list[str], mes
         (["decode", "codes=[none.npz]"], "codes file none.npz does not exist; `jukebox encode` makes one"),
         (["decode", "codes=[short.wav]"], "short.wav is not a codes file; `jukebox encode` makes one"),
         (["decode", "codes=[taken/short.npz]", "level=1"], "taken/short.npz has no level 1; it has [0]: choose one"),
-        (["decode", "codes=[taken/short.npz]"], "does not hold codes from 0 to 31 in a row"),
+        (["decode", "codes=[taken/short.npz]"], "does not hold codes from 0 to 31"),
         (["decode", "codes=[taken/other.npz]"], "was made by model 'other' (codec 0123), not by 'own'"),
     ],
 )

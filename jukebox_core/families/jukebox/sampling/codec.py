@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ class VQVAECodec:
     """A VQ-VAE on its device."""
 
     vqvae: VQVAE
+    code_axes: int = field(default=1, init=False)
 
     @torch.inference_mode()
     def encode(self, audio: NDArray[np.float32], levels: Sequence[int]) -> list[NDArray[np.int32]]:

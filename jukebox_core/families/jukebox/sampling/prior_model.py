@@ -61,10 +61,9 @@ class PriorModel:
             above_BT=upper,
             labels_BN=torch.tensor([node.causes["labels"] for node in nodes]),
         )
-        common = min(0 if found is None else len(found.tokens) for found in partial)
-        prefix = np.empty((len(nodes), 0), np.int32)
-        if common:
-            prefix = np.stack([found.tokens[:common] for found in partial if found is not None])
+        drawn = [np.empty(0, np.int32) if each is None or each.tokens is None else each.tokens for each in partial]
+        common = min(map(len, drawn))
+        prefix = np.stack([tokens[:common] for tokens in drawn])
         return PriorWindow(self, nodes, window, prefix, sampling)
 
 
