@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ MEASURES = ("reconstruction", "prior", "conditioning", "generated")
 STANDING_SECONDS = 0.25  # one code for so long is a loop of one token
 TEMPO_TOLERANCE = 0.05
 
-WEIGHTS = WeightsConfig(folder=os.environ.get("JUKEBOX_WEIGHTS", "~/.cache/jukebox"))
+WEIGHTS = WeightsConfig()
 
 _PIECE_SECONDS = 4.0  # of each song, for the VQ-VAE
 _DRAWN = 3  # songs that pictures are drawn of

@@ -15,7 +15,6 @@ from jukebox_core.base.text import format_bytes, format_table
 from jukebox_core.errors import ConfigError, DownloadError, did_you_mean
 from jukebox_core.models import catalogue
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
-from jukebox_core.models.library import home
 from jukebox_core.models.presets import is_path, load_preset
 from pipelines.licence_prompt import ask
 
@@ -123,7 +122,7 @@ def _rm(names: Sequence[str], weights: WeightsConfig) -> None:
     for path in kept:
         _say(f"kept     {path}  (another model that is here needs it)")
     if not removed and not kept:
-        _say(f"nothing of {', '.join(names)} is in {home(weights)}")
+        _say(f"nothing of {', '.join(names)} is in {weights.home}")
 
 
 def _export(names: Sequence[str], weights: WeightsConfig) -> None:
