@@ -24,20 +24,18 @@ def conf_dir() -> Path:
 
 
 def cache_dir(part: str = "") -> Path:
-    """Returns the default folder of the weights library, or of another `part` of the cache; it may not exist yet.
+    """Returns the default folder of the weights library, or another `part` of the cache; it may not exist yet.
 
-    That is ``$XDG_CACHE_HOME/jukebox``, without that variable ``~/.cache/jukebox``. Earlier versions used the latter
-    whatever the variable said: it is still used where it holds the part and the former does not.
+    That is ``$XDG_CACHE_HOME/jukebox``, without that variable ``~/.cache/jukebox``. Earlier versions kept the library in
+    the latter whatever the variable said: it is still used where it holds a library and the former does not.
 
     Args:
         part: ``native`` (compiled kernels) or ``spool`` (tokens that wait for their store); empty for the library.
     """
     old = Path("~/.cache/jukebox").expanduser()
     new = Path(os.environ.get("XDG_CACHE_HOME") or old.parent).expanduser() / "jukebox"
-    return next((folder / part for folder in (new, old) if _holds(folder, part)), new / part)
+    return new / part if part or _has_library(new) or not _has_library(old) else old
 
 
-def _holds(folder: Path, part: str) -> bool:
-    if part:
-        return (folder / part).is_dir()
+def _has_library(folder: Path) -> bool:
     return folder.is_dir() and any(entry.name not in _PARTS for entry in folder.iterdir())

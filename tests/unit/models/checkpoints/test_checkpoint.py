@@ -271,7 +271,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"epoch": 3, "state_dict": {}}, "a dict of epoch, state_dict; a Jukebox checkpoint is a dict of model"),
+        ({"epoch": 3, "state_dict": {}}, "a dict of epoch, state_dict; a checkpoint of OpenAI is a dict of model"),
         (torch.zeros(3), "holds <class"),
         ({"model": {"a": 1}}, "'model' holds a"),
         ({"model": {}}, "'model' holds nothing"),
