@@ -1,1 +1,1 @@
-"""Measurements, apart from the tests: ``python -m benchmarks`` runs them all on a small model."""
+"""Benchmarks, separate from the tests: ``python -m benchmarks`` runs quick ones on small models."""

@@ -1,6 +1,6 @@
-"""Runs every benchmark on small models or few layers of large ones; prints tables, and one line of JSON last.
+"""Runs quick benchmarks on small models or few layers of large ones; prints tables, and one line of JSON last.
 
-What it says are shares and ratios that a minute can tell; figures of whole models come from the benchmarks themselves.
+They give shares and ratios within a minute; run the benchmarks themselves for the figures of whole models.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs what there is."""
+    """Runs all of them."""
     began = time.monotonic()
-    works: tuple[tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]], ...] = (
+    benchmarks: tuple[tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]], ...] = (
         (fast.quick, lambda result: fast.table(result["rows"])),
         (sound.quick, sound.table),
         (lambda: full_size.run("mini", roles=("vqvae", "level_2"), formats=("zip",)), full_size.table),
         (durability.run, durability.table),
     )
     results = []
-    for work, table in works:
-        measured = work()
+    for run, table in benchmarks:
+        measured = run()
         print(table(measured), end="\n\n", flush=True)
         results.append(measured)
     print(json.dumps({"benchmark": "all", "seconds": round(time.monotonic() - began, 1), "results": results}))

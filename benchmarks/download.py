@@ -1,7 +1,7 @@
 """Throughput of a download against curl's, from the same server on loopback: ``python -m benchmarks.download [MB]``.
 
-Both write one file to the same disk; the server is a process of its own. Then a download is killed at half and begun
-again, and the server tells how many bytes it had to send twice. Prints a table, and one line of JSON last.
+Both write one file to the same disk; the server is a separate process. Then a download is killed halfway and resumed,
+and the server reports how many bytes it sent twice. Prints a table, and one line of JSON last.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ print(seconds, next(line.split()[1] for line in open("/proc/self/status") if lin
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -80,12 +80,12 @@ ENVIRONMENT = {**os.environ, "no_proxy": "*"}
 
 
 def client(url: str, folder: Path, connections: int) -> list[str]:
-    """The command that downloads with this program."""
+    """Returns the command that downloads with this program."""
     return [sys.executable, "-c", CLIENT, url, str(folder / "ours"), str(connections)]
 
 
 def ours(url: str, folder: Path, connections: int) -> tuple[float, int]:
-    """Seconds and peak memory in bytes of one download with this program, digest and fsync included."""
+    """Returns seconds and peak memory in bytes of one download with this program, including digest and fsync."""
     command = client(url, folder, connections)
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT)
     shutil.rmtree(folder / "ours")
@@ -94,13 +94,13 @@ def ours(url: str, folder: Path, connections: int) -> tuple[float, int]:
 
 
 def sent(url: str) -> int:
-    """Bytes of the file that the server has sent so far."""
+    """Returns the bytes of the file that the server has sent so far."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/sent") as reply:
         return int(reply.read())
 
 
 def sent_twice(url: str, folder: Path, connections: int, size: int) -> int:
-    """Bytes that the server sends more than once when a download is killed at half and begun again."""
+    """Returns the bytes that the server sends again when a download is killed halfway and resumed."""
     before, command = sent(url), client(url, folder, connections)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         while sent(url) - before < size // 2:
@@ -113,7 +113,7 @@ def sent_twice(url: str, folder: Path, connections: int, size: int) -> int:
 
 
 def curl(url: str, folder: Path, *, sync: bool, hashed: bool) -> float:
-    """Seconds of one download with curl; with fsync or sha256sum after it, as a person would do by hand."""
+    """Returns the seconds of one download with curl, optionally followed by fsync and sha256sum."""
     target = folder / "curl"
     began = time.perf_counter()
     subprocess.run(["curl", "-s", "--noproxy", "*", "-o", str(target), f"{url}/file"], check=True)
@@ -127,9 +127,9 @@ def curl(url: str, folder: Path, *, sync: bool, hashed: bool) -> float:
 
 
 def run(megabytes: int = 1000, rounds: int = 5) -> dict[str, float]:
-    """Measures in turns; medians, in bytes a second."""
-    with tempfile.TemporaryDirectory(prefix="jukebox-download-") as name:
-        folder, port = Path(name), free_port()
+    """Measures in interleaved rounds; returns medians, in bytes per second."""
+    with tempfile.TemporaryDirectory(prefix="jukebox-download-") as temporary:
+        folder, port = Path(temporary), free_port()
         block = random.Random(0).randbytes(1_000_000)
         with (folder / "file").open("wb") as file:
             for _ in range(megabytes):
@@ -141,26 +141,26 @@ def run(megabytes: int = 1000, rounds: int = 5) -> dict[str, float]:
         assert server.stdout is not None
         try:
             server.stdout.readline()
-            taken: dict[str, list[float]] = {}
+            seconds_by: dict[str, list[float]] = {}
             peaks = []
             for _ in range(rounds):
-                taken.setdefault("curl", []).append(curl(url, folder, sync=False, hashed=False))
-                taken.setdefault("curl_sync", []).append(curl(url, folder, sync=True, hashed=False))
-                taken.setdefault("curl_sync_sha256", []).append(curl(url, folder, sync=True, hashed=True))
+                seconds_by.setdefault("curl", []).append(curl(url, folder, sync=False, hashed=False))
+                seconds_by.setdefault("curl_sync", []).append(curl(url, folder, sync=True, hashed=False))
+                seconds_by.setdefault("curl_sync_sha256", []).append(curl(url, folder, sync=True, hashed=True))
                 for connections in (1, 4):
                     seconds, peak = ours(url, folder, connections)
-                    taken.setdefault(f"ours_{connections}", []).append(seconds)
+                    seconds_by.setdefault(f"ours_{connections}", []).append(seconds)
                     peaks.append(peak)
             twice = {f"sent_twice_{connections}": sent_twice(url, folder, connections, size) for connections in (1, 4)}
         finally:
             server.terminate()
             server.wait()
-    result = {f"{what}_bytes_per_second": size / statistics.median(seconds) for what, seconds in taken.items()}
+    result = {f"{name}_bytes_per_second": size / statistics.median(seconds) for name, seconds in seconds_by.items()}
     return {"bytes": size, **result, "peak_memory_bytes": max(peaks), **twice}
 
 
 def table(result: dict[str, float]) -> str:
-    """The result for people."""
+    """Returns the result as text."""
     lines = [f"{name:<36} {value:>16,.0f}" for name, value in result.items()]
     best = result["curl_bytes_per_second"]
     lines += [

@@ -1,7 +1,7 @@
-"""What it costs that runs cannot be lost, and what a loss costs: ``python -m benchmarks.durability``.
+"""Overhead of checkpointing runs, and the time to recover after a kill: ``python -m benchmarks.durability``.
 
-Everything is measured on a small untrained model, on disk. Only the plan of a long song is that of a released model's
-sizes: plans are integers, and need no weights. Prints a table, and one line of JSON last.
+Everything is measured on a small untrained model, on disk. Only the plan of a long song uses the sizes of a released
+model: plans are integers, and need no weights. Prints a table, and one line of JSON last.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
-from stages.sampling.label import label_songs
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
-from jukebox_core.models.resolve import ROLES
+from jukebox_core.sampling import windows
 from jukebox_core.sampling.snapshots import Snapshots
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.store import TokenStore
-from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.execution.planning import plan_run
 from pipelines.runs.folder import RunFolder, open_run
 from pipelines.runs.takes import note_plan
 from pipelines.settings.compose import GENERATE, compose, dump
 from stages.fetch import fetch_vocabularies, fetch_weights
-from stages.handles import FileHandle
 from stages.sampling import sample
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-STORE_SECONDS = 10.0  # between two stores, by default
-OFTEN = 20  # times as often are tokens stored here, so that seconds of sampling tell what a store costs
+STORE_SECONDS = 10.0  # interval of stores, by default
+OFTEN = 20  # tokens are stored so many times as often here, to measure the cost within seconds
 LEVELS = {"level_0": 256, "level_1": 128, "level_2": 64}  # contexts of a model that samples a song in seconds
 TINY = [
     "seconds=1",
@@ -50,18 +49,19 @@ TINY = [
     *(f"model.network.priors.{level}.context={context}" for level, context in LEVELS.items()),
     *(f"model.network.priors.{level}.transformer.width=32" for level in LEVELS),
     "model.files.weight_sources=[seed:7]",
-    *(f"model.files.weights.{role}.{what}=null" for role in ROLES for what in ("bytes", "sha256")),
+    *(f"model.files.weights.{role}.{what}=null" for role in ("vqvae", *LEVELS) for what in ("bytes", "sha256")),
 ]
 LONG = ["model=5b_lyrics", "seconds=600", "sampling.n_samples=16", "weights.offline=true"]
 
 
 def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, float]:
-    """What storing tokens costs while they are sampled: seconds a store, and shares of the time by default."""
+    """Returns the overhead of storing tokens while sampling: time per store, and the share at default intervals."""
     settings = compose(GENERATE, ["model=mini", "seconds=60", f"sampling.n_samples={samples}", "hardware.threads=1"])
     model, spent = settings.model, {"store": 0.0, "stores": 0, "snapshot": 0.0, "snapshots": 0}
-    weights = fetch_weights(model.config, model.files, settings.weights, needed_weights(settings))
-    labels = label_songs(model.config, fetch_vocabularies(model.files, settings.weights), song_requests(settings))
-    songs = plan_run(settings, labels, weights).songs
+    weights = fetch_weights(model, settings.weights, settings.roles)
+    vocabularies = {role: handle.read() for role, handle in fetch_vocabularies(model, settings.weights).items()}
+    identities = {role: handle.identity for role, handle in weights.items()}
+    songs = plan_run(settings, {}, settings.family.condition(settings, vocabularies), identities).songs
 
     class TimedStore(TokenStore):
         @contextmanager
@@ -81,24 +81,30 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
 
     store = TimedStore(folder / "tokens")
     job = sample.SamplingJob(
+        family=model.family,
         config=model.config,
-        weights={level: weights[f"level_{level}"] for level in range(model.network.vqvae.levels)},
+        weights=weights,
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=store.uri,
-        flush_tokens=10**9,
-        flush_seconds=STORE_SECONDS / OFTEN,
-        scratch=str(folder / "scratch"),
-        snapshot_share=settings.storage.snapshot_share,
+        policy=FlushPolicy(
+            tokens=10**9,
+            seconds=STORE_SECONDS / OFTEN,
+            scratch=str(folder / "scratch"),
+            snapshot_share=settings.storage.snapshot_share,
+        ),
     )
     began = time.perf_counter()
-    with mock.patch.multiple(sample, open_store=lambda _uri, **_: store, Snapshots=TimedSnapshots):
+    with (
+        mock.patch.object(sample, "open_store", return_value=store),
+        mock.patch.object(windows, "Snapshots", TimedSnapshots),
+    ):
         for nodes in zip(*(song.level(model.config.top) for song in songs), strict=True):
             sample.sample_shard(job, nodes)
             if time.perf_counter() - began > seconds:
                 break
     store_s, snapshot_s = (spent[what] / max(spent[f"{what}s"], 1) for what in ("store", "snapshot"))
-    # As often as they are by default: a snapshot waits until it takes its share of the time, and for a store.
+    # At default intervals: a snapshot follows a store, and not before its cost is within its share of the time.
     snapshots = snapshot_s / max(STORE_SECONDS, snapshot_s / settings.storage.snapshot_share)
     return {
         "store_ms": 1e3 * store_s,
@@ -111,7 +117,7 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
 
 
 def throughput(folder: Path, windows: int = 320, tokens: int = 8192, together: int = 16) -> dict[str, float]:
-    """Windows of a released model's size: how many a second are sealed, fsync included, and read with their check."""
+    """Returns the throughput of windows of a released model's size: sealed with fsync, and read with verification."""
     store = TokenStore(folder / "windows")
     values = np.arange(tokens, dtype=np.int32) % 2048
     keys = [digest(number) for number in range(windows)]
@@ -134,30 +140,26 @@ def throughput(folder: Path, windows: int = 320, tokens: int = 8192, together: i
 
 
 def long_song(folder: Path) -> dict[str, float]:
-    """Ten minutes of sixteen songs: to plan, to write down, to list, and to find out what is left to sample."""
+    """Returns the seconds to plan, record, list and resume ten minutes of sixteen songs."""
     settings = compose(GENERATE, [*LONG, f"storage.root={folder}"])
-    song = SongLabels(
-        artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=settings.times_of(0).total_length, offset=0
-    )
-    labels = [(song,) * settings.model.vqvae.levels] * settings.sampling.n_samples
-    weights = {
-        role: FileHandle(uri="", sha256="", identity=role, bytes=0, modified_ns=0) for role in needed_weights(settings)
-    }
+    song = SongLabels(artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=settings.length, offset=0)
+    labels = [(song,) * len(settings.config.hops)] * settings.sampling.n_samples
+    weights = {role: role for role in settings.roles}
     began = time.perf_counter()
-    plan = plan_run(settings, labels, weights)
+    plan = plan_run(settings, {}, labels, weights)
     planned = time.perf_counter()
     run = open_run(settings, dump(settings))
     note_plan(settings, run, plan.start, plan.takes)
     noted = time.perf_counter()
     run.update(status="stopped")
-    sealed = plan.nodes[: len(plan.nodes) // 2]  # names are enough for a listing: what is sealed is read later
+    sealed = plan.nodes[: len(plan.nodes) // 2]  # names are enough for a listing: sealed windows are read later
     for node in sealed:
         path = Path(settings.storage.tokens) / "windows" / node.key[:2] / f"{node.key}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    asked = time.perf_counter()
-    left = plan_run(settings, labels, weights).missing(TokenStore(settings.storage.tokens))
-    told = time.perf_counter()
+    started = time.perf_counter()
+    left = plan_run(settings, {}, labels, weights).missing(TokenStore(settings.storage.tokens))
+    listed = time.perf_counter()
     assert len(left) == len(plan.nodes) - len(sealed)
     return {
         "windows": len(plan.nodes),
@@ -166,21 +168,21 @@ def long_song(folder: Path) -> dict[str, float]:
         "manifest_mb": run.manifest_path.stat().st_size / 1e6,
         "list_s": _seconds("runs", "list", f"--root={folder}"),
         "show_s": _seconds("runs", "show", run.name, f"--root={folder}"),
-        "resume_s": planned - began + told - asked,  # in a fresh process: the plan, and one listing of the store
+        "resume_s": planned - began + listed - started,  # of a new process: the plan, and one listing of the store
     }
 
 
 def killed(folder: Path) -> dict[str, float]:
-    """From SIGKILL to sampling again, by the command line; then both orders, each until its first final sound.
+    """Returns the seconds from SIGKILL to sampling again, by the command line, and to the first audio in both orders.
 
-    No Prefect server runs: each command brings its own, which is most of the wait.
+    No Prefect server is running: each command starts its own, which is most of the time.
     """
     orders = ("by_level", "wavefront")
     command = [
         *("generate", "--multirun", "model=mini", *TINY, f"runner.schedule={','.join(orders)}"),
         *("runner.preview_seconds=0", f"storage.root={folder}/${{runner.schedule}}", "run.name=run"),
         *("hardware.threads=1", "storage.flush_tokens=32", "output.report=false"),
-    ]  # the first song is the one that is killed, right after it began
+    ]  # the first song is killed, right after it begins
     log = folder / orders[0] / "run" / "run.log"
     began = time.perf_counter()
     with _jukebox(*command) as process:
@@ -188,7 +190,7 @@ def killed(folder: Path) -> dict[str, float]:
         process.send_signal(signal.SIGKILL)
     dead = time.perf_counter()
     with _jukebox(*command) as process:
-        again = _wait(process, log, r"taken up", dead)
+        again = _wait(process, log, r"taken up|resumed", dead)
         process.wait()
         if process.returncode:
             raise SystemExit(log.read_text())
@@ -224,7 +226,7 @@ def _jukebox(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, pattern: str, since: float, store: Path | None = None) -> float:
-    """Waits until the run's log has a line like `pattern`, or its store an unfinished window; returns the seconds."""
+    """Waits until the run's log matches `pattern`, or its store has a partial window; returns the seconds."""
     while process.poll() is None:
         if store is None and log.exists() and re.search(pattern, log.read_text()):
             return time.perf_counter() - since
@@ -235,7 +237,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, pattern: str, since: floa
 
 
 def run() -> dict[str, Any]:
-    """Measures everything, in a folder that is removed at the end; returns figures by subject."""
+    """Measures everything in a temporary folder; returns figures by subject."""
     with tempfile.TemporaryDirectory(prefix="jukebox-durability-") as name:
         folder = Path(name)
         return {
@@ -255,14 +257,14 @@ def table(result: dict[str, Any]) -> str:
             "storing, share of sampling time",
             f"{cost['share']:.2%}, one store every {STORE_SECONDS:g} s (goal: below 1 %)",
         ),
-        ("  of that, tokens", f"{cost['share_stores']:.3%}: {cost['store_ms']:.1f} ms a store of 4 songs"),
-        ("  of that, snapshots of caches", f"{cost['share_snapshots']:.3%}: {cost['snapshot_ms']:.1f} ms a snapshot"),
+        ("  of that, tokens", f"{cost['share_stores']:.3%}: {cost['store_ms']:.1f} ms per store of 4 songs"),
+        ("  of that, snapshots of caches", f"{cost['share_snapshots']:.3%}: {cost['snapshot_ms']:.1f} ms per snapshot"),
         ("windows of 8192 tokens, sealed", f"{store['seal_windows_per_s']:,.0f}/s, {store['seal_mb_per_s']:,.0f} MB/s"),
         ("windows of 8192 tokens, read", f"{store['read_windows_per_s']:,.0f}/s, {store['read_mb_per_s']:,.0f} MB/s"),
         ("10 minutes, 16 samples", f"{song['windows']:,} windows, manifest {song['manifest_mb']:.1f} MB"),
         ("  planned; written down", f"{song['plan_s']:.1f} s; {song['note_s']:.1f} s"),
         ("  runs list; runs show", f"{song['list_s']:.1f} s; {song['show_s']:.1f} s"),
-        ("  resumed: what is missing is known", f"{song['resume_s']:.1f} s"),
+        ("  resume: find the missing windows", f"{song['resume_s']:.1f} s"),
         ("from SIGKILL to sampling again", f"{run['kill_to_sampling_s']:.1f} s (first start {run['start_s']:.1f} s)"),
         ("first final sound, by_level", f"{run['first_sound_by_level_s']:.1f} s of {run['song_by_level_s']:.1f} s"),
         ("first final sound, wavefront", f"{run['first_sound_wavefront_s']:.1f} s of {run['song_wavefront_s']:.1f} s"),

@@ -1,8 +1,8 @@
-"""How fast tokens are sampled: ours, the peer, and the floor that the machine sets, measured in turns in one run.
+"""Sampling speed: our engines, the peer, and the machine's lower bound, in interleaved rounds of one run.
 
-A step needs every weight once, so the least time of a step is the weights' bytes over the memory's bandwidth. Models
-have the official sizes and random weights. Each lives in a process of its own (`benchmarks.workers`), and they are
-asked in turns, so that whatever else the machine does falls on all alike. ``python -m benchmarks.fast --help``.
+A decode step reads every weight once, so its lower bound is the size of the weights over the memory bandwidth. Models
+have the official sizes and random weights. Each runs in its own process (`benchmarks.workers`), and rounds are
+interleaved, so that other load on the machine affects all equally. ``python -m benchmarks.fast --help``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ENGINES = ("native:float32", "native:bfloat16", "native:int8")
 
 
 def read_bandwidth(threads: int, device: str = "cpu", gigabytes: float = 1.0) -> float:
-    """Returns the bytes a second that summing up a large array reads, the best of a few tries."""
+    """Returns the memory bandwidth of a reduction over a large array, in bytes per second; the best of six runs."""
     torch.set_num_threads(threads)
     data = torch.ones(int(gigabytes * 1e9 / 4), device=device)
     return data.nbytes / min(_seconds(lambda: torch.dot(data, data), device) for _ in range(6))
 
 
 def matmul_rate(threads: int, dtype: torch.dtype, device: str = "cpu", size: int = 2048) -> float:
-    """Returns the floating point operations a second of a large product of matrices, the best of a few tries."""
+    """Returns the rate of a large matrix product, in floating-point operations per second; the best of four runs."""
     torch.set_num_threads(threads)
     left, right = torch.randn(2, size, size, device=device).to(dtype)
     return 2 * size**3 / min(_seconds(lambda: left @ right, device) for _ in range(4))
@@ -66,7 +66,7 @@ def measure(
     depth: int | None,
     device: str = "cpu",
 ) -> Iterator[dict[str, Any]]:
-    """Yields a row for each engine (as `dtype`) and kind of work: medians, spread, and what it is a share of."""
+    """Yields a row for each engine (as `dtype`) and kind of work: medians, spread, and ratios."""
     bandwidth = read_bandwidth(threads, device)
     with ExitStack() as stack:
         workers = {
@@ -95,7 +95,7 @@ def measure(
             for _ in range(rounds):
                 for name, worker in workers.items():
                     times[name] += worker.ask("decode", batch=batch, steps=steps)["step_s"]
-            bandwidth = max(bandwidth, read_bandwidth(threads, device))  # a busy machine can only seem slower
+            bandwidth = max(bandwidth, read_bandwidth(threads, device))  # load can only lower the measurement
             for name in workers:
                 yield row(part, "decode", batch, name, times[name], times.get("peer"), built[name], bandwidth)
         if prefill:
@@ -117,7 +117,7 @@ def row(
     built: Any,
     bandwidth: float,
 ) -> dict[str, Any]:
-    """Returns the figures of one engine at one kind of work; tokens are those of all samples together."""
+    """Returns the figures of one engine for one kind of work; tokens are summed over the batch."""
     typical = median(times)
     cuts = quantiles(times, n=10) if len(times) > 1 else [typical] * 9
     floor = built["step_bytes"] / bandwidth if built and work == "decode" else None
@@ -143,7 +143,7 @@ HEADER = (
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Returns the rows as text: ms a step or token read; spread: 10th to 90th percentile, as a share of the median."""
+    """Returns the rows as text: ms per step or prefill token; spread: 10th to 90th percentile over the median."""
     return "\n".join([HEADER, *map(line, rows)])
 
 
@@ -163,7 +163,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def run(parts: Sequence[str], *, threads: int, **options: Any) -> dict[str, Any]:
-    """Measures the machine and every part; returns where it ran, its rates, and the rows of `measure`."""
+    """Measures the machine and every part; returns the machine, its rates, and the rows of `measure`."""
     rates = {
         "read_gb_per_s": read_bandwidth(threads) / 1e9,
         "float32_gflop_per_s": matmul_rate(threads, torch.float32) / 1e9,
@@ -198,14 +198,14 @@ def quick() -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fast", description=run.__doc__)
-    parser.add_argument("--model", default="1b_lyrics", help="whose sizes ours takes; the peer has the official ones")
-    parser.add_argument("--depth", type=int, help="layers, where the model's own number takes too long")
+    parser.add_argument("--model", default="1b_lyrics", help="sizes of our model; the peer has the official ones")
+    parser.add_argument("--depth", type=int, help="reduced number of layers")
     parser.add_argument("--parts", nargs="+", default=["upsampler", "top"], choices=["upsampler", "top"])
     parser.add_argument("--engines", nargs="+", default=ENGINES)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
-    parser.add_argument("--steps", type=int, default=10, help="steps of a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="turns")
-    parser.add_argument("--prefill", type=int, default=0, help="known tokens to read")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
+    parser.add_argument("--prefill", type=int, default=0, help="tokens of the prefill; 0: none")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="ours alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     result = run(**vars(parser.parse_args(arguments)))

@@ -1,4 +1,4 @@
-"""Our model of one level with random weights, in a process that `benchmarks.fast` asks; see `benchmarks.workers`."""
+"""Our model of one level with random weights, as a worker of `benchmarks.fast`; see `benchmarks.workers`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from jukebox_core.families.jukebox.model.streaming import tap_major
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 from jukebox_core.models.presets import load_preset
+from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.device import COMPUTE_DTYPES
-from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.matrices import PackedProjection
 from jukebox_core.runtime.quantise import Int8Projection
 from jukebox_core.sampling.loop import prefill
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 LEVELS = {"upsampler": 0, "top": 2}
 
 
-CUDA_BLOCK = 8  # steps between two looks at the clock, for which the host must wait for the GPU
+CUDA_BLOCK = 8  # steps per synchronisation with the GPU
 
 
 def build_body(config: JukeboxConfig, level: int, depth: int | None, device: str, engine: str, dtype: str) -> Prior:
-    """Returns a prior with random weights, ready to sample; its conditioners have no memory, as nothing asks them."""
+    """Returns a prior with random weights, ready to sample; its conditioners stay on the meta device, unused."""
     sizes = config.priors[level]
     if depth:
         sizes = replace(sizes, transformer=replace(sizes.transformer, depth=depth))
@@ -43,7 +43,7 @@ def build_body(config: JukeboxConfig, level: int, depth: int | None, device: str
         prior = Prior(sizes, config.vqvae)
     prior.set_compute_dtype(torch.float32 if dtype == "int8" else COMPUTE_DTYPES[dtype])
     tied = prior.output.weight is prior.body.embedding.weight
-    with returned_at_once():
+    with release_freed_memory():
         prior.body.to_empty(device="cpu")
     prior.output.to_empty(device="cpu")
     if tied:
@@ -59,7 +59,7 @@ def build_body(config: JukeboxConfig, level: int, depth: int | None, device: str
 
 
 def random_prior(config: JukeboxConfig, level: int, device: str, engine: str, dtype: str) -> Prior:
-    """Returns a prior with random weights, conditioners and all, ready to sample."""
+    """Returns a prior with random weights, including the conditioners, ready to sample."""
     prior = build_body(config, level, None, device, engine, dtype)
     for name, child in prior.named_children():
         if name not in ("body", "output"):
@@ -73,7 +73,7 @@ def random_prior(config: JukeboxConfig, level: int, device: str, engine: str, dt
 
 
 class Ours:
-    """A prior with random weights; its answers are seconds."""
+    """A prior with random weights; methods return seconds."""
 
     def __init__(self, model: str, part: str, engine: str, threads: int, depth: int | None, device: str) -> None:
         torch.set_num_threads(threads)
@@ -103,11 +103,11 @@ class Ours:
 
     @torch.inference_mode()
     def decode(self, batch: int, steps: int, at: int = 1, *, processor: bool = False) -> dict[str, Any]:
-        """Returns the seconds of every step from position `at` on, draw and all; with `processor` those of one thread.
+        """Returns the seconds of every step from position `at` on, including the draw; with `processor`, CPU time.
 
-        The steps are taken twice, and timed the second time. A cache's memory is there once it was written to, as in
-        a window in all but the first steps of a row of its fold; taking it costs up to 5 ms for each 2 MB, and a step
-        of 16 samples would begin with 96 MB of it.
+        Steps run twice, and are timed the second time, when the cache's memory is allocated: in a window only the
+        first steps of a row of its fold allocate. Allocation takes up to 5 ms per 2 MB, and a step of 16 samples would
+        start with 96 MB of it.
         """
         decoder = self._decoder(batch)
         known_BT = torch.empty(batch, at, dtype=torch.int64, device=self.device)
@@ -122,7 +122,7 @@ class Ours:
 
     @torch.inference_mode()
     def prefill(self, batch: int, tokens: int, chunk: int) -> dict[str, Any]:
-        """Returns the seconds that reading `tokens` known ones takes, `chunk` at a time."""
+        """Returns the seconds of the prefill of `tokens` tokens in chunks of `chunk`."""
         decoder, codes_BT = (
             self._decoder(batch),
             torch.randint(self.prior.vocabulary, (batch, tokens), device=self.device),

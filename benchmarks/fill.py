@@ -1,4 +1,4 @@
-"""Random weights at once: a pattern repeated, since what is measured here depends on no weight's value."""
+"""Fast random weights: a repeated pattern, as speed does not depend on the values of weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 @torch.no_grad()
 def fill(module: torch.nn.Module, std: float = 0.02) -> None:
-    """Fills matrices with numbers of a normal distribution, biases with zeros and norms' weights with ones."""
+    """Fills matrices from a normal distribution, biases with zeros and weights of norms with ones."""
     pattern = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0)) * std
     for name, parameter in module.named_parameters():
         if parameter.dim() == 1:

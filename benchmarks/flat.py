@@ -1,8 +1,8 @@
-"""Whether a token costs the same wherever it stands: in its window, and in a song of one to ten minutes.
+"""Whether the time per token is independent of its position: in the window, and in a song of one to ten minutes.
 
-Some layers of a prior of the official size take steps at places from the first position of a window to the last, and
-the embedded model's top prior fills windows at places of a ten-minute song, stores and all. Places take turns, so that
-whatever else the machine does falls on all alike, and what is counted is processor time, of one thread.
+Some layers of a prior of the official size decode at positions from the first of a window to the last, and the embedded
+model's top prior samples windows at several minutes of a ten-minute song, including stores. Rounds are interleaved, so
+that other load on the machine affects all positions equally, and time is CPU time of one thread.
 ``python -m benchmarks.flat --help``.
 """
 
@@ -29,6 +29,7 @@ from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
 from stages.fetch import fetch_weights
 from stages.resident import release
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
 
     from jukebox_core.tokens.graph import Node
 
-MODEL, DEPTH = "1b_lyrics", {"upsampler": 12, "top": 16}  # layers that hold every kind the prior has
+MODEL, DEPTH = "1b_lyrics", {"upsampler": 12, "top": 16}  # layers that include every type of the prior
 PARTS = ("upsampler", "top", "song")
-PLACES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)  # in a window, from its first position to its last
+PLACES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)  # relative positions in a window
 MINUTES = (1, 4, 7, 10)
 
 
 def window(part: str, engine: str, *, rounds: int, steps: int, batch: int = 1) -> dict[str, Any]:
-    """Returns what a step takes at each of `PLACES`, in ms of processor time: medians, and how far they lie apart."""
+    """Returns the median CPU time of a step at each of `PLACES`, in ms, and their relative differences."""
     context = load_preset(MODEL).config.priors[{"upsampler": 0, "top": 2}[part]].context
     last = context - steps - 2
     times: dict[float, list[float]] = {place: [] for place in PLACES}
@@ -62,14 +63,14 @@ def window(part: str, engine: str, *, rounds: int, steps: int, batch: int = 1) -
 
 
 def song(*, rounds: int, folder: Path) -> dict[str, Any]:
-    """Returns what a token of the embedded model takes at each of `MINUTES` of a song, in ms of processor time."""
+    """Returns the median CPU time per token of the embedded model at each of `MINUTES` of a song, in ms."""
     model, top = load_preset("mini"), 2
     config, hardware = model.config, HardwareConfig(device="cpu", dtype="float32", threads=1)
     timing = config.priors[top].timing
     assert timing is not None
-    told = replace(timing, max_seconds=60.0 * (MINUTES[-1] + 1))  # mini learnt from shorter songs
-    config = replace(config, priors=replace(config.priors, level_2=replace(config.priors[top], timing=told)))
-    weights = fetch_weights(config, model.files, WeightsConfig(folder=str(folder / "weights")))
+    timing = replace(timing, max_seconds=60.0 * (MINUTES[-1] + 1))  # mini was trained on shorter songs
+    config = replace(config, priors=replace(config.priors, level_2=replace(config.priors[top], timing=timing)))
+    weights = fetch_weights(model, WeightsConfig(folder=str(folder / "weights")))
     length = int(60 * (MINUTES[-1] + 0.5) * config.vqvae.sample_rate) // config.vqvae.hops[top] * config.vqvae.hops[top]
     labels = SongLabels(artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=length, offset=0)
     sampling = SamplingConfig(n_samples=1, stop_level=top)
@@ -79,11 +80,11 @@ def song(*, rounds: int, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     nodes = plan_song(spec).nodes
     job = SamplingJob(
-        config=config, weights={top: weights[f"level_{top}"]}, sampling=sampling, hardware=hardware,
-        store=str(folder / "store"), flush_tokens=512, flush_seconds=10.0,
+        family="jukebox", config=config, weights=weights, sampling=sampling, hardware=hardware,
+        store=str(folder / "store"), policy=FlushPolicy(),
     )  # fmt: skip
-    tokens_a_minute = 60 * config.vqvae.sample_rate / config.vqvae.hops[top]
-    first = {minute: _first_after(nodes, minute * tokens_a_minute) for minute in MINUTES}
+    tokens_per_minute = 60 * config.vqvae.sample_rate / config.vqvae.hops[top]
+    first = {minute: _first_after(nodes, minute * tokens_per_minute) for minute in MINUTES}
     for place in first.values():
         _seal_before(job, nodes, place, config.vqvae.bins)
     times: dict[str, list[float]] = {str(minute): [] for minute in MINUTES}
@@ -102,7 +103,7 @@ def _first_after(nodes: Sequence[Node], token: float) -> int:
 
 
 def _seal_before(job: SamplingJob, nodes: Sequence[Node], place: int, bins: int) -> None:
-    """Stores random tokens as the windows that the one at `place` reads."""
+    """Stores random tokens for the windows that the one at `place` depends on."""
     store, generator = open_store(job.store), np.random.default_rng(place)
     read = {span.key for span in nodes[place].inputs["reads"]}
     for node in nodes[:place]:
@@ -126,7 +127,7 @@ def run(
     *, parts: Sequence[str] = PARTS, engines: Sequence[str] = ENGINES, rounds: int = 15,
     steps: int = 4,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measures windows of every part by every engine, and the song; returns where it ran, and the rows."""
+    """Measures windows of every part with every engine, and the song; returns the machine and the rows."""
     torch.set_num_threads(1)
     rows = []
     for part in parts:
@@ -142,7 +143,7 @@ def run(
 
 
 def line(row: dict[str, Any]) -> str:
-    """Returns a row of the table: ms a token at each place, the last over the first, and how far all lie apart."""
+    """Returns a row of the table: ms per token at each place, last over first, and the relative range."""
     figures = " ".join(f"{ms:8.3f}" for ms in row["ms"].values())
     return f"{row['of']:10} {row['engine']:16} {row['first_to_last']:+7.1%} {row['apart']:6.1%}  {figures}"
 
@@ -152,8 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flat", description=run.__doc__)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--engines", nargs="+", default=ENGINES)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each place")
-    parser.add_argument("--steps", type=int, default=4, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds over all places")
+    parser.add_argument("--steps", type=int, default=4, help="steps per round")
     print(f"{'of':10} {'engine':16} {'last':>7} {'apart':>6}  ms at each place", flush=True)
     print(json.dumps(run(**vars(parser.parse_args(arguments)))))
 

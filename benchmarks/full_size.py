@@ -1,11 +1,11 @@
-"""A model's files at their real size: how much memory loading takes, and whether every level samples.
+"""Checkpoints of full size: memory while loading, and sampling from every level.
 
-For each role an untrained file is written as OpenAI's would be (`upstream_files`), loaded and used, then deleted: one
-file at a time, each step in a fresh process, whose peak is then its own. ``python -m benchmarks.full_size --help``.
+For each role an untrained checkpoint in OpenAI's format (`upstream_files`) is written, loaded, used and deleted: one
+file at a time, each step in a new process, so that its peak is its own. ``python -m benchmarks.full_size --help``.
 
-What is measured of a process (``/proc/self/status``): *peak* is the most memory that was ever resident, with Python,
-torch and pages of mapped files. *base* is what was resident before loading. Pages of the file itself count as long as
-they are mapped, although the kernel could take them back.
+Memory of a process is read from ``/proc/self/status``: *peak* is the maximum resident memory, with Python, torch and
+pages of mapped files; *base* is the resident memory before loading. Pages of the file count while they are mapped,
+although the kernel could reclaim them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.models.presets import load_preset
-from jukebox_core.models.resolve import ROLES
 from jukebox_core.runtime.device import DTYPES
-from jukebox_core.runtime.quantise import Int8Projection, quantise
+from jukebox_core.runtime.quantise import Int8Projection, quantise_per_channel
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import Window
 
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
 
+ROLES = ("vqvae", "level_0", "level_1", "level_2")
+
 ALLOWED = 1.10  # peak while loading, as a share of the weights
 FORMATS = ("legacy", "zip")
 _SPARE_DISK = 1_000_000_000
@@ -56,7 +57,7 @@ _SPARE_DISK = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One file, loaded one way."""
+    """One checkpoint, loaded in one format and dtype."""
 
     model: str
     role: str
@@ -69,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """What /proc/self/status says, in bytes."""
+    """Memory of this process by /proc/self/status, in bytes."""
 
     peak: int
     resident: int
@@ -86,13 +87,13 @@ class Memory:
 
 
 def fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns ``function(*arguments)`` as a new process computes it; its memory goes with it."""
+    """Returns ``function(*arguments)`` of a new process, which ends afterwards."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
 def write(model: str, role: str, file_format: str, path: Path) -> dict[str, Any]:
-    """Writes the file, puts it on disk and out of memory; returns its size, the weights' and the peak it took."""
+    """Writes the file; returns its size, that of the weights, the seconds, and the peak memory."""
     before, began = Memory.now(), time.perf_counter()
     weights = write_upstream(load_preset(model).config, role, path, legacy=file_format == "legacy")
     seconds = time.perf_counter() - began
@@ -105,7 +106,7 @@ def write(model: str, role: str, file_format: str, path: Path) -> dict[str, Any]
 
 
 def forget_cached(path: Path) -> None:
-    """Has the kernel drop the file's pages, so that the next reader reads the disk."""
+    """Drops the file from the page cache, so that the next reader reads the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -113,7 +114,7 @@ def forget_cached(path: Path) -> None:
 
 @torch.inference_mode()
 def use(case: Case, path: Path) -> dict[str, Any]:
-    """Loads the file and uses what it holds; returns figures."""
+    """Loads the file and uses the model; returns figures."""
     torch.set_num_threads(case.threads)
     config = load_preset(case.model).config
     base, began = Memory.now(), time.perf_counter()
@@ -124,7 +125,7 @@ def use(case: Case, path: Path) -> dict[str, Any]:
     load_s, loaded = time.perf_counter() - began, Memory.now()
     weights = sum(tensor.nbytes for tensor in {id(t): t for t in module.state_dict(keep_vars=True).values()}.values())
     if case.role == "vqvae":
-        figures = hear(cast("VQVAE", module), config)
+        figures = reconstruct(cast("VQVAE", module), config)
     else:
         figures = sample(cast("Prior", module), config, case)
     used = Memory.now()
@@ -141,23 +142,23 @@ def use(case: Case, path: Path) -> dict[str, Any]:
     }
 
 
-def hear(vqvae: VQVAE, config: JukeboxConfig) -> dict[str, Any]:
-    """Encodes a second of noise on every level and decodes it again; returns seconds taken."""
+def reconstruct(vqvae: VQVAE, config: JukeboxConfig) -> dict[str, Any]:
+    """Encodes a second of noise at every level and decodes it; returns seconds."""
     audio_BT = torch.randn(1, config.vqvae.sample_rate) / 10
     began = time.perf_counter()
     codes = vqvae.encode(audio_BT)
     encode_s, decode_s = time.perf_counter() - began, []
     for level, codes_BT in enumerate(codes):
         began = time.perf_counter()
-        heard_BT = vqvae.decode(codes_BT, level)
+        decoded_BT = vqvae.decode(codes_BT, level)
         decode_s.append(time.perf_counter() - began)
-        assert heard_BT.shape[1] == codes_BT.shape[1] * config.vqvae.hops[level]
-        assert heard_BT.isfinite().all()
+        assert decoded_BT.shape[1] == codes_BT.shape[1] * config.vqvae.hops[level]
+        assert decoded_BT.isfinite().all()
     return {"encode_s": encode_s, "decode_s": decode_s}
 
 
 def sample(prior: Prior, config: JukeboxConfig, case: Case) -> dict[str, Any]:
-    """Samples tokens after random known ones, with label, lyrics, timing and codes above as a song would have them."""
+    """Samples tokens after random known ones, with the full conditioning of a song; returns figures."""
     level, bins = prior.config.level, config.vqvae.bins
     generator = torch.Generator().manual_seed(level)
 
@@ -190,7 +191,7 @@ def sample(prior: Prior, config: JukeboxConfig, case: Case) -> dict[str, Any]:
 
 
 def label_row(config: JukeboxConfig, level: int) -> tuple[int, ...]:
-    """Returns what a prior is told of the first window of a song four windows of the top level long."""
+    """Returns the label row of the first window of a song of four top-level windows."""
     prior = config.priors[level]
     song = SongLabels(
         artist_id=0,
@@ -203,14 +204,15 @@ def label_row(config: JukeboxConfig, level: int) -> tuple[int, ...]:
 
 
 def weights_right(module: nn.Module) -> bool:
-    """Returns whether every tensor is bit for bit what was written, converted or rounded as the module holds it."""
+    """Returns whether every tensor equals the written one, bit for bit, after conversion or quantisation."""
     state = {id(tensor): (name, tensor) for name, tensor in reversed(module.state_dict(keep_vars=True).items())}
-    rounded = {name for name, part in module.named_modules() if isinstance(part, Int8Projection)}
+    quantised = {name for name, part in module.named_modules() if isinstance(part, Int8Projection)}
 
     def written(name: str, tensor: Tensor) -> Tensor:
         owner, _, kind = name.rpartition(".")
-        if owner in rounded and kind != "bias":
-            weight, scale = quantise(draw(f"{owner}.weight", module.get_submodule(owner).get_buffer("weight").shape))
+        if owner in quantised and kind != "bias":
+            shape = module.get_submodule(owner).get_buffer("weight").shape
+            weight, scale = quantise_per_channel(draw(f"{owner}.weight", shape))
             return scale if kind == "scale" else weight
         return draw(name, tensor.shape).to(tensor.dtype)
 
@@ -228,7 +230,7 @@ def run(
     threads: int = 1,
     scratch: str | None = None,
 ) -> dict[str, Any]:
-    """Measures every role in every format and precision; returns where it ran, and a row of figures for each case."""
+    """Measures every role in every format and dtype; returns the machine, and a row of figures for each case."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="full-size-", dir=scratch) as folder:
         for role in roles:
@@ -248,7 +250,7 @@ def run(
 
 
 def check_disk(model: str, role: str, path: Path) -> None:
-    """Ends the program where the file would not fit."""
+    """Exits if the file would not fit on the disk."""
     need = sum(tensor.nbytes for tensor in build(load_preset(model).config, role).state_dict().values()) + _SPARE_DISK
     free = shutil.disk_usage(path.parent).free
     if free < need:
@@ -256,7 +258,7 @@ def check_disk(model: str, role: str, path: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Returns where and when this ran."""
+    """Returns a description of this machine, and the date."""
     cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -1,9 +1,9 @@
-"""One command for a machine with a CUDA GPU: are the fast ways right there, and how fast are they?
+"""One command for a machine with a CUDA GPU: correctness and speed of all engines.
 
-It checks every engine against plain float32 on small priors, then measures decode steps and prefill of the official
-sizes beside the peer and the floor (`benchmarks.fast`), also of the top prior of 5b_lyrics, adds up what the steps of
-20 seconds of music on all levels take, and samples them, as far as time allows. Within 8 minutes;
-``python -m benchmarks.gpu``. No figure of it has been recorded yet: the project has had no GPU.
+It checks every engine against plain float32 on small priors; measures decode steps and prefill of the official sizes
+and of the top prior of 5b_lyrics against the peer and the lower bound (`benchmarks.fast`); adds up the steps of 20
+seconds of music on all levels; and samples them, as far as time allows. Within 8 minutes;
+``python -m benchmarks.gpu``. No figures have been recorded yet.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from benchmarks.full_size import label_row
 from benchmarks.peer import install
 from jukebox_core.families.jukebox.conditioning.lengths import window_hop
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.models.presets import load_preset
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
+from tests.helpers.models.level_oracle import sample_level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,13 +43,13 @@ SECONDS, BUDGET = 20, 8 * 60
 
 
 def parity() -> bool:
-    """Returns whether the tests of steps by a tensor's position, and of the golden priors, pass here."""
+    """Returns whether the tests of static steps and of the golden priors pass on this GPU."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "--engine", "graph", *PARITY]
     return subprocess.run(command, check=False, stdout=sys.stderr, timeout=BUDGET / 2).returncode == 0
 
 
 def music_seconds(rows: Sequence[dict[str, Any]], engine: str, batch: int) -> float | None:
-    """Returns what the steps of `SECONDS` of 1b_lyrics music on all levels take, without conditioning and sound."""
+    """Returns the time of all decode steps of `SECONDS` of 1b_lyrics music, without conditioning and VQ-VAE."""
     config, total = load_preset("1b_lyrics").config, 0.0
     for part, levels in (("top", (2,)), ("upsampler", (1, 0))):
         found = [r for r in rows if (r["part"], r["work"], r["batch"], r["engine"]) == (part, "decode", batch, engine)]
@@ -61,10 +61,10 @@ def music_seconds(rows: Sequence[dict[str, Any]], engine: str, batch: int) -> fl
 
 
 def music(model: str, engine: str, device: str, seconds: float, until: float) -> list[dict[str, Any]]:
-    """Samples `seconds` of one song with random weights, level by level as a run does, while there is time.
+    """Samples `seconds` of one song with random weights, level by level, until a deadline.
 
-    Returns for each level what its windows took: labels, condition, known tokens, steps and draws. Where time runs out
-    at `until`, by the monotonic clock, fewer tokens are sampled than there are; `whole_s` is what all would take.
+    Returns the seconds of each level's windows: conditioning, prefill, steps and draws. After the deadline `until`, by
+    the monotonic clock, no further window is sampled; `whole_s` extrapolates to all tokens.
     """
     config, place = load_preset(model).config, torch.device(device)
     how, dtype = engine.split(":")
@@ -109,13 +109,13 @@ def run(
     within: tuple[float, float] = (BUDGET / 2, BUDGET),
     **options: Any,
 ) -> dict[str, Any]:
-    """Measures as much as fits into the time there is; returns where it ran, and the rows.
+    """Measures as much as fits into the time limit; returns the machine and the rows.
 
     Args:
-        device: where models are.
-        engines: each as `engine:dtype`; the last makes the music.
+        device: of the models.
+        engines: each as `engine:dtype`; the last one samples the music.
         seconds: of music.
-        within: seconds after which no more steps are measured, and after which no further window is begun.
+        within: seconds after which no further steps are measured, and no further window is sampled.
         options: of `fast.measure`.
     """
     began, threads = time.monotonic(), os.cpu_count() or 1
@@ -133,13 +133,13 @@ def run(
     rows: list[dict[str, Any]] = []
     print(fast.HEADER, file=sys.stderr, flush=True)
     for name, part, more in WORKS:
-        for engine in engines:  # one after the other: each needs memory for its weights and caches
+        for engine in engines:  # one at a time: each needs memory for weights and caches
             if time.monotonic() - began > within[0]:
                 print(f"no time left for {name} by {engine}", file=sys.stderr)
                 continue
-            asked = settings | more | options
-            asked["peer"] = peer and engine == engines[0] and not more  # it has the sizes of one top prior
-            for row in fast.measure(part, engines=[engine], threads=threads, device=device, **asked):
+            chosen = settings | more | options
+            chosen["peer"] = peer and engine == engines[0] and not more  # it has the sizes of one top prior
+            for row in fast.measure(part, engines=[engine], threads=threads, device=device, **chosen):
                 rows.append(row | {"part": name})
                 print(fast.line(rows[-1]), file=sys.stderr, flush=True)
     for row in rows:
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-parity", dest="parity", action="store_false", help="measure only")
     chosen = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device here; python -m benchmarks.fast measures the CPU")
+        raise SystemExit("no CUDA device found; python -m benchmarks.fast measures the CPU")
     right = parity() if chosen.parity else None
     result = {**run(), "parity": right}
     print(fast.table(result["rows"]))

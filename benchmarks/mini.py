@@ -1,6 +1,6 @@
-"""How good the embedded model is: its codes, its prior, its conditioning and what it makes, on songs it never heard.
+"""Quality of the embedded model: reconstruction, prior, conditioning and generated music, on held-out songs.
 
-The songs are composed anew, from a seed that no training uses. ``python -m benchmarks.mini --help``; the last line
+The songs are composed from a seed that no training set uses. ``python -m benchmarks.mini --help``; the last line
 printed is JSON.
 """
 
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.side_by_side import side_by_side
+from benchmarks.comparison import comparison_png
 from jukebox_core.api import Jukebox, Song, load_model
 from jukebox_core.audio.files import write_audio
-from jukebox_core.composer.album import perform, plan_album
+from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import ARTISTS, GENRES
 from jukebox_core.datasets.windows import read_index
@@ -48,37 +48,37 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
 
-HELD_OUT_SEED = 271_828  # of an album that nothing is trained on
+HELD_OUT_SEED = 271_828  # of an album that no training set uses
 MEASURES = ("reconstruction", "prior", "conditioning", "generated")
-STANDING_SECONDS = 0.25  # one code for so long is a loop of one token
+STANDING_SECONDS = 0.25  # repetitions of one code for at least this long count
 TEMPO_TOLERANCE = 0.05
 
 WEIGHTS = WeightsConfig()
 
 _PIECE_SECONDS = 4.0  # of each song, for the VQ-VAE
-_DRAWN = 3  # songs that pictures are drawn of
+_DRAWN = 3  # songs with pictures
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Songs that the model never heard: notes, and sound at its rate, float32 [time]."""
+    """Held-out songs: scores, and audio at the model's rate, float32 [time]."""
 
     scores: Sequence[Score]
     audio: Sequence[NDArray[np.float32]]
 
     @classmethod
     def compose(cls, songs: int, rate: int) -> HeldOut:
-        """Returns an album of songs of the length that mini learnt from."""
+        """Returns an album of songs of the length of mini's training set."""
         album = AlbumConfig(songs=songs, seconds=24.0, seed=HELD_OUT_SEED, sample_rate=rate)
         scores = [track.compose() for track in plan_album(album)]
-        return cls(scores, [perform(score, album)[:, 0] for score in scores])
+        return cls(scores, [render_score(score, album)[:, 0] for score in scores])
 
 
 class Subject:
-    """A model, and the held-out songs as it hears them."""
+    """A model, and the held-out songs with their codes."""
 
     def __init__(self, model: str, songs: int, threads: int) -> None:
-        """Loads nothing yet."""
+        """Composes the songs; weights are loaded lazily."""
         self.model, self.threads = model, threads
         self.settings = load_preset(model)
         self.jukebox: Jukebox = load_model(model, hardware=HardwareConfig(device="cpu", threads=threads))
@@ -88,7 +88,7 @@ class Subject:
     @property
     def digests(self) -> dict[str, str]:
         """The first digits of every weight file's sha256, by role."""
-        files = obtain_weights(self.config, self.settings.files, WEIGHTS)
+        files = obtain_weights(self.settings, WEIGHTS)
         return {role: file.sha256[:16] for role, file in files.items()}
 
     @cached_property
@@ -112,23 +112,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mini", description=__doc__)
     parser.add_argument("--model", default="mini", help="a shipped model, or the path of one's yaml file or folder")
     parser.add_argument("--songs", type=int, default=48, help="held-out songs; 48 are every artist in every genre")
-    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES, help="what to measure")
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES, help="measures to run")
     parser.add_argument("--samples", type=int, default=8, help="songs to generate")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of what is generated")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of the generated songs")
     parser.add_argument("--codes", type=Path, help="folder of codes it was trained on, to count pairs of codes in")
-    parser.add_argument("--pictures", type=Path, help="folder for spectrograms, real and generated side by side")
-    parser.add_argument("--audio", type=Path, help="folder for what is generated")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures that compare spectrograms")
+    parser.add_argument("--audio", type=Path, help="folder for the generated audio")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args(arguments)
-    subject = Subject(asked.model, asked.songs, asked.threads)
-    result: dict[str, Any] = {"songs": asked.songs, "weights": subject.digests}
+    options = parser.parse_args(arguments)
+    subject = Subject(options.model, options.songs, options.threads)
+    result: dict[str, Any] = {"songs": options.songs, "weights": subject.digests}
     measures: dict[str, Callable[[], dict[str, Any] | list[dict[str, Any]]]] = {
-        "reconstruction": lambda: reconstruction(subject, asked.pictures),
-        "prior": lambda: prior(subject, asked.codes),
+        "reconstruction": lambda: reconstruction(subject, options.pictures),
+        "prior": lambda: prior(subject, options.codes),
         "conditioning": lambda: conditioning(subject),
-        "generated": lambda: generated(subject, asked),
+        "generated": lambda: generated(subject, options),
     }
-    for name in asked.measures:
+    for name in options.measures:
         began = time.perf_counter()
         with torch.inference_mode():
             result[name] = measures[name]()
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def reconstruction(subject: Subject, pictures: Path | None) -> list[dict[str, Any]]:
-    """Returns how near decoded sound comes to the original, level by level, beside untrained codes and mu-law."""
+    """Returns the distance of decoded audio to the original by level, with untrained codes and mu-law as baselines."""
     config = subject.config.vqvae
     length = int(_PIECE_SECONDS * config.sample_rate) // config.hops[-1] * config.hops[-1]
     pieces = [audio[:length] for audio in subject.held_out.audio]
@@ -147,54 +147,54 @@ def reconstruction(subject: Subject, pictures: Path | None) -> list[dict[str, An
     rows = []
     for level, hop in enumerate(config.hops):
         bits = config.sample_rate / hop * np.log2(config.bins)
-        codes, heard = _through(subject.jukebox.vqvae, pieces, level)
-        _, random = _through(untrained, pieces, level)
-        pressed = {
-            size: [of_sound.mu_law(piece, config.sample_rate, bits_a_second=bits, bits=size) for piece in pieces]
+        codes, decoded = _reconstruct(subject.jukebox.vqvae, pieces, level)
+        _, random = _reconstruct(untrained, pieces, level)
+        mu_law = {
+            size: [of_sound.mu_law(piece, config.sample_rate, bits_per_second=bits, bits=size) for piece in pieces]
             for size in of_sound.MU_LAW_BITS
         }
         rows.append(
             {
                 "level": level,
                 "bits_a_second": round(bits),
-                "codebook_use": of_codes.used_share(codes, config.bins),
-                **_nearness("", pieces, heard),
-                **_nearness("untrained_", pieces, random),
-                # The best size of a sample for each figure by itself.
-                **_best([_nearness("mu_law_", pieces, each) for each in pressed.values()]),
+                "codebook_use": of_codes.codebook_usage(codes, config.bins),
+                **_distances("", pieces, decoded),
+                **_distances("untrained_", pieces, random),
+                # The best sample size, for each metric separately.
+                **_best([_distances("mu_law_", pieces, each) for each in mu_law.values()]),
             }
         )
         if pictures is not None:
-            pairs = list(zip(pieces[:_DRAWN], heard[:_DRAWN], strict=True))
-            side_by_side(pairs, config.sample_rate, pictures / f"reconstruction_{level}.png")
+            pairs = list(zip(pieces[:_DRAWN], decoded[:_DRAWN], strict=True))
+            comparison_png(pairs, config.sample_rate, pictures / f"reconstruction_{level}.png")
     return rows
 
 
 def prior(subject: Subject, trained_on: Path | None) -> dict[str, Any]:
-    """Returns the top prior's bits a token on held-out songs, beside those of counting codes and pairs of codes."""
+    """Returns the top prior's bits per token on held-out songs, with unigram and bigram models as baselines."""
     bins, top = subject.config.vqvae.bins, subject.config.top
     model, music = subject.jukebox.prior(top), []
     for number, codes in enumerate(subject.top_codes):
         for start in window_starts(subject, len(codes)):
             music += _bits(model, codes, start, [label_row(subject, number, start)])
-    seen = subject.top_codes
+    train = subject.top_codes
     result = {
         "bits": float(np.mean(music)),
         "windows": len(music),
-        "unigram_entropy": of_codes.unigram_bits(seen, seen, bins),
-        "bigram_entropy": of_codes.bigram_bits(seen, seen, bins),
+        "unigram_entropy": of_codes.unigram_bits_per_token(train, train, bins),
+        "bigram_entropy": of_codes.bigram_bits_per_token(train, train, bins),
     }
     if trained_on is not None:
-        seen = [
+        train = [
             read_codes(trained_on / song.codes).levels[top].astype(np.int64) for song in read_index(trained_on).songs
         ]
-        result["unigram_of_training"] = of_codes.unigram_bits(seen, subject.top_codes, bins)
-        result["bigram_of_training"] = of_codes.bigram_bits(seen, subject.top_codes, bins)
+        result["unigram_of_training"] = of_codes.unigram_bits_per_token(train, subject.top_codes, bins)
+        result["bigram_of_training"] = of_codes.bigram_bits_per_token(train, subject.top_codes, bins)
     return result
 
 
 def conditioning(subject: Subject) -> list[dict[str, Any]]:
-    """Returns on what share of held-out windows the right artist, genre or lyrics cost fewer bits than wrong ones."""
+    """Returns the share of held-out windows whose loss is lower with the right artist, genre or lyrics."""
     rng = np.random.default_rng(1)
     model, scores = subject.jukebox.prior(subject.config.top), subject.held_out.scores
     sung = [number for number, score in enumerate(scores) if score.lyrics]
@@ -228,24 +228,24 @@ def conditioning(subject: Subject) -> list[dict[str, Any]]:
     ]
 
 
-def generated(subject: Subject, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Returns what generated music is like, beside the held-out songs with the same artist, genre and lyrics."""
+def generated(subject: Subject, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns metrics of generated music, and of the held-out songs with the same artist, genre and lyrics."""
     rate = subject.config.vqvae.sample_rate
-    scores = subject.held_out.scores[: asked.samples]
+    scores = subject.held_out.scores[: options.samples]
     songs = [
         Song(artist=score.artist, genre=score.genre, lyrics=score.lyrics, total_seconds=score.seconds)
         for score in scores
     ]
-    how = compose(GENERATE, ["experiment=demo"]).sampling  # the temperatures that suit it
-    music = subject.jukebox.generate(songs, seconds=asked.seconds, seed=1, sampling=how)
+    how = compose(GENERATE, ["experiment=demo"]).sampling  # with temperatures for mini
+    music = subject.jukebox.generate(songs, seconds=options.seconds, seed=1, sampling=how)
     length = music.audio.shape[1]
-    real = [audio[:length] for audio in subject.held_out.audio[: asked.samples]]
+    real = [audio[:length] for audio in subject.held_out.audio[: options.samples]]
     real_codes = [codes[: music.codes[subject.config.top].shape[1]] for codes in subject.top_codes]
-    if asked.pictures is not None:
-        side_by_side(list(zip(real, music.audio, strict=True))[:_DRAWN], rate, asked.pictures / "generated.png")
-    if asked.audio is not None:
+    if options.pictures is not None:
+        comparison_png(list(zip(real, music.audio, strict=True))[:_DRAWN], rate, options.pictures / "generated.png")
+    if options.audio is not None:
         for number, (audio, score) in enumerate(zip(music.audio, scores, strict=True)):
-            write_audio(asked.audio / f"{number}-{score.artist.replace(' ', '-')}-{score.genre}.wav", audio, rate)
+            write_audio(options.audio / f"{number}-{score.artist.replace(' ', '-')}-{score.genre}.wav", audio, rate)
     return [
         {"of": "songs", **_character(subject, scores, real, real_codes)},
         {"of": "generated", **_character(subject, scores, list(music.audio), list(music.codes[subject.config.top]))},
@@ -266,7 +266,7 @@ def _character(
         "level_db": float(np.mean([of_sound.level_db(each) for each in audio])),
         "quietest_db": min(of_sound.level_db(each) for each in audio),
         "clipped_share": max(of_sound.clipped_share(each) for each in audio),
-        "standing_share": float(np.mean([of_codes.standing_share(each, standing) for each in codes[: len(audio)]])),
+        "standing_share": float(np.mean([of_codes.repetition_share(each, standing) for each in codes[: len(audio)]])),
         "tempo_median": float(np.median(tempos)),
         "tempo_of_genre": float(np.mean([_fits(t, s.genre) for t, s in zip(tempos, scores, strict=True)])),
         "key_fit": float(np.mean([each.fit for each in keys])),
@@ -275,24 +275,24 @@ def _character(
 
 
 def _fits(tempo: float, genre: str) -> bool:
-    """Whether a tempo is one of a genre's, its half or its double."""
+    """Whether a tempo is one of a genre's, or half or double of it."""
     wanted = [beats * times for beats in GENRES[genre].tempos for times in (0.5, 1, 2)]
     return any(abs(tempo / each - 1) < TEMPO_TOLERANCE for each in wanted)
 
 
-def _through(
+def _reconstruct(
     vqvae: VQVAE, pieces: Sequence[NDArray[np.float32]], level: int
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float32]]]:
-    """Returns codes and decoded sound, piece by piece."""
+    """Returns codes and decoded audio of every piece."""
     codes = [vqvae.encode(torch.from_numpy(piece)[None], [level])[0] for piece in pieces]
-    heard = [vqvae.decode(each, level)[0].float().numpy() for each in codes]
-    return [each[0].numpy() for each in codes], heard
+    decoded = [vqvae.decode(each, level)[0].float().numpy() for each in codes]
+    return [each[0].numpy() for each in codes], decoded
 
 
-def _nearness(
-    prefix: str, pieces: Sequence[NDArray[np.float32]], heard: Sequence[NDArray[np.float32]]
+def _distances(
+    prefix: str, pieces: Sequence[NDArray[np.float32]], decoded: Sequence[NDArray[np.float32]]
 ) -> dict[str, float]:
-    pairs = list(zip(pieces, heard, strict=True))
+    pairs = list(zip(pieces, decoded, strict=True))
     return {
         f"{prefix}si_sdr": float(np.mean([of_sound.si_sdr(*pair) for pair in pairs])),
         f"{prefix}spectral": float(np.mean([of_sound.spectral_distance(*pair) for pair in pairs])),
@@ -304,13 +304,13 @@ def _best(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def window_starts(subject: Subject, tokens: int, level: int | None = None) -> range:
-    """Returns where whole windows of a level, by default the top, begin that lie side by side."""
+    """Returns the starts of whole windows, without overlap, of a level, by default the top."""
     context = subject.config.priors[subject.config.top if level is None else level].context
     return range(0, tokens - context + 1, context)
 
 
 def label_row(subject: Subject, number: int, start: int, level: int | None = None, **changed: str) -> tuple[int, ...]:
-    """Returns the label row of a window of a held-out song, by default of the top level, some of it changed."""
+    """Returns the label row of a window of a held-out song, by default of the top level, with some labels changed."""
     top = subject.config.top
     level = top if level is None else level
     config, score = subject.config.priors[level], subject.held_out.scores[number]
@@ -328,7 +328,7 @@ def label_row(subject: Subject, number: int, start: int, level: int | None = Non
 
 
 def _bits(model: Prior, codes: NDArray[np.int64], start: int, rows: Sequence[tuple[int, ...]]) -> list[float]:
-    """Returns the music's bits a token in one window, under each of several label rows."""
+    """Returns the music loss of one window, in bits per token, for each of several label rows."""
     window_BT = torch.from_numpy(codes[start : start + model.config.context])[None]
     return [float(model.losses(window_BT, model.condition(torch.tensor([row]))).music) for row in rows]
 

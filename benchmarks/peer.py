@@ -1,10 +1,9 @@
-"""The peer: PyPI's `jukebox-infer`, Jukebox for PyTorch as OpenAI wrote it, measured in a process of its own.
+"""The peer: PyPI's `jukebox-infer`, OpenAI's Jukebox for current PyTorch, measured in a separate process.
 
-`install` puts the package, without most of what it depends on, into a folder of the cache. This file, run as a program
-with that folder on PYTHONPATH, answers the questions of `benchmarks.workers`. Three things are changed from outside, in
-that process alone: a check that refuses index tensors which are not on CUDA is told that the CPU's are right; the
-progress bar around its loops takes the time of every turn instead of printing; and random initialisation, which takes
-minutes, is left out. What is measured is the package's own code.
+`install` installs the package, without most of its dependencies, into the cache folder. This file, run as a program
+with that folder on PYTHONPATH, is a worker of `benchmarks.workers`. Three things are patched, in that process only: a
+check that requires CUDA index tensors accepts those of the CPU; the progress bar around its loops records the time of
+every iteration; and random initialisation, which takes minutes, is skipped. The code that is measured is the package's.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PEER = "jukebox-infer==0.1.2"
-NEEDS = ("tqdm",)  # of what the peer depends on, all that its autoregressive model imports beside torch and numpy
+NEEDS = ("tqdm",)  # the only dependency of its autoregressive model beside torch and numpy
 
 # The official sizes: arguments of the peer's autoregressive model.
 SIZES = {
@@ -43,7 +42,7 @@ SIZES = {
 
 
 def install() -> Path:
-    """Returns the folder that holds the peer, which pip fetches from PyPI at the first call."""
+    """Returns the folder of the peer; the first call installs it from PyPI."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     folder = cache / "jukebox-benchmarks" / PEER.replace("==", "-")
     if not folder.is_dir():
@@ -57,17 +56,17 @@ def install() -> Path:
 
 
 def has_peer() -> bool:
-    """Whether the peer is here, or could be had; one line says so where it could not."""
+    """Whether the peer is or can be installed; prints a line if not."""
     try:
         install()
     except (subprocess.CalledProcessError, FileNotFoundError):
-        print("without PyPI there is no peer to measure", file=sys.stderr)
+        print("the peer cannot be installed from PyPI and is not measured", file=sys.stderr)
         return False
     return True
 
 
 class Peer:
-    """The peer's model of one level, with random weights; answers as `benchmarks.fast_worker.Ours` does."""
+    """The peer's model of one level with random weights; the interface of `benchmarks.fast_worker.Ours`."""
 
     def __init__(self, part: str, threads: int, depth: int | None, device: str) -> None:
         torch.set_num_threads(threads)
@@ -75,7 +74,7 @@ class Peer:
         if device == "cpu":
             torch.cuda.LongTensor = torch.LongTensor
         torch.nn.init.normal_ = lambda tensor, *_, **__: tensor
-        package = ModuleType("jukebox_infer")  # in the place of its own, which imports librosa and more
+        package = ModuleType("jukebox_infer")  # replaces its own, which imports librosa and more
         package.__path__ = [str(install() / "jukebox_infer")]
         sys.modules["jukebox_infer"] = package
         autoregressive = import_module("jukebox_infer.prior.autoregressive")
@@ -110,11 +109,11 @@ class Peer:
         return [after - before for before, after in pairwise(self.turns)]
 
     def decode(self, batch: int, steps: int, **_: Any) -> dict[str, Any]:
-        """Returns the seconds of every step, after one known token and one step to warm up."""
+        """Returns the seconds of every step, after one known token and one warm-up step."""
         return {"step_s": self._sample(batch, 1, steps + 1, 1)[2:]}
 
     def prefill(self, batch: int, tokens: int, **_: Any) -> dict[str, Any]:
-        """Returns the seconds that reading `tokens` known ones takes, in upstream's chunks of 32."""
+        """Returns the seconds of the prefill of `tokens` tokens, in upstream's chunks of 32."""
         return {"seconds": sum(self._sample(batch, tokens, 1, 32)[:-1])}
 
 

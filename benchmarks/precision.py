@@ -1,6 +1,6 @@
-"""What lower precision costs a trained model: bits a token of songs that it never heard, and other likeliest codes.
+"""Effect of lower precision on a trained model: loss on held-out songs, and agreement of the most likely codes.
 
-The songs are those of `benchmarks.mini`, as the VQ-VAE encodes them. Each precision is loaded as a run would load it.
+The songs are those of `benchmarks.mini`, encoded by the VQ-VAE. Each precision is loaded as in a run.
 ``python -m benchmarks.precision --help``; the last line printed is JSON.
 """
 
@@ -29,20 +29,20 @@ Precision = Literal["bfloat16", "float16", "int8"]
 
 
 def run(model: str = "mini", *, songs: int = 8, threads: int = 1, levels: Sequence[int] = ()) -> dict[str, Any]:
-    """Measures every precision beside float32 on all whole windows of the songs; returns a row of figures for each.
+    """Compares every precision with float32 on all whole windows of the songs; returns a row of figures for each.
 
     Args:
-        model: whose priors are told the songs.
-        songs: how many are composed for it.
-        threads: of torch.
-        levels: whose priors; by default all.
+        model: name, or path, of a model trained on composed songs.
+        songs: number of composed songs.
+        threads: CPU threads of torch.
+        levels: levels to measure; by default all.
     """
     subject, rows = Subject(model, songs, threads), []
     for level in levels or range(subject.config.top, -1, -1):
-        exact_bits, exact_best = told(subject, level, "float32")
+        exact_bits, exact_best = evaluate(subject, level, "float32")
         row = {"level": level, "tokens": exact_best.numel(), "float32_bits": exact_bits}
         for dtype in get_args(Precision):
-            bits, best = told(subject, level, dtype)
+            bits, best = evaluate(subject, level, dtype)
             agreement = float((best == exact_best).float().mean())
             rows.append(row | {"dtype": dtype, "bits": bits, "change": bits / exact_bits - 1, "agreement": agreement})
     return {
@@ -52,8 +52,8 @@ def run(model: str = "mini", *, songs: int = 8, threads: int = 1, levels: Sequen
 
 
 @torch.inference_mode()
-def told(subject: Subject, level: int, dtype: Precision | Literal["float32"]) -> tuple[float, Tensor]:
-    """Returns the bits a token of a level's prior in `dtype`, and its likeliest code at every place, int64 [tokens]."""
+def evaluate(subject: Subject, level: int, dtype: Precision | Literal["float32"]) -> tuple[float, Tensor]:
+    """Returns the bits per token of a level's prior in `dtype`, and its most likely codes, int64 [tokens]."""
     hardware = HardwareConfig(device="cpu", dtype=dtype, threads=subject.threads)
     prior, config = load_model(subject.model, hardware=hardware).prior(level), subject.config
     above = subject.codes(level + 1) if level < config.top else None
@@ -85,9 +85,9 @@ def table(result: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=run.__doc__)
-    parser.add_argument("--model", default="mini", help="a model that was trained on the program's own songs")
-    parser.add_argument("--songs", type=int, default=8, help="composed for it (%(default)s)")
-    parser.add_argument("--levels", type=int, nargs="+", default=(), help="whose priors; all by default")
+    parser.add_argument("--model", default="mini", help="a model that was trained on composed songs")
+    parser.add_argument("--songs", type=int, default=8, help="number of composed songs (%(default)s)")
+    parser.add_argument("--levels", type=int, nargs="+", default=(), help="levels to measure; all by default")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
     result = run(**vars(parser.parse_args(arguments)))
     print(table(result))

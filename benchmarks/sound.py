@@ -1,8 +1,8 @@
-"""VQ-VAE and conditioner beside the peer's: official sizes, random weights, in turn in one run; seconds and shares.
+"""Speed of the VQ-VAE and the code conditioner against the peer's: official sizes, random weights, interleaved rounds.
 
-``python -m benchmarks.sound --help``. Each side is a process of its own (`benchmarks.workers`); of the peer, the import
-of librosa is left out, which nothing measured here calls. The rate at which this machine multiplies
-matrices is measured in the same run.
+``python -m benchmarks.sound --help``. Each side is a separate process (`benchmarks.workers`); for the peer, librosa is
+replaced by an empty module, as nothing measured here uses it. The machine's rate of matrix products is measured in the
+same run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MODEL = "1b_lyrics"  # its VQ-VAE and upsamplers are those of all released model
 
 
 class _Side:
-    """One side: its works, each timed when it is asked for."""
+    """One side of the comparison: named pieces of work that are timed on request."""
 
     def __init__(self, threads: int, seconds: float, above: int | None) -> None:
         torch.set_num_threads(threads)
@@ -54,11 +54,11 @@ class _Side:
         self.works = self.build()
 
     def build(self) -> dict[str, Callable[[], Any]]:
-        """Returns what can be asked for, by name."""
+        """Returns the pieces of work by name."""
         raise NotImplementedError
 
     def time(self, work: str) -> dict[str, float]:
-        """Returns the seconds that one turn of `work` takes."""
+        """Returns the seconds of one execution of `work`."""
         began = time.perf_counter()
         self.works[work]()
         return {"seconds": time.perf_counter() - began}
@@ -90,7 +90,7 @@ class _Ours(_Side):
 
 class _Peer(_Side):
     def build(self) -> dict[str, Callable[[], Any]]:
-        package = ModuleType("jukebox_infer")  # in the place of its own, which imports more
+        package = ModuleType("jukebox_infer")  # replaces its own, which imports more
         package.__path__ = [str(install() / "jukebox_infer")]
         sys.modules |= {"jukebox_infer": package, "librosa": ModuleType("librosa")}
         sizes, above = self.config.vqvae, self.config.priors[1]
@@ -112,7 +112,7 @@ class _Peer(_Side):
         return {
             "encode, all levels": lambda: vqvae.encode(self.audio_BT[:, :, None]),
             "decode, level 0": lambda: vqvae.decode([self.codes_BT], 0, 1),
-            # The peer has one precision on a CPU.
+            # On a CPU the peer computes in float32 only.
             **{f"condition, {dtype}": lambda: conditioner(self.above_BU) for dtype in PRECISIONS},
         }
 
@@ -122,20 +122,20 @@ SIDES = {"ours": _Ours, "peer": _Peer}
 
 
 def quick() -> dict[str, Any]:
-    """Measures two seconds of sound and an eighth of a window, in seconds: shares, not the figures of whole windows."""
+    """Measures two seconds of audio and an eighth of a window, within seconds: shares, not figures of whole windows."""
     return run(seconds=2.0, turns=1, threads=os.cpu_count() or 1, above=256, peer=has_peer())
 
 
 def run(
     *, seconds: float = 20.0, turns: int = 3, threads: int = 1, above: int | None = None, peer: bool = True
 ) -> dict[str, Any]:
-    """Measures every work on both sides in turn; returns where it ran, and a row of figures for each work.
+    """Measures all work on both sides in interleaved rounds; returns the machine, and a row of figures for each work.
 
     Args:
-        seconds: of sound that is encoded and decoded.
-        turns: of each work on each side, after one that is not counted.
-        threads: of torch.
-        above: codes above that a condition is made of; None: those of a window.
+        seconds: length of the audio that is encoded and decoded.
+        turns: rounds, after one warm-up round.
+        threads: CPU threads of torch.
+        above: number of upper codes of the conditioning; None: those of a window.
         peer: measure the peer too.
     """
     rows = []
@@ -188,12 +188,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the measurement, prints a table, and one line of JSON last; or is one of its sides."""
+    """Runs the measurement, prints a table, and one line of JSON last; with `side`, serves as its worker."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sound", description=run.__doc__)
     parser.add_argument("side", nargs="?", choices=[*SIDES], help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of sound (%(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="of each work on each side (%(default)s)")
-    parser.add_argument("--above", type=int, help="codes above that a condition is made of; those of a window")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the audio (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="rounds (%(default)s)")
+    parser.add_argument("--above", type=int, help="number of upper codes; by default those of a window")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="ours alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch")
     given = vars(parser.parse_args(arguments))

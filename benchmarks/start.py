@@ -1,8 +1,8 @@
-"""How long until a prior is ready to sample, and the memory it takes then: the first start, later ones, reading alone.
+"""Start-up time and memory of a prior: the first start, later ones, and the lower bound of reading the file.
 
-A file as OpenAI's would be is written (`upstream_files`), and each start is a process of its own. The first converts
-the weights and keeps what came out; later ones read that (decision 15), with the system's cache dropped (*cold*) or not
-(*warm*), in turn with a process that reads the same bytes and does nothing else. ``python -m benchmarks.start --help``.
+A checkpoint in OpenAI's format is written (`upstream_files`), and each start is a new process. The first converts the
+weights and stores the prepared ones; later starts read those (decision 15), with the page cache dropped (*cold*) or not
+(*warm*), interleaved with a process that only reads the same bytes. ``python -m benchmarks.start --help``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.cache import TransformerCache
 
-_IDENTITY = "0" * 64  # the file is known by it; nobody hashes gigabytes for a benchmark
+_IDENTITY = "0" * 64  # stands for the file's digest, to save hashing gigabytes
 
 
 def start(case: Case, path: Path, library: Path, engine: str, least: int) -> dict[str, Any]:
-    """Makes the prior ready and samples with it; returns seconds, and bytes of memory at each point."""
+    """Loads the prior and samples with it; returns seconds, and bytes of memory at each point."""
     prepared.LEAST_BYTES = least
     torch.set_num_threads(case.threads)
     config, base = load_preset(case.model).config, Memory.now()
@@ -48,7 +48,7 @@ def start(case: Case, path: Path, library: Path, engine: str, least: int) -> dic
     loaded, made, new_cache = Memory.now(), [], prior.body.transformer.new_cache
 
     def full_cache(*arguments: Any, **named: Any) -> TransformerCache:
-        """As at the end of a window, which takes its memory as it goes."""
+        """Allocates all memory of the cache at once, as at the end of a window."""
         made.append(new_cache(*arguments, **named))
         for layer in made[-1].layers:
             layer.kv.zero_()
@@ -66,7 +66,7 @@ def start(case: Case, path: Path, library: Path, engine: str, least: int) -> dic
 
 
 def read(path: Path) -> dict[str, float]:
-    """Reads a file into memory; returns the seconds that takes."""
+    """Reads a file into memory; returns the seconds."""
     began, worked = time.perf_counter(), time.thread_time()
     path.read_bytes()
     return {"read_s": time.perf_counter() - began, "read_cpu_s": time.thread_time() - worked}
@@ -76,7 +76,7 @@ def run(
     model: str, role: str, dtypes: Sequence[str], engine: str, least: int, *, rounds: int, known: int, new: int,
     threads: int, scratch: str | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measures one role in every precision; returns where it ran, and a row of figures for each."""
+    """Measures one role in every precision; returns the machine, and a row of figures for each."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="start-", dir=scratch) as folder:
         path = Path(folder) / f"{role}.pth.tar"
@@ -119,7 +119,7 @@ HEADER = (
 
 
 def line(row: dict[str, Any]) -> str:
-    """Returns a row of the table: seconds, and MB of 10^6 bytes; `loaded` and `used` are the peaks until then."""
+    """Returns a row of the table: seconds, and MB of 10^6 bytes; `loaded` and `used` are peaks up to that point."""
     file, loaded, used, cache = (
         f"{size / 1e6:,.1f}"
         for size in (row["file_bytes"], row["loaded"]["peak"], row["used"]["peak"], row["cache_bytes"])
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--role", default="level_2")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"], choices=list(DTYPES))
     parser.add_argument("--engine", default="native")
-    parser.add_argument("--least", type=int, default=prepared.LEAST_BYTES, help="bytes of a file that is kept at all")
+    parser.add_argument("--least", type=int, default=prepared.LEAST_BYTES, help="smallest file that is prepared")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each kind")
     parser.add_argument("--known", type=int, default=64, help="tokens read before the first new one")
     parser.add_argument("--new", type=int, default=4, help="tokens sampled, two or more")

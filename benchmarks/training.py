@@ -1,8 +1,8 @@
-"""A training step of small_prior against the same model written plainly, and the share of a step that data take.
+"""Speed of a training step of small_prior against a plain implementation, and the share of time spent on data loading.
 
-The plain model is the one on this page: attention over a whole masked matrix, torch's own Adam, nothing recomputed. It
-takes the loop's own weights, and its loss must be the loop's. Depth and context are cut down to what a CPU can step;
-widths are small_prior's. ``python -m benchmarks.training --help``; the last line printed is JSON.
+The plain implementation is in this file: attention with a full mask, torch's Adam, no activation checkpointing. It
+copies the weights of ours, and must have the same loss. Depth and context are reduced for a CPU; widths are those of
+small_prior. ``python -m benchmarks.training --help``; the last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class PlainLayer(nn.Module):
-    """A layer whose attention is one product of queries and keys, and a mask of who sees whom."""
+    """A transformer layer with full attention under a boolean mask [T, T], true where a query attends to a key."""
 
     def __init__(self, width: int, heads: int, seen_TT: Tensor) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class PlainLayer(nn.Module):
 
 
 class PlainPrior(nn.Module):
-    """small_prior without labels, plainly."""
+    """A plain implementation of small_prior without labels."""
 
     def __init__(self, config: PriorConfig, bins: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class PlainPrior(nn.Module):
         self.layers = nn.ModuleList(PlainLayer(sizes.width, sizes.heads, kinds[n % 3]) for n in range(sizes.depth))
 
     def forward(self, codes_BT: Tensor) -> Tensor:
-        """Returns bits a token."""
+        """Returns the loss in bits per token."""
         start = self.start.expand(len(codes_BT), 1, -1)
         x_BTW = torch.cat([start, self.tokens(codes_BT[:, :-1])], dim=1) + self.positions
         for layer in self.layers:
@@ -91,8 +91,8 @@ class PlainPrior(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), codes_BT.flatten()) / torch.log(torch.tensor(2.0))
 
     @torch.no_grad()
-    def take(self, prior: Prior) -> None:
-        """Takes the weights of ours."""
+    def copy_weights(self, prior: Prior) -> None:
+        """Copies the weights of ours."""
         self.tokens.weight.copy_(prior.body.embedding.weight)
         self.positions.copy_(prior.body.position_PW)
         for plain, ours in zip(self.layers, prior.body.transformer.typed_blocks, strict=True):
@@ -107,7 +107,7 @@ class PlainPrior(nn.Module):
 
 
 def sizes(depth: int, context: int) -> tuple[PriorConfig, Any]:
-    """Returns small_prior, cut down, and its VQ-VAE."""
+    """Returns small_prior, reduced, and its VQ-VAE."""
     model = load_preset("small_prior")
     top = model.priors[1]
     blocks = max(1, context // 128)  # rows of 128 tokens, as small_prior has them
@@ -116,11 +116,11 @@ def sizes(depth: int, context: int) -> tuple[PriorConfig, Any]:
 
 
 def subjects(depth: int, context: int, batch: int) -> dict[str, tuple[nn.Module, Callable[[], Tensor]]]:
-    """Returns both models and what gives the loss of the same batch, by name."""
+    """Returns both models, each with a function that computes the loss of the same batch, by name."""
     config, vqvae = sizes(depth, context)
     torch.manual_seed(0)
     prior, plain = Prior(config, vqvae), PlainPrior(config, vqvae.bins)
-    plain.take(prior)
+    plain.copy_weights(prior)
     codes = torch.randint(vqvae.bins, (batch, context))
     rows = torch.zeros(batch, 3, dtype=torch.int64)
     given, step = PriorBatch(codes, rows, None, torch.full((batch, 2), torch.nan)), PriorStep(prior)
@@ -128,7 +128,7 @@ def subjects(depth: int, context: int, batch: int) -> dict[str, tuple[nn.Module,
 
 
 def steps(depth: int, context: int, batch: int, count: int) -> dict[str, Any]:
-    """Returns the CPU seconds of steps of both, taken in turn, and how far their first losses are apart."""
+    """Returns the median CPU seconds of interleaved steps of both, their ratio, and their first losses."""
     both = subjects(depth, context, batch)
     optimisers: dict[str, torch.optim.Optimizer] = {
         "ours": UpstreamAdam(both["ours"][0].parameters(), OptimiserConfig()),
@@ -151,19 +151,19 @@ def steps(depth: int, context: int, batch: int, count: int) -> dict[str, Any]:
 
 
 def peak(name: str, depth: int, context: int, batch: int) -> None:
-    """Prints the most bytes that two steps of one of the models add to the process."""
+    """Prints the peak memory in bytes that two steps of one model add to the process."""
     module, loss = subjects(depth, context, batch)[name]
     optimiser = UpstreamAdam(module.parameters(), OptimiserConfig())
-    before = most_bytes()
+    before = peak_bytes()
     for _ in range(2):
         loss().backward()
         optimiser.step()
         optimiser.zero_grad()
-    print(most_bytes() - before)
+    print(peak_bytes() - before)
 
 
-def most_bytes() -> int:
-    """Returns the most memory that this process had; what getrusage tells begins with its parent's."""
+def peak_bytes() -> int:
+    """Returns the peak memory of this process; that of getrusage includes its parent's."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
@@ -183,7 +183,7 @@ def data_share(codes: Path, workers: int, count: int) -> float:
         files = obtain_vocabularies(mini.files, WeightsConfig(folder=folder))
         known = load_vocabularies({role: file.path for role, file in files.items()})
         windows = CodeWindows(codes, level=top, context=config.context, augment=True)
-        data = LabelledWindows(windows, config, mini.vqvae.hops[top], known)
+        data = LabelledWindows(windows, config, mini.config.hops[top], known)
         how = Training(
             loop=LoopConfig(steps=count, batch=4, workers=workers, log_every=1, check_batches=0),
             schedule=ScheduleConfig(),
@@ -205,22 +205,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--codes", type=Path, help="folder of mini's codes: measures the share of a step data take")
     parser.add_argument("--peak", choices=["ours", "plain"], help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    cut = asked.depth, asked.context, asked.batch
-    if asked.peak:
-        peak(asked.peak, *cut)
+    cut = options.depth, options.context, options.batch
+    if options.peak:
+        peak(options.peak, *cut)
         return
-    found: dict[str, Any] = {"depth": asked.depth, "context": asked.context, "batch": asked.batch}
-    found |= steps(*cut, asked.steps)
-    told = ["--depth", str(asked.depth), "--context", str(asked.context), "--batch", str(asked.batch)]
-    program = [sys.executable, "-m", "benchmarks.training", *told]
+    found: dict[str, Any] = {"depth": options.depth, "context": options.context, "batch": options.batch}
+    found |= steps(*cut, options.steps)
+    flags = ["--depth", str(options.depth), "--context", str(options.context), "--batch", str(options.batch)]
+    program = [sys.executable, "-m", "benchmarks.training", *flags]
     found["peak_bytes"] = {
         name: int(subprocess.run([*program, "--peak", name], check=True, capture_output=True, text=True).stdout)
         for name in ("ours", "plain")
     }
-    if asked.codes is not None:
-        found["data_share"] = {workers: data_share(asked.codes, workers, 8) for workers in (0, 2)}
+    if options.codes is not None:
+        found["data_share"] = {workers: data_share(options.codes, workers, 8) for workers in (0, 2)}
     for name in ("ours", "plain"):
         print(f"{name:6} {found['seconds'][name]:7.3f} s a step, {found['peak_bytes'][name] / 1e6:6.0f} MB at most")
     print(json.dumps(found))

@@ -1,7 +1,7 @@
-"""Untrained weights in files that look like OpenAI's: their names, their structure, either of torch's formats.
+"""Untrained checkpoints in OpenAI's format: its names and structure, in either of torch's file formats.
 
-Names go the other way than in `jukebox_core.families.jukebox.checkpoints.renames`; tests compare them with recorded
-checkpoints.
+Names are mapped in the opposite direction of `jukebox_core.families.jukebox.checkpoints.renames`; tests compare them
+with recorded checkpoints.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PREFIXED = "level_0"  # the role whose file has `module.` before every name, as data-parallel training leaves it
 _STD = 0.02
 
-# Each pair is a part of our name and what stands for it upstream, applied to the whole name one after the other.
+# Each pair is a part of our name and its replacement upstream, applied to the whole name in order.
 _TRANSFORMER = (
     (r"transformer\.blocks\.(\d+)\.", r"transformer._attn_mods.\1."),
     (r"attention\.project_in\.", "attn.c_attn."),
@@ -71,21 +71,21 @@ _RESIDUAL = ((r"\.dilated\.", ".model.1."), (r"\.pointwise\.", ".model.3."))
 
 
 def upstream_name(name: str, *, vqvae: bool) -> str:
-    """Returns what OpenAI's files call the tensor that our VQ-VAE or priors call `name` (golden README 1)."""
+    """Returns the name in OpenAI's files of the tensor `name` of our VQ-VAE or priors (docs/upstream.md, Layers)."""
     for pattern, replacement in (*(_VQVAE if vqvae else _PRIOR), *_RESIDUAL):
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def build(config: JukeboxConfig, role: str) -> nn.Module:
-    """Returns the network that fills `role`, without memory for its weights."""
+    """Returns the network of `role` on the meta device."""
     return build_vqvae(config) if role == "vqvae" else build_prior(config, level_of(role))
 
 
 def draw(name: str, shape: torch.Size) -> Tensor:
-    """Returns the weights of our tensor `name`: a function of the name, so that a reader can check what it read.
+    """Returns the weights of our tensor `name`: a function of the name, so that loaded weights can be checked.
 
-    Norms get gains of one; all else is small, so that nothing overflows in half precision either.
+    Weights of norms are ones; all others are small, so that half precision does not overflow.
     """
     if re.search(r"norm\w*\.weight$", name):
         return torch.ones(shape)
@@ -93,10 +93,10 @@ def draw(name: str, shape: torch.Size) -> Tensor:
 
 
 def write_upstream(config: JukeboxConfig, role: str, path: Path, *, legacy: bool) -> int:
-    """Writes untrained weights for `role` to `path` as OpenAI's file would hold them; returns the weights' bytes.
+    """Writes an untrained checkpoint of `role` in OpenAI's format; returns the size of the weights in bytes.
 
-    `legacy` is the row of pickles that torch wrote before 1.6; else it is torch's zip. Tied tensors share storage, as
-    they do upstream, so that they are in the file once but under both names.
+    `legacy` is the sequence of pickles that torch wrote before 1.6; otherwise it is torch's zip. Tied tensors share
+    storage, as upstream: the file holds them once, under both names.
     """
     prefix = "module." if role == _PREFIXED else ""
     drawn: dict[int, Tensor] = {}
@@ -112,7 +112,7 @@ def write_upstream(config: JukeboxConfig, role: str, path: Path, *, legacy: bool
 
 
 def vqvae_hps(config: VQVAEConfig) -> dict[str, Any]:
-    """Returns the VQ-VAE's hyperparameters under OpenAI's names: what `upstream.vqvae_config` reads."""
+    """Returns the VQ-VAE's hyperparameters under OpenAI's names, as `upstream.vqvae_config` reads them."""
     return {
         "sr": config.sample_rate,
         "downs_t": config.downs,
@@ -130,7 +130,7 @@ def vqvae_hps(config: VQVAEConfig) -> dict[str, Any]:
 
 
 def prior_hps(config: PriorConfig) -> dict[str, Any]:
-    """Returns a prior's hyperparameters under OpenAI's names: what `upstream.prior_config` reads."""
+    """Returns a prior's hyperparameters under OpenAI's names, as `upstream.prior_config` reads them."""
     hps: dict[str, Any] = {"level": config.level, "n_ctx": config.context, "merged_decoder": config.merged_decoder}
     hps |= _transformer_hps(config.transformer, prefix="prior_", shared_prefix="")
     hps |= {"labels": config.labels is not None, "use_tokens": config.lyrics is not None}

@@ -1,6 +1,6 @@
-"""Models under test in processes of their own: questions go in as lines of JSON, answers come out as lines of JSON.
+"""Models under test in worker processes, with requests and replies as lines of JSON.
 
-Each process holds one model, so that several can be measured in turn within one run without sharing memory or threads.
+Each process holds one model, so that rounds of several models can be interleaved without sharing memory or threads.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """A process that holds a model. Use it as a context; it ends with the context."""
+    """A process that holds a model; a context manager that ends it."""
 
     def __init__(self, command: Sequence[str], *, path: Sequence[Path] = (), **build: Any) -> None:
-        """Starts `command`, which calls `serve`, with `path` before PYTHONPATH; `build` goes to the model."""
+        """Starts `command`, which calls `serve`, with `path` as PYTHONPATH; `build` are the arguments of the model."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
         self._process = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -34,7 +34,7 @@ class Worker:
         self._process.communicate()
 
     def ask(self, question: str, **arguments: Any) -> dict[str, Any]:
-        """Returns what the model's method `question` answers."""
+        """Returns the result of the model's method `question`."""
         return self._exchange({"question": question, **arguments})
 
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class Worker:
 
 
 def serve(build: Callable[..., Any]) -> None:
-    """Builds a model with the first line's arguments, and answers the questions of the others until there are none."""
+    """Builds a model with the arguments of the first line, and answers the requests of the following lines."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to the error stream
+    os.dup2(2, 1)  # output of libraries goes to stderr
 
     def answer(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")

@@ -1,1 +1,1 @@
-"""Audio files and pictures of sound."""
+"""Audio files, waveform and spectrogram pictures."""

@@ -1,6 +1,6 @@
 """Reads and writes audio files. Imports no torch.
 
-Audio is float32 in [-1, 1] at the rate asked for, in Hz: mono [T], or [T, C] with its channels apart.
+Audio is float32 in [-1, 1] at a requested sample rate in Hz: mono [T], or multichannel [T, C].
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import soundfile
 import soxr
 
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.composer.tune import TUNE_SECONDS, tune
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,34 +24,33 @@ if TYPE_CHECKING:
 
 AudioFormat = Literal["wav", "flac", "mp3"]
 
-BUILTIN_TUNE = "builtin:tune"  # a path that stands for the tune this program can play itself
-
 _ENCODINGS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": "MPEG_LAYER_III"}
 _READABLE = "wav, flac, ogg or mp3"
-_RESAMPLER_REACH = 1024  # samples of context on each side; beyond them a resampled excerpt no longer changes
+_RESAMPLER_RADIUS = 1024  # samples of context on each side that a resampled excerpt depends on
 
 
 class _Excerpt(NamedTuple):
-    """The frames of a file that an excerpt needs, at the file's own rate."""
+    """The frames to decode for an excerpt, at the file's own rate."""
 
     first: int
-    frames: int  # -1: all that follow
-    skip: int  # samples at the wanted rate to drop from the front, once resampled
+    frames: int  # -1: to the end
+    skip: int  # samples at the requested rate to drop from the front after resampling
 
 
 def read_audio(
     path: str | Path, *, rate: int, seconds: float | None = None, offset: float = 0.0
 ) -> NDArray[np.float32]:
-    """The file's sound as mono float32 [T] at ``rate`` Hz: channels are averaged, other rates resampled.
+    """Returns a file's audio as mono float32 [T] at ``rate`` Hz: channels are averaged, other rates resampled.
 
     Args:
-        path: a wav, flac, ogg or mp3 file, or ``builtin:tune``.
-        rate: samples a second of the result.
-        seconds: how much to read; None reads to the end. Only that part of a long file is decoded.
-        offset: where to begin, in seconds.
+        path: a wav, flac, ogg or mp3 file.
+        rate: sample rate of the result, in Hz.
+        seconds: length; None reads to the end. Only that part of a long file is decoded.
+        offset: start, in seconds.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, not audio, too short, or holds values that are no numbers.
+        AudioError: the range is invalid, or the file is missing, a folder, empty, not audio, too short, or holds
+            values that are not finite.
     """
     return _read(path, rate, seconds, offset, mono=True)[:, 0]
 
@@ -60,12 +58,12 @@ def read_audio(
 def read_channels(
     path: str | Path, *, rate: int, seconds: float | None = None, offset: float = 0.0
 ) -> NDArray[np.float32]:
-    """The file's sound as float32 [T, C], channels apart; all else as `read_audio`."""
+    """Returns a file's audio as float32 [T, C], with its channels; arguments and errors as of `read_audio`."""
     return _read(path, rate, seconds, offset, mono=False)
 
 
 def audio_seconds(path: Path) -> float:
-    """How long an audio file is by its header, in seconds; nothing is decoded.
+    """Returns the duration of an audio file by its header, in seconds; nothing is decoded.
 
     Raises:
         AudioError: the file is missing, a folder, empty or not audio.
@@ -74,23 +72,29 @@ def audio_seconds(path: Path) -> float:
         return float(file.frames / file.samplerate)
 
 
-def _read(path: str | Path, rate: int, seconds: float | None, offset: float, *, mono: bool) -> NDArray[np.float32]:
+def require_range(path: str | Path, seconds: float | None, offset: float) -> None:
+    """Checks that an excerpt starts at 0 or later and is not empty.
+
+    Raises:
+        AudioError: it does not, or it is.
+    """
     if offset < 0 or (seconds is not None and seconds <= 0):
-        raise AudioError(f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and ask for some")
-    wanted = None if seconds is None else math.floor(seconds * rate + 1e-6)
-    if str(path) == BUILTIN_TUNE:
-        length = offset + (max(TUNE_SECONDS - offset, 0) if seconds is None else seconds)
-        samples = tune(length, rate)[math.floor(offset * rate + 1e-6) :, None]
-        found = length
-    else:
-        samples, found = _decode(Path(path), rate, wanted, offset, mono=mono)
-    if len(samples) == 0 or (wanted is not None and len(samples) < wanted):
-        asked = "" if seconds is None else f"{seconds:g} s "
         raise AudioError(
-            f"{path} lasts {found:.2f} s, too short to read {asked}from {offset:g} s on; "
-            "choose a longer file or ask for less of it"
+            f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and read more than 0 s"
         )
-    return samples[:wanted]
+
+
+def _read(path: str | Path, rate: int, seconds: float | None, offset: float, *, mono: bool) -> NDArray[np.float32]:
+    require_range(path, seconds, offset)
+    count = None if seconds is None else math.floor(seconds * rate + 1e-6)
+    samples, duration = _decode(Path(path), rate, count, offset, mono=mono)
+    if len(samples) == 0 or (count is not None and len(samples) < count):
+        length = "" if seconds is None else f"{seconds:g} s "
+        raise AudioError(
+            f"{path} lasts {duration:.2f} s, too short to read {length}from {offset:g} s on; "
+            "choose a longer file or a shorter excerpt"
+        )
+    return samples[:count]
 
 
 def write_audio(
@@ -99,12 +103,20 @@ def write_audio(
     rate: int,
     format: AudioFormat | None = None,  # noqa: A002
 ) -> Path:
-    """Writes samples, mono [T] or [T, C], clipped to [-1, 1], whole or not at all: 16-bit wav and flac, or mp3.
+    """Writes samples, mono [T] or [T, C], clipped to [-1, 1], atomically, as 16-bit wav or flac, or mp3.
 
-    Without ``format`` the suffix of ``path`` chooses it. Gives the path back.
+    Args:
+        path: the file; replaced if it exists.
+        samples: at least one sample, one or two channels.
+        rate: in Hz.
+        format: None takes it from the suffix of ``path``.
+
+    Returns:
+        The path.
 
     Raises:
-        AudioError: unknown format, more than two channels, nothing to write, a full disk, or a rate the format lacks.
+        AudioError: unknown format, more than two channels, no samples, values that are not finite, a full disk, or a
+            rate that the format lacks.
     """
     path = Path(path)
     container = format or path.suffix.removeprefix(".").lower()
@@ -127,9 +139,9 @@ def write_audio(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The audio file; whatever fails while it is open is the file's fault, and said so."""
+    """Opens an audio file; errors inside the block become an AudioError that names the file."""
     if not path.exists():
-        raise AudioError(f"audio file {path} does not exist; correct the path, or use {BUILTIN_TUNE}")
+        raise AudioError(f"audio file {path} does not exist; correct the path")
     if path.is_dir():
         raise AudioError(f"{path} is a folder, not an audio file; name a file in it")
     if path.stat().st_size == 0:
@@ -142,18 +154,18 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def _decode(
-    path: Path, rate: int, wanted: int | None, offset: float, *, mono: bool
+    path: Path, rate: int, count: int | None, offset: float, *, mono: bool
 ) -> tuple[NDArray[np.float32], float]:
-    """The excerpt [T, C], perhaps shorter than wanted; and how long the file is, in seconds."""
+    """Returns the excerpt [T, C], shorter than `count` if the file ends, and the file's duration in seconds."""
     with _opened(path) as file:
         own_rate: int = file.samplerate
-        excerpt = _excerpt(own_rate, rate, wanted, math.floor(offset * rate + 1e-6))
+        excerpt = _excerpt(own_rate, rate, count, math.floor(offset * rate + 1e-6))
         first = min(excerpt.first, file.frames)
         file.seek(first)
         samples_TC: NDArray[np.float32] = file.read(excerpt.frames, dtype="float32", always_2d=True)
         length = file.frames
     if excerpt.frames > len(samples_TC):
-        length = first + len(samples_TC)  # what a header promises can be more than there is
+        length = first + len(samples_TC)  # a header can promise more frames than the file has
     if mono:
         samples_TC = samples_TC.mean(axis=1, dtype=np.float32, keepdims=True)
     _require_finite(samples_TC, own_rate, path)
@@ -162,20 +174,20 @@ def _decode(
     return samples_TC[excerpt.skip :], length / own_rate
 
 
-def _excerpt(own_rate: int, rate: int, wanted: int | None, start: int) -> _Excerpt:
-    """What to read for ``wanted`` samples from sample ``start`` on, both at ``rate``.
+def _excerpt(own_rate: int, rate: int, count: int | None, start: int) -> _Excerpt:
+    """Returns the frames to decode for ``count`` samples from sample ``start`` on, both at ``rate``.
 
-    A resampled excerpt equals the same part of the whole file resampled: it begins where samples of both rates
-    coincide, and brings the resampler's context along.
+    A resampled excerpt must equal that part of the whole file resampled, so the frames start where samples of both
+    rates coincide, and include the resampler's context.
     """
     if own_rate == rate:
-        return _Excerpt(start, -1 if wanted is None else wanted, 0)
+        return _Excerpt(start, -1 if count is None else count, 0)
     common = math.gcd(own_rate, rate)
     step, own_step = rate // common, own_rate // common
-    reach = math.ceil(_RESAMPLER_REACH * max(1, rate / own_rate))
-    periods = max(0, start - reach) // step
+    radius = math.ceil(_RESAMPLER_RADIUS * max(1, rate / own_rate))
+    periods = max(0, start - radius) // step
     skip = start - periods * step
-    frames = -1 if wanted is None else math.ceil((skip + wanted + reach) * own_rate / rate)
+    frames = -1 if count is None else math.ceil((skip + count + radius) * own_rate / rate)
     return _Excerpt(periods * own_step, frames, skip)
 
 
@@ -184,5 +196,5 @@ def _require_finite(samples: NDArray[np.float32], rate: int, path: Path) -> None
     if broken.any():
         where = float(np.argwhere(broken)[0, 0]) / rate
         raise AudioError(
-            f"the sound of {path} holds values that are no numbers, the first {where:.2f} s in; export it again"
+            f"the audio of {path} has values that are not finite, the first {where:.2f} s in; export it again"
         )

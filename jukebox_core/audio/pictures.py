@@ -1,9 +1,9 @@
-"""Waveform and spectrogram pictures of a piece of audio, small enough to lie beside it. Imports no torch.
+"""Waveform and spectrogram pictures of audio, as small PNG files. Imports no torch.
 
-Both pictures have the same width and the same time axis, so one can stand above the other and be read together.
-Their scales are fixed (amplitude -1 to 1, level -90 to 0 dB), so pictures of different samples can be compared by eye.
+Both pictures have the same width and the same time axis, so that one can be placed above the other. Their scales are
+fixed (amplitude -1 to 1, level -90 to 0 dB), so that pictures of different samples can be compared.
 
-Shapes: T time in samples, N picture columns, K frames a column, F frequency bins, M mel bands.
+Shapes: T time in samples, N picture columns, K frames per column, F frequency bins, M mel bands.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
-COLUMNS = 760  # width of the plot in pixels: more columns than this could not be seen
-BANDS = 160  # mel bands, two pixels each
-FFT = 2048  # samples a frame: 46 ms at 44,100 Hz
+COLUMNS = 760  # width of the plot in pixels
+BANDS = 160  # mel bands of two pixels
+FFT = 2048  # samples per frame: 46 ms at 44,100 Hz
 FLOOR_DB = -90.0
 
 _WIDTH, _LEFT = 960, 92  # pixels
-_TEXT, _SMALL_TEXT = 22 * 0.72, 20 * 0.72  # points at 100 dots an inch: 22 and 20 pixels
-_FRAMES_AT_ONCE = 1024  # bounds memory to a few tens of MB, however long the audio
-_SHADES = 96  # of the spectrogram: one a decibel, few enough for a small file
+_TEXT, _SMALL_TEXT = 22 * 0.72, 20 * 0.72  # points at 100 dpi: 22 and 20 pixels
+_FRAMES_AT_ONCE = 1024  # bounds memory to a few tens of MB for any length
+_SHADES = 96  # of the spectrogram: about one per decibel, few enough for a small file
 
 # One dark panel for light and dark pages alike.
 _PANEL, _GRID, _INK = "#16131c", "#3a3444", "#cfc8d6"
@@ -40,13 +40,13 @@ _WAVE, _WAVE_RMS, _OVER = "#b4654a", "#f6b48f", "#ff4d5e"
 
 
 def waveform_png(samples: Floats, rate: int, path: Path) -> None:
-    """Writes the waveform of ``samples`` to ``path``: each column's range, and its RMS within it.
+    """Writes the waveform of ``samples`` to ``path``: range and RMS of each column.
 
-    What goes beyond full scale (-1 to 1) is drawn in red, and the axis grows to hold it.
+    Values beyond full scale (-1 to 1) are drawn in red, and the axis is extended to include them.
 
     Args:
         samples: audio [T] or [T, channels]; channels are averaged. At least one sample.
-        rate: samples a second.
+        rate: sample rate in Hz.
         path: the PNG file to write, 960 x 272 pixels.
 
     Raises:
@@ -58,7 +58,7 @@ def waveform_png(samples: Floats, rate: int, path: Path) -> None:
     figure, axes = _panel(height=272, plot_height=168, seconds=len(samples_T) / rate)
     edges_N1 = np.linspace(0, len(samples_T) / rate, len(low_N) + 1)
 
-    def fill(low: Floats, high: Floats, colour: str, *, edge: float = 0) -> None:  # each column is as wide as it is
+    def fill(low: Floats, high: Floats, colour: str, *, edge: float = 0) -> None:  # columns without gaps
         low_N1, high_N1 = np.append(low, low[-1]), np.append(high, high[-1])
         axes.fill_between(edges_N1, low_N1, high_N1, step="post", color=colour, linewidth=edge)
 
@@ -81,12 +81,12 @@ def waveform_png(samples: Floats, rate: int, path: Path) -> None:
 def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
     """Writes the mel spectrogram of ``samples`` to ``path``: Hz on a mel axis, seconds, and a colour bar in dB.
 
-    A sine at full scale reads between -4 and 0 dB, as it lies between two bands or in the middle of one. Every sample
-    counts: a column of a long piece shows the mean power of all frames that fall into it.
+    A sine at full scale reads between -4 and 0 dB, depending on whether its frequency is between two bands or in the
+    centre of one. No sample is skipped: a column shows the mean power of all frames within it.
 
     Args:
         samples: audio [T] or [T, channels]; channels are averaged. At least one sample.
-        rate: samples a second.
+        rate: sample rate in Hz.
         path: the PNG file to write, 960 x 424 pixels.
 
     Raises:
@@ -115,9 +115,9 @@ def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
 
 
 def envelope(samples_T: Floats, columns: int) -> tuple[Floats, Floats, Floats]:
-    """Returns the lowest value, the highest value and the RMS of ``columns`` equal stretches, each [N].
+    """Returns the minimum, the maximum and the RMS of ``columns`` equal segments, each [N].
 
-    Neighbouring stretches are made to touch, so that a slow wave is drawn as a line without gaps.
+    The ranges of adjacent segments are extended to touch, so that a slow wave is drawn without gaps.
     """
     edges = np.linspace(0, len(samples_T), columns + 1).astype(np.int64)
     low_N = np.minimum.reduceat(samples_T, edges[:-1])
@@ -130,18 +130,18 @@ def envelope(samples_T: Floats, columns: int) -> tuple[Floats, Floats, Floats]:
 
 
 def mel_levels(samples_T: Floats, rate: int, columns: int) -> Floats:
-    """Returns the level of every mel band in ``columns`` equal stretches of time, in dB, [M, N], lowest band first.
+    """Returns the level of every mel band in ``columns`` equal segments of time, in dB, [M, N], lowest band first.
 
-    Frames of ``FFT`` samples (Hann window, zeros beyond both ends) stand at most half a frame apart.
+    Frames of ``FFT`` samples (Hann window, zero padding) have a hop of at most half a frame.
     """
-    stretch = len(samples_T) / columns
-    frames = int(np.ceil(stretch / (FFT // 2)))
-    centres = (np.arange(columns * frames) + 0.5) * (stretch / frames)
+    segment = len(samples_T) / columns
+    frames = int(np.ceil(segment / (FFT // 2)))
+    centres = (np.arange(columns * frames) + 0.5) * (segment / frames)
     starts_NK = centres.astype(np.int64).reshape(columns, frames)
     frames_TF = np.lib.stride_tricks.sliding_window_view(np.pad(samples_T, FFT // 2), FFT)
     window_F = np.hanning(FFT + 1)[:-1].astype(np.float32)
     filters_FM = mel_filters(rate)
-    # A sine at full scale has the power (sum of window / 2)**2 in its own bin, spread by Hann over 1.5 bins in all.
+    # A sine at full scale has the power (sum of window / 2)**2 in its bin; the Hann window spreads it over 1.5 bins.
     full_scale = 1.5 * (window_F.sum() / 2) ** 2
 
     power_NM = np.empty((columns, BANDS), dtype=np.float32)
@@ -171,7 +171,7 @@ def _mel(hz: float) -> float:
 
 def _checked(samples: Floats, rate: int) -> Floats:
     if rate <= 0:
-        raise AudioError(f"rate is {rate}; a picture needs a positive number of samples a second")
+        raise AudioError(f"rate is {rate}; a picture needs a positive sample rate in Hz")
     samples_T = np.asarray(samples, dtype=np.float32)
     if samples_T.ndim == 2:
         samples_T = samples_T.mean(axis=1) if samples_T.size else samples_T.reshape(-1)
@@ -185,7 +185,7 @@ def _checked(samples: Floats, rate: int) -> Floats:
 
 def _panel(*, height: int, plot_height: int, seconds: float) -> tuple[Figure, Axes]:
     """Returns an empty dark figure of ``height`` pixels and its plot, with the time axis drawn."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second, so only when a picture is drawn
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: it takes half a second
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -223,7 +223,7 @@ def _caption(figure: Figure, text: str, *, right: bool = False, colour: str = _I
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Writes the figure with a palette: a third of the bytes of full colour, and no shade of it is missed."""
+    """Writes the figure as a palette PNG, a third of the size of full colour."""
     from PIL import Image  # matplotlib's own PNG writer
 
     drawn = io.BytesIO()
@@ -236,7 +236,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _palette() -> bytes:
-    """Returns the red, green and blue of every colour a picture may have: the spectrogram's, and blends for edges."""
+    """Returns the RGB bytes of all colours of the pictures: the spectrogram's, and blends for antialiasing."""
     from matplotlib import colormaps
     from matplotlib.colors import to_rgb
 

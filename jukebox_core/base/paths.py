@@ -14,7 +14,7 @@ def conf_dir() -> Path:
     """Returns the folder with the configuration files: inside the package when installed, else the repository's.
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: neither exists.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "conf", package.parent / "conf"):

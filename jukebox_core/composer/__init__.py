@@ -1,1 +1,1 @@
-"""Music that the project makes itself, to learn from and to ship: a seeded composer and its synthesiser."""
+"""Synthetic music, for training data and the demo: a seeded composer and its synthesiser."""

@@ -1,4 +1,4 @@
-"""Many songs at once: every artist and genre in turn, each song with a seed of its own. Imports no torch."""
+"""Albums of composed songs: all pairs of artist and genre in turn, with one seed per song. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from jukebox_core.composer.config import AlbumConfig
 
-_LENGTHS = (0.5, 1.5)  # songs last from the one to the other times the length asked for
+_LENGTHS = (0.5, 1.5)  # range of a song's length, relative to `AlbumConfig.seconds`
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A song of an album, not composed yet."""
+    """The plan of one song of an album."""
 
-    name: str  # of its file
+    name: str  # of the audio file
     seed: int
     artist: str
     genre: str
@@ -36,7 +36,7 @@ class Track:
 
 
 def plan_album(config: AlbumConfig) -> list[Track]:
-    """Returns the songs of an album: what song i is does not depend on how many there are."""
+    """Returns the plans of an album's songs; song i does not depend on the number of songs."""
     pairs = [(artist, genre) for artist in config.artists or tuple(ARTISTS) for genre in config.genres or tuple(GENRES)]
     tracks = []
     for number in range(config.songs):
@@ -56,6 +56,6 @@ def plan_album(config: AlbumConfig) -> list[Track]:
     return tracks
 
 
-def perform(score: Score, config: AlbumConfig) -> NDArray[np.float32]:
-    """Returns a song's sound as an album wants it, float32 [time, channels]."""
+def render_score(score: Score, config: AlbumConfig) -> NDArray[np.float32]:
+    """Returns a song's audio at the album's sample rate, float32 [time, channels]."""
     return render(score, config.sample_rate, channels=config.channels)

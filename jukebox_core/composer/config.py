@@ -1,4 +1,4 @@
-"""What an album of composed songs is told. Imports no torch, and no numpy."""
+"""Settings of an album of composed songs. Imports no torch, and no numpy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class AlbumConfig:
     songs: int
     seconds: float = 30.0  # songs last half to one and a half times as long
     seed: int = 0
-    artists: tuple[str, ...] = ()  # who plays; empty: all that the composer knows
-    genres: tuple[str, ...] = ()  # what is played; empty: all that the composer knows
-    instrumental: float = 0.2  # share of songs without words
+    artists: tuple[str, ...] = ()  # names of artists; empty: all of the composer's
+    genres: tuple[str, ...] = ()  # names of genres; empty: all of the composer's
+    instrumental: float = 0.2  # share of songs without lyrics
     sample_rate: int = 22050
     channels: int = 1
     format: Literal["wav", "flac"] = "wav"

@@ -1,7 +1,7 @@
-"""Sounds of single notes, drums and sung letters, each with the room it is played in. Imports no torch.
+"""Sounds of single notes, drums and sung letters, with reverberation. Imports no torch.
 
-A sound is rendered once for each pitch and length, and remembered: songs of one tempo share most of theirs. The room is
-in every sound already, since what is added up may as well have been reverberated before.
+A sound is rendered once per pitch and length, and cached: songs of one tempo share most of their sounds. Reverberation
+is linear, so it is applied to each cached sound instead of to the mix.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-_REMEMBERED = 4096  # sounds, some 60 KB each
+_CACHED = 4096  # sounds, some 60 KB each
 _ROOM_SECONDS = 0.45
-_ROOM_LEVEL = 0.22  # of the reverberation against the sound itself
-_HIGHEST = 0.45  # partials end at this share of the sample rate
+_ROOM_LEVEL = 0.22  # of the reverberation, relative to the dry sound
+_HIGHEST = 0.45  # frequency limit of partials, relative to the sample rate
 
-# Resonances of the vocal tract in Hz and how open the mouth is.
+# Formants in Hz, and loudness.
 _VOWELS = {
     "a": ((800, 1250, 2600), 1.0),
     "e": ((480, 1950, 2600), 0.95),
@@ -47,14 +47,14 @@ _BURSTS = {"t": 4500.0, "d": 3500.0, "k": 2000.0, "g": 1700.0, "q": 2000.0, "p":
 _SCHWA = (500, 1450, 2500)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def tone(sound: Sound, pitch: int, samples: int, rate: int) -> Samples:
-    """Returns a note of an instrument, float32 [time]: ``samples`` until it is let go, then its end and its room."""
+    """Returns a note of an instrument, float32 [time]: ``samples`` up to the release, then its decay."""
     hertz = _hertz(pitch + 12 * sound.octaves)
     t = _times(samples + int(sound.release * rate), rate)
     phase = 2 * np.pi * hertz * t
     if sound.vibrato:
-        # Sets in after a while, as players do it.
+        # The vibrato fades in, as players do it.
         depth = sound.vibrato * np.minimum(t / 0.3, 1)
         phase = phase + depth * hertz / 5.5 * np.sin(2 * np.pi * 5.5 * t)
     out = np.zeros(len(t), np.float32)
@@ -66,32 +66,32 @@ def tone(sound: Sound, pitch: int, samples: int, rate: int) -> Samples:
     out /= np.float32(np.sqrt(sum(amplitude**2 for amplitude in sound.partials)))
     if sound.noise:
         out += _noise(len(t), f"{pitch}") * np.exp(t / np.float32(-0.025)) * np.float32(sound.noise)
-    return _in_room(out * _envelope(t, sound.attack, sound.release), rate)
+    return _reverberate(out * _envelope(t, sound.attack, sound.release), rate)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def letter(character: str, pitch: int, samples: int, rate: int) -> Samples:
-    """Returns a sung letter, float32 [time], of ``samples`` without its room.
+    """Returns a sung letter, float32 [time], of ``samples`` before reverberation.
 
-    A vowel has resonances of its own; a consonant hums, hisses or bursts before an open sound. Digits sound like ``u``.
+    A vowel has its own formants; a consonant hums, hisses or bursts before an open vowel. Digits sound like ``u``.
     """
     t = _times(samples, rate)
     if character in _VOWELS or not character.isalpha():
-        resonances, opened = _VOWELS.get(character, _VOWELS["u"])
-        sung = _sung(pitch, t, rate, resonances) * np.float32(opened)
+        formants, loudness = _VOWELS.get(character, _VOWELS["u"])
+        sung = _sung(pitch, t, rate, formants) * np.float32(loudness)
     elif character in _HUMS:
         sung = _sung(pitch, t, rate, _HUMS[character]) * np.float32(0.8)
     else:
         onset, hertz = (0.09, _HISSES[character]) if character in _HISSES else (0.03, _BURSTS[character])
-        begins = np.clip((t - np.float32(onset * 0.7)) / np.float32(0.02), 0, 1)
-        sung = _sung(pitch, t, rate, _SCHWA) * np.float32(0.8) * begins
+        fade_in = np.clip((t - np.float32(onset * 0.7)) / np.float32(0.02), 0, 1)
+        sung = _sung(pitch, t, rate, _SCHWA) * np.float32(0.8) * fade_in
         sung += _hiss(hertz, t, onset, rate, str(letter_number(character)))
-    return _in_room(sung * _envelope(t, 0.012, 0.03), rate)
+    return _reverberate(sung * _envelope(t, 0.012, 0.03), rate)
 
 
 @lru_cache(64)
 def drum(name: Drum, rate: int, *, electronic: bool) -> Samples:
-    """Returns a stroke of a drum, float32 [time]."""
+    """Returns one hit of a drum, float32 [time]."""
     t = _times(int(0.25 * rate), rate)
     if name == "kick":
         depth = 5.0 if electronic else 3.5
@@ -101,7 +101,7 @@ def drum(name: Drum, rate: int, *, electronic: bool) -> Samples:
         out = body + 0.45 * _noise(len(t), name) * np.exp(-t / (0.06 if electronic else 0.085))
     else:
         out = 0.3 * np.diff(_noise(len(t), name), prepend=np.float32(0)) * np.exp(-t / (0.02 if electronic else 0.035))
-    return _in_room((out * _envelope(t, 0.001, 0.05)).astype(np.float32), rate)
+    return _reverberate((out * _envelope(t, 0.001, 0.05)).astype(np.float32), rate)
 
 
 def _hertz(pitch: int) -> float:
@@ -123,25 +123,25 @@ def _noise(samples: int, name: str) -> Samples:
     return np.random.default_rng(zlib.crc32(name.encode())).standard_normal(samples, dtype=np.float32)
 
 
-def _sung(pitch: int, t: Samples, rate: int, resonances: tuple[int, ...]) -> Samples:
-    """Returns a voice at rest in one position of the mouth: the harmonics that its resonances let through."""
+def _sung(pitch: int, t: Samples, rate: int, formants: tuple[int, ...]) -> Samples:
+    """Returns a sustained voice: harmonics weighted by the formants."""
     hertz = _hertz(pitch)
     phase = 2 * np.pi * hertz * t + np.float32(0.02) * np.sin(np.float32(2 * np.pi * 5) * t)
     out = np.zeros(len(t), np.float32)
     power = 0.0
     for k in range(1, int(min(4200, _HIGHEST * rate) / hertz) + 1):
-        through = sum(
+        gain = sum(
             share / (1 + ((k * hertz - centre) / (60 + 0.06 * centre)) ** 2)
-            for centre, share in zip(resonances, (1.0, 0.6, 0.35), strict=True)
+            for centre, share in zip(formants, (1.0, 0.6, 0.35), strict=True)
         )
-        amplitude = (through + 0.03) / k**0.5
+        amplitude = (gain + 0.03) / k**0.5
         power += amplitude**2
         out += np.float32(amplitude) * np.sin(np.float32(k) * phase)
     return out / np.float32(np.sqrt(power))
 
 
 def _hiss(hertz: float, t: Samples, seconds: float, rate: int, name: str) -> Samples:
-    """Returns noise around a frequency that dies away within ``seconds``."""
+    """Returns noise around a frequency that decays within ``seconds``."""
     centre = min(hertz, 0.4 * rate)
     slow = np.convolve(_noise(len(t), name), np.ones(6, np.float32) / 6, mode="same")
     hiss: Samples = slow * np.sin(np.float32(2 * np.pi * centre) * t) * np.exp(t / np.float32(-seconds / 2))
@@ -149,19 +149,19 @@ def _hiss(hertz: float, t: Samples, seconds: float, rate: int, name: str) -> Sam
 
 
 @lru_cache(8)
-def _room(rate: int) -> Samples:
-    """Returns what a room answers to a click, apart from the click: noise that decays, the high sooner than the low."""
+def _impulse_response(rate: int) -> Samples:
+    """Returns a room's impulse response without the direct sound: decaying noise, high frequencies first."""
     t = _times(int(_ROOM_SECONDS * rate), rate)
     rough = _noise(len(t), "room")
     smooth = np.convolve(rough, np.ones(8, np.float32) / 8, mode="same")
     tail = (smooth + 0.3 * rough * np.exp(t / np.float32(-0.06))) * np.exp(t / np.float32(-0.12))
     tail *= np.minimum(t / np.float32(0.008), 1) * (1 - t / np.float32(_ROOM_SECONDS))
-    answer: Samples = (tail / np.sqrt((tail**2).sum()) * np.float32(_ROOM_LEVEL)).astype(np.float32)
-    return answer
+    response: Samples = (tail / np.sqrt((tail**2).sum()) * np.float32(_ROOM_LEVEL)).astype(np.float32)
+    return response
 
 
-def _in_room(dry: Samples, rate: int) -> Samples:
-    room = _room(rate)
+def _reverberate(dry: Samples, rate: int) -> Samples:
+    room = _impulse_response(rate)
     length = len(dry) + len(room)
     size = 1 << (length - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[:length].astype(np.float32)

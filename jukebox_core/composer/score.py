@@ -1,7 +1,7 @@
-"""Writes songs: form, harmony, bass, chords, melody, drums and words, as notes with times. Imports no torch.
+"""Composes songs: form, harmony, bass, chords, melody, drums and lyrics, as notes with times. Imports no torch.
 
-A song grows bar by bar, and what a bar holds depends on the seed and on the bars before it alone: a shorter song is the
-beginning of a longer one, apart from its ending.
+A song is composed bar by bar, and a bar depends only on the seed and on the bars before it: a shorter song is a prefix
+of a longer one, apart from its ending.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 Part = Literal["melody", "chords", "bass"]
 
-TAIL_SECONDS = 0.6  # that a song rings on after its last bar
+TAIL_SECONDS = 0.6  # decay after the last bar
 
 _TONICS = (48, 50, 52, 53, 55, 57)  # MIDI notes: C, D, E, F, G and A below middle C
-_FORM = "AABA"  # sections; each has a progression, a melody and accents of its own
-_VOICE = (55, 72)  # MIDI notes that are sung
+_FORM = "AABA"  # sections; each has its own progression, melody and accents
+_VOICE = (55, 72)  # range of MIDI notes
 _MELODY = (60, 79)
 _CHORDS = (53, 69)
 _BASS = (33, 50)
 _TRIAD = (0, 2, 4)  # steps of the scale above a chord's root
-_LOUD = (1.0, 0.8, 0.9, 0.8)  # by the number of the beat
-_LINE_BARS = 4  # a line of the lyrics
+_LOUD = (1.0, 0.8, 0.9, 0.8)  # by beat of the bar
+_LINE_BARS = 4  # length of a line of the lyrics
 
 
 class Note(NamedTuple):
-    """A tone of one part."""
+    """A note of one part."""
 
     part: Part
     start: float  # seconds
@@ -46,7 +46,7 @@ class Note(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A stroke of a drum."""
+    """A hit of a drum."""
 
     drum: Drum
     start: float  # seconds
@@ -54,7 +54,7 @@ class Hit(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A character of the lyrics, sung."""
+    """A sung character of the lyrics."""
 
     character: str
     start: float  # seconds
@@ -68,10 +68,10 @@ class Score:
 
     artist: str
     genre: str
-    lyrics: str  # one character a slot of time, from the first bar until the last has rung out
+    lyrics: str  # one character per time slot, from the first bar to the end of the decay
     tempo: int  # beats a minute
     tonic: int  # MIDI note
-    seconds: float  # until the last bar ends; tones may ring on
+    seconds: float  # end of the last bar, before the decay
     notes: tuple[Note, ...]
     hits: tuple[Hit, ...]
     letters: tuple[Letter, ...]
@@ -87,19 +87,19 @@ def compose(
     lyrics: str | None = None,
     ends: bool = True,
 ) -> Score:
-    """Returns a song of whole bars that lasts about as long as asked, two bars at least.
+    """Returns a song of at least two whole bars.
 
     Args:
-        seed: songs of one seed, genre and length are the same, whoever plays them.
-        artist: who plays.
-        genre: what kind of music.
+        seed: the notes follow from seed, genre and length; they are the same for every artist.
+        artist: name of an artist.
+        genre: name of a genre.
         seconds: length, rounded to whole bars.
-        sung: whether there are words; without them an instrument has the melody.
-        lyrics: words to sing, a character a slot of time; those that find no time are left unsung. None: own words.
+        sung: whether it has lyrics; without them an instrument plays the melody.
+        lyrics: words to sing, one character per time slot, cut to the song's length. None: generated lyrics.
         ends: whether the last bar is an ending.
 
     Raises:
-        LabelError: a genre that the composer does not know.
+        LabelError: an unknown genre.
     """
     style = genre_of(genre)
     rng = np.random.default_rng((seed, 0))
@@ -124,7 +124,7 @@ def compose(
 
 
 class _Writer:
-    """Writes the bars of one song."""
+    """Composes the bars of one song."""
 
     def __init__(self, style: Genre, seed: int, tempo: int, tonic: int, bars: int, *, ends: bool) -> None:
         self._style, self._seed, self._bars, self._ends = style, seed, bars, ends
@@ -132,7 +132,7 @@ class _Writer:
         self._line = round(_LINE_BARS * style.beats / style.letter)
 
     def play(self, *, melody: bool) -> tuple[list[Note], list[Hit]]:
-        """Returns the instruments' notes and the drums' strokes, in order of time."""
+        """Returns the notes of the instruments and the hits of the drums, in order of time."""
         notes: list[Note] = []
         hits: list[Hit] = []
         voicing: tuple[int, ...] = ()
@@ -157,9 +157,9 @@ class _Writer:
         return notes, hits
 
     def own_words(self) -> str:
-        """Returns words for the whole song: a line for every four bars, and line ends while it rings out.
+        """Returns generated lyrics for the whole song: one line per four bars, and line breaks during the decay.
 
-        So words pass evenly from the first sample to the last, as a window's lyrics are chosen.
+        Characters are spread evenly over time, as the choice of a window's lyrics assumes.
         """
         slots = round(self._bars * self._style.beats / self._style.letter)
         lines = []
@@ -169,7 +169,7 @@ class _Writer:
         return "".join(line + "\n" for line in lines) + "\n" * round(TAIL_SECONDS / (self._style.letter * self._beat))
 
     def sing(self, lyrics: str) -> Iterator[Letter]:
-        """Gives the letters as they are sung; blanks and signs take their time in silence."""
+        """Yields the sung letters; blanks and punctuation are silent time slots."""
         slots = round(self._bars * self._style.beats / self._style.letter)
         pitch = sum(_VOICE) // 2
         for slot, character in enumerate(lyrics[:slots]):
@@ -181,7 +181,7 @@ class _Writer:
             yield Letter(character.lower(), start, stop - start, pitch)
 
     def _bar(self, bar: int) -> tuple[np.random.Generator, int, bool]:
-        """Returns what decides a bar: its dice, the degree its chord stands on, and whether a section begins."""
+        """Returns a bar's random generator, the degree of its chord, and whether a section begins."""
         length = len(self._style.progressions[0])
         section, place = divmod(bar, length)
         letter = ord(_FORM[section % len(_FORM)])
@@ -191,7 +191,7 @@ class _Writer:
         return np.random.default_rng((self._seed, 3, letter, place)), 0 if last else progression[place], place == 0
 
     def _time(self, bar: int, beat: float) -> float:
-        """Returns the seconds at which a beat of a bar begins, its second half late by the swing."""
+        """Returns the start of a beat in seconds; its second half is delayed by the swing."""
         whole, half = divmod(bar * self._style.beats + beat, 1)
         swung = half * 2 * self._style.swing if half <= 0.5 else 1 - (1 - half) * 2 * (1 - self._style.swing)
         return float((whole + swung) * self._beat)
@@ -241,20 +241,20 @@ class _Writer:
 
 
 def letter_number(character: str) -> int:
-    """Returns 0 to 25 for a letter of either case, and a digit's own value: what its pitch follows from."""
+    """Returns 0 to 25 for a letter of either case, and the value of a digit; decides the pitch it is sung on."""
     lower = character.lower()
     return ord(lower) - ord("a") if "a" <= lower <= "z" else ord(lower) % 48 % 26
 
 
 def _near(pitch_class: int, pitch: int, limits: tuple[int, int]) -> int:
-    """Returns the note of a class that lies nearest to ``pitch`` within limits that span an octave at least."""
+    """Returns the note of a pitch class nearest to ``pitch``, within limits that span at least an octave."""
     low, high = limits
     notes = [note for note in range(low, high + 1) if note % 12 == pitch_class]
     return min(notes, key=lambda note: abs(note - pitch))
 
 
 def _nearest_voicing(chord: Sequence[int], before: Sequence[int]) -> tuple[int, ...]:
-    """Returns the chord's notes, low to high, so that its voices move as little as they can."""
+    """Returns the chord's notes, low to high, in the voicing with the least movement of voices."""
     low, high = _CHORDS
     places = [[note for note in range(low, high + 1) if note % 12 == each] for each in chord]
     voicings = [tuple(sorted(notes)) for notes in product(*places)]

@@ -1,7 +1,7 @@
-"""What the composer knows: genres as patterns of notes, artists as sets of instruments. Imports no torch.
+"""Genres as patterns of notes, and artists as sets of instruments. Imports no torch.
 
-Beats count from a bar's first. Degrees are steps of the scale from 0, the tonic. All genres sing a letter in about a
-quarter of a second, so that words pass at one pace whatever the style.
+Beats count from the first of a bar. Degrees are steps of the scale from 0, the tonic. All genres sing a letter in about
+a quarter of a second, so that lyrics have the same pace in every style.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Drum = Literal["kick", "snare", "hat"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Genre:
-    """How a kind of music goes."""
+    """Patterns of a genre."""
 
-    beats: int  # of a bar
-    tempos: tuple[int, ...]  # beats a minute
-    letter: float  # beats that a sung letter lasts
-    swing: float = 0.5  # where in a beat its second half begins
+    beats: int  # per bar
+    tempos: tuple[int, ...]  # beats per minute
+    letter: float  # length of a sung letter, in beats
+    swing: float = 0.5  # start of the second half of a beat
     scale: tuple[int, ...] = MAJOR  # semitones
-    singing: tuple[int, ...] = (0, 2, 4, 7, 9)  # semitones that letters are sung on
-    seventh: bool = False  # chords have their minor seventh
-    progressions: tuple[tuple[int, ...], ...]  # degrees that chords stand on, one a bar; a section is one of them
+    singing: tuple[int, ...] = (0, 2, 4, 7, 9)  # semitones of sung letters
+    seventh: bool = False  # chords have a minor seventh
+    progressions: tuple[tuple[int, ...], ...]  # degrees of chords, one per bar; a section uses one
     bass: tuple[tuple[float, float, int], ...]  # beat, length, steps of the chord: 0 root, 1 third, 2 fifth, 3 octave
     chords: tuple[tuple[float, float, int], ...]  # beat, length, which note of the chord; -1 all of them
-    rhythms: tuple[tuple[float, ...], ...]  # beats that notes of the melody begin on
+    rhythms: tuple[tuple[float, ...], ...]  # onsets of the melody, in beats
     drums: tuple[tuple[Drum, tuple[float, ...], float], ...] = ()  # drum, beats, loudness
 
 
@@ -110,22 +110,22 @@ GENRES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sound:
-    """How a note of an instrument sounds."""
+    """Synthesis parameters of an instrument."""
 
-    partials: tuple[float, ...]  # amplitude of each multiple of the note's frequency
+    partials: tuple[float, ...]  # amplitude of each harmonic
     attack: float  # seconds
     decay: float | None = None  # seconds to fall to 1/e; None: sustained until the note ends
-    damping: float = 0.0  # how much sooner a higher partial decays: the k-th in decay / k**damping
+    damping: float = 0.0  # faster decay of higher partials: the k-th in decay / k**damping
     release: float = 0.06  # seconds
-    vibrato: float = 0.0  # of the frequency, as a share
-    noise: float = 0.0  # of its onset: hammer, bow or breath
-    stretch: float = 0.0  # inharmonicity: the k-th partial lies at k * sqrt(1 + stretch * k * k)
-    octaves: int = 0  # it sounds so much higher than written
+    vibrato: float = 0.0  # depth, relative to the frequency
+    noise: float = 0.0  # level of the onset's noise: hammer, bow or breath
+    stretch: float = 0.0  # inharmonicity: the k-th partial is at k * sqrt(1 + stretch * k * k)
+    octaves: int = 0  # transposition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artist:
-    """Who plays: a sound for every part, and how loud it is. Parts at loudness 0 rest."""
+    """A sound and a level for every part; parts at level 0 are silent."""
 
     melody: Sound
     chords: Sound
@@ -135,7 +135,7 @@ class Artist:
     bass_level: float = 0.8
     voice_level: float = 1.0
     drums_level: float = 0.0
-    electronic: bool = False  # its drums
+    electronic: bool = False  # drum sounds
 
 
 _PIANO = Sound(
@@ -183,19 +183,19 @@ ARTISTS = {
 
 
 def genre_of(name: str) -> Genre:
-    """Returns the genre of that name; LabelError if the composer does not know it."""
-    return GENRES[_known("genre", name, tuple(GENRES))]
+    """Returns the genre of that name; LabelError if it is unknown."""
+    return GENRES[_require_known("genre", name, tuple(GENRES))]
 
 
 def artist_of(name: str) -> Artist:
-    """Returns the artist of that name; LabelError if the composer does not know it."""
-    return ARTISTS[_known("artist", name, tuple(ARTISTS))]
+    """Returns the artist of that name; LabelError if it is unknown."""
+    return ARTISTS[_require_known("artist", name, tuple(ARTISTS))]
 
 
-def _known(noun: str, name: str, names: tuple[str, ...]) -> str:
+def _require_known(noun: str, name: str, names: tuple[str, ...]) -> str:
     if name not in names:
         raise LabelError(
-            f"{noun} {name!r} is not one that the composer knows; choose {', '.join(map(repr, names))}"
+            f"{noun} {name!r} is unknown to the composer; choose {', '.join(map(repr, names))}"
             f"{did_you_mean(name, names)}"
         )
     return name

@@ -1,4 +1,4 @@
-"""Lyrics of the composer's own: lines of plain words that fill a number of letters exactly. Imports no torch."""
+"""Generated lyrics: lines of plain words with an exact number of characters. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILLERS = ("o", "ah", "oh", "sing", "hey", "again", "hello", "slowly", "forever
 
 
 def write_line(rng: np.random.Generator, letters: int) -> str:
-    """Returns a line of exactly ``letters`` characters, blanks between its words included; at least one."""
+    """Returns a line of exactly ``letters`` characters (at least 1), including the blanks between words."""
     words: list[str] = []
     left = letters
     for kind in _cycled(letters):
@@ -46,7 +46,7 @@ def _cycled(count: int) -> list[str]:
 
 
 def _fill(rng: np.random.Generator, letters: int) -> str:
-    """Returns calls that fill the rest of a line."""
+    """Returns fillers for the rest of a line."""
     fitting = [word for word in _FILLERS if len(word) == letters]
     if fitting:
         return fitting[int(rng.integers(len(fitting)))]

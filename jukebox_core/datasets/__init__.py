@@ -1,1 +1,1 @@
-"""Recorded music to learn from: songs and what is known of them, clips of their sound, windows of their codes."""
+"""Training data: songs with metadata, clips of their audio, windows of their codes."""

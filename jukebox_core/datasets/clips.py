@@ -1,4 +1,4 @@
-"""Clips of sound to learn from: the same for the same seed and number, on whichever worker.
+"""Training clips of audio: a pure function of seed and index, on any worker.
 
 Legend: T samples of time, C channels.
 """
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 
 class Clip(NamedTuple):
-    """A piece of a song; times in samples at the dataset's rate."""
+    """An excerpt of a song; times in samples at the dataset's rate."""
 
     audio_TC: Tensor  # float32 in [-1, 1]
-    song: int  # its place among the songs that the dataset was given
-    start: int  # where in the song the piece begins
+    song: int  # index of the song in the dataset
+    start: int  # position in the song
     total: int  # the song's length
 
 
 class AudioClips(Dataset[Clip]):
-    """Clips of equal length, as many as the songs hold side by side; songs shorter than a clip are left out.
+    """Clips of equal length, without overlap; songs shorter than a clip are left out.
 
-    Items are numbered without end: item ``i`` is a clip of epoch ``i // len(dataset)``, and with ``augment`` the same
-    place is heard elsewhere in every epoch: shifted by up to a clip, its channels blended anew.
+    Indices are unbounded: item ``i`` is a clip of epoch ``i // len(dataset)``. With ``augment`` every epoch shifts the
+    clips at random by up to half their length either way, and blends their channels at random.
     """
 
     def __init__(
         self, songs: Sequence[Song], *, seconds: float, sample_rate: int, channels: int, seed: int, augment: bool
     ) -> None:
-        """Reads how long the songs are, not the songs.
+        """Reads the durations of the songs, not their audio.
 
         Args:
-            songs: recordings that can be read.
+            songs: readable recordings.
             seconds: length of a clip; rounded down to whole samples.
             sample_rate: of the clips, in Hz; recordings are resampled.
             channels: 1 (mono, channels averaged) or 2.
@@ -77,11 +77,11 @@ class AudioClips(Dataset[Clip]):
             )
 
     def __len__(self) -> int:
-        """How many clips an epoch has."""
+        """Number of clips of an epoch."""
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Clip:
-        """Returns item ``index``, from 0 on without end; AudioError if its recording cannot be read."""
+        """Returns item ``index`` >= 0; AudioError if its recording cannot be read."""
         slot = index % len(self)
         song = bisect_right(self._ends, slot)
         place = slot - (self._ends[song - 1] if song else 0)
@@ -91,32 +91,32 @@ class AudioClips(Dataset[Clip]):
         start = place * self._frames
         if self._augment:
             start = int(rng.integers(max(0, start - self._frames // 2), min(last, start + self._frames // 2) + 1))
-        heard_TC = read_channels(
+        source_TC = read_channels(
             self._songs[song].path,
             rate=self._rate,
-            # Half a sample more than whole ones, so that rounding never costs one.
+            # Half a sample more, so that rounding never loses one.
             seconds=(self._frames + 0.5) / self._rate,
             offset=(start + 0.5) / self._rate,
         )
-        audio_TC = blend(heard_TC, self._channels, rng.random() if self._augment else None)
+        audio_TC = blend(source_TC, self._channels, rng.random() if self._augment else None)
         return Clip(torch.from_numpy(audio_TC), song, start, total)
 
 
-def blend(heard_TC: NDArray[np.float32], channels: int, share: float | None) -> NDArray[np.float32]:
-    """Returns the sound in ``channels`` channels.
+def blend(source_TC: NDArray[np.float32], channels: int, share: float | None) -> NDArray[np.float32]:
+    """Returns the audio mixed to ``channels`` channels, float32 [T, channels].
 
     Args:
-        heard_TC: one channel or more; of more than two, the first two count once a share is given.
+        source_TC: one channel or more; with a share, channels after the second are ignored.
         channels: 1 or 2.
-        share: how much of the left channel the left side becomes, 0 to 1: 1 leaves the sides, 0 swaps them. None:
-            stereo as it is, mono the mean of all channels.
+        share: weight of the left channel in the left output, 0 to 1: 1 keeps the sides, 0 swaps them. None: stereo
+            is unchanged, mono is the mean of all channels.
     """
-    if heard_TC.shape[1] == 1:
-        return np.repeat(heard_TC, channels, axis=1)
+    if source_TC.shape[1] == 1:
+        return np.repeat(source_TC, channels, axis=1)
     if channels == 1 and share is None:
-        mean_TC: NDArray[np.float32] = heard_TC.mean(axis=1, keepdims=True, dtype=np.float32)
+        mean_TC: NDArray[np.float32] = source_TC.mean(axis=1, keepdims=True, dtype=np.float32)
         return mean_TC
-    left_T, right_T = heard_TC[:, 0], heard_TC[:, 1]
+    left_T, right_T = source_TC[:, 0], source_TC[:, 1]
     part = np.float32(1 if share is None else share)
     sides = (part * left_T + (1 - part) * right_T, (1 - part) * left_T + part * right_T)
     return np.ascontiguousarray(np.stack(sides[:channels], axis=1))

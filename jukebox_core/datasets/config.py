@@ -1,4 +1,4 @@
-"""What recordings must be like to be learnt from. Imports no torch, and no numpy."""
+"""Settings of the checks of recordings. Imports no torch, and no numpy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jukebox_core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckConfig:
-    """What recordings must be like."""
+    """Thresholds of the checks of recordings."""
 
     shortest_seconds: float = 6.0
-    silence_db: float = -60.0  # quieter ones, by their RMS against full scale, are silent
-    clipped_share: float = 0.001  # of samples at full scale, from which a recording counts as clipped
-    most_unreadable: float = 0.1  # share of files; above it the folder is refused
+    silence_db: float = -60.0  # RMS relative to full scale, below which a recording is silent
+    clipped_share: float = 0.001  # share of samples at full scale, above which a recording is clipped
+    most_unreadable: float = 0.1  # largest share of unreadable files in a folder
 
     def __post_init__(self) -> None:
         """Checks ranges."""

@@ -1,8 +1,8 @@
-"""A folder of audio and what is known of each file: the songs that a model learns from. Imports no torch.
+"""A folder of audio with metadata: the songs of a training set. Imports no torch.
 
-What is known stands in one file beside the audio, ``metadata.csv`` (with a header) or ``metadata.jsonl`` (an object a
-line). Its columns are path, artist, genre and lyrics, all but the path optional; the path is relative to the folder.
-Songs without a line are taken as unknown.
+Metadata are one file in the folder, ``metadata.csv`` (with a header) or ``metadata.jsonl`` (one object per line). Its
+columns are path, artist, genre and lyrics, all but the path optional; the path is relative to the folder. Songs without
+a line have unknown artist and genre.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jukebox_core.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Part = Literal["train", "validation", "all"]
+Split = Literal["train", "validation", "all"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -32,9 +32,9 @@ _COLUMNS = ("path", "artist", "genre", "lyrics")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Song:
-    """One recording, and what is known of it."""
+    """One recording with its metadata."""
 
-    name: str  # the file's path within its folder, with forward slashes; what a song is split by
+    name: str  # path relative to the folder, with forward slashes; decides the song's split
     path: Path
     artist: str = _UNKNOWN
     genre: str = _UNKNOWN
@@ -42,14 +42,14 @@ class Song:
 
 
 def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[Song]:
-    """Returns the songs of a folder and of the folders in it, by name.
+    """Returns the songs of a folder and its subfolders, sorted by name.
 
     Args:
         folder: holds wav, flac, ogg and mp3 files, at any depth.
-        metadata: the file that says what is known of them; None: ``metadata.csv`` or ``metadata.jsonl`` in the folder.
+        metadata: the metadata file; None: ``metadata.csv`` or ``metadata.jsonl`` in the folder, if any.
 
     Raises:
-        ConfigError: no such folder, no audio in it, or metadata that are malformed or name files that are not there.
+        ConfigError: no such folder, no audio in it, or metadata that are malformed or name missing files.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -60,7 +60,7 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
     }
     if not paths:
-        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; put the music there, or name its folder")
+        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; add audio files, or name their folder")
     file = _metadata_file(root, metadata)
     known = {} if file is None else _read_metadata(file)
     missing = [name for name in known if name not in paths]
@@ -72,19 +72,19 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
     return [Song(name=name, path=path, **known.get(name, {})) for name, path in paths.items()]
 
 
-def of_part(songs: Iterable[Song], part: Part, share: float) -> list[Song]:
-    """Returns the songs of one part of a split in which about ``share`` of all is for validation.
+def select_split(songs: Iterable[Song], split: Split, share: float) -> list[Song]:
+    """Returns the songs of a split; about ``share`` of all songs are for validation.
 
-    A song's part depends on its name alone: adding or removing others moves none.
+    A song's split depends only on its name: adding or removing other songs does not change it.
 
     Raises:
-        ConfigError: ``share`` is not from 0 to below 1.
+        ConfigError: ``share`` is not in [0, 1).
     """
-    return [song for song in songs if part in ("all", part_of(song.name, share))]
+    return [song for song in songs if split in ("all", split_of(song.name, share))]
 
 
-def part_of(name: str, share: float) -> Part:
-    """Returns the part that the song of that name belongs to; arguments and errors as `of_part`."""
+def split_of(name: str, share: float) -> Split:
+    """Returns the split of the song of that name, train or validation; errors as of `select_split`."""
     if not 0 <= share < 1:
         raise ConfigError(f"validation is {share}; it is the share of songs held out: from 0 to below 1")
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
@@ -92,7 +92,7 @@ def part_of(name: str, share: float) -> Part:
 
 
 def write_metadata(path: Path, songs: Sequence[Song]) -> None:
-    """Writes what is known of songs as ``metadata.jsonl`` has it, whole or not at all."""
+    """Writes the metadata of songs as a ``metadata.jsonl``, atomically."""
     lines = [
         json.dumps({"path": song.name, "artist": song.artist, "genre": song.genre, "lyrics": song.lyrics})
         for song in songs
@@ -163,4 +163,4 @@ def _check_columns(row: dict[str, Any], where: str) -> None:
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"{where}: {column} is {value!r}; it must be text")
     if not row.get("path"):
-        raise ConfigError(f"{where} has no path; name the file that the line is about")
+        raise ConfigError(f"{where} has no path; give the path of the line's audio file")

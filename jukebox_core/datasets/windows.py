@@ -1,6 +1,7 @@
-"""Windows of codes to learn from, out of a folder of songs that were encoded once.
+"""Training windows of codes, from a folder of encoded songs.
 
-The folder holds a codes file a song and, written last, ``songs.json``: which songs they are, and what encoded them.
+The folder holds one codes file per song and, written last, the index ``songs.json``: the songs, and the model that
+encoded them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import build, to_plain
-from jukebox_core.datasets.songs import part_of
+from jukebox_core.datasets.songs import split_of
 from jukebox_core.errors import ConfigError, StoreError
 from jukebox_core.tokens.codes import read_codes
 
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from jukebox_core.datasets.songs import Part
+    from jukebox_core.datasets.songs import Split
 
 INDEX_NAME = "songs.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedSong:
-    """A song of a folder of codes."""
+    """An entry of the index: one song of a folder of codes."""
 
-    name: str  # of the recording within the folder of audio
-    codes: str  # its codes file within the folder of codes
-    samples: int  # length of the music that is encoded, in samples
+    name: str  # path of the recording, relative to the folder of audio
+    codes: str  # path of its codes file, relative to the folder of codes
+    samples: int  # length of the encoded audio, in samples
     artist: str
     genre: str
     lyrics: str
@@ -47,24 +48,24 @@ class EncodedSong:
 
 @dataclass(frozen=True, slots=True)
 class CodesIndex:
-    """What a folder of codes holds."""
+    """The index of a folder of codes."""
 
-    about: Mapping[str, Any]  # as a codes file's: model, vqvae_sha256, sample_rate, hops
+    about: Mapping[str, Any]  # as in codes files: model, vqvae_sha256, sample_rate, hops
     songs: Sequence[EncodedSong]
 
 
 def write_index(folder: Path, index: CodesIndex) -> None:
-    """Writes the index of a folder of codes, whole or not at all."""
+    """Writes the index of a folder of codes, atomically."""
     text = json.dumps({"about": dict(index.about), "songs": [to_plain(song) for song in index.songs]}, indent=1)
     with atomic_write(folder / INDEX_NAME) as file:
         file.write(text.encode())
 
 
 def read_index(folder: str | Path) -> CodesIndex:
-    """Returns what a folder of codes holds.
+    """Returns the index of a folder of codes.
 
     Raises:
-        StoreError: there is no such folder, or its index is missing or malformed.
+        StoreError: the folder does not exist, or its index is missing or malformed.
     """
     path = Path(folder).expanduser() / INDEX_NAME
     try:
@@ -79,10 +80,10 @@ def read_index(folder: str | Path) -> CodesIndex:
 
 
 class CodeWindow(NamedTuple):
-    """A window of one level's codes, and what is known of its song; times in tokens of that level."""
+    """A window of one level's codes with the metadata of its song; times in tokens of that level."""
 
     codes_T: Tensor  # int64, a full context
-    upper_T: Tensor | None  # int64, the codes above the same stretch of time; None at the top
+    upper_T: Tensor | None  # int64, codes of the level above for the same time; None at the top
     artist: str
     genre: str
     lyrics: str
@@ -91,11 +92,11 @@ class CodeWindow(NamedTuple):
 
 
 class CodeWindows(Dataset[CodeWindow]):
-    """Windows of one level, as many as the songs hold side by side; songs shorter than a window are left out.
+    """Windows of one level, without overlap; songs shorter than a window are left out.
 
-    Items are numbered without end: item ``i`` is a window of epoch ``i // len(dataset)``, and with ``augment`` the
-    same place is shifted by up to half a window either way in every epoch. A song's codes are read once and stay in
-    memory, two bytes a token.
+    Indices are unbounded: item ``i`` is a window of epoch ``i // len(dataset)``. With ``augment`` every epoch shifts
+    the windows at random by up to half their length either way. A song's codes are read once and cached, two bytes per
+    token.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class CodeWindows(Dataset[CodeWindow]):
         *,
         level: int,
         context: int,
-        part: Part = "all",
+        split: Split = "all",
         validation: float = 0.0,
         seed: int = 0,
         augment: bool = False,
@@ -112,16 +113,16 @@ class CodeWindows(Dataset[CodeWindow]):
         """Reads the folder's index, not its codes.
 
         Args:
-            folder: as `jukebox dataset` leaves it.
+            folder: written by `jukebox dataset`.
             level: of the codes; 0 is the bottom.
             context: tokens of a window.
-            part: which songs.
-            validation: the share of songs that is held out, as `songs.of_part` splits them.
+            split: which songs.
+            validation: share of the songs that is held out; see `songs.select_split`.
             seed: of the shifts.
             augment: whether windows are shifted at random.
 
         Raises:
-            StoreError: the folder is no finished folder of codes.
+            StoreError: the folder has no complete index.
             ConfigError: it lacks the level, or no song is as long as a window.
         """
         self._folder = Path(folder).expanduser()
@@ -137,26 +138,26 @@ class CodeWindows(Dataset[CodeWindow]):
             raise ConfigError(
                 f"context {context} is not a multiple of the {self._ratio} tokens below one of the level above"
             )
-        self.songs = tuple(song for song in index.songs if part in ("all", part_of(song.name, validation)))
-        # Whole tokens of the level above, so that every window has its upper codes.
+        self.songs = tuple(song for song in index.songs if split in ("all", split_of(song.name, validation)))
+        # Multiples of an upper token, so that every window has all its upper codes.
         self._totals: list[int] = [song.samples // hops[level] // self._ratio * self._ratio for song in self.songs]
         counts = [total // context for total in self._totals]
         self._ends: list[int] = list(accumulate(counts))
         self.left_out = tuple(song for song, count in zip(self.songs, counts, strict=True) if not count)
-        self._kept: dict[tuple[int, int], NDArray[np.int16]] = {}
+        self._cache: dict[tuple[int, int], NDArray[np.int16]] = {}
         if not sum(counts):
             longest = max(self._totals, default=0)
             raise ConfigError(
-                f"none of {len(self.songs)} {part} songs in {self._folder} has a full context of {context} tokens at "
+                f"none of {len(self.songs)} {split} songs in {self._folder} has a full context of {context} tokens at "
                 f"level {level}, the longest has {longest}; give longer music, more of it, or a smaller context"
             )
 
     def __len__(self) -> int:
-        """How many windows an epoch has."""
+        """Number of windows of an epoch."""
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> CodeWindow:
-        """Returns item ``index``, from 0 on without end; StoreError if its codes cannot be read."""
+        """Returns item ``index`` >= 0; StoreError if its codes cannot be read."""
         slot = index % len(self)
         number = bisect_right(self._ends, slot)
         place = slot - (self._ends[number - 1] if number else 0)
@@ -175,12 +176,12 @@ class CodeWindows(Dataset[CodeWindow]):
         return CodeWindow(codes_T, upper_T, song.artist, song.genre, song.lyrics, start, total)
 
     def _slice(self, number: int, level: int, start: int, stop: int) -> Tensor:
-        if (number, level) not in self._kept:
+        if (number, level) not in self._cache:
             path = self._folder / self.songs[number].codes
             found = read_codes(path)
             if any(found.about.get(name) != value for name, value in self.about.items()):
                 raise StoreError(f"{path} was encoded by another model than {INDEX_NAME} says; encode the folder again")
             for each in (level, level + 1):
                 if each in found.levels and each <= self._level + 1:
-                    self._kept[number, each] = found.levels[each].astype(np.int16)
-        return torch.from_numpy(self._kept[number, level][start:stop].astype(np.int64))
+                    self._cache[number, each] = found.levels[each].astype(np.int16)
+        return torch.from_numpy(self._cache[number, level][start:stop].astype(np.int64))

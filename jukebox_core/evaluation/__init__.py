@@ -1,1 +1,1 @@
-"""Numbers that say how good a model is: of sound, and of codes."""
+"""Metrics of audio and of codes."""

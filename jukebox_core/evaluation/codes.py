@@ -1,6 +1,6 @@
-"""What codes are like: how many are in use, how well they are guessed by counting, and where they stand still.
+"""Statistics of codes: codebook usage, unigram and bigram cross-entropies, and repetition. Imports no torch.
 
-Imports no torch. Legend: T tokens of one song.
+Legend: T tokens of one song.
 """
 
 from __future__ import annotations
@@ -16,42 +16,53 @@ if TYPE_CHECKING:
 
     Codes = NDArray[np.integer]
 
-_SMOOTHING = 0.5  # counted for everything that was never seen
+_PRIOR_COUNT = 0.5  # additive smoothing, spread over the vocabulary
 
 
-def used_share(songs: Sequence[Codes], bins: int) -> float:
-    """Returns the share of the codebook that occurs at all."""
-    return len(np.unique(np.concatenate(songs))) / bins
+def codebook_usage(songs: Sequence[Codes], vocabulary: int) -> float:
+    """Returns the share of the codebook's `vocabulary` entries that occur in the songs."""
+    return len(np.unique(np.concatenate(songs))) / vocabulary
 
 
-def unigram_bits(seen: Sequence[Codes], told: Sequence[Codes], bins: int) -> float:
-    """Returns the bits a token of ``told`` takes to who counted the codes of ``seen``.
+def unigram_bits_per_token(train: Sequence[Codes], test: Sequence[Codes], vocabulary: int) -> float:
+    """Cross-entropy in bits per token of a unigram model fitted on `train`, evaluated on `test`.
 
-    With the same songs for both it is their entropy, for all that counting knows of them.
+    With the same songs for both it is the unigram entropy of the codes.
+
+    Args:
+        train: Codes of songs, each [T].
+        test: Codes of songs, each [T].
+        vocabulary: Number of codes.
     """
-    counts = _counted(seen, bins)
-    chances = counts / counts.sum()
-    return float(-np.log2(chances[np.concatenate(told)]).mean())
+    counts = _smoothed_counts(train, vocabulary)
+    probabilities = counts / counts.sum()
+    return float(-np.log2(probabilities[np.concatenate(test)]).mean())
 
 
-def bigram_bits(seen: Sequence[Codes], told: Sequence[Codes], bins: int) -> float:
-    """Returns the same to who counted pairs of neighbours; what follows a code rarely seen is guessed by its count."""
-    pairs = np.zeros((bins, bins))
-    for song_T in seen:
+def bigram_bits_per_token(train: Sequence[Codes], test: Sequence[Codes], vocabulary: int) -> float:
+    """Cross-entropy in bits per token of a bigram model fitted on `train`, evaluated on `test`.
+
+    It is interpolated with the unigram model, which gives the probabilities after a code that `train` rarely has.
+    Arguments as of `unigram_bits_per_token`; the first token of a song counts only as context.
+    """
+    pairs = np.zeros((vocabulary, vocabulary))
+    for song_T in train:
         np.add.at(pairs, (song_T[:-1], song_T[1:]), 1)
-    counts = _counted(seen, bins)
-    chances = (pairs + counts / counts.sum()) / (pairs.sum(axis=1, keepdims=True) + 1)
-    taken = [-np.log2(chances[song_T[:-1], song_T[1:]]) for song_T in told]
-    return float(np.concatenate(taken).mean())
+    counts = _smoothed_counts(train, vocabulary)
+    probabilities = (pairs + counts / counts.sum()) / (pairs.sum(axis=1, keepdims=True) + 1)
+    bits = [-np.log2(probabilities[song_T[:-1], song_T[1:]]) for song_T in test]
+    return float(np.concatenate(bits).mean())
 
 
-def standing_share(song_T: Codes, tokens: int) -> float:
-    """Returns the share of a song within runs of one code, at least ``tokens`` long."""
+def repetition_share(song_T: Codes, tokens: int) -> float:
+    """Returns the share of a song that lies within runs of one code, at least `tokens` long."""
     edges = np.flatnonzero(np.diff(song_T)) + 1
     runs = np.diff(np.concatenate([[0], edges, [len(song_T)]]))
     return float(runs[runs >= tokens].sum() / len(song_T))
 
 
-def _counted(songs: Sequence[Codes], bins: int) -> NDArray[np.float64]:
-    counts: NDArray[np.float64] = np.bincount(np.concatenate(songs), minlength=bins) + np.float64(_SMOOTHING / bins)
+def _smoothed_counts(songs: Sequence[Codes], vocabulary: int) -> NDArray[np.float64]:
+    counts: NDArray[np.float64] = np.bincount(np.concatenate(songs), minlength=vocabulary) + np.float64(
+        _PRIOR_COUNT / vocabulary
+    )
     return counts

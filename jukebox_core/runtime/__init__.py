@@ -1,1 +1,1 @@
-"""What models run on: devices, precisions, memory."""
+"""Devices, precisions, memory, CUDA graphs and kernels."""

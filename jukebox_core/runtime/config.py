@@ -1,4 +1,4 @@
-"""What a model runs on, as a frozen record. Imports no torch."""
+"""Hardware settings as a frozen record. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jukebox_core.errors import ConfigError, did_you_mean
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 ENGINE_VERSION = 5
-"""Raised whenever a change of the code can change sampled tokens; part of every window's key."""
+"""Incremented whenever a change of the code can change sampled tokens; part of every window's key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,12 +19,12 @@ class HardwareConfig:
     """Device, precision, engine and batch sizes. None of these but `dtype` can change a key."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
-    # auto: what suits the device and fits its memory; int8: weights alone, the rest is bfloat16
+    # auto: as suits the device and its memory; int8: weight-only, activations are bfloat16
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    engine: Literal["auto", "eager", "native", "compiled", "graph"] = "auto"  # how steps are computed
-    batch_size: int | None = None  # most samples computed side by side; null: as many as fit
-    prefill_chunk: int = 512  # known tokens read at once
-    threads: int | None = None  # CPU threads; null leaves torch's own choice
+    engine: Literal["auto", "eager", "native", "compiled", "graph"] = "auto"  # implementation of decode steps
+    batch_size: int | None = None  # largest batch of samples; null: as many as fit
+    prefill_chunk: int = 512  # tokens per forward pass of the prefill
+    threads: int | None = None  # CPU threads; null: torch's default
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -36,4 +36,4 @@ class HardwareConfig:
         if self.prefill_chunk < 1:
             raise ConfigError(f"prefill_chunk is {self.prefill_chunk}; it must be at least 1")
         if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads is {self.threads}; it must be at least 1, or null for torch's own choice")
+            raise ConfigError(f"threads is {self.threads}; it must be at least 1, or null for torch's default")

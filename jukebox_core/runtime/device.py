@@ -12,22 +12,22 @@ from jukebox_core.errors import DeviceError
 if TYPE_CHECKING:
     from jukebox_core.runtime.config import HardwareConfig
 
-# What weights are stored in, and what is computed in: caches, and activations between layers.
+# Dtypes of stored weights, and of computation: activations and KV caches.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 COMPUTE_DTYPES = DTYPES | {"int8": torch.bfloat16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """Returns the device that `name` stands for; ``auto`` takes CUDA, then MPS, then the CPU.
+    """Returns the device of that name; ``auto`` is CUDA if available, else MPS, else the CPU.
 
     Raises:
-        DeviceError: the device is not there; the message lists those that are.
+        DeviceError: the device is not available; the message lists those that are.
     """
     if name == "auto":
         return torch.device(available_devices()[-1])
     if name not in available_devices():
         raise DeviceError(
-            f"device {name!r} is not there; this machine has {', '.join(available_devices())}: "
+            f"device {name!r} is not available; this machine has {', '.join(available_devices())}: "
             "set hardware.device to one of them, or to auto"
         )
     return torch.device(name)
@@ -44,12 +44,12 @@ def available_devices() -> list[str]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the bytes of memory that are free on `device` (of the host for MPS and CPU)."""
+    """Returns the free memory of `device` in bytes (of the host for MPS and CPU)."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a kernel file, not a path of ours
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a kernel file
             found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
         return found["MemAvailable"]
     except OSError:
@@ -57,7 +57,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def kind_and_memory(device: torch.device) -> tuple[str, int]:
-    """Returns ``cpu``, ``mps``, ``cuda`` or ``old cuda``, which has no bfloat16, and all of the device's memory."""
+    """Returns ``cpu``, ``mps``, ``cuda`` or ``old cuda`` (without bfloat16), and the device's total memory in bytes."""
     if device.type != "cuda":
         return device.type, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     kind = "cuda" if torch.cuda.is_bf16_supported(including_emulation=False) else "old cuda"
@@ -65,6 +65,6 @@ def kind_and_memory(device: torch.device) -> tuple[str, int]:
 
 
 def use_threads(hardware: HardwareConfig) -> None:
-    """Sets how many CPU threads torch computes with, if the configuration says so."""
+    """Sets torch's number of CPU threads, if the configuration gives one."""
     if hardware.threads is not None and torch.get_num_threads() != hardware.threads:
         torch.set_num_threads(hardware.threads)

@@ -1,4 +1,4 @@
-"""CUDA graphs: the launches of a step, recorded once and replayed as one."""
+"""CUDA graphs: the kernel launches of a step, captured once and replayed as one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_WARM_UPS = 3  # calls before recording: libraries choose their kernels and take their memory in the first ones
+_WARM_UPS = 3  # calls before the capture, in which libraries choose kernels and allocate workspaces
 
 
 class GraphedStep:
-    """A function of tensors that is recorded as a CUDA graph at its first call, and replayed from then on.
+    """A function of tensors that is captured as a CUDA graph at its first call, and replayed from then on.
 
-    Whatever else it reads and writes stays where it is. It may be called several times in a row with equal arguments
-    before it counts, and must not mind. Where recording fails, one line says so and the function is called plainly.
+    All other tensors that it reads and writes must keep their addresses. It must be idempotent: the warm-up calls it
+    several times with the same arguments. Where the capture fails, one warning is logged and the function is called
+    without a graph.
+
+    Args:
+        function: Of x and a position, both tensors; returns a tensor.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -29,27 +33,27 @@ class GraphedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._arguments: tuple[Tensor, Tensor]
         self._result: Tensor
-        self._plain = False
+        self._eager = False
 
     def __call__(self, x: Tensor, at: Tensor) -> Tensor:
-        """Returns ``function(x, at)``; arguments have the shapes of the first call."""
-        if self._graph is None and not self._plain:
+        """Returns ``function(x, at)``; arguments must have the shapes of the first call."""
+        if self._graph is None and not self._eager:
             try:
-                self._graph = self._record(x, at)
+                self._graph = self._capture(x, at)
             except torch.OutOfMemoryError:
-                raise  # fewer songs may fit
+                raise  # a smaller batch may fit
             except (RuntimeError, AssertionError) as error:
                 log.warning("steps are not replayed as a CUDA graph, which would be faster: %s", error)
-                self._plain = True
+                self._eager = True
         if self._graph is None:
             return self._function(x, at)
-        for kept, given in zip(self._arguments, (x, at), strict=True):
-            if kept is not given:
-                kept.copy_(given)
+        for captured, given in zip(self._arguments, (x, at), strict=True):
+            if captured is not given:
+                captured.copy_(given)
         self._graph.replay()
         return self._result.clone()  # the next call overwrites it
 
-    def _record(self, x: Tensor, at: Tensor) -> torch.cuda.CUDAGraph:
+    def _capture(self, x: Tensor, at: Tensor) -> torch.cuda.CUDAGraph:
         self._arguments = (x.clone(), at)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())

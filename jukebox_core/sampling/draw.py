@@ -1,4 +1,4 @@
-"""From logits and noise to tokens: pure functions without a generator and without waiting for the device.
+"""From logits and noise to tokens: pure functions without a random generator and without device synchronisation.
 
 Shape suffixes: B samples of the batch, V vocabulary.
 """
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def draw_tokens(logits_BV: Tensor, noise_BV: Tensor, sampling: DrawConfig) -> Tensor:
-    """Returns one token a sample, int64 [B]: token v with the probability that `sampling` leaves to it.
+    """Returns one token per sample, int64 [B], drawn from the distribution after temperature and filters.
 
-    Dividing probabilities by standard exponentials and taking the largest is a draw from the distribution. Torch's
-    `multinomial` of one sample does the same on the CPU, so noise from the same generator state gives the same tokens
-    as upstream's categorical draw (golden README 2.5).
+    The argmax of probabilities divided by standard exponentials is a draw from the distribution (the Gumbel-max trick).
+    Torch's `multinomial` of one sample does the same on the CPU, so noise from the same generator state gives the same
+    tokens as upstream's categorical draw (docs/upstream.md, Sampling).
 
     Args:
-        logits_BV: Unnormalised log probabilities; computed on in float32.
+        logits_BV: Unnormalised log probabilities; converted to float32.
         noise_BV: Standard exponentials above 0, float32, on the same device.
         sampling: Temperature, and `top_k` or `top_p`.
 
@@ -40,12 +40,12 @@ def draw_tokens(logits_BV: Tensor, noise_BV: Tensor, sampling: DrawConfig) -> Te
 
 
 def filter_logits(logits_BV: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """Returns the logits [B, V] with those of excluded tokens at minus infinity (golden README 2.5).
+    """Returns the logits [B, V] with those of excluded tokens at minus infinity (docs/upstream.md, Sampling).
 
     Args:
         logits_BV: Logits, after the temperature.
         top_k: Keep the k largest, and all that equal the k-th. More than V keeps everything.
-        top_p: Keep the likeliest tokens up to and including the one that brings their sum above this probability.
+        top_p: Keep the most likely tokens up to and including the one whose cumulative probability exceeds this.
 
     Raises:
         ConfigError: Both filters are given.
@@ -59,6 +59,6 @@ def filter_logits(logits_BV: Tensor, top_k: int | None = None, top_p: float | No
         sorted_BV, order_BV = torch.sort(logits_BV, dim=-1, descending=True, stable=True)
         sum_BV = torch.softmax(sorted_BV, dim=-1).cumsum(dim=-1)
         excluded_BV = torch.zeros_like(sum_BV, dtype=torch.bool)
-        excluded_BV[:, 1:] = sum_BV[:, :-1] > top_p  # one place on: the token that crosses top_p stays
+        excluded_BV[:, 1:] = sum_BV[:, :-1] > top_p  # shifted by one: the token that crosses top_p stays
         return logits_BV.masked_fill(torch.zeros_like(excluded_BV).scatter(-1, order_BV, excluded_BV), -torch.inf)
     return logits_BV

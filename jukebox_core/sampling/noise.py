@@ -1,7 +1,7 @@
 """Random numbers for drawing tokens: standard exponentials, a row of the vocabulary's length for each token.
 
-`draw.draw_tokens` turns probabilities and such a row into a token without any generator of its own, so where the
-numbers come from is decided here. Shape suffixes: N positions, B samples of the batch, V vocabulary.
+`draw.draw_tokens` turns probabilities and such a row into a token without a random generator: all randomness of
+sampling comes from here. Shape suffixes: N positions, B samples of the batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 # Values computed ahead in one go: few enough that the working arrays stay in a core's second-level cache.
 _BLOCK_VALUES = 2**16
-# For another device: enough that it is not waited for at every token, and 4 MB of its memory at most.
+# For another device: enough that not every token needs a copy, and at most 4 MB of its memory.
 _DEVICE_BLOCK_VALUES = 2**20
 _EXPONENT_OF_ONE = np.uint64(0x3FF0_0000_0000_0000)  # the bits of the float64 1.0
-_EXPONENT_BITS = np.uint64(12)  # sign and exponent of a float64: what is left for the fraction is 52 bits
+_EXPONENT_BITS = np.uint64(12)  # sign and exponent of a float64; the fraction has the other 52 bits
 
 
 class Noise(Protocol):
@@ -52,8 +52,8 @@ class CounterNoise:
     3. The number is ``-log(u)`` in float64, rounded to float32: between 1.1e-16 and 36.8.
 
     No numpy distribution takes part, so no change to one can change a song. A shorter `count` gives a prefix of a
-    longer one. Positions are computed a few ahead and kept, which saves time and changes nothing; where tokens are
-    drawn on another device, they are brought there together, without waiting for it.
+    longer one. Positions are computed in blocks ahead of time and cached, which changes no value; where tokens are
+    drawn on another device, a block is copied there asynchronously.
 
     Args:
         seed: Seed of the run, within 0 to 2**64 - 1.
@@ -85,11 +85,11 @@ class CounterNoise:
         if count != width or not 0 <= position - self._first < len(self._ahead_NBV):
             ahead = max(1, self._values // (len(self._samples) * count))
             self._first = position
-            self._ahead_NBV = self._brought(torch.from_numpy(self._compute(position, ahead, count)))
+            self._ahead_NBV = self._to_device(torch.from_numpy(self._compute(position, ahead, count)))
         return self._ahead_NBV[position - self._first]
 
-    def _brought(self, ahead_NBV: Tensor) -> Tensor:
-        """Returns the values on the device; a copy out of pinned memory is one that the host does not wait for."""
+    def _to_device(self, ahead_NBV: Tensor) -> Tensor:
+        """Returns the values on the device; the copy from pinned memory is asynchronous."""
         if self._device.type == "cuda":
             ahead_NBV = ahead_NBV.pin_memory()
         return ahead_NBV.to(self._device, non_blocking=True)
@@ -114,11 +114,11 @@ class CounterNoise:
 class GeneratorNoise:
     """Noise in upstream's order: one draw for the whole batch at each call, from torch's stateful CPU generator.
 
-    It exists to reproduce upstream's tokens (golden README 2.5) and nothing else: what it gives depends on every
-    draw before it, and `position` is ignored.
+    It exists only to reproduce upstream's tokens (docs/upstream.md, Sampling): its values depend on all earlier draws,
+    and `position` is ignored.
 
     Args:
-        batch: How many samples are drawn side by side.
+        batch: Number of samples of the batch.
         generator: A CPU generator; None is torch's global one.
     """
 
@@ -126,6 +126,6 @@ class GeneratorNoise:
         self._batch = batch
         self._generator = generator
 
-    def draw(self, position: int, count: int) -> Tensor:  # noqa: ARG002 - the protocol's argument, without a meaning here
+    def draw(self, position: int, count: int) -> Tensor:  # noqa: ARG002 - required by the protocol
         """Returns the generator's next float32 [batch, count]."""
         return torch.empty(self._batch, count).exponential_(generator=self._generator)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from jukebox_core.runtime.batches import Batches
+from jukebox_core.runtime.oom import BatchSizes
 from jukebox_core.sampling.snapshots import Snapshots
 from jukebox_core.store.spans import read_spans
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_batches = Batches()
+_batch_sizes = BatchSizes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,7 @@ def sample_nodes(
     """
     unsealed = [node for node in nodes if not store.sealed(node.key)]
     if unsealed:
-        _batches.work(
+        _batch_sizes.run_with_oom_retry(
             work, unsealed, lambda batch: _sample_batch(open_model(), batch, store, sampling, policy, observer)
         )
 

@@ -67,15 +67,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
         trained: dict[str, Trained] = {}
         encoded = False
         for role in settings.parts:
-            plan = Plan(
-                config=base.config,
-                devices=settings.training.devices,
-                folder=str(folder),
-                checkpoints=settings.checkpoints,
-                validation=settings.data.validation,
-                start=weights[role] if settings.start == "model" else None,
-                started=started,
-            )
+            plan = _plan(settings, base.config, started, weights.get(role))
             if role == "vqvae":
                 assert settings.audio is not None, "TrainSettings demands recordings to train the VQ-VAE"
                 part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
@@ -106,6 +98,20 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
             log.info("model in %s", folder)
         fabric.barrier()
     return folder
+
+
+def _plan(settings: TrainSettings, config: Any, started: Any, weights: FileHandle | None) -> Plan:
+    """Returns the plan of one part: `config` is the new model's, `started` and `weights` those it starts from."""
+    assert weights is not None or settings.start != "model", "TrainSettings.given names the weights to start from"
+    return Plan(
+        config=config,
+        devices=settings.training.devices,
+        folder=str(Path(settings.folder).expanduser()),
+        checkpoints=settings.checkpoints,
+        validation=settings.data.validation,
+        start=weights if settings.start == "model" else None,
+        started=started,
+    )
 
 
 def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song], list[Length]]:

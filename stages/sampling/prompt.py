@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jukebox_core.audio.files import read_audio
 from jukebox_core.base.hashing import digest, digest_bytes
+from jukebox_core.composer.builtin import read_prompt_audio
 from jukebox_core.errors import AudioError
 from jukebox_core.tokens.graph import Take, Track
 
@@ -40,7 +40,7 @@ class Excerpt:
             AudioError: the file is missing, not audio, or shorter than asked.
         """
         rate, hop = config.sample_rate, config.hops[-1]
-        audio = read_audio(self.path, rate=rate, seconds=self.seconds, offset=self.offset_seconds)
+        audio = read_prompt_audio(self.path, rate=rate, seconds=self.seconds, offset=self.offset_seconds)
         if self.seconds is None and self.longest is not None:
             audio = audio[: int(self.longest * rate)]
         return audio[: len(audio) // hop * hop]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jukebox_core.audio.files import write_audio
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.composer.album import perform, plan_album
+from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.datasets.songs import Song, write_metadata
 from jukebox_core.errors import ConfigError
 
@@ -39,7 +39,7 @@ def write_album(config: AlbumConfig) -> Path:
     for track in plan_album(config):
         score, path = track.compose(), folder / track.name
         if not path.exists():
-            write_audio(path, perform(score, config), config.sample_rate, config.format)
+            write_audio(path, render_score(score, config), config.sample_rate, config.format)
         seconds += score.seconds
         songs.append(Song(name=track.name, path=path, artist=track.artist, genre=track.genre, lyrics=score.lyrics))
     write_metadata(folder / _METADATA, songs)

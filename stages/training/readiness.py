@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.text import format_bytes
-from jukebox_core.datasets.songs import part_of
+from jukebox_core.datasets.songs import split_of
 from jukebox_core.datasets.windows import read_index
 from jukebox_core.errors import AudioError, ConfigError, DeviceError
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
@@ -125,7 +125,7 @@ def _check_lengths(
     used = [each for each in lengths if each.seconds >= needed]
     if role != "vqvae":
         _check_timing(config, prior, used)
-    learnt = [each for each in used if part_of(each.name, validation) == "train"]
+    learnt = [each for each in used if split_of(each.name, validation) == "train"]
     if not learnt:
         longest = max((each.seconds for each in lengths), default=0.0)
         raise ConfigError(

@@ -15,7 +15,7 @@ from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest, digest_file
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.clips import AudioClips
-from jukebox_core.datasets.songs import of_part, scan_songs
+from jukebox_core.datasets.songs import scan_songs, select_split
 from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.checkpoints.initialise import new_prior, new_vqvae
@@ -91,7 +91,7 @@ def train_vqvae(plan: Plan, training: VQVAETraining, audio: str, metadata: str |
         return done
 
     def clips(part: Any, augment: bool) -> AudioClips | None:
-        chosen = of_part(songs, part, plan.validation)
+        chosen = select_split(songs, part, plan.validation)
         if not chosen and part == "validation":
             return None
         return AudioClips(
@@ -156,7 +156,7 @@ def train_prior(
             codes,
             level=level,
             context=prior_config.context,
-            part=part,
+            split=part,
             validation=plan.validation,
             seed=training.loop.seed,
             augment=augment,

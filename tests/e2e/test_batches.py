@@ -14,8 +14,8 @@ from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
-from jukebox_core.runtime.batches import Batches
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.runtime.oom import BatchSizes
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.sampling.schedule import plan_units
 from jukebox_core.store.store import TokenStore
@@ -210,7 +210,7 @@ def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
     plans = [songs.plan(song) for song in range(3)]
     plain = songs.sample("plain", plans)
     caplog.set_level("INFO", "jukebox")
-    monkeypatch.setattr(sample, "_batches", Batches())
+    monkeypatch.setattr(sample, "_batch_sizes", BatchSizes())
     sizes: list[int] = []
     steps, predict = 0, WindowDecoder.predict
 
@@ -227,4 +227,4 @@ def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
     # Each level learns once: three songs are too many, then two; later windows of it begin with one at a time.
     assert sizes == [3, 2] * len({node.level for node in plans[0].nodes})
     assert any("tokens of an interrupted window taken up" in m for m in caplog.messages)
-    assert any("memory ran out with 3 samples side by side; going on with 2" in m for m in caplog.messages)
+    assert any("out of memory with a batch of 3; retrying with a batch of 2" in m for m in caplog.messages)

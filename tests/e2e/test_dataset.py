@@ -58,7 +58,7 @@ def test_what_stops_it_is_one_clear_line(tmp_path: Path, prefect_api: str) -> No
     done = jukebox(tmp_path, prefect_api, "dataset", "audio=empty")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "jukebox: empty holds no .wav, .flac, .ogg, .mp3 file; put the music there, or name its folder"
+        "jukebox: empty holds no .wav, .flac, .ogg, .mp3 file; add audio files, or name their folder"
     ]
     assert jukebox(tmp_path, prefect_api, "compose", "songs=1", "seconds=4", "folder=music").returncode == 0
     (tmp_path / "music" / "metadata.jsonl").write_text(

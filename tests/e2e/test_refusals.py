@@ -118,7 +118,7 @@ def desk(
         (["prompt.files=[empty.wav]"], "audio file empty.wav is empty"),
         (["prompt.files=[text.mp3]"], "text.mp3 is not audio that can be read"),
         (["prompt.files=[folder.wav]"], "folder.wav is a folder, not an audio file"),
-        (["prompt.files=[nan.wav]"], "the sound of nan.wav holds values that are no numbers, the first 0.02 s in"),
+        (["prompt.files=[nan.wav]"], "the audio of nan.wav has values that are not finite, the first 0.02 s in"),
         (["prompt.files=[short.wav]", "prompt.seconds=0.08"], "short.wav lasts 0.05 s, too short to read 0.08 s from"),
         (["prompt.files=[short.wav]", "prompt.offset_seconds=1"], "short.wav lasts 0.05 s, too short to read from 1 s"),
         (["prompt.files=[short.wav,none.wav]", "sampling.n_samples=2"], "audio file none.wav does not exist"),
@@ -140,7 +140,7 @@ def desk(
         (["song.artits=x"], "song.artits is not a setting; closest: 'artist'"),
         (["+nothing=1"], "nothing is not a setting; the whole consists of"),
         # the machine
-        (["hardware.device=cuda:7"], "device 'cuda:7' is not there; this machine has cpu"),
+        (["hardware.device=cuda:7"], "device 'cuda:7' is not available; this machine has cpu"),
         (["storage.tokens=own.yaml"], "own.yaml"),
         (["storage.root=own.yaml"], "own.yaml"),
     ],
@@ -249,7 +249,7 @@ def store_run(name: str | None = None, *overrides: str, takes: object = None, **
     folder.mkdir(parents=True)
     made = identity(settings)
     made["model"] |= model
-    whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.vqvae.hops)
+    whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.config.hops)
     told = [take_to_json(whole)] if takes is None else takes
     manifest = {"schema": 1, "status": "finished", "identity": made, "takes": told}
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from jukebox_core.api import Jukebox, Song, load_model
-from jukebox_core.audio.files import BUILTIN_TUNE
 from jukebox_core.base.structuring import to_plain
+from jukebox_core.composer.builtin import BUILTIN_TUNE
 from jukebox_core.runtime.config import HardwareConfig
 from tests.helpers.models import zoo
 from tests.helpers.paths import SHARED
@@ -80,7 +80,8 @@ def model_text(config: JukeboxConfig, url: str, paths: dict[str, str], lists: di
         "licence": LICENCE,
         "terms": "made up",
     }
-    model = {"name": config.name, "vqvae": to_plain(config.vqvae), "priors": priors, "files": files, "trained": True}
+    network = {"vqvae": to_plain(config.vqvae), "priors": priors}
+    model = {"name": config.name, "family": "jukebox", "network": network, "files": files, "trained": True}
     return yaml.safe_dump(model, sort_keys=False)
 
 

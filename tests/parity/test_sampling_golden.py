@@ -90,7 +90,7 @@ def test_step_logits(golden: Path, kind: str) -> None:
         features = [model.read(piece) for piece in pieces]
         for position in range(first, tokens.shape[1]):
             features.append(model.predict())
-            model.push(tokens[:, position])
+            model.feed(tokens[:, position])
         close(model.logits(torch.cat(features, dim=1)), expected, name, **tolerance)
 
 

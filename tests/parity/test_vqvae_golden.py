@@ -104,9 +104,9 @@ def test_pieces_change_nothing(bundle: Bundle, share: float) -> None:
     for signal in bundle.signals:
         audio = bundle.mono(f"{signal}.x")
         piece = max(hops[-1], int(share * audio.shape[1]))
-        for level, codes in enumerate(bundle.model.encode(audio, piece=piece)):
+        for level, codes in enumerate(bundle.model.encode(audio, chunk=piece)):
             assert torch.equal(codes, bundle.arrays[f"{signal}.codes_l{level}"].long()), (signal, level)
-            decoded = bundle.model.decode(codes, level, piece=piece // hops[level])
+            decoded = bundle.model.decode(codes, level, chunk=piece // hops[level])
             expected = bundle.mono(f"{signal}.dec_start{level}")
             torch.testing.assert_close(decoded, expected, atol=AUDIO_ATOL, rtol=0)
 
@@ -118,13 +118,13 @@ def test_pieces_of_long_sound_change_nothing(bundle: Bundle) -> None:
     reach = max(level.decoder_reach() * hop for level, hop in zip(model.levels, model.config.hops, strict=True))
     signal = bundle.mono("noise.x")[:1]
     audio = signal.repeat(1, 4 * reach // signal.shape[1] + 1)[:, : 4 * reach + 77]
-    whole = model.encode(audio, piece=audio.shape[1])
-    for level, codes in enumerate(model.encode(audio, piece=reach)):
+    whole = model.encode(audio, chunk=audio.shape[1])
+    for level, codes in enumerate(model.encode(audio, chunk=reach)):
         # Other lengths take other kernels: a feature vector between two codewords may fall to the other side.
         assert (codes == whole[level]).float().mean() > 0.999
         tokens = reach // model.config.hops[level]
-        decoded = model.decode(whole[level], level, piece=tokens)
-        expected = model.decode(whole[level], level, piece=whole[level].shape[1])
+        decoded = model.decode(whole[level], level, chunk=tokens)
+        expected = model.decode(whole[level], level, chunk=whole[level].shape[1])
         torch.testing.assert_close(decoded, expected, atol=AUDIO_ATOL, rtol=0)
 
 

@@ -78,7 +78,7 @@ def test_any_cut_into_chunks_and_steps_is_the_whole(kind: str, cuts: list[int]) 
         piece = tokens[:, at : at + size]
         if size == 1:  # a decode step
             features.append(model.predict())
-            model.push(tokens[:, at])
+            model.feed(tokens[:, at])
         else:
             features.append(model.read(piece))
         at += piece.shape[1]

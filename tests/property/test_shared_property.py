@@ -94,6 +94,6 @@ def test_songs_that_are_told_other_things_share_nothing(monkeypatch: pytest.Monk
     inputs.labels_BN[1, 3] += 1  # another artist
     extend = prior.extend
     monkeypatch.setattr(prior, "extend", lambda state, tokens: read.append(tokens.shape) or extend(state, tokens))
-    assert not inputs.told_alike
+    assert not inputs.same_conditioning
     sampled(prior, inputs, range(SONGS), None)
     assert read == [(SONGS, 20)]

@@ -1,4 +1,4 @@
-"""Computing sound and codes in pieces changes neither, whatever the lengths (golden README 2.1)."""
+"""Computing sound and codes in pieces changes neither, whatever the lengths (docs/upstream.md, VQ-VAE)."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ MODEL = _model()
 )
 def test_pieces_agree_with_the_whole(length: int, piece: int, batch: int, seed: int) -> None:
     audio_BT = torch.randn(batch, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    whole = MODEL.encode(audio_BT, piece=length)
-    for level, (expected, codes) in enumerate(zip(whole, MODEL.encode(audio_BT, piece=piece), strict=True)):
+    whole = MODEL.encode(audio_BT, chunk=length)
+    for level, (expected, codes) in enumerate(zip(whole, MODEL.encode(audio_BT, chunk=piece), strict=True)):
         assert torch.equal(codes, expected)
         tokens = max(1, piece // CONFIG.hops[level])
-        decoded = MODEL.decode(codes, level, piece=tokens)
-        torch.testing.assert_close(decoded, MODEL.decode(codes, level, piece=codes.shape[1]), atol=1e-9, rtol=0)
+        decoded = MODEL.decode(codes, level, chunk=tokens)
+        torch.testing.assert_close(decoded, MODEL.decode(codes, level, chunk=codes.shape[1]), atol=1e-9, rtol=0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jukebox_core as jukebox
+from jukebox_core.composer.builtin import read_prompt_audio
 from jukebox_core.errors import AudioError, ConfigError, DeviceError, DownloadError, LabelError
 from jukebox_core.tokens.codes import read_codes
 from pipelines.settings.compose import GENERATE, compose
@@ -125,11 +126,11 @@ def test_the_command_line_gives_the_same_tokens(
             *(["prompt=tune", f"prompt.seconds={prompt}"] if prompt else []),
         ],
     )
-    start = own.encode(jukebox.read_audio("builtin:tune", rate=44100, seconds=prompt)[:1664]) if prompt else None
+    start = own.encode(read_prompt_audio("builtin:tune", rate=44100, seconds=prompt)[:1664]) if prompt else None
     told = [settings.song_of(sample) for sample in range(3)]
     songs = [jukebox.Song(artist=song.artist, genre=song.genre, offset_seconds=song.offset_seconds) for song in told]
     music = own.generate(songs, seconds=SECONDS, sampling=settings.sampling, start=start)
-    run = run_plainly(settings, monkeypatch)
+    run = run_plainly(settings)
     for sample in range(3):
         stored = read_codes(run / "codes" / f"sample_{sample}.npz")
         for level in range(3):
@@ -174,7 +175,7 @@ def test_a_mistake_is_told(
 def test_a_model_that_cannot_be_had_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model is 'minni'; choose one of .*; closest: 'mini'"):
         jukebox.load_model("minni")
-    with pytest.raises(DeviceError, match="device 'cuda:9' is not there; this machine has cpu"):
+    with pytest.raises(DeviceError, match="device 'cuda:9' is not available; this machine has cpu"):
         jukebox.load_model("mini", hardware=jukebox.HardwareConfig(device="cuda:9"))
     absent = jukebox.load_model("1b_lyrics", folder=tmp_path, offline=True)
     with pytest.raises(DownloadError, match="offline, and 1 file is not on this machine"):

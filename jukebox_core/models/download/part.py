@@ -12,11 +12,13 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jukebox_core.base.processes import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 Span = tuple[int, int]  # first byte, and one past the last
 
@@ -24,7 +26,6 @@ SYNC_SECONDS = 10.0  # of a download that a power loss may cost
 
 _CHUNK = 1 << 20  # read again and hashed at a time
 _WRITE_OUT = 16 << 20  # bytes that are sent to the disk at a time
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
@@ -177,7 +178,4 @@ class Part:
 
 def _boot() -> str:
     """Returns the id of this boot: within one, every written byte can be read, synced or not."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return "unknown"
+    return boot_id() or "unknown"

@@ -1,1 +1,1 @@
-"""Kernels of our own for the CPU, written in C++ and compiled where they run; see `step.cpp`."""
+"""Kernels for the CPU, written in C++ and compiled where they run; see `step.cpp`."""

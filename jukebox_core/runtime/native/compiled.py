@@ -1,4 +1,4 @@
-"""The kernels of this folder: compiled at first use by the machine's own compiler, then kept for later processes."""
+"""Just-in-time compilation of this folder's kernels by the machine's compiler, cached for later processes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FLAGS = (
 
 @cache
 def library() -> ctypes.CDLL:
-    """Returns the loaded kernels; compiles them if no process of this machine did so before.
+    """Returns the loaded kernels; compiles them if they are not in the cache.
 
     Raises:
-        DeviceError: there is no compiler, or it does not compile them.
+        DeviceError: no compiler is found, or it fails.
     """
-    path = _kept()
+    path = _cached_path()
     if not path.is_file():
         _compile(path)
     loaded = ctypes.CDLL(str(path))
@@ -42,8 +42,8 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _kept() -> Path:
-    """Returns where the library is kept: a name that changes with the sources, the flags, the compiler and the CPU."""
+def _cached_path() -> Path:
+    """Returns the library's path in the cache; its name is a hash of the sources, flags, compiler and CPU."""
     causes = hashlib.sha256(b"".join(file.read_bytes() for file in (HEADER, *SOURCES)))
     causes.update(" ".join((_compiler(), *FLAGS, platform.machine(), _cpu())).encode())
     return cache_dir("native") / f"kernels-{causes.hexdigest()[:16]}.so"
@@ -54,13 +54,13 @@ def _compiler() -> str:
     found = shutil.which(chosen) if chosen else next(filter(None, map(shutil.which, COMPILERS)), None)
     if found is None:
         raise DeviceError(
-            f"there is no C++ compiler ({chosen or ', '.join(COMPILERS)}); install one, or set hardware.engine=eager"
+            f"no C++ compiler found ({chosen or ', '.join(COMPILERS)}); install one, or set hardware.engine=eager"
         )
     return found
 
 
 def _cpu() -> str:
-    """Returns what the CPU can do, for ``-march=native`` compiles for that."""
+    """Returns the CPU's feature flags, which ``-march=native`` compiles for."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -74,10 +74,10 @@ def _compile(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
         command = [_compiler(), *FLAGS, *map(str, SOURCES), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a compiler, our files
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own sources
         if done.returncode:
             raise DeviceError(
                 f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}; set hardware.engine=eager, or another CXX"
             )
-        built.replace(path)  # whoever compiles beside us makes the same
-    log.info("compiled the CPU's kernels in %.1f s; they are kept in %s", time.perf_counter() - began, path.parent)
+        built.replace(path)  # atomic; a concurrent process compiles the same
+    log.info("compiled the CPU kernels in %.1f s; cached in %s", time.perf_counter() - began, path.parent)

@@ -1,10 +1,10 @@
-// Convolutions along time, and residual blocks of two of them, computed some rows at a time: both convolutions of a
-// row, one after the other, so that what lies between them never leaves the processor's nearest memory.
+// Convolutions along time, and residual blocks of two of them, fused: both convolutions are computed for a tile of rows
+// at a time, so that the hidden activations stay in the first-level cache.
 //
-// A row is a moment, with its channels beside each other. A convolution's weights follow each other, tap by tap, as the
-// inputs of one matrix; rows beyond either end of the sequence are zeros. A block adds
-// scale * pointwise(relu(dilated(relu(x)))) to x. An output is summed over taps and channels in their order, wherever
-// the stretch begins that it is computed in.
+// A row is one time step, with contiguous channels. The weights of a convolution are one matrix, whose inputs are the
+// channels of the taps, one tap after the other; rows beyond either end of the sequence are zeros. A block adds
+// scale * pointwise(relu(dilated(relu(x)))) to x. An output is summed over taps and channels in order, independently of
+// tiles and chunks.
 //
 // A *paired* convolution of three taps computes two rows that are its dilation apart from four products instead of six,
 // of sums and differences of rows with sums and differences of taps: Winograd's F(2, 3) (Lavin and Gray 2015, section
@@ -12,8 +12,8 @@
 //     (a - c) f + (b + c) (f + g + h) / 2 + (c - b) (f - g + h) / 2    and
 //                 (b + c) (f + g + h) / 2 - (c - b) (f - g + h) / 2 - (b - d) h.
 //
-// What is added up is float32. Where weights are bfloat16, what they multiply is rounded to it; where they are int8, to
-// 8 bits of the largest of its row.
+// Sums are float32. With bfloat16 weights the activations are rounded to bfloat16; with int8 weights they are quantised
+// to int8 with a scale for each row.
 
 #include "products.h"
 
@@ -21,16 +21,16 @@
 
 extern "C" {
 
-struct Rows {  // of a sequence: those that were kept of stretches before, then those of this one
-    const float *kept, *fresh;
-    int64_t kept_count, fresh_count;
-    int64_t begin;  // where in the sequence the first of them is
+struct Rows {  // of a sequence: those buffered from earlier chunks, then those of this one
+    const float *buffered, *incoming;
+    int64_t buffered_count, incoming_count;
+    int64_t begin;  // position in the sequence of the first of them
 };
 
 struct Convolution {
     Matrix matrix;
     int64_t taps, before, dilation;  // `before` of the taps, `dilation` rows apart, come before the row itself
-    int32_t paired;                  // the matrix has the four taps of pairs
+    int32_t paired;                  // the matrix has the four Winograd taps
 };
 
 void residual(const Convolution* dilated, const Convolution* pointwise, int32_t precision, const Rows* rows,
@@ -41,25 +41,25 @@ void convolve(const Convolution* convolution, int32_t precision, const Rows* row
 
 namespace {
 
-constexpr int64_t PRODUCTS = 4;          // of a pair; and the most taps
+constexpr int64_t PRODUCTS = 4;          // of a pair; also the maximum number of taps
 constexpr int64_t TILE = WIDE ? 12 : 4;  // rows that share one read of a weight
-constexpr int64_t STRETCH = 8 * TILE;    // rows that go through a block before the next
-constexpr int64_t HALF = STRETCH / 2;    // pairs that do
+constexpr int64_t CHUNK = 8 * TILE;      // rows that are computed by one call of a worker
+constexpr int64_t HALF = CHUNK / 2;      // pairs of them
 
-// How often the products count in the first and in the second row of a pair.
+// Coefficients of the products in the first and in the second row of a pair.
 constexpr float FIRST[PRODUCTS] = {1, 1, 1, 0}, SECOND[PRODUCTS] = {0, 1, -1, -1};
 
-// Rows as operands, one after the other: not interleaved as in `Operands`, which takes longer to lay out.
-template <int32_t P> class Laid {
+// Rows as operands, one after the other: faster to fill than the interleaved layout of `Operands`.
+template <int32_t P> class RowOperands {
    public:
-    explicit Laid(int64_t inputs)
-        : stride(inputs / Weights<P>::R + LANES), memory(STRETCH * stride), rounded(P == INT8 ? STRETCH : 0) {}
+    explicit RowOperands(int64_t inputs)
+        : stride(inputs / Weights<P>::R + LANES), memory(CHUNK * stride), rounded(P == INT8 ? CHUNK : 0) {}
 
     const int32_t* row(int64_t index) const { return memory.data() + index * stride; }
     const Rounded* scales(int64_t index) const { return rounded.data() + index; }
 
-    // Lays numbers of a row out, or what is above zero in them, from input `at` on; with int8, all of a row at once.
-    template <bool RELU> void lay(int64_t index, int64_t at, const float* values, int64_t count) {
+    // Converts values of a row, after an optional ReLU, from input `at` on; with int8, all of the row at once.
+    template <bool RELU> void set(int64_t index, int64_t at, const float* values, int64_t count) {
         const auto value = [&](int64_t i) { return RELU && !(values[i] > 0) ? 0 : values[i]; };
         int32_t* to = memory.data() + index * stride + at / Weights<P>::R;
         if constexpr (P == FLOAT32)
@@ -68,10 +68,10 @@ template <int32_t P> class Laid {
             for (int64_t i = 0; i < count / 2; i++)
                 to[i] = int32_t(bfloat_bits(value(2 * i)) | bfloat_bits(value(2 * i + 1)) << 16);
         else
-            rounded[index] = round_to_whole<RELU>(values, count, (int8_t*)to);
+            rounded[index] = quantise_int8<RELU>(values, count, (int8_t*)to);
     }
 
-    const int64_t stride;  // not a power of two, whose rows would compete for the same lines of a cache
+    const int64_t stride;  // not a power of two: rows would map to the same cache sets
 
    private:
     std::vector<int32_t> memory;
@@ -92,7 +92,7 @@ template <int32_t P> struct Sums {
 
     inline __attribute__((always_inline)) void add(const typename W::Element* weight, const int32_t* x, int64_t count,
                                                    int64_t stride) {
-        const int32_t* from[TILE / 4];  // every fourth row: the three after it are reached from there
+        const int32_t* from[TILE / 4];  // every fourth row: the next three are addressed from it
         for (int64_t four = 0; four < TILE / 4; four++) from[four] = x + 4 * four * stride;
         for (int64_t i = 0; i < count; i++, weight += W::R * PANEL) {
             decltype(W::read(weight)) read[V];
@@ -102,7 +102,7 @@ template <int32_t P> struct Sums {
         }
     }
 
-    // What the sums are of a product of one tap.
+    // Initialises the sums for one tap.
     inline __attribute__((always_inline)) void start(const Rounded* scales) {
         each([&](auto& sum, int64_t m, int) {
             if constexpr (P == INT8) sum = ints{} + scales[m].start;
@@ -115,24 +115,24 @@ template <int32_t P> struct Sums {
     }
 };
 
-// What stands beside a panel's weights, of as many outputs.
-struct Beside {
+// Scale and bias that are applied to the sums of a panel.
+struct Epilogue {
     float bias[PANEL] = {}, scale[PANEL] = {};  // `scale` of int8 weights
     static floats at(const float* values, int v) { return *(const floats*)(values + v * LANES); }
 };
 
 inline floats& sums_at(float* sums, int64_t m, int v) { return *(floats*)(sums + m * PANEL + v * LANES); }
 
-// Multiplies TILE rows of every tap, laid out or zeros (null), with a panel, and adds the bias: sums is [TILE, PANEL].
-// This is not to be inlined: the compiler would keep the caller's numbers in the registers, and the sums in memory.
+// Multiplies TILE rows of every tap (null: zeros) with a panel, and adds the bias: sums is [TILE, PANEL]. Not inlined:
+// the compiler would keep the caller's variables in registers, and spill the sums.
 template <int32_t P>
-__attribute__((noinline)) void multiply_taps(const typename Weights<P>::Element* weight, const Beside& beside,
-                                             int64_t count, const Laid<P>* const* taps, int64_t tap_count, int64_t row,
-                                             float* sums) {
+__attribute__((noinline)) void multiply_taps(const typename Weights<P>::Element* weight, const Epilogue& epilogue,
+                                             int64_t count, const RowOperands<P>* const* taps, int64_t tap_count,
+                                             int64_t row, float* sums) {
     Sums<P> sum;
     sum.each([&](auto& number, int64_t m, int v) {
         if constexpr (P == INT8) sums_at(sums, m, v) = floats{};
-        else number = Beside::at(beside.bias, v);
+        else number = Epilogue::at(epilogue.bias, v);
     });
     for (int64_t tap = 0; tap < tap_count; tap++, weight += count * Weights<P>::R * PANEL) {
         if (!taps[tap]) continue;
@@ -144,15 +144,15 @@ __attribute__((noinline)) void multiply_taps(const typename Weights<P>::Element*
     }
     sum.each([&](auto number, int64_t m, int v) {
         floats& to = sums_at(sums, m, v);
-        if constexpr (P == INT8) to = to * Beside::at(beside.scale, v) + Beside::at(beside.bias, v);
+        if constexpr (P == INT8) to = to * Epilogue::at(epilogue.scale, v) + Epilogue::at(epilogue.bias, v);
         else to = number;
     });
 }
 
 // Multiplies the four products of TILE pairs with a panel, and adds the bias: sums is [2, TILE, PANEL].
 template <int32_t P>
-__attribute__((noinline)) void multiply_pairs(const typename Weights<P>::Element* weight, const Beside& beside,
-                                              int64_t count, const Laid<P>* products, int64_t row, float* sums) {
+__attribute__((noinline)) void multiply_pairs(const typename Weights<P>::Element* weight, const Epilogue& epilogue,
+                                              int64_t count, const RowOperands<P>* products, int64_t row, float* sums) {
     float* const second = sums + TILE * PANEL;
     Sums<P> sum;
     std::fill_n(sums, 2 * TILE * PANEL, 0.0f);
@@ -169,100 +169,100 @@ __attribute__((noinline)) void multiply_pairs(const typename Weights<P>::Element
     for (int64_t m = 0; m < 2 * TILE; m++)
         for (int v = 0; v < V; v++) {
             floats& to = sums_at(sums, m, v);
-            to = (P == INT8 ? to * Beside::at(beside.scale, v) : to) + Beside::at(beside.bias, v);
+            to = (P == INT8 ? to * Epilogue::at(epilogue.scale, v) : to) + Epilogue::at(epilogue.bias, v);
         }
 }
 
-// Calls `tile(weight, what is beside it, first row)` for every panel of a matrix and every TILE of its rows, and then
-// `take(row, first output, sums, count)` for each row of the sums that it returns.
-template <int32_t P, class Tile, class Take>
-void in_tiles(const Matrix& matrix, int64_t rows, Tile tile, Take take) {
+// Calls `tile(weight, epilogue, first row)` for every panel of a matrix and every TILE of its rows, and then
+// `emit(row, first output, sums, count)` for each row of the sums that it returns.
+template <int32_t P, class Tile, class Emit>
+void in_tiles(const Matrix& matrix, int64_t rows, Tile tile, Emit emit) {
     const auto* weight = (const typename Weights<P>::Element*)matrix.weight;
-    Beside beside;
+    Epilogue epilogue;
     for (int64_t output = 0; output < matrix.outputs; output += PANEL, weight += matrix.inputs * PANEL) {
         const int64_t outputs = std::min(PANEL, matrix.outputs - output);
-        std::copy_n(matrix.bias + output, outputs, beside.bias);
-        if (P == INT8) std::copy_n(matrix.scale + output, outputs, beside.scale);
+        std::copy_n(matrix.bias + output, outputs, epilogue.bias);
+        if (P == INT8) std::copy_n(matrix.scale + output, outputs, epilogue.scale);
         for (int64_t row = 0; row < rows; row += TILE) {
-            const float* sums = tile(weight, beside, row);
+            const float* sums = tile(weight, epilogue, row);
             for (int64_t m = 0; m < std::min(TILE, rows - row); m++)
-                // A number that is known here is worth a line of its own.
-                if (outputs == PANEL) take(row + m, output, sums + m * PANEL, PANEL);
-                else take(row + m, output, sums + m * PANEL, outputs);
+                // The compiler unrolls for the constant.
+                if (outputs == PANEL) emit(row + m, output, sums + m * PANEL, PANEL);
+                else emit(row + m, output, sums + m * PANEL, outputs);
         }
     }
 }
 
-// Multiplies rows of `taps` laid out, from `first` on, or zeros (null), with a matrix; gives outputs to `take` as
-// `in_tiles` does.
-template <int32_t P, class Take>
-void multiply_rows(const Matrix& matrix, const Laid<P>* const* taps, int64_t tap_count, int64_t first, int64_t rows,
-                   Take take) {
+// Multiplies rows of `taps` (null: zeros) from `first` on with a matrix; calls `emit` as `in_tiles` does.
+template <int32_t P, class Emit>
+void multiply_rows(const Matrix& matrix, const RowOperands<P>* const* taps, int64_t tap_count, int64_t first,
+                   int64_t rows, Emit emit) {
     const int64_t count = matrix.inputs / tap_count / Weights<P>::R;
     float sums[TILE * PANEL];
-    const auto tile = [&](const auto* weight, const Beside& beside, int64_t row) {
-        multiply_taps<P>(weight, beside, count, taps, tap_count, first + row, sums);
+    const auto tile = [&](const auto* weight, const Epilogue& epilogue, int64_t row) {
+        multiply_taps<P>(weight, epilogue, count, taps, tap_count, first + row, sums);
         return sums;
     };
-    in_tiles<P>(matrix, rows, tile, take);
+    in_tiles<P>(matrix, rows, tile, emit);
 }
 
-// A convolution, and what one thread needs to compute some of its rows. Rows are counted from the first kept.
+// A convolution with one thread's buffers. Rows are counted from the first buffered one of the sequence.
 template <int32_t P> class Filter {
    public:
     Filter(const Convolution& convolution, const Rows& rows)
         : convolution(convolution), rows(rows), channels(convolution.matrix.inputs / convolution.taps),
-          taps(convolution.taps, Laid<P>(channels)), zeros(channels), room(channels) {}
+          taps(convolution.taps, RowOperands<P>(channels)), zeros(channels), sums_of_rows(channels) {}
 
-    // Returns the numbers of a row.
+    // Returns the channels of a row.
     const float* at(int64_t row) const {
-        if (row < 0 || row >= rows.kept_count + rows.fresh_count) return zeros.data();
-        return row < rows.kept_count ? rows.kept + row * channels : rows.fresh + (row - rows.kept_count) * channels;
+        if (row < 0 || row >= rows.buffered_count + rows.incoming_count) return zeros.data();
+        if (row < rows.buffered_count) return rows.buffered + row * channels;
+        return rows.incoming + (row - rows.buffered_count) * channels;
     }
 
-    // Computes the rows [first, first + count), at most STRETCH of them, of x or of what is above zero in it; gives
-    // them to `take` as `in_tiles` does.
-    template <bool RELU, class Take> void compute(int64_t first, int64_t count, Take take) {
-        const Laid<P>* heard[PRODUCTS];
+    // Computes the rows [first, first + count), at most CHUNK of them, of x after an optional ReLU; calls `emit` as
+    // `in_tiles` does.
+    template <bool RELU, class Emit> void compute(int64_t first, int64_t count, Emit emit) {
+        const RowOperands<P>* inputs[PRODUCTS];
         for (int64_t tap = 0; tap < convolution.taps; tap++) {
             const int64_t from = first + (tap - convolution.before) * convolution.dilation;
-            heard[tap] = from + count <= 0 || from >= rows.kept_count + rows.fresh_count ? nullptr : &taps[tap];
-            for (int64_t row = 0; heard[tap] && row < count; row++)
-                taps[tap].template lay<RELU>(row, 0, at(from + row), channels);
+            inputs[tap] = from + count <= 0 || from >= rows.buffered_count + rows.incoming_count ? nullptr : &taps[tap];
+            for (int64_t row = 0; inputs[tap] && row < count; row++)
+                taps[tap].template set<RELU>(row, 0, at(from + row), channels);
         }
-        multiply_rows<P>(convolution.matrix, heard, convolution.taps, 0, count, take);
+        multiply_rows<P>(convolution.matrix, inputs, convolution.taps, 0, count, emit);
     }
 
-    // Computes pairs, at most HALF of them, of what is above zero in x; gives their first rows to `take` as the rows
-    // from 0 on, and their second as those from HALF on.
-    template <class Take> void compute_pairs(const int64_t* firsts, int64_t count, Take take) {
+    // Computes pairs, at most HALF of them, of relu(x); calls `emit` for their first rows as rows from 0 on, and for
+    // their second rows as rows from HALF on.
+    template <class Emit> void compute_pairs(const int64_t* firsts, int64_t count, Emit emit) {
         const auto relu = [](float value) { return value > 0 ? value : 0; };
-        const auto lay = [&](int64_t product, int64_t pair, const float* plus, const float* other, float sign) {
-            for (int64_t i = 0; i < channels; i++) room[i] = relu(plus[i]) + sign * relu(other[i]);
-            taps[product].template lay<false>(pair, 0, room.data(), channels);
+        const auto set = [&](int64_t product, int64_t pair, const float* plus, const float* other, float sign) {
+            for (int64_t i = 0; i < channels; i++) sums_of_rows[i] = relu(plus[i]) + sign * relu(other[i]);
+            taps[product].template set<false>(pair, 0, sums_of_rows.data(), channels);
         };
         for (int64_t pair = 0; pair < count; pair++) {
             const float* x[PRODUCTS];
             for (int64_t row = 0; row < PRODUCTS; row++) x[row] = at(firsts[pair] + (row - 1) * convolution.dilation);
-            lay(0, pair, x[0], x[2], -1);
-            lay(1, pair, x[1], x[2], 1);
-            lay(2, pair, x[2], x[1], -1);
-            lay(3, pair, x[1], x[3], -1);
+            set(0, pair, x[0], x[2], -1);
+            set(1, pair, x[1], x[2], 1);
+            set(2, pair, x[2], x[1], -1);
+            set(3, pair, x[1], x[3], -1);
         }
         float sums[2 * TILE * PANEL];
-        const auto tile = [&](const auto* weight, const Beside& beside, int64_t row) {
-            multiply_pairs<P>(weight, beside, channels / Weights<P>::R, taps.data(), row, sums);
+        const auto tile = [&](const auto* weight, const Epilogue& epilogue, int64_t row) {
+            multiply_pairs<P>(weight, epilogue, channels / Weights<P>::R, taps.data(), row, sums);
             return sums;
         };
         const auto both = [&](int64_t row, int64_t output, const float* values, int64_t outputs) {
-            take(row, output, values, outputs);
-            take(row + HALF, output, values + TILE * PANEL, outputs);
+            emit(row, output, values, outputs);
+            emit(row + HALF, output, values + TILE * PANEL, outputs);
         };
         in_tiles<P>(convolution.matrix, count, tile, both);
     }
 
-    // Returns the first rows of all pairs that rows of [first, stop) belong to. Pairs are the same wherever a stretch
-    // begins: of each two dilations of rows of the sequence, those of the one with those of the other.
+    // Returns the first rows of all pairs that rows of [first, stop) belong to. Pairs do not depend on the chunks: of
+    // every 2 * dilation rows of the sequence, the first half is paired with the second.
     std::vector<int64_t> pairs(int64_t first, int64_t stop) const {
         const int64_t dilation = convolution.dilation, begin = rows.begin + first, end = rows.begin + stop;
         std::vector<int64_t> firsts;
@@ -278,25 +278,26 @@ template <int32_t P> class Filter {
     const int64_t channels;
 
    private:
-    std::vector<Laid<P>> taps;
-    std::vector<float> zeros, room;
+    std::vector<RowOperands<P>> taps;
+    std::vector<float> zeros, sums_of_rows;
 };
 
+// A residual block with one thread's buffers.
 template <int32_t P> class Block {
    public:
     Block(const Convolution& dilated, const Convolution& pointwise, const Rows& rows, float scale)
         : dilated(dilated, rows), pointwise(pointwise.matrix), scale(scale), hidden(pointwise.matrix.inputs),
-          whole(P == INT8 ? STRETCH * pointwise.matrix.inputs : 0) {}
+          whole(P == INT8 ? CHUNK * pointwise.matrix.inputs : 0) {}
 
-    // Computes the rows [first, first + count), at most STRETCH of them; row r goes to `to(r)`.
+    // Computes the rows [first, first + count), at most CHUNK of them; row r goes to `to(r)`.
     template <class To> void compute(int64_t first, int64_t count, To to) {
-        dilated.template compute<true>(first, count, keep());
+        dilated.template compute<true>(first, count, to_hidden());
         update(0, count, [&](int64_t row) { return first + row; }, to);
     }
 
     // Computes pairs, at most HALF of them; row r goes to `to(r)`, unless that is null.
     template <class To> void compute_pairs(const int64_t* firsts, int64_t count, To to) {
-        dilated.compute_pairs(firsts, count, keep());
+        dilated.compute_pairs(firsts, count, to_hidden());
         update(0, count, [&](int64_t row) { return firsts[row]; }, to);
         update(HALF, count, [&](int64_t row) { return firsts[row] + dilated.convolution.dilation; }, to);
     }
@@ -307,39 +308,39 @@ template <int32_t P> class Block {
     Filter<P> dilated;
     const Matrix& pointwise;
     const float scale;
-    Laid<P> hidden;
-    std::vector<float> whole;  // hidden rows, which are rounded once all of a row is there
+    RowOperands<P> hidden;
+    std::vector<float> whole;  // hidden rows: with int8, a row is quantised when all of it is computed
 
-    // Returns what takes hidden rows.
-    auto keep() {
+    // Returns an `emit` that stores hidden rows.
+    auto to_hidden() {
         return [&](int64_t row, int64_t output, const float* sums, int64_t outputs) {
             if (P == INT8) std::copy_n(sums, outputs, whole.data() + row * pointwise.inputs + output);
-            else hidden.template lay<true>(row, output, sums, outputs);
+            else hidden.template set<true>(row, output, sums, outputs);
         };
     }
 
-    // Multiplies the hidden rows from `from` on and adds them to x; they are the rows `row_of(0)`, `row_of(1)`, ...
+    // Adds the pointwise convolution of the hidden rows from `from` on to x; hidden row r is row `row_of(r)` of x.
     template <class RowOf, class To> void update(int64_t from, int64_t count, RowOf row_of, To to) {
         for (int64_t row = from; row < from + count && P == INT8; row++)
-            hidden.template lay<true>(row, 0, whole.data() + row * pointwise.inputs, pointwise.inputs);
-        const Laid<P>* const between[] = {&hidden};
+            hidden.template set<true>(row, 0, whole.data() + row * pointwise.inputs, pointwise.inputs);
+        const RowOperands<P>* const inputs[] = {&hidden};
         const auto add = [&](int64_t row, int64_t output, const float* sums, int64_t outputs) {
             const float* x = dilated.at(row_of(row)) + output;
             float* out = to(row_of(row));
             for (int64_t i = 0; out && i < outputs; i++) out[output + i] = x[i] + scale * sums[i];
         };
-        multiply_rows<P>(pointwise, between, 1, from, count, add);
+        multiply_rows<P>(pointwise, inputs, 1, from, count, add);
     }
 };
 
-// Gives `count` things, at most `most` at once, to `compute(first, count)` of a worker that each thread makes for
-// itself.
-template <class Make> void share_out(int64_t count, int64_t most, int64_t threads, Make make) {
+// Divides `count` items into chunks of `size`, and calls `compute(first, count)` for each; every thread makes its own
+// `compute`.
+template <class Make> void parallel_chunks(int64_t count, int64_t size, int64_t threads, Make make) {
 #pragma omp parallel num_threads(int(threads))
     {
         auto compute = make();
 #pragma omp for schedule(dynamic)
-        for (int64_t first = 0; first < count; first += most) compute(first, std::min(most, count - first));
+        for (int64_t first = 0; first < count; first += size) compute(first, std::min(size, count - first));
     }
 }
 
@@ -357,15 +358,15 @@ void residual_rows(const Convolution& dilated, const Convolution& pointwise, con
             else block.compute(first + from, count, to);
         };
     };
-    if (dilated.paired) share_out(int64_t(pairs.size()), HALF, threads, compute);
-    else share_out(stop - first, STRETCH, threads, compute);
+    if (dilated.paired) parallel_chunks(int64_t(pairs.size()), HALF, threads, compute);
+    else parallel_chunks(stop - first, CHUNK, threads, compute);
 }
 
 template <int32_t P>
 void convolve_rows(const Convolution& convolution, const Rows& rows, int64_t first, int64_t stop, float* out,
                    int64_t threads) {
     const int64_t outputs = convolution.matrix.outputs;
-    share_out(stop - first, STRETCH, threads, [&] {
+    parallel_chunks(stop - first, CHUNK, threads, [&] {
         return [&, filter = Filter<P>(convolution, rows)](int64_t from, int64_t count) mutable {
             filter.template compute<false>(first + from, count, copy_to(out + from * outputs, outputs));
         };
@@ -374,7 +375,7 @@ void convolve_rows(const Convolution& convolution, const Rows& rows, int64_t fir
 
 }  // namespace
 
-// Computes out [stop - first, channels]: the block's outputs at those rows, counted from the first kept.
+// Computes out [stop - first, channels], the block's outputs of those rows, counted from the first buffered one.
 void residual(const Convolution* dilated, const Convolution* pointwise, int32_t precision, const Rows* rows,
               int64_t first, int64_t stop, float scale, float* out, int64_t threads) {
     const auto work = precision == FLOAT32    ? residual_rows<FLOAT32>
@@ -383,7 +384,7 @@ void residual(const Convolution* dilated, const Convolution* pointwise, int32_t 
     work(*dilated, *pointwise, *rows, first, stop, scale, out, threads);
 }
 
-// Computes out [stop - first, O]: the convolution's outputs at those rows, counted from the first kept.
+// Computes out [stop - first, O], the convolution's outputs of those rows, counted from the first buffered one.
 void convolve(const Convolution* convolution, int32_t precision, const Rows* rows, int64_t first, int64_t stop,
               float* out, int64_t threads) {
     const auto work = precision == FLOAT32    ? convolve_rows<FLOAT32>

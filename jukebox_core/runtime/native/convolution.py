@@ -1,8 +1,8 @@
 """Convolutions along time, and residual blocks of two of them, as `convolution.cpp` computes them.
 
-They are applied to sequences that come in stretches, time first and channels contiguous. What comes out for a row
-depends on the rows around it alone, bit for bit, wherever stretches begin and end; what is added up is float32,
-whatever the weights are. There is no gradient.
+They are applied to sequences that arrive in chunks, time first and channels contiguous. The output of a row depends
+only on the rows around it, bit for bit, whatever the chunks are; sums are float32 for every dtype of the weights. They
+have no gradient.
 
 Shape suffixes: T rows, C channels of a row, I inputs, O outputs, K taps.
 """
@@ -17,7 +17,7 @@ from torch import nn
 
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.matrices import PRECISIONS, Arena, Matrix, PackedProjection, packed_bytes
-from jukebox_core.runtime.quantise import quantise
+from jukebox_core.runtime.quantise import quantise_per_channel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 class _Rows(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("kept", "fresh")),
-        *((name, ctypes.c_int64) for name in ("kept_count", "fresh_count", "begin")),
+        *((name, ctypes.c_void_p) for name in ("buffered", "incoming")),
+        *((name, ctypes.c_int64) for name in ("buffered_count", "incoming_count", "begin")),
     )
 
     @classmethod
-    def of(cls, kept_TC: Tensor, fresh_TC: Tensor, begin: int) -> _Rows:
-        return cls(kept_TC.data_ptr(), fresh_TC.data_ptr(), len(kept_TC), len(fresh_TC), begin)
+    def of(cls, buffered_TC: Tensor, incoming_TC: Tensor, begin: int) -> _Rows:
+        return cls(buffered_TC.data_ptr(), incoming_TC.data_ptr(), len(buffered_TC), len(incoming_TC), begin)
 
 
 class _Convolution(ctypes.Structure):
@@ -43,7 +43,7 @@ class _Convolution(ctypes.Structure):
 
 
 class PackedConvolution(nn.Module):
-    """A convolution whose weights are packed; rows beyond either end of a sequence count as zeros."""
+    """A convolution with packed weights and zero padding at both ends of a sequence."""
 
     def __init__(
         self,
@@ -58,36 +58,36 @@ class PackedConvolution(nn.Module):
         """Packs the weights of taps that are `dilation` rows apart, of which `before` come before the row itself.
 
         Args:
-            weight_KIO: Of three taps at most, float32 or bfloat16.
-            bias_O: What is added.
-            before: How many taps come before the row.
+            weight_KIO: Three taps at most, float32 or bfloat16.
+            bias_O: Bias.
+            before: Number of taps before the row itself.
             dilation: Rows from one tap to the next.
-            dtype: What the weights are rounded to; int8 has a scale for each output. By default what they are.
-            paired: Compute two rows that are `dilation` apart together (see convolution.cpp), with three taps.
+            dtype: Dtype that the weights are converted to; int8 has a scale for each output. By default their own.
+            paired: Compute pairs of rows that are `dilation` apart (Winograd, see convolution.cpp); needs three taps.
         """
         super().__init__()
         dtype = dtype or weight_KIO.dtype
-        weight_KIO = _of_pairs(weight_KIO.detach().float()) if paired else weight_KIO.detach()
+        weight_KIO = _winograd_taps(weight_KIO.detach().float()) if paired else weight_KIO.detach()
         self.taps, self.before, self.dilation, self.paired = len(weight_KIO), before, dilation, paired
         weight_IO, scale_O = weight_KIO.flatten(0, 1), None
         if dtype is torch.int8:
-            weight_IO, scale_O = quantise(weight_IO.float())
+            weight_IO, scale_O = quantise_per_channel(weight_IO.float())
         weight_IO = weight_IO.to(dtype)
-        arena = Arena(packed_bytes(weight_IO.shape, weight_IO.dtype), large=False)  # arithmetic is what takes the time
+        arena = Arena(packed_bytes(weight_IO.shape, weight_IO.dtype), huge_pages=False)  # not bound by memory
         self.weights = PackedProjection(weight_IO, bias_O, scale_O, arena)
 
-    def rows(self, kept_TC: Tensor, fresh_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
-        """Returns the float32 outputs [stop - first, O] at some rows.
+    def rows(self, buffered_TC: Tensor, incoming_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
+        """Returns the float32 outputs [stop - first, O] of a range of rows.
 
         Args:
-            kept_TC: Float32 rows of before, contiguous.
-            fresh_TC: Those that follow them.
-            first: The first row that is wanted, counted from the first that was kept.
-            stop: One past the last.
-            begin: Where in its sequence the first row is that was kept; by it, rows are paired.
+            buffered_TC: Rows buffered from earlier chunks, float32, contiguous.
+            incoming_TC: The rows that follow them.
+            first: First row of the range, counted from the first buffered one.
+            stop: One past the last row of the range.
+            begin: Position in the sequence of the first buffered row; it decides which rows are paired.
         """
         out_TO = torch.empty(stop - first, self.weights.outputs)
-        convolution, rows = self.told(), _Rows.of(kept_TC, fresh_TC, begin)
+        convolution, rows = self.as_struct(), _Rows.of(buffered_TC, incoming_TC, begin)
         library().convolve(
             ctypes.byref(convolution),
             ctypes.c_int32(self.weights.precision),
@@ -98,13 +98,13 @@ class PackedConvolution(nn.Module):
         )
         return out_TO
 
-    def told(self) -> _Convolution:
-        """Returns what convolution.cpp knows of this; it is valid as long as this lives."""
-        return _Convolution(self.weights.matrix(), self.taps, self.before, self.dilation, self.paired)
+    def as_struct(self) -> _Convolution:
+        """Returns the arguments for convolution.cpp; valid as long as this module lives."""
+        return _Convolution(self.weights.as_struct(), self.taps, self.before, self.dilation, self.paired)
 
 
 class PackedResidual(nn.Module):
-    """``x + scale * pointwise(relu(dilated(relu(x))))`` with packed weights, of as many rows as x."""
+    """A residual block with packed weights: ``x + scale * pointwise(relu(dilated(relu(x))))``."""
 
     def __init__(self, dilated: PackedConvolution, pointwise: PackedConvolution, scale: float) -> None:
         super().__init__()
@@ -112,13 +112,14 @@ class PackedResidual(nn.Module):
 
     @property
     def dilation(self) -> int:
-        """How many rows to either side an output depends on."""
+        """Radius of the receptive field, in rows."""
         return self.dilated.dilation
 
-    def rows(self, kept_TC: Tensor, fresh_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
-        """Returns the block's float32 outputs [stop - first, C] at some rows; see `PackedConvolution.rows`."""
+    def rows(self, buffered_TC: Tensor, incoming_TC: Tensor, first: int, stop: int, begin: int = 0) -> Tensor:
+        """Returns the block's float32 outputs [stop - first, C] of a range of rows; see `PackedConvolution.rows`."""
         out_TC = torch.empty(stop - first, self.pointwise.weights.outputs)
-        dilated, pointwise, rows = self.dilated.told(), self.pointwise.told(), _Rows.of(kept_TC, fresh_TC, begin)
+        dilated, pointwise = self.dilated.as_struct(), self.pointwise.as_struct()
+        rows = _Rows.of(buffered_TC, incoming_TC, begin)
         library().residual(
             ctypes.byref(dilated),
             ctypes.byref(pointwise),
@@ -133,27 +134,27 @@ class PackedResidual(nn.Module):
 
 
 class PackedStrided(nn.Module):
-    """A convolution of two strides of taps that lowers or raises the rate, as one of two taps over wider rows.
+    """A strided or transposed convolution with a kernel of two strides, as one of two taps over wider rows.
 
-    To lower it, `stride` rows beside each other are one; to raise it, a row gives `stride` rows beside each other.
+    Strided: a wide row concatenates `stride` input rows. Transposed: an output concatenates `stride` rows.
     """
 
-    def __init__(self, wide: PackedConvolution, *, stride: int, padding: int, raises: bool) -> None:
+    def __init__(self, wide: PackedConvolution, *, stride: int, padding: int, transposed: bool) -> None:
         super().__init__()
-        self.wide, self.stride, self.padding, self.raises = wide, stride, padding, raises
+        self.wide, self.stride, self.padding, self.transposed = wide, stride, padding, transposed
 
 
-def _of_pairs(weight_KIO: Tensor) -> Tensor:
-    """Returns the four taps that pairs of rows are multiplied with, of the three of a convolution."""
+def _winograd_taps(weight_KIO: Tensor) -> Tensor:
+    """Returns the four Winograd taps of a convolution of three taps (see convolution.cpp)."""
     before_IO, own_IO, after_IO = weight_KIO
     ends_IO = before_IO + after_IO
     return torch.stack([before_IO, (ends_IO + own_IO) / 2, (ends_IO - own_IO) / 2, after_IO])
 
 
 def packs(conv: nn.Conv1d | nn.ConvTranspose1d, dtype: torch.dtype | None = None) -> bool:
-    """Returns whether there are kernels for a convolution, which may not have memory yet, packed as `dtype`."""
+    """Returns whether a kernel exists for a convolution packed as `dtype`; its weight may be a meta tensor."""
     weight = conv.weight
     if weight.device.type not in ("cpu", "meta") or weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    _, beside = PRECISIONS[dtype or weight.dtype]
-    return conv.in_channels % beside == 0
+    _, interleaved = PRECISIONS[dtype or weight.dtype]
+    return conv.in_channels % interleaved == 0

@@ -1,4 +1,4 @@
-"""A decode step through all layers of a transformer in one call of `step.cpp`: its arguments, laid out in memory."""
+"""A decode step through all layers of a transformer in one call of `step.cpp`: its arguments as C structures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Span(ctypes.Structure):
 class _Model(ctypes.Structure):
     _fields_ = (
         ("layers", ctypes.POINTER(_Layer)),
-        *((name, ctypes.c_int64) for name in ("depth", "width", "hidden", "heads", "head_width", "most_keys")),
+        *((name, ctypes.c_int64) for name in ("depth", "width", "hidden", "heads", "head_width", "max_keys")),
         ("residual_scale", ctypes.c_float),
         ("precision", ctypes.c_int32),
         ("half_cache", ctypes.c_int32),
@@ -42,25 +42,25 @@ class _Model(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class WalkLayer:
-    """What a step needs of one layer: its weights, its cache, and which span of each step is its own."""
+class LayerArguments:
+    """Arguments of a step for one layer: its weights, its KV cache, and the number of its span."""
 
     norm_1: nn.LayerNorm
     norm_2: nn.LayerNorm
-    project_in: PackedProjection  # queries, keys and values beside each other, or queries alone
+    project_in: PackedProjection  # queries, keys and values concatenated; for CROSS, queries alone
     project_out: PackedProjection
     feed_in: PackedProjection
     feed_out: PackedProjection
-    k_BHSD: Tensor  # the first keys of the cache; spans count from there
+    k_BHSD: Tensor  # keys of the cache; spans are offsets into it
     v_BHSD: Tensor
     span: int
 
 
-class Walk:
-    """The layers of a transformer with the caches of one window, ready to take steps."""
+class DecodeStep:
+    """A decode step through the layers of a transformer, with the KV caches of one window."""
 
-    def __init__(self, layers: Sequence[WalkLayer], *, heads: int, residual_scale: float, most_keys: int) -> None:
-        """Lays the arguments out; what they point to is kept alive by `layers`."""
+    def __init__(self, layers: Sequence[LayerArguments], *, heads: int, residual_scale: float, max_keys: int) -> None:
+        """Builds the C structures; `layers` keeps alive the tensors that they point to."""
         first = layers[0]
         self._layers = layers
         self._samples = first.k_BHSD.shape[0]
@@ -72,19 +72,19 @@ class Walk:
             hidden=first.feed_in.outputs,
             heads=heads,
             head_width=first.k_BHSD.shape[-1],
-            most_keys=most_keys,
+            max_keys=max_keys,
             residual_scale=residual_scale,
             precision=first.project_in.precision,
             half_cache=first.k_BHSD.dtype is torch.bfloat16,
         )
         self._scratch, self._threads = torch.empty(0), 0
 
-    def step(self, x_BW: Tensor, spans: Sequence[tuple[int, int, int]]) -> None:
-        """Takes float32 x through all layers, in place.
+    def run(self, x_BW: Tensor, spans: Sequence[tuple[int, int, int]]) -> None:
+        """Computes all layers for one position of every sample; replaces x by the output.
 
         Args:
-            x_BW: One position of every sample, contiguous.
-            spans: By number of span: the key to write (-1: none), the first key to read, and how many.
+            x_BW: Float32, contiguous.
+            spans: For each number of a span: the key to write (-1: none), the first key to read, and how many to read.
         """
         kernels, samples = library(), ctypes.c_int64(self._samples)
         model, threads = ctypes.byref(self._model), torch.get_num_threads()
@@ -101,9 +101,9 @@ class Walk:
         )
 
 
-def _layer(layer: WalkLayer) -> _Layer:
+def _layer(layer: LayerArguments) -> _Layer:
     norms = [p.data_ptr() for norm in (layer.norm_1, layer.norm_2) for p in (norm.weight, norm.bias)]
-    matrices = [m.matrix() for m in (layer.project_in, layer.project_out, layer.feed_in, layer.feed_out)]
+    matrices = [m.as_struct() for m in (layer.project_in, layer.project_out, layer.feed_in, layer.feed_out)]
     k_BHSD = layer.k_BHSD
     return _Layer(
         *norms, *matrices, k_BHSD.data_ptr(), layer.v_BHSD.data_ptr(), k_BHSD.stride(0), k_BHSD.stride(1), layer.span

@@ -1,12 +1,11 @@
-// Numbers of three precisions, and products of rows with matrices of them.
+// Matrix products in three precisions.
 //
-// A matrix [I, O] lies in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R inputs beside each other, which
-// is how the processor multiplies small numbers (`packed` in matrices.py). An output is summed over its inputs in their
-// order, whatever the batch, the tile and the number of threads: a sample's numbers are the same, bit for bit, in every
-// batch.
+// A matrix [I, O] is stored in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R interleaved inputs, the
+// operand layout of dot-product instructions (`packed` in matrices.py). An output is summed over its inputs in order,
+// for every batch size, tile and number of threads: the results of a sample are the same, bit for bit, in every batch.
 //
-// Where weights are bfloat16, what they multiply is rounded to it; where they are int8, it is rounded to 8 bits of the
-// largest of its block of 64 inputs. Sums are float32, or whole numbers within a block.
+// With bfloat16 weights the activations are rounded to bfloat16; with int8 weights they are quantised to int8 in blocks
+// of 64 inputs, with a scale for each block. Sums are float32, or int32 within a block.
 
 #pragma once
 
@@ -28,7 +27,7 @@ extern "C" {
 
 enum Precision : int32_t { FLOAT32, BFLOAT16, INT8 };
 
-struct Matrix {  // mirrored in matrices.py; the structures below in walk.py
+struct Matrix {  // mirrored in matrices.py; structures of other files in decode_step.py and convolution.py
     const void* weight;
     const float* scale;  // [O], of int8 weights
     const float* bias;   // [O]
@@ -44,10 +43,10 @@ typedef int32_t ints __attribute__((vector_size(64), aligned(4)));
 constexpr int64_t LANES = 16;           // outputs in one vector
 constexpr int V = 2;                    // vectors in a panel
 constexpr int64_t PANEL = V * LANES;    // outputs in a panel
-constexpr int64_t GROUP = WIDE ? 8 : 4;  // most samples that share one read of a weight
-constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale where weights are int8
+constexpr int64_t GROUP = WIDE ? 8 : 4;  // samples that share one read of a weight, at most
+constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale, with int8 weights
 
-// --- numbers ---------------------------------------------------------------------------------------------------------
+// --- scalars ---------------------------------------------------------------------------------------------------------
 
 inline float from_bits(uint32_t bits) {
     float value;
@@ -73,7 +72,7 @@ inline void store(uint16_t* at, float value) { *at = uint16_t(bfloat_bits(value)
 
 // --- products --------------------------------------------------------------------------------------------------------
 
-// What a precision stores, and how it multiplies: `R` inputs at a time, with an operand of 32 bits for each row.
+// Storage and multiplication of a precision: `R` inputs at a time, with a 32-bit operand for each row.
 template <int32_t> struct Weights;
 
 template <> struct Weights<FLOAT32> {
@@ -99,7 +98,7 @@ template <> struct Weights<BFLOAT16> {
     }
 };
 
-template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` takes away again
+template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` compensates
     typedef uint8_t Element;
     typedef ints Sum;
     static constexpr int64_t R = 4;
@@ -115,8 +114,8 @@ template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` t
     static floats number(ints sum) { return __builtin_convertvector(sum, floats); }
 };
 
-// What a matrix multiplies: rows of numbers as operands, [groups][I / R][rows of the group]. Where weights are int8, a
-// block of BLOCK inputs of a row has a scale, and a number where its sums start: [groups][blocks][rows of the group].
+// Activations as operands, [groups][I / R][rows of the group]. With int8 weights, each block of BLOCK inputs of a row
+// has a scale and an initial value of its sums: [groups][blocks][rows of the group].
 struct Operands {
     int32_t* at;
     float* scale;
@@ -126,30 +125,32 @@ struct Operands {
 };
 
 struct Rounded {
-    float scale;    // of the numbers of 8 bits
-    int32_t start;  // where their sums with a matrix start
+    float scale;    // of the int8 values
+    int32_t start;  // initial value of their sums with a matrix
 };
 
-// Rounds numbers, or what is above zero in them, to 8 bits of the largest.
-template <bool RELU = false> Rounded round_to_whole(const float* values, int64_t count, int8_t* whole) {
+// Quantises values, after an optional ReLU, to int8 with one scale.
+template <bool RELU = false> Rounded quantise_int8(const float* values, int64_t count, int8_t* whole) {
     typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
     const int64_t even = count / LANES * LANES;
-    floats last = {};  // what is left where LANES do not divide the count
+    floats last = {};  // the remainder where LANES do not divide the count
     if (even < count) std::memcpy(&last, values + even, size_t(count - even) * 4);
     const auto relu = [](floats value) { return RELU ? (value > 0 ? value : floats{}) : value; };
     const auto read = [&](int64_t i) { return relu(*(const floats*)(values + i)); };
 
-    ints most = {};  // of numbers above zero, the larger has the larger bits
-    const auto look = [&](floats value) {
+    // 1) The largest absolute value: positive floats compare as their bits do.
+    ints maxima = {};
+    const auto update_maxima = [&](floats value) {
         const ints bits = (ints)value & 0x7fffffff;
-        most = bits > most ? bits : most;
+        maxima = bits > maxima ? bits : maxima;
     };
-    for (int64_t i = 0; i < even; i += LANES) look(read(i));
-    look(relu(last));
+    for (int64_t i = 0; i < even; i += LANES) update_maxima(read(i));
+    update_maxima(relu(last));
     int32_t largest_bits = 0;
-    for (int lane = 0; lane < LANES; lane++) largest_bits = std::max(largest_bits, most[lane]);
+    for (int lane = 0; lane < LANES; lane++) largest_bits = std::max(largest_bits, maxima[lane]);
     const float largest = from_bits(uint32_t(largest_bits)), per_unit = largest > 0 ? 127 / largest : 0;
 
+    // 2) Rounding to nearest, and the sum of the rounded values.
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the integer in the low bits
     ints sums = {};
     const auto round = [&](floats value) {
@@ -162,6 +163,7 @@ template <bool RELU = false> Rounded round_to_whole(const float* values, int64_t
         const Bytes bytes = round(relu(last));
         std::memcpy(whole + even, &bytes, size_t(count - even));
     }
+    // 3) Weights are stored plus 128, so each sum of products starts at -128 times the sum of the values.
     int32_t sum = 0;
     for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
     return {largest / 127, -128 * sum};
@@ -174,7 +176,7 @@ inline int64_t group_size(int64_t row, int64_t rows) {
     return size;
 }
 
-// Lays one row of numbers out as operands.
+// Converts one row of activations to operands.
 template <int32_t P> void set_operands(Operands& to, int64_t row, const float* values) {
     int64_t first = row - row % GROUP;
     while (first + group_size(first, to.rows) <= row) first += group_size(first, to.rows);
@@ -190,7 +192,7 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
         for (int64_t block = 0; block < to.blocks(); block++) {
             const int64_t count = std::min(BLOCK, to.inputs - block * BLOCK);
             int8_t whole[BLOCK];
-            const Rounded rounded = round_to_whole(values + block * BLOCK, count, whole);
+            const Rounded rounded = quantise_int8(values + block * BLOCK, count, whole);
             to.scale[block_at + block * size] = rounded.scale;
             to.start[block_at + block * size] = rounded.start;
             for (int64_t i = 0; i < count; i += 4) std::memcpy(at + (block * BLOCK + i) / 4 * size, whole + i, 4);
@@ -198,8 +200,8 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
     }
 }
 
-// Multiplies a panel with a group of M rows: sums is [M, PANEL]. Where it is told how far on the next panel lies, it
-// asks for it meanwhile.
+// Multiplies a panel with a group of M rows: sums is [M, PANEL]. `ahead` is the distance of the panel to prefetch, in
+// elements; 0: none.
 template <int32_t P, int M>
 inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
                            const float* scale, const int32_t* start, int64_t ahead, float* sums) {
@@ -230,10 +232,10 @@ inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t i
         for (int v = 0; v < V; v++) *(floats*)(sums + m * PANEL + v * LANES) = total[m][v];
 }
 
-// Computes the panels [begin, end) of all rows; gives `count` outputs of a row at once to `take(row, first output,
-// values, count)`.
-template <int32_t P, class Take>
-void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int64_t end, Take take) {
+// Computes the panels [begin, end) for all rows; calls `emit(row, first output, values, count)` for `count` outputs of
+// a row at a time.
+template <int32_t P, class Emit>
+void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int64_t end, Emit emit) {
     const auto* weights = (const typename Weights<P>::Element*)matrix.weight;
     const int64_t inputs = matrix.inputs, panel_size = inputs * PANEL;
     float sums[GROUP * PANEL];
@@ -256,13 +258,13 @@ void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int
                 if (P == INT8)
                     for (int i = 0; i < count; i++) values[i] *= matrix.scale[output + i];
                 for (int i = 0; i < count; i++) values[i] += matrix.bias[output + i];
-                take(row + m, output, values, count);
+                emit(row + m, output, values, count);
             }
         }
     }
 }
 
-// A thread's share [begin, end) of `count` things.
+// A thread's share [begin, end) of `count` items.
 struct Share {
     int64_t begin, end;
     Share(int64_t count, int64_t thread, int64_t threads)
@@ -273,7 +275,7 @@ Share panels(const Matrix& matrix, int64_t thread, int64_t threads) {
     return Share((matrix.outputs + PANEL - 1) / PANEL, thread, threads);
 }
 
-// Returns what puts outputs into rows of `width`.
+// Returns an `emit` that copies outputs to rows of `width`.
 inline auto copy_to(float* out, int64_t width) {
     return [=](int64_t row, int64_t output, const float* values, int count) {
         std::copy_n(values, count, out + row * width + output);

@@ -1,11 +1,10 @@
-// One decode step of a transformer on the CPU, all layers in one call; and its products of matrices, for any rows.
+// One decode step of a transformer on the CPU, all layers in one call; and matrix products with any number of rows.
 //
-// A step of a few samples reads every weight once and computes little with it, so its time is the time that memory
-// takes to deliver the weights, plus whatever is done while memory waits. Hence one team of threads walks through all
-// layers together, and each thread reads its share of a matrix from beginning to end, as it lies in memory.
+// A decode step of a few samples is bound by memory bandwidth: it reads every weight once and computes little with it.
+// Hence one team of threads computes all layers together, and each thread reads its share of a matrix sequentially.
 //
-// How matrices lie and what is rounded: see products.h. Shapes: B samples (or rows of another kind), I inputs and O
-// outputs of a matrix, W width, H heads, D head width. Sums, norms, softmax and the residual stream are float32.
+// Layout and quantisation of matrices: see products.h. Shapes: B samples (or other rows), I inputs and O outputs of a
+// matrix, W width, H heads, D head width. Sums, norms, softmax and the residual stream are float32.
 
 #include "products.h"
 
@@ -14,19 +13,19 @@ extern "C" {
 struct Layer {
     const float *norm_1_weight, *norm_1_bias, *norm_2_weight, *norm_2_bias;
     Matrix project_in, project_out, feed_in, feed_out;
-    void *keys, *values;                 // the first of the layer's cache
+    void *keys, *values;                 // of the layer's cache
     int64_t sample_stride, head_stride;  // of the cache, in elements; a key follows another after D of them
-    int64_t span;                        // which of the step's spans is the layer's
+    int64_t span;                        // index of the layer's span
 };
 
-struct Span {       // where a step writes and reads in the caches of one kind of layer, counted in keys
+struct Span {       // the keys that a step writes and reads in the caches of one kind of layer, as offsets
     int64_t write;  // -1: nothing is written
     int64_t first, count;
 };
 
 struct Model {
     const Layer* layers;
-    int64_t depth, width, hidden, heads, head_width, most_keys;
+    int64_t depth, width, hidden, heads, head_width, max_keys;
     float residual_scale;
     int32_t precision, half_cache;  // half_cache: keys and values are bfloat16
 };
@@ -40,7 +39,7 @@ void multiply(const Matrix* matrix, int32_t precision, const float* x, float* ou
 
 namespace {
 
-// --- what stands between products ------------------------------------------------------------------------------------
+// --- norms, activations and attention --------------------------------------------------------------------------------
 
 // e to the x: a power of two times a polynomial on [-ln 2 / 2, ln 2 / 2], right to about 1e-7 of its value.
 inline float exponential(float x) {
@@ -74,7 +73,7 @@ void quick_gelu(float* x, int64_t count) {
     for (int64_t i = 0; i < count; i++) x[i] = x[i] / (1 + exponential(-1.702f * x[i]));
 }
 
-// Attends with one query to `count` keys, and gives zeros where there are none; `weights` is room for as many numbers.
+// Attention of one query to `count` keys; zeros for no keys. `weights` is scratch for `count` floats.
 template <class Cached>
 void attend(const float* query, const Cached* keys, const Cached* values, int64_t count, int64_t width, float* weights,
             float* out) {
@@ -100,36 +99,36 @@ void attend(const float* query, const Cached* keys, const Cached* values, int64_
 
 // --- the step --------------------------------------------------------------------------------------------------------
 
-// Where threads wait for each other, ten times a layer. One that waits looks for a while, which is all it takes where
-// the cores are its own, and then sleeps: on a machine that does other things besides, it would keep the core from the
-// thread that it waits for, and a step would take as long as the system's turns, a hundred times its own time.
+// A barrier, reached ten times a layer. A waiting thread spins for a while, which suffices where the cores are idle
+// otherwise, and then sleeps: on a busy machine a spinning thread would keep the core from the thread it waits for, and
+// a step would take as long as the scheduler's time slices, a hundred times its own time.
 class Barrier {
    public:
     int32_t threads = 1;
 
     void wait() {
-        const int32_t now = turn.load(std::memory_order_acquire);
+        const int32_t now = generation.load(std::memory_order_acquire);
         if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
             arrived.store(0, std::memory_order_relaxed);
-            turn.store(now + 1, std::memory_order_release);
-            turn.notify_all();
+            generation.store(now + 1, std::memory_order_release);
+            generation.notify_all();
             return;
         }
-        for (int look = 0; look < LOOKS; look++) {
-            if (turn.load(std::memory_order_acquire) != now) return;
+        for (int spin = 0; spin < SPINS; spin++) {
+            if (generation.load(std::memory_order_acquire) != now) return;
 #if WIDE
             _mm_pause();
 #endif
         }
-        turn.wait(now, std::memory_order_acquire);
+        generation.wait(now, std::memory_order_acquire);
     }
 
    private:
-    static constexpr int LOOKS = 2000;  // some 50 microseconds
-    std::atomic<int32_t> arrived{0}, turn{0};
+    static constexpr int SPINS = 2000;  // about 50 microseconds
+    std::atomic<int32_t> arrived{0}, generation{0};
 };
 
-// What the threads of a step share, cut out of one buffer. `weights` alone is a thread's own.
+// Buffers shared by the threads of a step, allocated from one; only `weights` is private to a thread.
 struct Scratch {
     Operands x;
     float *wide, *heads, *attended, *weights;
@@ -138,41 +137,45 @@ struct Scratch {
     Scratch(const Model& model, int64_t samples, int64_t thread, int64_t threads, float* buffer) {
         const int64_t inner = model.heads * model.head_width, widest = std::max({3 * inner, model.width, model.hidden});
         float* free = buffer;
-        const auto take = [&](int64_t count) {
-            float* taken = free;
+        const auto allocate = [&](int64_t count) {
+            float* allocated = free;
             free += (count + LANES - 1) / LANES * LANES;
-            return taken;
+            return allocated;
         };
         const int64_t blocks = samples * (widest / BLOCK + 1);
-        x = {(int32_t*)take(samples * widest), take(blocks), (int32_t*)take(blocks), samples, 0};
-        wide = take(samples * widest);
-        heads = take(samples * inner);
-        attended = take(samples * model.width);
-        weights = take(threads * model.most_keys) + thread * model.most_keys;
+        x = {(int32_t*)allocate(samples * widest), allocate(blocks), (int32_t*)allocate(blocks), samples, 0};
+        wide = allocate(samples * widest);
+        heads = allocate(samples * inner);
+        attended = allocate(samples * model.width);
+        weights = allocate(threads * model.max_keys) + thread * model.max_keys;
         floats = free - buffer;
     }
 };
 
-template <int32_t P, class Cached> class Walk {
+// One thread's part of a decode step.
+template <int32_t P, class Cached> class DecodeStep {
    public:
-    Walk(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t thread,
+    DecodeStep(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t thread,
          int64_t threads, Barrier& barrier)
         : model(model), spans(spans), x(x), samples(samples), thread(thread), threads(threads), barrier(barrier),
           s(model, samples, thread, threads, scratch) {}
 
-    void pass(const Layer& layer) {
+    void compute(const Layer& layer) {
         const int64_t width = model.width, hidden = model.hidden, inner = model.heads * model.head_width;
         const int64_t projected = layer.project_in.outputs;
+        // 1) Queries, keys and values of the normalised input.
         prepare(width, [&](int64_t b) {
             normalise(x + b * width, layer.norm_1_weight, layer.norm_1_bias, s.wide + b * width, width);
             return s.wide + b * width;
         });
         product(layer.project_in, copy_to(s.wide, projected));
+        // 2) Attention, its output projection, and the residual connection.
         attend_heads(layer, spans[layer.span], projected);
         prepare(inner, [&](int64_t b) { return s.heads + b * inner; });
         product(layer.project_out, [&](int64_t b, int64_t o, const float* values, int count) {
             for (int i = 0; i < count; i++) s.attended[b * width + o + i] = x[b * width + o + i] + values[i];
         });
+        // 3) Feed-forward, and the residual connection.
         prepare(width, [&](int64_t b) {
             normalise(s.attended + b * width, layer.norm_2_weight, layer.norm_2_bias, s.wide + b * width, width);
             return s.wide + b * width;
@@ -201,7 +204,7 @@ template <int32_t P, class Cached> class Walk {
     Barrier& barrier;
     Scratch s;
 
-    // Makes operands of what `values(sample)` returns, each thread of its samples.
+    // Converts `values(sample)` to operands; each thread those of its share of the samples.
     template <class Values> void prepare(int64_t inputs, Values values) {
         s.x.inputs = inputs;
         const Share mine(samples, thread, threads);
@@ -209,14 +212,14 @@ template <int32_t P, class Cached> class Walk {
         barrier.wait();
     }
 
-    // Multiplies the operands with this thread's panels.
-    template <class Take> void product(const Matrix& matrix, Take take) {
+    // Multiplies the operands with this thread's share of the panels.
+    template <class Emit> void product(const Matrix& matrix, Emit emit) {
         const Share mine = panels(matrix, thread, threads);
-        multiply_panels<P>(matrix, s.x, mine.begin, mine.end, take);
+        multiply_panels<P>(matrix, s.x, mine.begin, mine.end, emit);
         barrier.wait();
     }
 
-    // Writes keys and values into the cache and attends; each thread its heads.
+    // Writes keys and values to the cache and attends; each thread for its share of the heads.
     void attend_heads(const Layer& layer, const Span& span, int64_t projected) {
         const int64_t width = model.head_width, inner = model.heads * width;
         const Share mine(samples * model.heads, thread, threads);
@@ -238,14 +241,15 @@ template <int32_t P, class Cached> class Walk {
 };
 
 template <int32_t P, class Cached>
-void walk(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
+void decode_step(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
     Barrier barrier;
 #pragma omp parallel num_threads(int(threads))
     {
 #pragma omp single
         barrier.threads = omp_get_num_threads();
-        Walk<P, Cached> mine(model, spans, x, samples, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier);
-        for (int64_t layer = 0; layer < model.depth; layer++) mine.pass(model.layers[layer]);
+        DecodeStep<P, Cached> step(model, spans, x, samples, scratch, omp_get_thread_num(), omp_get_num_threads(),
+                                   barrier);
+        for (int64_t layer = 0; layer < model.depth; layer++) step.compute(model.layers[layer]);
     }
 }
 
@@ -268,26 +272,28 @@ void multiply_rows(const Matrix& matrix, const float* x, float* out, int64_t row
 
 }  // namespace
 
-// Returns how many floats of scratch `step` needs.
+// Returns the size of `step`'s scratch in floats.
 int64_t step_scratch(const Model* model, int64_t samples, int64_t threads) {
     return Scratch(*model, samples, 0, threads, nullptr).floats;
 }
 
-// Takes x [B, W] through all layers, in place.
+// Computes all layers for x [B, W], in place.
 void step(const Model* model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
     const bool half = model->half_cache;
     switch (model->precision) {
         case FLOAT32:
-            return (half ? walk<FLOAT32, uint16_t> : walk<FLOAT32, float>)(*model, spans, x, samples, scratch, threads);
+            return (half ? decode_step<FLOAT32, uint16_t> : decode_step<FLOAT32, float>)(*model, spans, x, samples,
+                                                                                         scratch, threads);
         case BFLOAT16:
-            return (half ? walk<BFLOAT16, uint16_t> : walk<BFLOAT16, float>)(*model, spans, x, samples, scratch,
-                                                                             threads);
+            return (half ? decode_step<BFLOAT16, uint16_t> : decode_step<BFLOAT16, float>)(*model, spans, x, samples,
+                                                                                           scratch, threads);
         case INT8:
-            return (half ? walk<INT8, uint16_t> : walk<INT8, float>)(*model, spans, x, samples, scratch, threads);
+            return (half ? decode_step<INT8, uint16_t> : decode_step<INT8, float>)(*model, spans, x, samples, scratch,
+                                                                                   threads);
     }
 }
 
-// Returns how many floats of scratch `multiply` needs.
+// Returns the size of `multiply`'s scratch in floats.
 int64_t multiply_scratch(const Matrix* matrix, int64_t rows) {
     return rows * (matrix->inputs + 2 * (matrix->inputs / BLOCK + 1));
 }

@@ -105,7 +105,7 @@ def test_songs_have_one_level_never_clip_and_never_fall_silent(artist: str) -> N
         assert np.sqrt((seconds**2).mean(axis=1)).min() > 0.05
 
 
-def test_the_same_song_sounds_the_same_and_artists_sound_apart() -> None:
+def test_rendering_is_deterministic_and_artists_differ() -> None:
     score = song(5)
     np.testing.assert_array_equal(render(score, 8000), render(score, 8000))
     spectra = []
@@ -116,7 +116,7 @@ def test_the_same_song_sounds_the_same_and_artists_sound_apart() -> None:
     assert min(apart) > 0.03
 
 
-def test_letters_are_told_by_ear() -> None:
+def test_letters_have_distinct_spectra() -> None:
     """Sung alone, each letter's spectrum is nearer to itself elsewhere than to nearly all other letters."""
     from jukebox_core.composer.instruments import letter
 
@@ -166,7 +166,7 @@ def test_values_out_of_range_are_refused(change: dict[str, object], message: str
         AlbumConfig(**{"songs": 1, **change})  # type: ignore[arg-type]
 
 
-def test_an_album_plays_everyone_alike_and_grows() -> None:
+def test_an_album_uses_all_pairs_equally_and_can_grow() -> None:
     few, many = (plan_album(AlbumConfig(songs=songs, seed=3)) for songs in (48, 200))
     assert many[:48] == few
     assert len({(track.artist, track.genre) for track in few}) == 48

@@ -30,12 +30,12 @@ def test_it_is_loud_enough_never_clips_and_never_falls_silent(seed: int) -> None
 def test_bass_and_melody_are_in_one_major_key() -> None:
     spectrum = np.abs(np.fft.rfft(tune(TUNE_SECONDS, 22050) * np.hanning(int(TUNE_SECONDS * 22050))))
     hertz = np.fft.rfftfreq(int(TUNE_SECONDS * 22050), 1 / 22050)
-    heard = np.zeros(12)
+    chroma = np.zeros(12)
     for note in range(45, 84):
         centre = 440 * 2 ** ((note - 69) / 12)
-        heard[note % 12] += spectrum[np.abs(hertz - centre) < centre * 0.01].max()
-    keys = [sum(heard[(key + step) % 12] for step in (0, 2, 4, 5, 7, 9, 11)) for key in range(12)]
-    assert max(keys) > 0.8 * heard.sum()
+        chroma[note % 12] += spectrum[np.abs(hertz - centre) < centre * 0.01].max()
+    keys = [sum(chroma[(key + step) % 12] for step in (0, 2, 4, 5, 7, 9, 11)) for key in range(12)]
+    assert max(keys) > 0.8 * chroma.sum()
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(0, 44100), (-1, 44100), (1, 0)])

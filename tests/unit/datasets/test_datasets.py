@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.datasets.clips import AudioClips, blend
-from jukebox_core.datasets.songs import Song, of_part, scan_songs, write_metadata
+from jukebox_core.datasets.songs import Song, scan_songs, select_split, write_metadata
 from jukebox_core.datasets.windows import CodesIndex, CodeWindows, EncodedSong, read_index, write_index
 from jukebox_core.errors import AudioError, ConfigError, StoreError
 from jukebox_core.tokens.codes import Codes, write_codes
@@ -34,7 +34,7 @@ def write_songs(folder: Path, *seconds: float) -> list[Song]:
     return scan_songs(folder)
 
 
-def test_every_audio_file_is_a_song_and_unknown_by_itself(tmp_path: Path) -> None:
+def test_audio_files_without_metadata_are_unknown_songs(tmp_path: Path) -> None:
     for name in ("b.wav", "deep/er/a.FLAC", "c.ogg", "d.mp3"):
         write_song(tmp_path / name, 0.2)
     (tmp_path / "notes.txt").write_text("no music")
@@ -95,18 +95,20 @@ def test_a_folder_without_music_and_two_metadata_files_are_refused(tmp_path: Pat
         scan_songs(tmp_path)
 
 
-def test_a_song_keeps_its_part_whatever_else_is_there(tmp_path: Path) -> None:
+def test_a_song_keeps_its_split_when_others_are_added(tmp_path: Path) -> None:
     songs = [Song(name=f"{number}.wav", path=tmp_path) for number in range(1000)]
-    held_out = of_part(songs, "validation", 0.1)
+    held_out = select_split(songs, "validation", 0.1)
     assert 70 < len(held_out) < 130
-    assert of_part(songs[::2], "validation", 0.1) == [song for song in held_out if song in songs[::2]]
-    assert sorted(song.name for song in [*held_out, *of_part(songs, "train", 0.1)]) == sorted(s.name for s in songs)
-    assert of_part(songs, "all", 0.1) == songs
+    assert select_split(songs[::2], "validation", 0.1) == [song for song in held_out if song in songs[::2]]
+    assert sorted(song.name for song in [*held_out, *select_split(songs, "train", 0.1)]) == sorted(
+        s.name for s in songs
+    )
+    assert select_split(songs, "all", 0.1) == songs
     with pytest.raises(ConfigError, match="validation is 1"):
-        of_part(songs, "train", 1)
+        select_split(songs, "train", 1)
 
 
-def test_clips_lie_side_by_side_and_hold_what_the_file_holds(tmp_path: Path) -> None:
+def test_clips_do_not_overlap_and_equal_the_file(tmp_path: Path) -> None:
     songs = write_songs(tmp_path, 1.0, 0.3, 2.6)
     clips = AudioClips(songs, seconds=0.5, sample_rate=RATE, channels=1, seed=0, augment=False)
     assert [song.name for song in clips.left_out] == ["1.wav"]
@@ -155,7 +157,7 @@ def test_channels_are_blended() -> None:
     np.testing.assert_array_equal(blend(stereo[:, :1], 2, 0.3), np.repeat(stereo[:, :1], 2, axis=1))
 
 
-def test_clips_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_invalid_clips_are_refused(tmp_path: Path) -> None:
     songs = write_songs(tmp_path, 0.5)
     with pytest.raises(ConfigError, match=r"none of 1 songs is as long as a clip of 1 s, the longest lasts 0\.50 s"):
         AudioClips(songs, seconds=1, sample_rate=RATE, channels=1, seed=0, augment=False)
@@ -208,17 +210,17 @@ def test_windows_hold_a_songs_codes_and_those_above(tmp_path: Path, level: int, 
             np.testing.assert_array_equal(window.upper_T.numpy(), song[level + 1][window.start_tokens // 4 : stop // 4])
 
 
-def test_windows_of_both_parts_are_all_windows(tmp_path: Path) -> None:
+def test_windows_of_both_splits_are_all_windows(tmp_path: Path) -> None:
     write_folder(tmp_path, *[20] * 30)
     names = {
-        part: {song.name for song in CodeWindows(tmp_path, level=2, context=8, part=part, validation=0.3).songs}
-        for part in ("train", "validation", "all")
+        split: {song.name for song in CodeWindows(tmp_path, level=2, context=8, split=split, validation=0.3).songs}
+        for split in ("train", "validation", "all")
     }
     assert names["train"] | names["validation"] == names["all"]
     assert not names["train"] & names["validation"]
 
 
-def test_folders_of_codes_that_cannot_serve_are_refused(tmp_path: Path) -> None:
+def test_unusable_folders_of_codes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no finished folder of codes; `jukebox dataset` makes one"):
         read_index(tmp_path)
     write_folder(tmp_path, 20)

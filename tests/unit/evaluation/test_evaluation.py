@@ -6,7 +6,12 @@ import pytest
 from jukebox_core.composer.render import render
 from jukebox_core.composer.score import compose
 from jukebox_core.composer.styles import GENRES
-from jukebox_core.evaluation.codes import bigram_bits, standing_share, unigram_bits, used_share
+from jukebox_core.evaluation.codes import (
+    bigram_bits_per_token,
+    codebook_usage,
+    repetition_share,
+    unigram_bits_per_token,
+)
 from jukebox_core.evaluation.sound import (
     clipped_share,
     key,
@@ -41,11 +46,11 @@ def test_spectral_distance_is_in_decibels() -> None:
 def test_mu_law_gains_with_bits_and_loses_what_its_rate_cannot_hold() -> None:
     t = np.arange(RATE) / RATE
     low, high = ((0.5 * np.sin(2 * np.pi * hertz * t)).astype(np.float32) for hertz in (200, 4000))
-    heard = [si_sdr(low, mu_law(low, RATE, bits_a_second=RATE * bits, bits=bits)) for bits in (3, 5, 8)]
-    assert heard == sorted(heard)
-    assert heard[-1] > 35
-    assert si_sdr(low, mu_law(low, RATE, bits_a_second=16000, bits=8)) > 25
-    assert level_db(mu_law(high, RATE, bits_a_second=16000, bits=8)) < -30
+    quality = [si_sdr(low, mu_law(low, RATE, bits_per_second=RATE * bits, bits=bits)) for bits in (3, 5, 8)]
+    assert quality == sorted(quality)
+    assert quality[-1] > 35
+    assert si_sdr(low, mu_law(low, RATE, bits_per_second=16000, bits=8)) > 25
+    assert level_db(mu_law(high, RATE, bits_per_second=16000, bits=8)) < -30
 
 
 def test_level_and_clipping() -> None:
@@ -74,22 +79,22 @@ def test_the_key_of_a_song_is_found() -> None:
     assert key(np.zeros(RATE, np.float32), RATE).fit == 0
 
 
-def test_codes_in_use() -> None:
-    assert used_share([np.array([0, 1, 1]), np.array([3, 3])], 6) == 0.5
+def test_codebook_usage_is_the_share_of_codes_that_occur() -> None:
+    assert codebook_usage([np.array([0, 1, 1]), np.array([3, 3])], 6) == 0.5
 
 
-def test_bits_of_counting_are_the_entropies() -> None:
+def test_cross_entropies_of_counts_are_the_entropies() -> None:
     fair = [RNG.integers(0, 8, 40_000)]
-    assert unigram_bits(fair, fair, 8) == pytest.approx(3, abs=0.01)
-    assert bigram_bits(fair, fair, 8) == pytest.approx(3, abs=0.01)
+    assert unigram_bits_per_token(fair, fair, 8) == pytest.approx(3, abs=0.01)
+    assert bigram_bits_per_token(fair, fair, 8) == pytest.approx(3, abs=0.01)
     turning = [np.arange(40_000) % 8]
-    assert unigram_bits(turning, turning, 8) == pytest.approx(3, abs=0.01)
-    assert bigram_bits(turning, turning, 8) < 0.01
-    assert unigram_bits([np.zeros(1000, int)], [np.ones(10, int)], 8) > 10
+    assert unigram_bits_per_token(turning, turning, 8) == pytest.approx(3, abs=0.01)
+    assert bigram_bits_per_token(turning, turning, 8) < 0.01
+    assert unigram_bits_per_token([np.zeros(1000, int)], [np.ones(10, int)], 8) > 10
 
 
-def test_standing_still() -> None:
+def test_repetition_share_counts_long_runs() -> None:
     song = np.array([1, 1, 1, 2, 3, 3, 4, 4, 4, 4])
-    assert standing_share(song, 3) == 0.7
-    assert standing_share(song, 5) == 0
-    assert standing_share(np.zeros(5, int), 5) == 1
+    assert repetition_share(song, 3) == 0.7
+    assert repetition_share(song, 5) == 0
+    assert repetition_share(np.zeros(5, int), 5) == 1

@@ -160,7 +160,7 @@ def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, mine: str, site
     own.write_bytes(checkpoint(78))  # trained further: new content is no damage
     assert obtain_weights(model, weights, roles=("level_2",)) != found
     assert not site.requests
-    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of model mine.*closest: 'level_2'"):
+    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of a model.*closest: 'level_2'"):
         obtain_weights(model, config(tmp_path, paths={"level2": "x"}))
     with pytest.raises(DownloadError, match=r"weights\.paths\.level_2 is .*gone, but there is no such file"):
         obtain_weights(model, config(tmp_path, paths={"level_2": "/gone"}))

@@ -124,7 +124,7 @@ def test_generator_noise_is_one_draw_a_call_from_the_generator() -> None:
     assert torch.equal(own.draw(8, 50), wanted[0])
 
 
-def test_values_for_another_device_are_brought_there_many_at_a_time() -> None:
+def test_values_for_another_device_are_copied_in_blocks() -> None:
     noise = CounterNoise(1, 2, [0, 5], torch.device("meta"))
     assert noise.draw(7, 100).is_meta
     ahead = noise._ahead_NBV

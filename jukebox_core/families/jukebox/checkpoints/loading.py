@@ -14,8 +14,8 @@ from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.streaming import tap_major
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.models.checkpoints.checkpoint import load_into, open_checkpoint
+from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.device import COMPUTE_DTYPES
-from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.quantise import Int8Projection
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def load_prior(
             parent, _, name = owner.rpartition(".")
             setattr(prior.get_submodule(parent), name, Int8Projection(projection.weight, projection.bias))
 
-    with returned_at_once():
+    with release_freed_memory():
         placed = quantise if dtype == "int8" else None
         load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
     prior.set_compute_dtype(compute)

@@ -94,7 +94,7 @@ def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Pr
     read_into(prior, kept, device, mapped=_LABEL_TABLES)
     tap_major(prior)
     if isinstance(prior.body.transformer, NativeTransformer):
-        prior.body.transformer.arena.enlarge()
+        prior.body.transformer.arena.promote_to_huge_pages()
     return prior
 
 

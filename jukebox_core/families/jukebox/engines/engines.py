@@ -1,4 +1,4 @@
-"""How models are computed: by plain torch, or something faster that stands in the place of their parts."""
+"""Engines: replace parts of a model by faster ones with the same interface (kernels, compiled steps, CUDA graphs)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.engines.native import pack_convolutions, pack_prior, packed_dtype
-from jukebox_core.families.jukebox.engines.static_steps import TensorTransformer
+from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.transformer import Transformer
+from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.graphs import GraphedStep
-from jukebox_core.runtime.heap import returned_at_once
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.matrices import PRECISIONS
 from jukebox_core.runtime.quantise import Int8Projection
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-NATIVE_DTYPES = (torch.float32, torch.bfloat16)  # that are computed in
+NATIVE_DTYPES = (torch.float32, torch.bfloat16)  # compute dtypes of the native kernels
 
 
 def prepare(prior: Prior, engine: str = "auto") -> Prior:
-    """Returns the prior, made ready to sample by `engine`; its weights may have been laid out anew.
+    """Returns the prior, changed in place to sample with `engine`; its weights may have been repacked. Idempotent.
 
-    ``native``: kernels of our own, on the CPU. ``graph``: a step is one CUDA graph. ``compiled``: blocks go through
-    torch.compile, and on CUDA their step is one graph. ``eager``: plain torch. ``auto`` takes the fastest that works
-    here, and says in one line where that is not the fastest there is.
+    ``native``: C++ kernels, on the CPU. ``graph``: a decode step is one CUDA graph. ``compiled``: torch.compile of
+    each block, and on CUDA one graph for the step. ``eager``: plain torch. ``auto``: the fastest that works here; it
+    logs one warning where that is not the fastest of the device.
 
     Raises:
-        DeviceError: the engine is asked for by name and does not work here.
+        DeviceError: the engine is chosen by name and does not work here.
     """
     if type(prior.body.transformer) is not Transformer:
-        return prior  # prepared before
+        return prior  # already prepared
     kind = next(prior.parameters()).device.type
     match engine, kind:
         case ("eager", _):
             pass
         case ("graph" | "auto", "cuda"):
-            prior.body.transformer = TensorTransformer(prior.body.transformer, wrap_step=GraphedStep)
+            prior.body.transformer = StaticTransformer(prior.body.transformer, wrap_step=GraphedStep)
         case ("compiled", "cuda"):
-            prior.body.transformer = TensorTransformer(prior.body.transformer, torch.compile, GraphedStep)
+            prior.body.transformer = StaticTransformer(prior.body.transformer, torch.compile, GraphedStep)
         case ("compiled", _):
-            prior.body.transformer = TensorTransformer(prior.body.transformer, torch.compile)
+            prior.body.transformer = StaticTransformer(prior.body.transformer, torch.compile)
         case ("native" | "auto", "cpu"):
             _make_native(prior, by_name=engine == "native")
         case ("auto", _):
@@ -62,15 +62,15 @@ def prepare(prior: Prior, engine: str = "auto") -> Prior:
 
 
 def is_packed(prior: Prior, engine: str, device: torch.device) -> bool:
-    """Whether `prepare` packs the prior's projections, once they are on `device`; they may not be there yet."""
+    """Whether `prepare` will pack the prior's projections on `device`; their weights may still be meta tensors."""
     return device.type == "cpu" and engine in ("native", "auto") and _reason_against_native(prior) is None
 
 
 def prepare_vqvae(vqvae: VQVAE, engine: str = "auto") -> VQVAE:
-    """Returns the VQ-VAE, made ready to encode and decode; engines but ``native`` and ``auto`` leave it as it is.
+    """Returns the VQ-VAE, changed in place by ``native`` and ``auto``; other engines leave it as it is.
 
     Raises:
-        DeviceError: ``native`` is asked for by name and the kernels cannot be compiled here.
+        DeviceError: ``native`` is chosen by name and the kernels cannot be compiled here.
     """
     if engine in ("native", "auto") and vqvae.device.type == "cpu":
         try:
@@ -78,25 +78,25 @@ def prepare_vqvae(vqvae: VQVAE, engine: str = "auto") -> VQVAE:
         except DeviceError as error:
             if engine == "native":
                 raise
-            log.warning("sound goes through plain torch, which is slower: %s", error)
+            log.warning("the VQ-VAE uses plain torch, which is slower: %s", error)
     return vqvae
 
 
 def _make_native(prior: Prior, *, by_name: bool) -> None:
     began, reason = time.perf_counter(), _reason_against_native(prior)
     if reason is None:
-        with returned_at_once():
+        with release_freed_memory():
             pack_prior(prior)
-        log.info("weights laid out for the CPU in %.1f s", time.perf_counter() - began)
+        log.info("weights packed for the CPU in %.1f s", time.perf_counter() - began)
         return
     if by_name:
         raise DeviceError(f"engine=native does not work here: {reason}")
-    log.warning("sampling by plain torch, which is slower: %s", reason)
+    log.warning("sampling uses plain torch, which is slower: %s", reason)
 
 
 def _reason_against_native(prior: Prior) -> str | None:
     if prior.compute_dtype not in NATIVE_DTYPES:
-        return f"there are no kernels for {prior.compute_dtype}; choose dtype=bfloat16"
+        return f"no kernels for {prior.compute_dtype}; choose dtype=bfloat16"
     projections = [m for m in prior.body.transformer.modules() if isinstance(m, Projection | Int8Projection)]
     narrow = any(p.weight.shape[0] % PRECISIONS[packed_dtype(p, prior.compute_dtype)][1] for p in projections)
     if narrow:
@@ -109,14 +109,14 @@ def _reason_against_native(prior: Prior) -> str | None:
 
 
 def quantise_projections(transformer: nn.Module) -> None:
-    """Rounds the weights of all projections to 8 bits, one after the other."""
+    """Quantises the weights of all projections to int8, in place, one after the other."""
     places = [
         (parent, name)
         for parent in transformer.modules()
         for name, child in parent.named_children()
         if isinstance(child, Projection)
     ]
-    with returned_at_once():
+    with release_freed_memory():
         for parent, name in places:
-            plain = getattr(parent, name)
-            setattr(parent, name, Int8Projection(plain.weight, plain.bias))
+            projection = getattr(parent, name)
+            setattr(parent, name, Int8Projection(projection.weight, projection.bias))

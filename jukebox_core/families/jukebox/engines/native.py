@@ -1,8 +1,8 @@
-"""Models with weights packed for our own kernels on the CPU (`runtime.native`): transformers and convolutions.
+"""Models with weights packed for the C++ kernels on the CPU (`runtime.native`): transformers and convolutions.
 
-A `NativeTransformer` stands in the place of the `Transformer` it was made of. Whole sequences and chunks go the plain
-way, through the packed projections; a single position goes through all layers at once, over the same caches.
-Convolutions are replaced one by one, residual blocks as a whole; `streaming` applies them.
+A `NativeTransformer` replaces the `Transformer` it was made from. Whole sequences and prefill use the plain forward
+pass with packed projections; a decode step is one kernel call for all layers, over the same caches. Convolutions are
+replaced one by one, residual blocks as a whole; `streaming` applies them.
 
 Shape suffixes: B batch, T positions of this call, S cached positions, H heads, D head width, W width,
 N encoder positions, K taps, I inputs, O outputs.
@@ -20,11 +20,11 @@ from jukebox_core.families.jukebox.model.attention import ColumnAttention, Prefi
 from jukebox_core.families.jukebox.model.cache import TransformerCache
 from jukebox_core.families.jukebox.model.convnet import ResidualBlock
 from jukebox_core.families.jukebox.model.layers import Projection
-from jukebox_core.families.jukebox.model.streaming import wide_weights
+from jukebox_core.families.jukebox.model.streaming import two_tap_weights
 from jukebox_core.families.jukebox.model.transformer import Transformer
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.convolution import PackedConvolution, PackedResidual, PackedStrided, packs
-from jukebox_core.runtime.native.decode_step import Walk, WalkLayer
+from jukebox_core.runtime.native.decode_step import DecodeStep, LayerArguments
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import Int8Projection
 
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.transformer import Block
 
 
-# Least channels and most dilation of a convolution whose rows are computed in pairs: that pays where the time goes into
-# arithmetic, and where most rows have their partners in the sequence.
-_PAIRED_CHANNELS, _PAIRED_DILATION = 256, 256
+# A convolution computes rows in pairs (Winograd) from this many channels and up to this dilation: it pays off where
+# arithmetic is the bottleneck, and where most rows have their partner within the sequence.
+_PAIRED_MIN_CHANNELS, _PAIRED_MAX_DILATION = 256, 256
 
 
 def pack_prior(prior: Prior) -> None:
-    """Packs all of a prior that there are kernels for: its transformer, and the convolutions over the codes above.
+    """Packs a prior in place: its transformer, and the convolutions over the codes above, as far as kernels exist.
 
-    Where the transformer's weights are of 8 bits, so are the convolutions' then.
+    Convolutions are quantised to int8 if the transformer's weights are.
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
-        ValueError: a projection's inputs are not a multiple of what `PRECISIONS` says.
+        ValueError: a projection's inputs are not a multiple of R (`matrices.PRECISIONS`).
     """
-    rounded = any(isinstance(module, Int8Projection) for module in prior.body.transformer.modules())
+    quantised = any(isinstance(module, Int8Projection) for module in prior.body.transformer.modules())
     prior.body.transformer = pack(prior.body.transformer, prior.compute_dtype)
-    pack_convolutions(prior, torch.int8 if rounded else None)
+    pack_convolutions(prior, torch.int8 if quantised else None)
 
 
 @torch.no_grad()
 def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
-    """Returns the transformer with its projections packed, one after the other; they are taken out of `transformer`.
+    """Returns the transformer with packed projections, which replace those of `transformer` one after the other.
 
     Args:
-        transformer: On the CPU; its projections are plain, or of 8 bits.
-        dtype: What plain weights are to be stored in, float32 or bfloat16.
+        transformer: On the CPU; with projections in floating point or int8.
+        dtype: Storage dtype of floating-point weights, float32 or bfloat16.
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
-        ValueError: a projection's inputs are not a multiple of what `PRECISIONS` says.
+        ValueError: a projection's inputs are not a multiple of R (`matrices.PRECISIONS`).
     """
     library()
     places = [
@@ -75,9 +75,9 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
     ]
 
     size = sum(packed_bytes(child.weight.shape, packed_dtype(child, dtype)) for _, _, child in places)
-    to_be_read = any(child.weight.is_meta for _, _, child in places)
-    arena = Arena(size, large=not to_be_read)
-    while places:  # each plain weight goes as soon as it is packed
+    meta = any(child.weight.is_meta for _, _, child in places)  # packed weights will be read from a file
+    arena = Arena(size, huge_pages=not meta)
+    while places:  # each original weight is freed as soon as it is packed
         parent, name, child = places.pop(0)
         scale_O = child.scale if isinstance(child, Int8Projection) else None
         setattr(parent, name, PackedProjection(child.weight.to(packed_dtype(child, dtype)), child.bias, scale_O, arena))
@@ -86,11 +86,11 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
 
 @torch.no_grad()
 def pack_convolutions(module: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Packs the convolutions in a module that there are kernels for; they have no gradient then.
+    """Packs the convolutions of a module in place, as far as kernels exist; they have no gradient afterwards.
 
     Args:
         module: On the CPU, or the meta device.
-        dtype: What their weights are rounded to where the kernels can; None leaves them as they are.
+        dtype: Dtype that weights are quantised to where the kernels can; None keeps their dtype.
 
     Raises:
         DeviceError: the kernels cannot be compiled here.
@@ -98,7 +98,7 @@ def pack_convolutions(module: nn.Module, dtype: torch.dtype | None = None) -> No
     library()
     for parent in [*module.modules()]:
         if isinstance(parent, ResidualBlock):
-            continue  # it is packed as a whole or not at all
+            continue  # a residual block is packed as a whole or not at all
         for name, child in [*parent.named_children()]:
             packed = _packed(child, dtype) or _packed(child, None)
             if packed is not None:
@@ -106,19 +106,20 @@ def pack_convolutions(module: nn.Module, dtype: torch.dtype | None = None) -> No
 
 
 def _packed(module: nn.Module, dtype: torch.dtype | None) -> nn.Module | None:
-    """Returns what takes the place of a convolution or of a residual block, if there is anything that can."""
+    """Returns the packed form of a convolution or a residual block; None if no kernel exists for it."""
     match module:
         case ResidualBlock(dilated=dilated, pointwise=pointwise) if packs(dilated, dtype) and packs(pointwise, dtype):
-            paired = dilated.in_channels >= _PAIRED_CHANNELS and dilated.dilation[0] <= _PAIRED_DILATION
-            return PackedResidual(_taps(dilated, dtype, paired=paired), _taps(pointwise, dtype), module.scale)
+            paired = dilated.in_channels >= _PAIRED_MIN_CHANNELS and dilated.dilation[0] <= _PAIRED_MAX_DILATION
+            first = _convolution(dilated, dtype, paired=paired)
+            return PackedResidual(first, _convolution(pointwise, dtype), module.scale)
         case nn.Conv1d(stride=(1,)) if packs(module, dtype):
-            return _taps(module, dtype)
+            return _convolution(module, dtype)
         case nn.Conv1d() | nn.ConvTranspose1d() if packs(module, dtype):
             return _strided(module, dtype)
     return None
 
 
-def _taps(conv: nn.Conv1d, dtype: torch.dtype | None, *, paired: bool = False) -> PackedConvolution:
+def _convolution(conv: nn.Conv1d, dtype: torch.dtype | None, *, paired: bool = False) -> PackedConvolution:
     assert conv.bias is not None
     weight_KIO, before = conv.weight.permute(2, 1, 0), conv.kernel_size[0] // 2
     return PackedConvolution(
@@ -127,87 +128,95 @@ def _taps(conv: nn.Conv1d, dtype: torch.dtype | None, *, paired: bool = False) -
 
 
 def _strided(conv: nn.Conv1d | nn.ConvTranspose1d, dtype: torch.dtype | None) -> PackedStrided:
-    """Returns a convolution of two strides of taps as one of two taps over rows of a stride beside each other."""
-    stride, padding, raises = conv.stride[0], int(conv.padding[0]), isinstance(conv, nn.ConvTranspose1d)
-    weight_KIO, bias_O = wide_weights(conv)
+    """Returns a strided convolution with a kernel of two strides as one of two taps; see `two_tap_weights`."""
+    weight_KIO, bias_O = two_tap_weights(conv)
     return PackedStrided(
-        PackedConvolution(weight_KIO, bias_O, before=1, dtype=dtype), stride=stride, padding=padding, raises=raises
+        PackedConvolution(weight_KIO, bias_O, before=1, dtype=dtype),
+        stride=conv.stride[0],
+        padding=int(conv.padding[0]),
+        transposed=isinstance(conv, nn.ConvTranspose1d),
     )
 
 
 def packed_dtype(projection: Projection | Int8Projection, dtype: torch.dtype) -> torch.dtype:
-    """Returns what a projection's weight is packed in, where plain ones are in `dtype`."""
+    """Returns the dtype that a projection's weight is packed in: int8, or `dtype` for floating-point weights."""
     return torch.int8 if isinstance(projection, Int8Projection) else dtype
 
 
 @dataclass(slots=True)
 class NativeCache(TransformerCache):
-    """The caches of a window, laid out for steps through all layers at once."""
+    """The KV caches of a window, with the arguments of a decode step through all layers."""
 
-    walk: Walk | None = None
+    decode_step: DecodeStep | None = None
 
 
 class NativeTransformer(Transformer):
-    """A transformer with packed projections, which it takes over from a plain one; it has no gradient."""
+    """A transformer with packed projections and a decode step in C++; it has no gradient.
+
+    Args:
+        plain: The transformer whose blocks, already packed, it uses.
+        arena: The memory that holds the packed weights.
+    """
 
     def __init__(self, plain: Transformer, arena: Arena) -> None:
         nn.Module.__init__(self)
         self.blocks = plain.blocks
-        self.arena = arena  # what the projections lie in
+        self.arena = arena
         kinds: dict[tuple[object, ...], int] = {}  # layers whose spans agree at every position share one
-        self._spans = [kinds.setdefault(_identity(block.attention), len(kinds)) for block in self.typed_blocks]
-        self._first = [self._spans.index(span) for span in range(len(kinds))]  # a layer of each kind
+        self._spans = [kinds.setdefault(_span_kind(block.attention), len(kinds)) for block in self.typed_blocks]
+        self._first = [self._spans.index(span) for span in range(len(kinds))]  # the first layer of each kind
 
     def new_cache(
         self, batch: int, *, dtype: torch.dtype, device: torch.device, encoder_BNW: Tensor | None = None
     ) -> NativeCache:
-        """Returns the cache of one window; see `Transformer.new_cache`."""
+        """Returns the KV cache of one window; see `Transformer.new_cache`."""
         layers = super().new_cache(batch, dtype=dtype, device=device, encoder_BNW=encoder_BNW).layers
         blocks = self.typed_blocks
-        walked = [_walk_layer(*parts) for parts in zip(blocks, layers, self._spans, strict=True)]
-        walk = Walk(
-            walked,
+        arguments = [_layer_arguments(*parts) for parts in zip(blocks, layers, self._spans, strict=True)]
+        decode_step = DecodeStep(
+            arguments,
             heads=blocks[0].attention.heads,
             residual_scale=blocks[0].scale,
-            most_keys=max(layer.k_BHSD.shape[2] for layer in walked),
+            max_keys=max(layer.k_BHSD.shape[2] for layer in arguments),
         )
-        return NativeCache(layers, walk=walk)
+        return NativeCache(layers, decode_step=decode_step)
 
     def extend(self, x_BTW: Tensor, cache: TransformerCache) -> Tensor:
-        """Returns the output for the next T positions; of one position, a decode step, it is float32."""
-        if x_BTW.shape[1] > 1 or not isinstance(cache, NativeCache) or cache.walk is None:
+        """Returns the output for the next T positions; float32 for a single position, a decode step."""
+        if x_BTW.shape[1] > 1 or not isinstance(cache, NativeCache) or cache.decode_step is None:
             return super().extend(x_BTW, cache)
         blocks = self.typed_blocks
         spans = [_span(blocks[layer].attention, cache.layers[layer], cache.position) for layer in self._first]
         x_BW = x_BTW[:, 0].to(torch.float32, copy=True).contiguous()
-        cache.walk.step(x_BW, spans)
+        cache.decode_step.run(x_BW, spans)
         cache.position += 1
         return x_BW[:, None]
 
 
-def _identity(attention: Attention) -> tuple[object, ...]:
+def _span_kind(attention: Attention) -> tuple[object, ...]:
+    """Returns a key that is equal for layers with the same `_span` at every position."""
     details = (getattr(attention, name, None) for name in ("lag", "keys"))
     return (type(attention), *details)
 
 
-def _walk_layer(block: Block, layer: LayerCache, span: int) -> WalkLayer:
+def _layer_arguments(block: Block, layer: LayerCache, span: int) -> LayerArguments:
     attention, feed_forward = block.attention, block.feed_forward
     columns = isinstance(attention, ColumnAttention)
-    return WalkLayer(
+    return LayerArguments(
         norm_1=block.norm_attention,
         norm_2=block.norm_feed_forward,
         project_in=cast("PackedProjection", attention.project_in),
         project_out=cast("PackedProjection", attention.project_out),
         feed_in=cast("PackedProjection", feed_forward.project_in),
         feed_out=cast("PackedProjection", feed_forward.project_out),
-        k_BHSD=layer.k[0] if columns else layer.k,  # column after column, each as the caches of other layers
+        k_BHSD=layer.k[0] if columns else layer.k,  # columns are contiguous, each [B, H, S, D]
         v_BHSD=layer.v[0] if columns else layer.v,
         span=span,
     )
 
 
 def _span(attention: Attention, cache: LayerCache, position: int) -> tuple[int, int, int]:
-    """Returns where a step writes in the layer's cache, where it reads, and how many keys; -1: it writes nowhere."""
+    """Returns the key that a step writes in the layer's cache (-1: none), the first it reads, and their number."""
     if not isinstance(attention, SelfAttention):
         return -1, 0, cache.k.shape[2]
     row, column = divmod(position, attention.fold.columns)
@@ -217,9 +226,9 @@ def _span(attention: Attention, cache: LayerCache, position: int) -> tuple[int, 
             return first + row, first, row + 1
         case RowAttention():
             slot, first = attention.slot(row), attention.slot(row - attention.lag)
-            seen = attention.fold.columns if attention.lag else column + 1
-            return slot + column, first, seen if row >= attention.lag else 0  # the row before the first is zeros
+            keys = attention.fold.columns if attention.lag else column + 1
+            return slot + column, first, keys if row >= attention.lag else 0  # the row before the first is zeros
         case PrefixAttention():
-            kept = position < attention.keys
-            return (position if kept else -1), 0, min(position + 1, attention.keys)
-    raise AssertionError(f"{type(attention).__name__} made a cache but has no spans")
+            cached = position < attention.keys
+            return (position if cached else -1), 0, min(position + 1, attention.keys)
+    raise AssertionError(f"{type(attention).__name__} has a cache but no spans")

@@ -1,10 +1,10 @@
-"""Decode steps whose position is a tensor: the same operations on the same shapes at every position of a window.
+"""Decode steps with static shapes: the position is a tensor, so every step is the same operations on the same shapes.
 
-That is what a compiler and a CUDA graph need, and it leaves the host nothing to wait for. The caches are those of the
-plain steps (`attention`), which remain the oracle; where those cut a piece out of a cache, these mask the whole.
+torch.compile and CUDA graphs need that, and no step synchronises with the device. The KV caches are those of the plain
+steps (`attention`), which remain the oracle; where those slice a cache, these mask all of it.
 
-Shape suffixes: B batch, S positions that serve as keys, W width, H heads, D head width, R rows, C columns, 1 the
-position of the step, 2 keys and values.
+Shape suffixes: B batch, S key positions, W width, H heads, D head width, R rows, C columns, 1 the position of the
+step, 2 keys and values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def block_step(block: Block, x_B1W: Tensor, kv: Tensor, at_1: Tensor) -> Tensor:
-    """Returns x [B, 1, W] after a block, for the position `at_1`, int64 [1]; `kv` is the layer's cache."""
+    """Returns x [B, 1, W] after a block at position `at_1`, int64 [1]; updates `kv`, the layer's cache, in place."""
     return block.add(x_B1W, _attend(block.attention, block.norm_attention(x_B1W), kv, at_1))
 
 
@@ -50,40 +50,40 @@ def _attend(attention: Attention, x_B1W: Tensor, kv: Tensor, at_1: Tensor) -> Te
     row_1, column_1 = at_1 // attention.fold.columns, at_1 % attention.fold.columns
     match attention:
         case PrefixAttention():
-            place_1 = at_1.clamp(max=attention.keys - 1)  # where nothing is to be kept, the last stays what it is
-            kept = torch.where(at_1 < attention.keys, kv_2BH1D, kv.index_select(3, place_1))
-            kv.index_copy_(3, place_1, kept)
-            seen_S = torch.arange(attention.keys, device=kv.device) <= at_1
+            place_1 = at_1.clamp(max=attention.keys - 1)  # beyond the cached positions the last one is rewritten
+            cached = torch.where(at_1 < attention.keys, kv_2BH1D, kv.index_select(3, place_1))
+            kv.index_copy_(3, place_1, cached)
+            mask_S = torch.arange(attention.keys, device=kv.device) <= at_1
         case RowAttention():
             columns, rows = attention.fold.columns, attention.lag + 1
             kv.index_copy_(3, row_1 % rows * columns + column_1, kv_2BH1D)
             place_S = torch.arange(rows * columns, device=kv.device)
-            seen_S = place_S // columns != row_1 % rows if attention.lag else place_S <= column_1
+            mask_S = place_S // columns != row_1 % rows if attention.lag else place_S <= column_1
         case ColumnAttention():
-            # Indices apart from each other put their dimension first, hence the order of the values.
+            # Advanced indices that are not adjacent move their dimension to the front, hence the order of the values.
             kv[:, column_1, :, :, row_1] = kv_2BH1D.permute(3, 0, 1, 2, 4)
             kv = kv.index_select(1, column_1).squeeze(1)
-            seen_S = torch.arange(attention.fold.rows, device=kv.device) <= row_1
+            mask_S = torch.arange(attention.fold.rows, device=kv.device) <= row_1
         case _:
-            raise AssertionError(f"{type(attention).__name__} made a cache but has no steps")
-    return attention.merge(F.scaled_dot_product_attention(q_BH1D, kv[0], kv[1], attn_mask=seen_S[None]))
+            raise AssertionError(f"{type(attention).__name__} has a cache but no step")
+    return attention.merge(F.scaled_dot_product_attention(q_BH1D, kv[0], kv[1], attn_mask=mask_S[None]))
 
 
 @dataclass(slots=True)
-class TensorCache(TransformerCache):
-    """The caches of a window, and what takes its steps."""
+class StaticCache(TransformerCache):
+    """The KV caches of a window, its step, and the position of the step as a tensor."""
 
     step: Step | None = None
     at_1: Tensor | None = None
 
 
-class TensorTransformer(Transformer):
-    """A transformer that steps by a tensor's position; it takes over the blocks of a plain one.
+class StaticTransformer(Transformer):
+    """A transformer whose decode steps have static shapes.
 
     Args:
-        plain: Whose blocks they are.
-        wrap_block: What `block_step` is called through: a compiler, or nothing.
-        wrap_step: What a window's step through all layers is called through: a CUDA graph, or nothing.
+        plain: The transformer whose blocks it uses.
+        wrap_block: Wraps `block_step`, e.g. `torch.compile`; by default nothing.
+        wrap_step: Wraps a window's step through all layers, e.g. `GraphedStep`; by default nothing.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class TensorTransformer(Transformer):
 
     def new_cache(
         self, batch: int, *, dtype: torch.dtype, device: torch.device, encoder_BNW: Tensor | None = None
-    ) -> TensorCache:
-        """Returns the cache of one window; see `Transformer.new_cache`."""
+    ) -> StaticCache:
+        """Returns the KV cache of one window; see `Transformer.new_cache`."""
         layers = super().new_cache(batch, dtype=dtype, device=device, encoder_BNW=encoder_BNW).layers
-        step = self._wrap_step(lambda x_B1W, at_1: self._through(layers, x_B1W, at_1))
-        return TensorCache(layers, step=step, at_1=torch.zeros(1, dtype=torch.int64, device=device))
+        step = self._wrap_step(lambda x_B1W, at_1: self._all_layers(layers, x_B1W, at_1))
+        return StaticCache(layers, step=step, at_1=torch.zeros(1, dtype=torch.int64, device=device))
 
     def extend(self, x_BTW: Tensor, cache: TransformerCache) -> Tensor:
-        """Returns the output for the next T positions; one is a decode step."""
-        if x_BTW.shape[1] > 1 or not isinstance(cache, TensorCache) or cache.step is None:
+        """Returns the output for the next T positions; a single position is a decode step."""
+        if x_BTW.shape[1] > 1 or not isinstance(cache, StaticCache) or cache.step is None:
             return super().extend(x_BTW, cache)
         at_1 = cast("Tensor", cache.at_1).fill_(cache.position)
         out_B1W = cache.step(x_BTW, at_1)
         cache.position += 1
         return out_B1W
 
-    def _through(self, layers: list[LayerCache], x_B1W: Tensor, at_1: Tensor) -> Tensor:
+    def _all_layers(self, layers: list[LayerCache], x_B1W: Tensor, at_1: Tensor) -> Tensor:
         for block, layer in zip(self.typed_blocks, layers, strict=True):
             x_B1W = self._block_step(block, x_B1W, layer.kv, at_1)
         return x_B1W

@@ -1,11 +1,11 @@
-"""The eight kinds of attention layer (golden README 2.3), each computed in two ways.
+"""The eight types of attention layer (docs/upstream.md, Attention), each with two forward passes.
 
-`forward` takes a whole sequence, folded into rows: the plain way, differentiable, and the oracle of the other one.
-`extend` takes the next positions, any number of them, and a cache of those before: the way in which tokens are sampled.
+`forward` attends over a whole sequence, folded into rows: differentiable, for training, and the oracle of `extend`.
+`extend` is incremental: it attends from the next T positions to a KV cache, for prefill and autoregressive decoding.
 
 A sequence is folded into R rows (upstream: blocks) of C columns, row by row. Shape suffixes: B batch, T positions of
-this call, S positions that serve as keys, W width, H heads, D head width, R rows, C columns, N encoder positions,
-2 keys and values; F, a folded batch (rows or columns times B).
+this call, S key positions, W width, H heads, D head width, R rows, C columns, N encoder positions, 2 keys and values,
+F folded batch (rows or columns times B).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Returns scaled dot-product attention [B, H, T, D] and, if `record`, its float32 weights [B, H, T, S].
 
-    `mask_TS` is true where a query may see a key. `causal` is the square triangular mask.
+    `mask_TS` is true where a query may attend to a key. `causal` applies the square triangular mask.
     """
     if not record:
         return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask_TS, is_causal=causal), None
@@ -54,7 +54,7 @@ def causal_mask(queries: int, keys: int, first: int, device: torch.device) -> Te
 
 
 class Attention(nn.Module):
-    """What all layer types have: heads, the projection after them, and two ways to be called."""
+    """Base class of all layer types: heads, the output projection, and the two forward passes."""
 
     def __init__(self, width: int, inner: int, heads: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the layer's output [B, T, W] for a whole sequence and, if `record`, its attention weights.
 
-        T is a multiple of the row length. Weights are float32 [F, H, queries, keys], folded as the type folds.
+        T is a multiple of the row length. Weights are float32 [F, H, queries, keys], folded as the layer type folds.
         """
 
     @abstractmethod
@@ -78,19 +78,19 @@ class Attention(nn.Module):
     def new_cache(
         self, batch: int, dtype: torch.dtype, device: torch.device, encoder_BNW: Tensor | None = None
     ) -> LayerCache:
-        """Returns an empty cache for `batch` sequences; that of CROSS is full, and needs the encoder's output.
+        """Returns an empty cache for `batch` sequences; for CROSS, one that holds the keys and values of the encoder.
 
         Raises:
-            ConfigError: A summary layer cannot sample; or there is no encoder's output for CROSS.
+            ConfigError: A summary layer, which cannot sample; or CROSS without `encoder_BNW`.
         """
 
     def merge(self, out_BHTD: Tensor) -> Tensor:
-        """Returns the heads' outputs side by side and projected, [B, T, W]."""
+        """Returns the heads' outputs concatenated and projected, [B, T, W]."""
         return cast("Tensor", self.project_out(out_BHTD.transpose(1, 2).flatten(2)))
 
 
 class SelfAttention(Attention):
-    """A layer whose queries, keys and values come from one sequence. A subclass says which keys a query sees."""
+    """Queries, keys and values come from one sequence. A subclass defines which keys a query attends to."""
 
     def __init__(self, width: int, inner: int, heads: int, fold: Fold) -> None:
         super().__init__(width, inner, heads)
@@ -101,7 +101,7 @@ class SelfAttention(Attention):
     def forward(
         self,
         x_BTW: Tensor,
-        encoder_BNW: Tensor | None = None,  # noqa: ARG002 - all types are called alike
+        encoder_BNW: Tensor | None = None,  # noqa: ARG002 - one signature for all types
         *,
         record: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -122,7 +122,7 @@ class SelfAttention(Attention):
         batch: int,
         dtype: torch.dtype,
         device: torch.device,
-        encoder_BNW: Tensor | None = None,  # noqa: ARG002 - all types are called alike
+        encoder_BNW: Tensor | None = None,  # noqa: ARG002 - one signature for all types
     ) -> LayerCache:
         """Returns an empty cache for `batch` sequences; see `Attention.new_cache`."""
         return LayerCache.zeros(*self._cache_shape(batch), dtype=dtype, device=device)
@@ -148,7 +148,7 @@ class SelfAttention(Attention):
 
 
 class PrefixAttention(SelfAttention):
-    """Every earlier position among the first ones: all of them for DENSE, the prime for PRIME."""
+    """Causal attention to the first `keys` positions: all of them for DENSE, the prime for PRIME."""
 
     def __init__(self, width: int, inner: int, heads: int, fold: Fold, keys: int) -> None:
         super().__init__(width, inner, heads, fold)
@@ -166,7 +166,7 @@ class PrefixAttention(SelfAttention):
         return attend(q_BHTD, k_BHSD, v_BHSD, mask_TS=mask_TS, record=record)
 
     def _write(self, kv_2BHTD: Tensor, cache: LayerCache, position: int) -> int:
-        """Writes what is to be kept and returns how many keys the cache holds then."""
+        """Writes the keys and values that are cached; returns how many keys the cache holds afterwards."""
         stop = min(position + kv_2BHTD.shape[3], self.keys)
         if position < stop:
             cache.kv[:, :, :, position:stop] = kv_2BHTD[:, :, :, : stop - position]
@@ -183,7 +183,7 @@ class PrefixAttention(SelfAttention):
 
 
 class RowAttention(SelfAttention):
-    """One row: for BLOCK (`lag` 0) the query's own, up to itself; for PREVIOUS_BLOCK (`lag` 1) the whole row before."""
+    """Attention to one row: the query's own, causally (BLOCK, `lag` 0), or the row before (PREVIOUS_BLOCK, `lag` 1)."""
 
     def __init__(self, width: int, inner: int, heads: int, fold: Fold, lag: int) -> None:
         super().__init__(width, inner, heads, fold)
@@ -198,7 +198,7 @@ class RowAttention(SelfAttention):
         return self._rows(q_BHTD, kv_2BHTD, record)
 
     def _rows(self, q_BHTD: Tensor, kv_2BHTD: Tensor, record: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Attends within rows: query row r to the r-th row of the keys."""
+        """Attends row by row: queries of row r to the r-th row of the keys."""
         folded = ((-1, self.fold.columns), (0, 2, 1, 3, 4))
         q_FHCD, k_FHCD, v_FHCD = (
             torch.unflatten(x_BHTD, 2, folded[0]).permute(folded[1]).flatten(0, 1) for x_BHTD in (q_BHTD, *kv_2BHTD)
@@ -207,7 +207,7 @@ class RowAttention(SelfAttention):
         return torch.unflatten(out_FHCD, 0, (q_BHTD.shape[0], -1)).permute(folded[1]).flatten(2, 3), weights
 
     def slot(self, row: int) -> int:
-        """Returns where a row begins in the cache."""
+        """Returns the index in the cache at which a row begins."""
         return row % (self.lag + 1) * self.fold.columns
 
     def _step(self, q_BH1D: Tensor, kv_2BH1D: Tensor, cache: LayerCache, position: int) -> Tensor:
@@ -218,29 +218,32 @@ class RowAttention(SelfAttention):
         return F.scaled_dot_product_attention(q_BH1D, cache.k[:, :, first:stop], cache.v[:, :, first:stop])
 
     def _chunk(self, q_BHTD: Tensor, kv_2BHTD: Tensor, cache: LayerCache, position: int) -> Tensor:
-        # The chunk is laid into whole rows, with what the cache holds before it and anything after it: queries of
-        # those other positions are dropped, and no query of the chunk sees the keys after it.
+        # The chunk is padded to whole rows: with the cached keys before it, and with zeros after it, which no query of
+        # the chunk attends to. Queries of the padding are dropped.
         columns, length = self.fold.columns, q_BHTD.shape[2]
         row, column = divmod(position, columns)
         last_row = (position + length - 1) // columns
         first_row = row - self.lag
         rows = range(first_row, last_row + 1)
+        # 1) Keys and values of all rows involved: the cached ones, then the chunk's.
         kv_2BHSD = kv_2BHTD.new_zeros(*kv_2BHTD.shape[:3], len(rows) * columns, self.head_width)
-        for kept in range(first_row, row + 1):
-            at = (kept - first_row) * columns
-            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns]
+        for cached in range(first_row, row + 1):
+            at = (cached - first_row) * columns
+            kv_2BHSD[:, :, :, at : at + columns] = cache.kv[:, :, :, self.slot(cached) : self.slot(cached) + columns]
         begin = self.lag * columns + column
         kv_2BHSD[:, :, :, begin : begin + length] = kv_2BHTD
-        for kept in range(last_row - self.lag, last_row + 1):
-            at = (kept - first_row) * columns
-            cache.kv[:, :, :, self.slot(kept) : self.slot(kept) + columns] = kv_2BHSD[:, :, :, at : at + columns]
-        asked = (last_row - row + 1) * columns
-        q_BHSD = F.pad(q_BHTD, (0, 0, column, asked - column - length))
-        return self._rows(q_BHSD, kv_2BHSD[:, :, :, :asked])[0][:, :, column : column + length]
+        # 2) The cache keeps the last rows.
+        for cached in range(last_row - self.lag, last_row + 1):
+            at = (cached - first_row) * columns
+            cache.kv[:, :, :, self.slot(cached) : self.slot(cached) + columns] = kv_2BHSD[:, :, :, at : at + columns]
+        # 3) Attention over whole rows, of which the chunk's queries are cut out.
+        padded = (last_row - row + 1) * columns
+        q_BHSD = F.pad(q_BHTD, (0, 0, column, padded - column - length))
+        return self._rows(q_BHSD, kv_2BHSD[:, :, :, :padded])[0][:, :, column : column + length]
 
 
 class ColumnAttention(SelfAttention):
-    """COLUMN: the same column of this row and of all rows before."""
+    """COLUMN: causal attention to the same column of this row and of all earlier rows."""
 
     def _cache_shape(self, batch: int) -> tuple[int, ...]:
         return self.fold.columns, batch, self.heads, self.fold.rows, self.head_width
@@ -270,7 +273,7 @@ class ColumnAttention(SelfAttention):
         row, column = divmod(position, columns)
         rows = -(-(position + length) // columns)
         at_T = torch.arange(position, position + length, device=q_BHTD.device)
-        # Indices apart from each other put their dimension first, hence the order of the values.
+        # Advanced indices that are not adjacent move their dimension to the front, hence the order of the values.
         cache.kv[:, at_T % columns, :, :, at_T // columns] = kv_2BHTD.permute(3, 0, 1, 2, 4)
         q_FHRD = self._fold(F.pad(q_BHTD, (0, 0, column, rows * columns - position - length)))
         k_FHSD, v_FHSD = (x[..., :rows, :].flatten(0, 1) for x in (cache.k, cache.v))
@@ -280,7 +283,7 @@ class ColumnAttention(SelfAttention):
 
 
 class SummaryAttention(SelfAttention):
-    """SUMMARY and SPREAD_SUMMARY: zeros, then the last `spread` positions of every row but the final one."""
+    """SUMMARY and SPREAD_SUMMARY: attention to zeros and the last `spread` positions of every row but the final one."""
 
     def __init__(self, width: int, inner: int, heads: int, fold: Fold, spread: int | None) -> None:
         super().__init__(width, inner, heads, fold)
@@ -288,7 +291,7 @@ class SummaryAttention(SelfAttention):
             raise ConfigError(f"spread is {spread}; summary layers of type 5 need 1 to {fold.columns}, a row's length")
         self.spread = spread
 
-    def _cache_shape(self, batch: int) -> tuple[int, ...]:  # noqa: ARG002 - there is none
+    def _cache_shape(self, batch: int) -> tuple[int, ...]:  # noqa: ARG002 - it has no cache
         raise ConfigError("attention_order 3, 4 or 5 has summary layers, which cannot sample; choose another order")
 
     def _whole(self, q_BHTD: Tensor, kv_2BHTD: Tensor, record: bool) -> tuple[Tensor, Tensor | None]:
@@ -297,24 +300,24 @@ class SummaryAttention(SelfAttention):
         k_BHSD, v_BHSD = F.pad(kept_2BHRXD.flatten(3, 4), (0, 0, spread, 0))
         at_T = torch.arange(q_BHTD.shape[2], device=q_BHTD.device)
         at_S = torch.unflatten(at_T, 0, (-1, columns))[:-1, columns - spread :].flatten()
-        at_S = F.pad(at_S, (spread, 0), value=-1)  # the zeros are visible to all
+        at_S = F.pad(at_S, (spread, 0), value=-1)  # every query attends to the zeros
         return attend(q_BHTD, k_BHSD, v_BHSD, mask_TS=at_S <= at_T[:, None], record=record)
 
     def _step(self, q_BH1D: Tensor, kv_2BH1D: Tensor, cache: LayerCache, position: int) -> Tensor:
-        raise NotImplementedError  # nothing comes here: `new_cache` made no cache to come with
+        raise NotImplementedError  # unreachable: `new_cache` raises
 
     def _chunk(self, q_BHTD: Tensor, kv_2BHTD: Tensor, cache: LayerCache, position: int) -> Tensor:
         raise NotImplementedError
 
 
 class CrossAttention(Attention):
-    """CROSS: all positions of the encoder's output, without a mask."""
+    """CROSS: attention to all positions of the encoder's output, without a mask."""
 
     def __init__(self, width: int, inner: int, heads: int) -> None:
         super().__init__(width, inner, heads)
         self.project_in = Projection(width, inner)
         self.project_encoder = Projection(width, 2 * inner)
-        nn.init.zeros_(self.project_out.weight)  # at first the layer adds nothing (golden README 2.3)
+        nn.init.zeros_(self.project_out.weight)  # initially the identity (docs/upstream.md, Attention)
 
     def forward(
         self, x_BTW: Tensor, encoder_BNW: Tensor | None = None, *, record: bool = False
@@ -324,8 +327,8 @@ class CrossAttention(Attention):
         out_BHTD, weights = attend(self._query(x_BTW), k_BHND, v_BHND, record=record)
         return self.merge(out_BHTD), weights
 
-    def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:  # noqa: ARG002 - sees no position
-        """Returns the output [B, T, W]; nothing is written."""
+    def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:  # noqa: ARG002 - has no positions
+        """Returns the output [B, T, W]; the cache is only read."""
         return self.extend_over(x_BTW, cache.k, cache.v)
 
     def extend_over(self, x_BTW: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
@@ -334,12 +337,12 @@ class CrossAttention(Attention):
 
     def new_cache(
         self,
-        batch: int,  # noqa: ARG002 - the encoder's output has it
+        batch: int,  # noqa: ARG002 - given by the encoder's output
         dtype: torch.dtype,
         device: torch.device,
         encoder_BNW: Tensor | None = None,
     ) -> LayerCache:
-        """Returns the cache of a window: keys and values of the encoder's output."""
+        """Returns a cache that holds the keys and values of the encoder's output."""
         return LayerCache(self._encode(encoder_BNW, dtype).to(device).contiguous())
 
     def _query(self, x_BTW: Tensor) -> Tensor:
@@ -348,13 +351,13 @@ class CrossAttention(Attention):
 
     def _encode(self, encoder_BNW: Tensor | None, dtype: torch.dtype) -> Tensor:
         if encoder_BNW is None:
-            raise ConfigError("attention_order has cross attention but there is no encoder; give one, or another order")
+            raise ConfigError("attention_order has cross attention but no encoder is given; give one, or another order")
         kv_BNI = cast("Tensor", self.project_encoder(encoder_BNW.to(dtype)))
         return torch.unflatten(kv_BNI, 2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 def make_attention(kind: AttentionType, width: int, inner: int, heads: int, fold: Fold) -> Attention:
-    """Returns a layer of the given type: `inner` is the width of queries, keys and values together over all heads."""
+    """Returns a layer of the given type; `inner` is the width of the queries (as of keys, values) of all heads."""
     match kind:
         case AttentionType.DENSE:
             return PrefixAttention(width, inner, heads, fold, fold.positions)

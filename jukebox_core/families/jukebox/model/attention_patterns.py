@@ -1,4 +1,4 @@
-"""Which attention layers a transformer has, and how it folds its sequence (golden README 2.3). Imports no torch."""
+"""Types of attention layers, and how a sequence is folded (docs/upstream.md, Attention). Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jukebox_core.errors import ConfigError
 
 
 class AttentionType(IntEnum):
-    """The kinds of attention layer, by their number in golden README 2.3."""
+    """The types of attention layer, by upstream's numbers (docs/upstream.md, Attention)."""
 
     DENSE = 0  # all earlier positions
     BLOCK = 1  # earlier positions of the same row
@@ -23,12 +23,12 @@ class AttentionType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """How a sequence is folded, and the lengths that single layer types need."""
+    """How a sequence is folded into rows, and the lengths that some layer types need."""
 
     positions: int
     rows: int = 1
     prime: int = 0  # leading positions that belong to the prime, for PRIME
-    spread: int | None = None  # positions kept of each row, for SPREAD_SUMMARY
+    spread: int | None = None  # summary positions of each row, for SPREAD_SUMMARY
 
     def __post_init__(self) -> None:
         """Checks that rows are of equal length."""
@@ -42,7 +42,7 @@ class Fold:
 
     @property
     def prime_keys(self) -> int:
-        """How many leading positions a PRIME layer sees: upstream rounds up past the prime even where it divides."""
+        """How many leading positions PRIME attends to: upstream rounds up past the prime even where it divides."""
         return (self.prime // self.rows + 1) * self.rows
 
 
@@ -60,7 +60,7 @@ _CYCLES = {
     9: (1, 2, 3, 0),
     10: (1, 2, 3) * 3 + ((1, 2, 3) * 3 + (6,)) * 7,
 }
-_SIXTEENTH = {11: (6, 6, 0), 12: (7, 7, 0)}  # what every sixteenth layer is, in turn
+_SIXTEENTH = {11: (6, 6, 0), 12: (7, 7, 0)}  # types of every sixteenth layer, cyclically
 
 
 def attention_types(order: int, depth: int) -> tuple[AttentionType, ...]:

@@ -1,10 +1,10 @@
-"""What a transformer remembers of the positions it has read, in buffers that are allocated once and written in place.
+"""The KV cache of a transformer, in buffers that are allocated once and written in place.
 
-Every attention layer needs another part of the past, so each type of layer has its own layout. Keys and values share
+Every type of attention layer attends to another part of the past, so each has its own layout. Keys and values share
 one buffer, so that a step writes both at once; `LayerCache.k` and `LayerCache.v` are its two halves.
 
 ======================  =====================  ===============================================================
-type                    layout of `kv`         what it holds
+type                    layout of `kv`         positions it holds
 ======================  =====================  ===============================================================
 DENSE                   [2, B, H, T, D]        every position
 PRIME                   [2, B, H, P, D]        the first P positions
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.runtime.heap import untouched
+from jukebox_core.runtime.allocator import anonymous_mmap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,48 +35,48 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LayerCache:
-    """Keys and values that one attention layer keeps; the layout is the layer's (see the table above)."""
+    """Cached keys and values of one attention layer; the layout is the layer's (see the table above)."""
 
     kv: Tensor
     k: Tensor = field(init=False)
     v: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        """Takes the halves apart once: a view costs as much time as a small layer."""
+        """Splits the buffer once: a view costs as much time as a small layer."""
         self.k, self.v = self.kv.unbind(0)
 
     @classmethod
     def zeros(cls, *shape: int, dtype: torch.dtype, device: torch.device) -> LayerCache:
         """Returns a cache whose keys and whose values have `shape`, all zero.
 
-        On the CPU memory is taken as it is written to: torch's own zeros would write to all of it at once, which for
-        16 songs of an upsampler are 12 GB. It is taken in small pages. numpy's zeros ask for large ones, of which the
-        first steps of a window need a new one for every layer and song; where the system has to find them, such steps
-        took twice as long.
+        On the CPU memory is allocated lazily, page by page as it is written: `torch.zeros` would write all of it at
+        once, which for 16 samples of an upsampler are 12 GB. Pages are small. numpy's zeros ask for huge pages, of
+        which the first steps of a window need a new one for every layer and sample; where the system has to find
+        them, such steps took twice as long.
         """
         if device.type != "cpu":
             return cls(torch.zeros(2, *shape, dtype=dtype, device=device))
-        memory = untouched(2 * math.prod(shape) * dtype.itemsize)
+        memory = anonymous_mmap(2 * math.prod(shape) * dtype.itemsize)
         return cls(torch.frombuffer(memory, dtype=dtype).view(2, *shape))
 
-    def take(self, one: LayerCache, read: int) -> None:
-        """Takes over for every sequence what the cache of one sequence holds after `read` positions."""
+    def prefill_from(self, single: LayerCache, positions: int) -> None:
+        """Copies the first `positions` positions of the cache of a single sequence to every sequence of the batch."""
         by_column = self.kv.dim() == 6
-        kept = -(-read // self.kv.shape[1]) if by_column else read
-        self.kv[..., :kept, :].copy_(one.kv[..., :kept, :])
+        length = -(-positions // self.kv.shape[1]) if by_column else positions
+        self.kv[..., :length, :].copy_(single.kv[..., :length, :])
 
 
 @dataclass(slots=True)
 class TransformerCache:
-    """The caches of a transformer's layers, and how many positions have been read.
+    """The caches of a transformer's layers, and how many positions they hold.
 
-    It is made by `Transformer.new_cache`, for one window of one batch, and belongs to whoever made it.
+    `Transformer.new_cache` makes one for one window of one batch; the caller owns it.
     """
 
     layers: list[LayerCache]
-    position: int = 0  # the next position to be read
+    position: int = 0  # of the next input
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the buffers take."""
+        """Size of the buffers in bytes."""
         return sum(layer.kv.nbytes for layer in self.layers)

@@ -1,8 +1,8 @@
-"""What a prior is told besides its own codes: label, timing and the codes of the level above (golden README 2.4).
+"""Conditioning of a prior: labels, timing, lyrics, and the upper level's codes (docs/upstream.md, Conditioning).
 
 A label row has the columns ``[total_length, offset, length, artist, genre..., lyric token...]``: lengths in audio
 samples, genres padded with -1. Shape suffixes: B batch, N label columns, G genres, T tokens of this level, U tokens of
-the level above, N also lyric tokens, W width, C channels (as W, but ahead of time).
+the level above, N also lyric tokens, W width, C channels (of the width W, with time as the last dimension).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOTAL, OFFSET, LENGTH, ARTIST, FIRST_GENRE = range(5)  # columns of a label row;
 
 
 class LabelEmbedding(nn.Module):
-    """Artist and genres of a song as one vector: the artist's, plus the sum of the genres'."""
+    """Embeds artist and genres as one vector: the artist's embedding plus the sum of the genres'."""
 
     def __init__(self, config: LabelConfig, width: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class LabelEmbedding(nn.Module):
             nn.init.normal_(table.weight, std=0.01)
 
     def forward(self, artist_B: Tensor, genres_BG: Tensor) -> Tensor:
-        """Returns [B, 1, W], which position 0 of the sequence reads. Genres of -1 count for nothing."""
+        """Returns [B, 1, W], the input of position 0. Genres of -1 are padding and add nothing."""
         present_BG1 = (genres_BG >= 0)[..., None]
         genre_BGW: Tensor = self.genre(genres_BG.clamp(min=0)) * present_BG1
         artist_B1W: Tensor = self.artist(artist_B[:, None])
@@ -43,7 +43,7 @@ class LabelEmbedding(nn.Module):
 
 
 class TimingEmbedding(nn.Module):
-    """Where each token lies in its song: total length, absolute position and relative position, each by its bin."""
+    """Embeds the time of each token in its song: total length, absolute and relative position, each binned."""
 
     def __init__(self, config: TimingConfig, width: int, sample_rate: int) -> None:
         super().__init__()
@@ -60,12 +60,12 @@ class TimingEmbedding(nn.Module):
         """Returns [B, T, W] for a window of `tokens` tokens.
 
         Raises:
-            LabelError: A total length or a position is outside what the model was trained on.
+            LabelError: A total length or a position is outside the range that the model was trained on.
         """
         total_B1, start_B1, length_B1 = (labels_BN[:, column, None] for column in (TOTAL, OFFSET, LENGTH))
         total_B1, start_B1, stop_B1 = total_B1.float(), start_B1.float(), (start_B1 + length_B1).float()
         self._check(total_B1, start_B1, stop_B1)
-        # Bins are decided in float32 in this order of operations: another order moves tokens at a bin's edge.
+        # Bins are computed in float32, in this order of operations: another order moves tokens at a bin's edge.
         along_T = torch.arange(tokens, dtype=torch.float32, device=labels_BN.device) / tokens
         absolute_BT = start_B1 + (stop_B1 - start_B1) * along_T
         begin_B1, end_B1 = start_B1 / total_B1, (stop_B1 / total_B1).clamp(max=1.0)
@@ -79,20 +79,20 @@ class TimingEmbedding(nn.Module):
         return (self.bins * ((position - first) / (last - first))).floor().long()
 
     def _check(self, total_B1: Tensor, start_B1: Tensor, stop_B1: Tensor) -> None:
-        def refuse(what: str, rule: str, value_B1: Tensor, good_B1: Tensor) -> None:
-            if not good_B1.all():
-                wrong = int(value_B1[~good_B1][0])
-                raise LabelError(f"{what} is {wrong} audio samples; it must be {rule} for this model")
+        def require(name: str, rule: str, value_B1: Tensor, valid_B1: Tensor) -> None:
+            if not valid_B1.all():
+                wrong = int(value_B1[~valid_B1][0])
+                raise LabelError(f"{name} is {wrong} audio samples; it must be {rule} for this model")
 
         shortest, longest = self.shortest, self.longest
         inside = f"at least {shortest:.0f} and below {longest:.0f}"
-        refuse("total length", inside, total_B1, (total_B1 >= shortest) & (total_B1 < longest))
-        refuse("offset", "at least 0 and below the total length", start_B1, (start_B1 >= 0) & (start_B1 < total_B1))
-        refuse("end of the window", f"at most {longest:.0f}", stop_B1, stop_B1 <= longest)
+        require("total length", inside, total_B1, (total_B1 >= shortest) & (total_B1 < longest))
+        require("offset", "at least 0 and below the total length", start_B1, (start_B1 >= 0) & (start_B1 < total_B1))
+        require("end of the window", f"at most {longest:.0f}", stop_B1, stop_B1 <= longest)
 
 
 class CodeConditioner(nn.Module):
-    """Codes of the level above, brought to this level's rate: one vector for each token of this level."""
+    """Upsamples the codes of the level above to this level's rate: one vector for each token of this level."""
 
     def __init__(self, config: UpsampleConfig, width: int, *, bins: int, times: int, stride: int) -> None:
         super().__init__()
@@ -115,13 +115,13 @@ class CodeConditioner(nn.Module):
         if torch.is_grad_enabled() and x_BUC.requires_grad:
             return cast("Tensor", self.norm(self.upsampler(x_BUC.transpose(1, 2)).transpose(1, 2)))
         rows = [self.norm(Stream([self.upsampler]).feed(x_UC, last=True).float()) for x_UC in x_BUC]
-        return rows[0][None] if len(rows) == 1 else torch.stack(rows)  # of a window, 60 MB that need not be copied
+        return rows[0][None] if len(rows) == 1 else torch.stack(rows)  # saves a copy of 60 MB a window
 
 
 class LyricEncoder(nn.Module):
-    """Lyrics as vectors that the decoder's layers of type 6 attend to: a causal transformer, a projection and a norm.
+    """Encodes lyrics for the cross attention of the decoder: a causal transformer, a projection and a norm.
 
-    It computes in float32, whatever the decoder computes in.
+    It computes in float32, in every precision of the decoder.
     """
 
     def __init__(self, config: TransformerConfig, *, tokens: int, characters: int, width: int) -> None:
@@ -130,7 +130,7 @@ class LyricEncoder(nn.Module):
         self.body = TokenTransformer(config, vocabulary=characters, positions=tokens)
         self.project = Projection(config.width, width)
         self.norm = LayerNorm(width)
-        self.output = nn.Linear(width, characters, bias=False)  # predicts the lyrics themselves, in training
+        self.output = nn.Linear(width, characters, bias=False)  # predicts the lyrics, for the training loss
         nn.init.normal_(self.start_1W, std=0.01)
 
     def forward(self, lyrics_BN: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Dilated residual stacks and the strided convolutions around them, shared by the VQ-VAE and the upsamplers.
 
-Source: golden README 2.1 (encoder and decoder blocks) and 2.4 (the conditioner on the codes of the level above).
+Source: docs/upstream.md, VQ-VAE (encoder and decoder blocks) and Conditioning (on the codes of the level above).
 
 Shape suffixes: B batch, C channels, T time.
 """
@@ -53,8 +53,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Returns the updated x, [B, C, T]."""
-        # The hidden activation is this block's alone, so its ReLU may overwrite it; that and the fused sum spare
-        # two tensors as large as x, which at the rate of sound is what bounds the length that fits.
+        # The ReLU of the hidden activation runs in place, and the sum is fused: that saves two tensors as large as x,
+        # which at the rate of audio bound the length that fits in memory.
         update_BCT = self.pointwise(self.dilated(F.relu(x_BCT)).relu_())
         return torch.add(x_BCT, update_BCT, alpha=self.scale)
 
@@ -74,7 +74,7 @@ class ResidualStack(nn.Module):
 
 
 class _Resampler(nn.Module):
-    """What the two directions share: layers that run in order, and what is needed to trace how far they look."""
+    """Base class of both directions: layers that run in order, and the sizes that the receptive field follows from."""
 
     layers: nn.Sequential
 
@@ -125,8 +125,8 @@ class Upsampler(_Resampler):
         self.layers = nn.Sequential(nn.Conv1d(inputs, stack.width, 3, padding=1), *steps)
 
     def reach(self, radius: int) -> int:
-        """Returns how many inputs to either side are needed to have `radius` right outputs to either side."""
+        """Returns the radius of the inputs that outputs within `radius` of a position depend on."""
         for _ in range(self.times):
-            # A transposed convolution looks one input past the one that an output lies over.
+            # A transposed convolution reads one input beyond the one that an output lies over.
             radius = -(-radius // self.stride) + 1 + self.radius
         return radius + 1

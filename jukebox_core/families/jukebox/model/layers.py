@@ -1,4 +1,4 @@
-"""The small layers that transformers and conditioners are made of (golden README 1, 2.3).
+"""The small layers of transformers and conditioners (docs/upstream.md, Layers).
 
 Shape suffixes: B batch, T positions, I inputs and O outputs of a projection, W width.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class Projection(nn.Module):
     """An affine map ``x @ weight + bias`` with the weight stored [inputs, outputs], as in upstream's files.
 
-    The weight may be stored in another precision than x has: it is converted where it is used.
+    The weight may be stored in another dtype than that of x: it is converted in `forward`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -28,7 +28,7 @@ class Projection(nn.Module):
         dtype = x_BTI.dtype
         weight_IO: Tensor = self.weight
         bias_O: Tensor = self.bias
-        if weight_IO.dtype is not dtype or bias_O.dtype is not dtype:  # a step is short enough for idle calls to count
+        if weight_IO.dtype is not dtype or bias_O.dtype is not dtype:  # a no-op `to` costs time
             weight_IO, bias_O = weight_IO.to(dtype), bias_O.to(dtype)
         return F.linear(x_BTI, weight_IO.t(), bias_O)
 

@@ -1,7 +1,8 @@
-"""The prior of one level: codes, given label, timing, lyrics and the level above, to logits (golden README 2.4).
+"""The prior of one level: an autoregressive model of codes, conditioned on labels, timing, lyrics and the level above.
 
-`Prior.forward` reads a whole window at once: the plain way, for training and as the oracle. `new_state`, `extend` and
-`logits` read it piece by piece with a state that the caller keeps: the way in which `decoder` samples.
+See docs/upstream.md, Priors. `Prior.forward` computes a whole window at once, for training and as the oracle.
+`new_state`, `extend`, `predict` and `feed` compute it incrementally, with a state that the caller owns: `decoder`
+samples with them.
 
 Where lyrics and music share one sequence, *tokens* are numbers of the joint vocabulary, lyric characters first, and
 *codes* are the music's own; a code plus `Prior.shift` is its token.
@@ -42,22 +43,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is constant in a window, computed once for it by `Prior.condition`; all float32 but the lyrics."""
+    """Conditioning of a window, computed once by `Prior.condition`; float32, except for the lyric tokens."""
 
-    start_B1W: Tensor  # what position 0 reads
-    signal_BTW: Tensor | None  # added at every music position: timing at the top, codes above below it
+    start_B1W: Tensor  # the input of position 0
+    signal_BTW: Tensor | None  # added at every music position: timing at the top level, upsampled codes at the others
     lyrics_BN: Tensor | None  # lyric tokens, int64
     encoder_BNW: Tensor | None  # the lyric encoder's output
 
     def first(self) -> Condition:
-        """Returns the condition of the first song alone."""
-        return self._each(lambda tensor: tensor[:1])
+        """Returns the conditioning of the first sample, as a batch of one."""
+        return self._map(lambda tensor: tensor[:1])
 
-    def for_songs(self, count: int) -> Condition:
-        """Returns the condition of one song as that of `count` that are told the same; it takes no more memory."""
-        return self._each(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+    def expand(self, batch: int) -> Condition:
+        """Returns the conditioning of one sample, broadcast over a batch without copying."""
+        return self._map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
         tensors = (self.start_B1W, self.signal_BTW, self.lyrics_BN, self.encoder_BNW)
         start, *others = (None if tensor is None else change(tensor) for tensor in tensors)
         assert start is not None
@@ -66,21 +67,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Cross entropies in bits a token, 0-dimensional."""
+    """Cross entropies in bits per token, 0-dimensional."""
 
     total: Tensor
     lyrics: Tensor
     music: Tensor
-    attention: dict[int, Tensor]  # the weights that were to be recorded, as `Prior.attention_weights` gives them
+    attention: dict[int, Tensor]  # recorded weights by layer, as `Prior.attention_weights` returns them
 
 
 @dataclass(slots=True)
 class WindowState:
-    """A window that is being read: caches, and what the next position reads. It belongs to one window of one batch."""
+    """State of the incremental forward pass over one window of one batch: the KV cache and the next input."""
 
     cache: TransformerCache
     signal_BTW: Tensor | None  # added at every music position
-    input_B1W: Tensor  # embedding of the last token, or the start vector
+    input_B1W: Tensor  # input of the next position: embedding of the last token, or the start vector
 
 
 class Prior(nn.Module):
@@ -88,7 +89,7 @@ class Prior(nn.Module):
 
     Args:
         config: The prior's sizes.
-        vqvae: The VQ-VAE whose codes it models; from it come the vocabulary, rates and the way up from above.
+        vqvae: The VQ-VAE whose codes it models; gives the vocabulary, the rates, and the upsampling factors.
     """
 
     def __init__(self, config: PriorConfig, vqvae: VQVAEConfig) -> None:
@@ -121,31 +122,32 @@ class Prior(nn.Module):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the logits are over: codes, and lyric characters where they share the sequence."""
+        """Number of logits: codes, and lyric characters where they share the sequence."""
         return self.output.out_features
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
-        """Makes the transformer compute in `dtype`, and stores its projections in it; all else stays float32.
+        """Sets the dtype that the transformer computes in, and converts its projections to it; all else stays float32.
 
-        In bfloat16 so do the convolutions over the codes above; what they are added to stays float32.
-        Without this call it computes in float32, and projections stored in half are converted whenever they are used.
+        With bfloat16 the convolutions over the codes above are converted too; their residual stream stays float32.
+        Without this call the transformer computes in float32, and half-precision projections are converted at each
+        use.
         """
         self.compute_dtype = dtype
         for module in self.body.transformer.modules():
             if isinstance(module, Projection):
                 module.to(dtype)
-        if self.above is not None and dtype is torch.bfloat16:  # float16 would overflow where codes add up
+        if self.above is not None and dtype is torch.bfloat16:  # float16 would overflow in the residual stream
             self.above.upsampler.to(dtype)
 
     def condition(self, labels_BN: Tensor, codes_above_BU: Tensor | None = None) -> Condition:
-        """Returns what a window is conditioned on.
+        """Returns the conditioning of a window.
 
         Args:
             labels_BN: Label rows of the window, int64 (columns: see `conditioners`).
-            codes_above_BU: The codes of the level above that lie over the window, int64; for upsamplers.
+            codes_above_BU: The codes of the level above at the time of the window, int64; for upsamplers.
 
         Raises:
-            ConfigError: Codes above are missing, of a wrong length, or not wanted.
+            ConfigError: Codes above are missing, of a wrong length, or given to a level without an upsampler.
             LabelError: A row has a wrong length, an id is not in the tables, or a time is out of range.
         """
         config = self.config
@@ -168,7 +170,7 @@ class Prior(nn.Module):
         return Condition(self._start(labels_BN), signal, lyrics, encoder)
 
     def forward(self, codes_BT: Tensor, condition: Condition) -> Tensor:
-        """Returns the logits [B, P, V] of every position of a full window, each predicted from those before it.
+        """Returns the logits [B, P, V] of every position of a full window, each predicted from the ones before it.
 
         P is the lyric positions, where lyrics share the sequence, and the music positions.
 
@@ -180,7 +182,7 @@ class Prior(nn.Module):
     def features(
         self, codes_BT: Tensor, condition: Condition, *, record: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Returns what `logits` projects, [B, P, W], and the attention weights of the layers in `record`.
+        """Returns the last hidden states [B, P, W], the input of `logits`, and the weights of the layers in `record`.
 
         Raises:
             ConfigError: The codes are not a full window.
@@ -196,8 +198,8 @@ class Prior(nn.Module):
             dtype=self.compute_dtype,
             record=record,
         )
-        again = signal_BPW is not None and not self.config.merged_decoder
-        return (out_BPW + signal_BPW if again else out_BPW), recorded
+        add_signal = signal_BPW is not None and not self.config.merged_decoder
+        return (out_BPW + signal_BPW if add_signal else out_BPW), recorded
 
     def logits(self, features: Tensor) -> Tensor:
         """Returns float32 logits [..., V] for features [..., W]."""
@@ -210,7 +212,7 @@ class Prior(nn.Module):
         return torch.cat([cast("Tensor", condition.lyrics_BN), codes_BT + self.shift], dim=1)
 
     def losses(self, codes_BT: Tensor, condition: Condition, *, record: Collection[int] = ()) -> Losses:
-        """Returns how well a full window of codes, and its lyrics, are predicted (golden README 2.4)."""
+        """Returns the losses of a full window of codes and of its lyrics (docs/upstream.md, Priors)."""
         features_BPW, recorded = self.features(codes_BT, condition, record=record)
         attention = self._to_lyrics(recorded)
         logits_BPV = self.logits(features_BPW)
@@ -230,8 +232,8 @@ class Prior(nn.Module):
     def attention_weights(self, codes_BT: Tensor, condition: Condition, layers: Collection[int]) -> dict[int, Tensor]:
         """Returns the attention weights of some layers over a full window, float32 [F, H, Q, K] by layer.
 
-        Layers of types 1 to 3 are folded into rows or columns (F is their number times B). Of layers of type 7 the
-        music's weights for the lyrics are given, [B, H, context, N], so that their rows need not sum to 1.
+        Layers of types 1 to 3 are folded into rows or columns (F is their number times B). Layers of type 7 give the
+        weights from music to lyrics, [B, H, context, N], whose rows need not sum to 1.
         """
         return self._to_lyrics(self.features(codes_BT, condition, record=layers)[1])
 
@@ -244,7 +246,7 @@ class Prior(nn.Module):
         }
 
     def new_state(self, condition: Condition) -> WindowState:
-        """Returns the state of a window of which nothing has been read; all that is constant in it is computed here.
+        """Returns the initial state of a window, with the keys and values of the lyric encoder.
 
         Raises:
             ConfigError: The attention order has summary layers, which cannot sample.
@@ -256,18 +258,18 @@ class Prior(nn.Module):
         return WindowState(cache, condition.signal_BTW, start)
 
     def extend(self, state: WindowState, tokens_BT: Tensor) -> Tensor:
-        """Reads tokens, any number of them, into the state; returns the features [B, T, W] that predict each one."""
+        """Prefill: appends tokens to the state; returns the features [B, T, W] that predict each of them."""
         embedded_BTW = self.body.embedding(tokens_BT)
         inputs_BTW = torch.cat([state.input_B1W, embedded_BTW[:, :-1]], dim=1)
         state.input_B1W = embedded_BTW[:, -1:]
         return self._extend(state, inputs_BTW)
 
     def predict(self, state: WindowState) -> Tensor:
-        """Reads the next position and returns its features [B, 1, W]; `push` must tell its token before the next."""
+        """Returns the features [B, 1, W] that predict the next token; call `feed` with that token afterwards."""
         return self._extend(state, state.input_B1W)
 
-    def push(self, state: WindowState, tokens_B: Tensor) -> None:
-        """Tells the state which tokens stand at the position that `predict` read."""
+    def feed(self, state: WindowState, tokens_B: Tensor) -> None:
+        """Sets the tokens at the position that `predict` computed; they are the input of the next one."""
         state.input_B1W = self.body.embedding(tokens_B[:, None])
 
     def _extend(self, state: WindowState, inputs_BTW: Tensor) -> Tensor:
@@ -289,13 +291,13 @@ class Prior(nn.Module):
         return cast("Tensor", self.labels(labels_BN[:, ARTIST], genres_BG))
 
     def _signal(self, condition: Condition) -> Tensor | None:
-        """Returns the signal at every position: lyric positions before the music have none."""
+        """Returns the signal at every position: zeros at the lyric positions before the music."""
         if condition.signal_BTW is None or not self.config.lyric_positions:
             return condition.signal_BTW
         return F.pad(condition.signal_BTW, (0, 0, self.config.lyric_positions, 0))
 
     def _signal_at(self, signal_BTW: Tensor, first: int, stop: int) -> Tensor:
-        """Returns the signal at the positions from `first` to `stop`, of which lyric positions have none."""
+        """Returns the signal at the positions from `first` to `stop`: zeros at lyric positions."""
         lyrics = self.config.lyric_positions
         if first >= lyrics:
             return signal_BTW[:, first - lyrics : stop - lyrics]
@@ -315,7 +317,7 @@ class Prior(nn.Module):
         )
         for name, values, lowest, rows in ids:
             if values.min() < lowest or values.max() >= rows:
-                raise LabelError(f"a {name} id is {int(values.max())}; this prior knows {lowest} to {rows - 1}")
+                raise LabelError(f"a {name} id is {int(values.max())}; this prior has {lowest} to {rows - 1}")
 
 
 def _bits(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:

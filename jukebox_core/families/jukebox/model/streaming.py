@@ -1,11 +1,11 @@
-"""Convolution stacks over sequences of any length, stretch by stretch, without computing any position twice.
+"""Streaming convolutions: stacks of layers over sequences of any length, chunk by chunk, without recomputation.
 
-The modules of `convnet` say what is computed, whole sequences at a time, with gradients: they are the oracle. Here the
-same weights are applied to a sequence that comes in stretches. Every layer keeps the few rows that its next output
-needs, so that memory is bounded, joins are exact, and a stretch can be short enough to stay in the processor's cache.
+The modules of `convnet` compute whole sequences, with gradients, and are the oracle. Here the same weights are applied
+to a sequence that arrives in chunks. Every layer buffers the few rows that its next outputs depend on, so that memory
+is bounded, results do not depend on the chunks, and a chunk can be small enough to stay in the processor's cache.
 
-Time comes first and channels are contiguous: a convolution is then one matrix product a tap, which reads the rows
-where they lie. Rows beyond either end of the sequence are zero and are left out, not multiplied.
+Time is the first dimension and channels are contiguous: a convolution is then one matrix product per tap, which reads
+rows in place. Zero padding beyond either end of the sequence is skipped, not multiplied.
 
 Shape suffixes: T rows, I and O channels in and out, C channels, K taps.
 """
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class Layer(Protocol):
-    """One layer in the middle of a sequence."""
+    """A layer with the state of one sequence."""
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
-        """Takes the next rows, `last` if none follow; returns the rows [T, O] that they complete, perhaps none."""
+        """Consumes the next rows, `last` if none follow; returns the output rows [T, O] that they complete (T >= 0)."""
         ...
 
 
 class Stream:
-    """Layers in the middle of one sequence: what they are fed are its rows in order."""
+    """A stack of layers with the state of one sequence, which is fed its rows in order."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         """Begins a sequence with `modules`: those of `convnet`, and convolutions of three taps."""
         self._layers = [layer for module in modules for layer in _layers(module)]
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
-        """Takes the next rows, `last` if none follow; returns the rows [T, O] that they complete, perhaps none."""
+        """Consumes the next rows, `last` if none follow; returns the output rows [T, O] that they complete (T >= 0)."""
         for layer in self._layers:
             x_TI = layer.feed(x_TI, last=last)
         return x_TI
@@ -50,67 +50,67 @@ def _layers(module: nn.Module) -> Iterator[Layer]:
     if isinstance(module, ResidualBlock):
         yield _Residual(module)
     elif isinstance(module, PackedResidual | PackedConvolution):
-        yield _Native(module)
+        yield _Packed(module)
     elif isinstance(module, PackedStrided):
-        strided = _Raising if module.raises else _Lowering
-        yield strided(_NativeWide(module.wide), module.stride, module.padding)
+        strided = _TransposedConv if module.transposed else _StridedConv
+        yield strided(_PackedTwoTaps(module.wide), module.stride, module.padding)
     elif isinstance(module, nn.ConvTranspose1d):
-        yield _Raising(_Wide(module), module.stride[0], int(module.padding[0]))
+        yield _TransposedConv(_TwoTaps(module), module.stride[0], int(module.padding[0]))
     elif isinstance(module, nn.Conv1d) and module.stride[0] > 1:
-        yield _Lowering(_Wide(module), module.stride[0], int(module.padding[0]))
+        yield _StridedConv(_TwoTaps(module), module.stride[0], int(module.padding[0]))
     elif isinstance(module, nn.Conv1d):
-        yield _Taps(module)
+        yield _DilatedConv(module)
     else:
         assert isinstance(module, Downsampler | Upsampler | ResidualStack | nn.Sequential | nn.ModuleList)
         for child in module.children():
             yield from _layers(child)
 
 
-class _Rows:
-    """Rows that a layer was fed and needs again: those within `reach` of outputs to come."""
+class _RowBuffer:
+    """Input rows that a layer still needs: those within `radius` of outputs to come."""
 
-    def __init__(self, reach: int) -> None:
-        self._reach = reach
-        self._kept_TI: Tensor | None = None
-        self._answered = 0  # of those kept: rows whose output was given
-        self._begin = 0  # where in the sequence those kept begin
+    def __init__(self, radius: int) -> None:
+        self._radius = radius
+        self._buffered_TI: Tensor | None = None
+        self._done = 0  # buffered rows whose output was returned
+        self._begin = 0  # position in the sequence of the first buffered row
 
     def feed(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int]:
-        """Returns the rows there are, and from which to which an output can be given now."""
-        kept_TI, first, stop, _ = self.keep(x_TI, last=last)
-        return torch.cat([kept_TI, x_TI]), first, stop
+        """Returns the buffered rows with x, and the range [first, stop) of them whose outputs can be computed now."""
+        buffered_TI, first, stop, _ = self.append(x_TI, last=last)
+        return torch.cat([buffered_TI, x_TI]), first, stop
 
-    def keep(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int, int]:
-        """Returns the rows kept until now, from which to which of them and of x an output can be given, and `begin`.
+    def append(self, x_TI: Tensor, *, last: bool) -> tuple[Tensor, int, int, int]:
+        """Buffers x; returns the rows buffered before it, the range [first, stop) of rows to compute, and `begin`.
 
-        `begin` is where in the sequence the first row is that was kept.
+        The range counts the buffered rows and those of x; `begin` is the position in the sequence of the first of them.
         """
-        kept_TI = x_TI[:0] if self._kept_TI is None else self._kept_TI
-        first, begin = self._answered, self._begin
-        stop = max(first, len(kept_TI) + len(x_TI) - (0 if last else self._reach))
-        forgotten = max(0, stop - self._reach)
+        buffered_TI = x_TI[:0] if self._buffered_TI is None else self._buffered_TI
+        first, begin = self._done, self._begin
+        stop = max(first, len(buffered_TI) + len(x_TI) - (0 if last else self._radius))
+        dropped = max(0, stop - self._radius)
         if not last:
-            self._kept_TI = torch.cat([kept_TI[forgotten:], x_TI[max(0, forgotten - len(kept_TI)) :]])
-        self._answered = stop - forgotten
-        self._begin += forgotten
-        return kept_TI, first, stop, begin
+            self._buffered_TI = torch.cat([buffered_TI[dropped:], x_TI[max(0, dropped - len(buffered_TI)) :]])
+        self._done = stop - dropped
+        self._begin += dropped
+        return buffered_TI, first, stop, begin
 
 
-class _Taps:
+class _DilatedConv:
     """A convolution of three taps, `dilation` rows apart."""
 
     def __init__(self, conv: nn.Conv1d) -> None:
-        self._weight_KOI = conv.weight.permute(2, 0, 1).contiguous()  # costs nothing where `tap_major` was called
+        self._weight_KOI = conv.weight.permute(2, 0, 1).contiguous()  # a view where `tap_major` was called
         self._bias_O = cast("Tensor", conv.bias)
         self.dilation = conv.dilation[0]
-        self._rows = _Rows(self.dilation)
+        self._rows = _RowBuffer(self.dilation)
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         return self.outputs(*self._rows.feed(x_TI, last=last))
 
     def outputs(self, x_TI: Tensor, first: int, stop: int) -> Tensor:
-        """Returns the outputs at rows `first` to `stop`, in the dtype of the weights; rows outside x are zero."""
+        """Returns the outputs of the rows [first, stop), in the dtype of the weights; rows outside x are zero."""
         x_TI = x_TI.to(self._weight_KOI.dtype)
         y_TO = torch.addmm(self._bias_O, x_TI[first:stop], self._weight_KOI[1].t())
         for weight_OI, shift in ((self._weight_KOI[0], -self.dilation), (self._weight_KOI[2], self.dilation)):
@@ -121,85 +121,87 @@ class _Taps:
 
 
 class _Residual:
-    """A residual block. What is added up keeps the dtype it has; both convolutions compute in the weights'."""
+    """A residual block. The residual stream keeps its dtype; both convolutions compute in that of the weights."""
 
     def __init__(self, block: ResidualBlock) -> None:
-        self._taps = _Taps(block.dilated)
+        self._dilated = _DilatedConv(block.dilated)
         self._weight_OI = block.pointwise.weight[:, :, 0]
         self._bias_O = cast("Tensor", block.pointwise.bias)
         self._scale = block.scale
-        self._rows = _Rows(self._taps.dilation)
+        self._rows = _RowBuffer(self._dilated.dilation)
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         rows_TI, first, stop = self._rows.feed(x_TI, last=last)
-        hidden_TC = self._taps.outputs(rows_TI.relu(), first, stop).relu_()
+        hidden_TC = self._dilated.outputs(rows_TI.relu(), first, stop).relu_()
         update_TO = torch.addmm(self._bias_O, hidden_TC, self._weight_OI.t())
         return torch.add(rows_TI[first:stop], update_TO, alpha=self._scale)
 
 
-class _Native:
-    """A residual block, or a convolution of rows of their own, with packed weights: it reads rows where they lie."""
+class _Packed:
+    """A residual block, or a convolution of stride 1, with packed weights: its kernel reads rows in place."""
 
     def __init__(self, layer: PackedResidual | PackedConvolution) -> None:
         self._layer = layer
-        self._rows = _Rows(layer.dilation)
+        self._rows = _RowBuffer(layer.dilation)
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         x_TI = x_TI.float().contiguous()
-        kept_TI, first, stop, begin = self._rows.keep(x_TI, last=last)
-        return self._layer.rows(kept_TI, x_TI, first, stop, begin)
+        buffered_TI, first, stop, begin = self._rows.append(x_TI, last=last)
+        return self._layer.rows(buffered_TI, x_TI, first, stop, begin)
 
 
-class _Wide:
-    """A strided convolution with two strides of taps, as one of two taps over wider rows; see `wide_weights`."""
+class _TwoTaps:
+    """A strided convolution with a kernel of two strides, as one of two taps over wider rows; see `two_tap_weights`."""
 
     def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
-        (self._earlier_IO, self._later_IO), self._bias_O = wide_weights(conv)
+        (self._earlier_IO, self._later_IO), self._bias_O = two_tap_weights(conv)
         self.inputs, self.outputs = self._earlier_IO.shape
         self.dtype = self._earlier_IO.dtype
 
     def products(self, x_TI: Tensor) -> Tensor:
-        """Returns what every row of x but the first gives with the one before it."""
+        """Returns the output of every pair of adjacent rows, [T - 1, O]."""
         x_TI = x_TI.to(self.dtype)
         return torch.addmm(self._bias_O, x_TI[:-1], self._earlier_IO).addmm_(x_TI[1:], self._later_IO)
 
 
-class _NativeWide:
-    """The same with packed weights."""
+class _PackedTwoTaps:
+    """`_TwoTaps` with packed weights."""
 
     def __init__(self, wide: PackedConvolution) -> None:
         self._wide = wide
         self.inputs, self.outputs = wide.weights.inputs // wide.taps, wide.weights.outputs
 
     def products(self, x_TI: Tensor) -> Tensor:
-        """See `_Wide`."""
+        """Returns the output of every pair of adjacent rows, [T - 1, O]."""
         x_TI = x_TI.float().contiguous()
         return self._wide.rows(x_TI[:0], x_TI, 1, len(x_TI))
 
 
-class _Lowering:
-    """A strided convolution: `stride` rows beside each other, and the `stride` before them, give one."""
+class _StridedConv:
+    """A strided convolution: a group of `stride` rows, with the group before it, gives one row."""
 
-    def __init__(self, wide: _Wide | _NativeWide, stride: int, padding: int) -> None:
+    def __init__(self, wide: _TwoTaps | _PackedTwoTaps, stride: int, padding: int) -> None:
         self._wide, self._stride, self._padding = wide, stride, padding
-        self._kept_TI: Tensor | None = None
+        self._buffered_TI: Tensor | None = None
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
         """See `Layer`."""
         zeros_TI = x_TI.new_zeros(self._padding, x_TI.shape[1])
-        rows_TI = torch.cat([zeros_TI if self._kept_TI is None else self._kept_TI, x_TI, *([zeros_TI] if last else [])])
+        rows_TI = torch.cat(
+            [zeros_TI if self._buffered_TI is None else self._buffered_TI, x_TI, *([zeros_TI] if last else [])]
+        )
         wide = len(rows_TI) // self._stride
         wide_TI = rows_TI[: wide * self._stride].view(wide, self._wide.inputs)
-        self._kept_TI = rows_TI[max(0, wide - 1) * self._stride :].clone()
+        self._buffered_TI = rows_TI[max(0, wide - 1) * self._stride :].clone()
         return self._wide.products(wide_TI) if wide > 1 else x_TI.new_empty(0, self._wide.outputs)
 
 
-class _Raising:
-    """A transposed convolution: each row, with the one before it, gives `stride` rows beside each other."""
+class _TransposedConv:
+    """A transposed convolution: each row, with the one before it, gives `stride` rows."""
 
-    def __init__(self, wide: _Wide | _NativeWide, stride: int, padding: int) -> None:
+    def __init__(self, wide: _TwoTaps | _PackedTwoTaps, stride: int, padding: int) -> None:
         self._wide, self._padding, self._outputs = wide, padding, wide.outputs // stride
         self._before_1I: Tensor | None = None
 
@@ -215,14 +217,14 @@ class _Raising:
         return y_TO[self._padding if begins else 0 : len(y_TO) - (self._padding if last else 0)]
 
 
-def wide_weights(conv: nn.Conv1d | nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
-    """Returns a strided convolution with two strides of taps as one of two taps over wider rows: weight and bias.
+def two_tap_weights(conv: nn.Conv1d | nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
+    """Returns weight and bias of a strided convolution with a kernel of two strides, as one of two taps and stride 1.
 
-    To lower the rate, a wide row is `stride` rows beside each other, whose channels are its inputs, and goes with the
-    wide row before it. To raise it, a row goes with the one before it, and the outputs are `stride` rows' channels.
+    Strided: a wide row concatenates the channels of `stride` rows (space to depth); the taps are it and the wide row
+    before it. Transposed: the taps are a row and the one before it; outputs concatenate the channels of `stride` rows.
 
     Returns:
-        The weight [2, I, O], the earlier row's first, and the bias [O].
+        The weight [2, I, O], that of the earlier row first, and the bias [O].
     """
     assert conv.bias is not None
     weights, stride = torch.split(conv.weight, conv.stride[0], dim=2), conv.stride[0]
@@ -233,7 +235,7 @@ def wide_weights(conv: nn.Conv1d | nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
 
 
 def tap_major(module: nn.Module) -> None:
-    """Lays the weights of convolutions out tap by tap, which is how a stream reads them; shapes and values stay."""
+    """Stores the weights of convolutions tap by tap, as a `Stream` reads them; shapes and values do not change."""
     for conv in module.modules():
         if isinstance(conv, nn.Conv1d):
             conv.weight.data = conv.weight.data.permute(2, 0, 1).contiguous().permute(1, 2, 0)

@@ -1,4 +1,4 @@
-"""The factored-attention transformer (golden README 2.3) and the embeddings at its entrance (2.4).
+"""The factored-attention transformer and its input embeddings (docs/upstream.md, Attention and Priors).
 
 Shape suffixes: B batch, T positions of this call, P all positions, W width, N encoder positions.
 """
@@ -35,7 +35,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each on the normalised sum of what came before it."""
+    """Pre-norm attention and feed-forward, each with a residual connection."""
 
     def __init__(self, config: TransformerConfig, kind: AttentionType, fold: Fold) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Block(nn.Module):
         self.attention = make_attention(kind, config.width, config.attention_width, config.heads, fold)
         self.norm_feed_forward = LayerNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.mlp_width)
-        if kind is AttentionType.CROSS:  # starts as the identity (golden README 2.3)
+        if kind is AttentionType.CROSS:  # initially the identity (docs/upstream.md, Attention)
             nn.init.zeros_(self.feed_forward.project_out.weight)
 
     def forward(
@@ -59,7 +59,7 @@ class Block(nn.Module):
         return self.add(x_BTW, self.attention.extend(self.norm_attention(x_BTW), cache, position))
 
     def add(self, x_BTW: Tensor, update_BTW: Tensor) -> Tensor:
-        """Returns x after the block, given what its attention says."""
+        """Returns x after the block, given the output of its attention."""
         attended_BTW = x_BTW + update_BTW
         fed_BTW: Tensor = self.feed_forward(self.norm_feed_forward(attended_BTW))
         if self.scale == 1:
@@ -70,7 +70,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks, [B, T, W] to [B, T, W], without a norm at its end.
 
-    It computes in the dtype of its input; weights stored in another are converted as they are used.
+    It computes in the dtype of its input; weights of another dtype are converted at each use.
 
     Args:
         config: Sizes.
@@ -91,8 +91,8 @@ class Transformer(nn.Module):
 
         Args:
             x_BTW: T is a multiple of the row length.
-            encoder_BNW: What layers of type 6 attend to.
-            record: Layers, counted from 0, whose attention weights are wanted; see `Attention.forward`.
+            encoder_BNW: The encoder's output, which layers of type 6 attend to.
+            record: Layers, counted from 0, whose attention weights are returned; see `Attention.forward`.
         """
         recorded = {}
         for layer, block in enumerate(self.typed_blocks):
@@ -104,7 +104,7 @@ class Transformer(nn.Module):
     def new_cache(
         self, batch: int, *, dtype: torch.dtype, device: torch.device, encoder_BNW: Tensor | None = None
     ) -> TransformerCache:
-        """Returns the cache of one window for `batch` sequences; the encoder's keys and values are computed here.
+        """Returns the KV cache of one window for `batch` sequences, with the keys and values of the encoder.
 
         Raises:
             ConfigError: The attention order has summary layers, which cannot sample.
@@ -127,10 +127,10 @@ class Transformer(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """Token and position embeddings with a transformer over them (golden README 2.4).
+    """Token and position embeddings with a transformer over them (docs/upstream.md, Priors).
 
-    Position i reads token i - 1, and position 0 a start vector that the caller brings. Embeddings are summed in
-    float32; the transformer computes in `dtype`; what comes out is float32 again.
+    The input of position i is token i - 1, and that of position 0 a start vector given by the caller. Embeddings are
+    summed in float32, the transformer computes in `dtype`, and the output is float32.
     """
 
     def __init__(self, config: TransformerConfig, *, vocabulary: int, positions: int, prime: int = 0) -> None:
@@ -155,11 +155,11 @@ class TokenTransformer(nn.Module):
 
         Args:
             tokens_BT: A whole sequence.
-            start_B1W: What position 0 reads.
+            start_B1W: The input of position 0.
             condition_BTW: Added at every position, if given.
-            encoder_BNW: What layers of type 6 attend to.
-            dtype: What the transformer computes in.
-            record: Layers whose attention weights are wanted.
+            encoder_BNW: The encoder's output, which layers of type 6 attend to.
+            dtype: Dtype that the transformer computes in.
+            record: Layers whose attention weights are returned.
         """
         x_BTW = torch.cat([start_B1W, self.embedding(tokens_BT[:, :-1])], dim=1)
         x_BTW = x_BTW + self.position_PW[: x_BTW.shape[1]]

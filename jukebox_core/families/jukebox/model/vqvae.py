@@ -1,7 +1,7 @@
-"""The VQ-VAE: sound to three levels of codes and back (Jukebox paper, section 3; golden README 2.1).
+"""The VQ-VAE: audio to three levels of codes and back (Jukebox paper, section 3; docs/upstream.md, VQ-VAE).
 
-Level l has an encoder, a codebook and a decoder of its own, from and to sound; no level reads another's codes.
-Sound is mono, float32, about -1 to 1. Convolutions work channels first.
+Level l has its own encoder, codebook and decoder, from and to audio; no level reads another's codes.
+Audio is mono, float32, about -1 to 1. Convolutions work channels first.
 
 Shape suffixes: B batch, T time (samples, or tokens of a level), C channels, N rows, V vocabulary (codebook entries).
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.config import VQVAEConfig
 
-PIECE_SECONDS = {"cpu": 0.5, "other": 10.0}  # on a CPU the rows of a piece stay in its cache
-QUANTISED_ROWS = 1024  # feature vectors compared with the codebook at once: 8 MB of distances at 2048 entries
+CHUNK_SECONDS = {"cpu": 0.5, "other": 10.0}  # on a CPU the rows of a chunk stay in its cache
+QUANTISED_ROWS = 1024  # feature vectors per distance matrix: 8 MB at 2048 codebook entries
 
 
 class LevelCodec(nn.Module):
-    """Encoder, codebook and decoder of one level. Both lists run from the block nearest to sound to the deepest."""
+    """Encoder, codebook and decoder of one level. Both lists run from the block nearest to audio to the deepest."""
 
     codebook: Tensor
 
@@ -56,7 +56,7 @@ class LevelCodec(nn.Module):
             for times, stride in rates
         )
         self.output = nn.Conv1d(emb, 1, 3, padding=1)
-        self.register_buffer("codebook", torch.zeros(config.bins, emb))  # learnt by averaging, not by gradient
+        self.register_buffer("codebook", torch.zeros(config.bins, emb))  # learnt by moving averages, not by gradient
 
     def encode(self, audio_BT: Tensor) -> Tensor:
         """Returns features before quantisation, [B, C, T // hop]."""
@@ -82,8 +82,8 @@ class LevelCodec(nn.Module):
 class VQVAE(nn.Module):
     """All levels of the VQ-VAE. Holds weights only; levels count from 0, the bottom.
 
-    Inputs of `encode` and `decode` may lie on any device: they travel to the model's piece by piece, so that memory
-    does not grow with length. Results lie on the model's device.
+    Inputs of `encode` and `decode` may be on any device: they are copied to the model's chunk by chunk, so that memory
+    does not grow with length. Results are on the model's device.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
@@ -93,56 +93,55 @@ class VQVAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of its weights."""
         return self._codec(0).codebook.device
 
     @torch.no_grad()
     def encode(
-        self, audio_BT: Tensor, levels: Sequence[int] | None = None, *, piece: int | None = None
+        self, audio_BT: Tensor, levels: Sequence[int] | None = None, *, chunk: int | None = None
     ) -> list[Tensor]:
-        """Returns codes, int64 [B, T // hop of the level], for each of `levels` in the order asked.
+        """Returns codes, int64 [B, T // hop of the level], for each of `levels`, in their order.
 
         Args:
-            audio_BT: mono audio; what lies beyond the last whole token is heard but gives no token of its own.
+            audio_BT: mono audio; samples beyond the last whole token are context of it, without a token of their own.
             levels: levels to encode; all of them, bottom first, by default.
-            piece: audio samples computed at once; by default what suits the device. It changes memory and speed, not
+            chunk: audio samples per forward pass; by default as suits the device. It changes memory and speed, not
                 codes.
 
         Raises:
-            AudioError: the audio has the wrong shape, or is shorter than one token of a level asked for.
-            ConfigError: no such level, or `piece` is not positive.
+            AudioError: the audio has the wrong shape, or is shorter than one token of a requested level.
+            ConfigError: no such level, or `chunk` is not positive.
         """
-        asked = range(self.config.levels) if levels is None else levels
-        return [self._encode_level(audio_BT, level, piece) for level in asked]
+        requested = range(self.config.levels) if levels is None else levels
+        return [self._encode_level(audio_BT, level, chunk) for level in requested]
 
     @torch.no_grad()
-    def decode(self, codes_BT: Tensor, level: int, *, piece: int | None = None) -> Tensor:
+    def decode(self, codes_BT: Tensor, level: int, *, chunk: int | None = None) -> Tensor:
         """Returns audio, float32 [B, T * hop], from the codes of one level alone. It may exceed 1: nothing is clamped.
 
         Args:
             codes_BT: integers from 0 to the codebook's size.
             level: the level whose codes they are.
-            piece: tokens computed at once; by default what suits the device. It changes memory and speed, not what is
-                heard.
+            chunk: tokens per forward pass; by default as suits the device. It changes memory and speed, not the audio.
 
         Raises:
-            ConfigError: no such level, codes of the wrong shape or out of range, or `piece` is not positive.
+            ConfigError: no such level, codes of the wrong shape or out of range, or `chunk` is not positive.
         """
         codec, hop = self._codec(level), self.config.hops[level]
         self._check_codes(codes_BT)
         audio_BT = codec.codebook.new_empty(codes_BT.shape[0], codes_BT.shape[1] * hop)
         for codes_T, audio_T in zip(codes_BT, audio_BT, strict=True):
-            stream, there = Stream([*reversed(codec.decoder), codec.output]), 0
-            for part_T, last in self._pieces(codes_T, piece, hop, codec.codebook.device):
+            stream, done = Stream([*reversed(codec.decoder), codec.output]), 0
+            for part_T, last in self._chunks(codes_T, chunk, hop, codec.codebook.device):
                 part_TC = stream.feed(codec.codebook[part_T], last=last)
-                audio_T[there : there + len(part_TC)] = part_TC[:, 0]
-                there += len(part_TC)
+                audio_T[done : done + len(part_TC)] = part_TC[:, 0]
+                done += len(part_TC)
         return audio_BT
 
     def features(self, audio_BT: Tensor, level: int) -> Tensor:
         """Returns the encoder's output before quantisation, [B, C, T // hop].
 
-        Where gradients are wanted, audio goes through in one piece, otherwise piece by piece, as `encode` takes it.
+        With gradients the audio is one forward pass, without them it is computed chunk by chunk, as by `encode`.
 
         Raises:
             AudioError: the audio has the wrong shape, or is shorter than one token.
@@ -150,8 +149,8 @@ class VQVAE(nn.Module):
         """
         codec = self._codec(level)
         self._tokens(audio_BT, level)
-        wanted = (audio_BT, *codec.encoder.parameters())
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in wanted):
+        inputs = (audio_BT, *codec.encoder.parameters())
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
             return codec.encode(audio_BT.to(codec.codebook.device))
         rows = [torch.cat([*self._features(audio_T, codec, None)]) for audio_T in audio_BT]
         return torch.stack(rows).transpose(1, 2)
@@ -167,7 +166,7 @@ class VQVAE(nn.Module):
         return codes_N.view(features_BCT.shape[0], -1)
 
     def dequantise(self, codes_BT: Tensor, level: int) -> Tensor:
-        """Returns the codebook entries that `codes_BT` names, [B, C, T].
+        """Returns the codebook entries at `codes_BT`, [B, C, T].
 
         Raises:
             ConfigError: no such level.
@@ -175,40 +174,40 @@ class VQVAE(nn.Module):
         codebook_VC = self._codec(level).codebook
         return codebook_VC[codes_BT.to(codebook_VC.device)].transpose(1, 2)
 
-    def _encode_level(self, audio_BT: Tensor, level: int, piece: int | None) -> Tensor:
+    def _encode_level(self, audio_BT: Tensor, level: int, chunk: int | None) -> Tensor:
         codec = self._codec(level)
         total, device = self._tokens(audio_BT, level), codec.codebook.device
         codes_BT = torch.empty(audio_BT.shape[0], total, dtype=torch.int64, device=device)
         for audio_T, codes_T in zip(audio_BT, codes_BT, strict=True):
-            there = 0
-            for features_TC in self._features(audio_T, codec, piece):
-                codes_T[there : there + len(features_TC)] = self._nearest(features_TC, codec)
-                there += len(features_TC)
+            done = 0
+            for features_TC in self._features(audio_T, codec, chunk):
+                codes_T[done : done + len(features_TC)] = self._nearest(features_TC, codec)
+                done += len(features_TC)
         return codes_BT
 
-    def _features(self, audio_T: Tensor, codec: LevelCodec, piece: int | None) -> Iterator[Tensor]:
-        """Yields the encoder's output before quantisation, [T // hop, C], piece by piece."""
+    def _features(self, audio_T: Tensor, codec: LevelCodec, chunk: int | None) -> Iterator[Tensor]:
+        """Yields the encoder's output before quantisation, [T // hop, C], chunk by chunk."""
         stream = Stream(codec.encoder)
-        for part_T, last in self._pieces(audio_T, piece, 1, codec.codebook.device):
+        for part_T, last in self._chunks(audio_T, chunk, 1, codec.codebook.device):
             yield stream.feed(part_T[:, None], last=last)
 
-    def _pieces(
-        self, row_T: Tensor, piece: int | None, hop: int, device: torch.device
+    def _chunks(
+        self, row_T: Tensor, chunk: int | None, hop: int, device: torch.device
     ) -> Iterator[tuple[Tensor, bool]]:
-        """Yields a row in pieces, moved to `device`, and whether each is the last; `hop` is its samples an entry."""
-        if piece is None:
-            seconds = PIECE_SECONDS["cpu" if device.type == "cpu" else "other"]
-            piece = max(1, int(self.config.sample_rate * seconds) // hop)
-        if piece < 1:
-            raise ConfigError(f"piece is {piece}; it must be positive, or None for what suits the device")
-        for start in range(0, len(row_T), piece):
-            yield row_T[start : start + piece].to(device), start + piece >= len(row_T)
+        """Yields chunks of a row on `device`, and whether each is the last; an entry is `hop` audio samples."""
+        if chunk is None:
+            seconds = CHUNK_SECONDS["cpu" if device.type == "cpu" else "other"]
+            chunk = max(1, int(self.config.sample_rate * seconds) // hop)
+        if chunk < 1:
+            raise ConfigError(f"chunk is {chunk}; it must be positive, or None for the device's default")
+        for start in range(0, len(row_T), chunk):
+            yield row_T[start : start + chunk].to(device), start + chunk >= len(row_T)
 
     def _nearest(self, features_NC: Tensor, codec: LevelCodec) -> Tensor:
         codebook_VC = codec.codebook.float()
         norms_V = codebook_VC.square().sum(-1)
         codes_N = [
-            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (golden README 2.1).
+            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (docs/upstream.md, VQ-VAE).
             (part_NC @ codebook_VC.T).mul_(-2).add_(part_NC.square().sum(-1, keepdim=True)).add_(norms_V).argmin(-1)
             for part_NC in torch.split(features_NC.float(), QUANTISED_ROWS)
         ]
@@ -220,7 +219,7 @@ class VQVAE(nn.Module):
         return cast("LevelCodec", self.levels[level])
 
     def _tokens(self, audio_BT: Tensor, level: int) -> int:
-        """Returns how many tokens the audio gives at `level`, or says why it gives none."""
+        """Returns the number of tokens of the audio at `level`; AudioError if it has none."""
         if audio_BT.dim() != 2 or not audio_BT.is_floating_point():
             found = f"{audio_BT.dtype} of shape {tuple(audio_BT.shape)}"
             raise AudioError(f"audio is {found}; give floating-point mono audio as [batch, samples]")

@@ -38,9 +38,9 @@ class WindowDecoder:
         """Reads the next position; returns the features [B, 1, W] that predict its token."""
         return self.prior.predict(self.state)
 
-    def push(self, tokens_B: Tensor) -> None:
-        """Tells which tokens stand at the position that `predict` read."""
-        self.prior.push(self.state, tokens_B)
+    def feed(self, tokens_B: Tensor) -> None:
+        """Sets the tokens at the position that `predict` computed; they are the input of the next one."""
+        self.prior.feed(self.state, tokens_B)
 
     def logits(self, features_BW: Tensor) -> Tensor:
         """Returns float32 logits [B, V]."""
@@ -53,7 +53,7 @@ class WindowDecoder:
         """
         position, songs = one.state.cache.position, self.condition.start_B1W.shape[0]
         for layer, other in zip(self.state.cache.layers, one.state.cache.layers, strict=True):
-            layer.take(other, position)
+            layer.prefill_from(other, position)
         self.state.input_B1W = one.state.input_B1W.repeat(songs, 1, 1)
         self.state.cache.position = position
 

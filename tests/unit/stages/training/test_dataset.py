@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +18,11 @@ from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.tokens.codes import read_codes
 from stages.fetch import fetch_vocabularies, fetch_weights
+from stages.resident import CodecSpec
 from stages.sound.encode import encode_audio
 from stages.training import dataset
 from stages.training.dataset import check_labels, check_songs, encode_songs
 from tests.helpers.models.own_model import write_own_model
-
-if TYPE_CHECKING:
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from stages.handles import FileHandle
 
 CHECKS = CheckConfig(shortest_seconds=0.1, most_unreadable=0.5)
 HARDWARE = HardwareConfig(device="cpu")
@@ -53,21 +50,19 @@ def music(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[JukeboxConfig, FileHandle]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> CodecSpec:
     folder = tmp_path_factory.mktemp("own")
     path = write_own_model(folder)
     preset = load_preset(str(path))
-    weights = fetch_weights(preset.config, preset.files, WeightsConfig(folder=str(folder / "cache")), ("vqvae",))
-    return preset.config, weights["vqvae"]
+    weights = fetch_weights(preset, WeightsConfig(folder=str(folder / "cache")), ("vqvae",))
+    return CodecSpec.of(preset, weights["vqvae"], HARDWARE)
 
 
-def encode(own: tuple[JukeboxConfig, FileHandle], music: Path, folder: Path, checks: CheckConfig = CHECKS) -> Path:
-    return encode_songs(*own, HARDWARE, checks, scan_songs(music), folder)
+def encode(own: CodecSpec, music: Path, folder: Path, checks: CheckConfig = CHECKS) -> Path:
+    return encode_songs(own, checks, scan_songs(music), folder)
 
 
-def test_usable_songs_become_codes_and_the_rest_is_reported(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path
-) -> None:
+def test_usable_songs_become_codes_and_the_rest_is_reported(own: CodecSpec, music: Path, tmp_path: Path) -> None:
     folder = encode(own, music, tmp_path / "codes")
     index = read_index(folder)
     assert [(song.name, song.samples) for song in index.songs] == [
@@ -79,9 +74,9 @@ def test_usable_songs_become_codes_and_the_rest_is_reported(
         ("twin.wav", "duplicate"), ("zero.wav", "unreadable"),
     }  # fmt: skip
     assert report["summary"][0] == "3 of 7 files can be used, 0.0 minutes"
-    assert any("twin.wav (sounds as a.wav does)" in line for line in report["summary"])
+    assert any("twin.wav (same audio as a.wav)" in line for line in report["summary"])
     samples, _ = soundfile.read(music / "a.wav", dtype="float32")
-    wanted = encode_audio(*own, HARDWARE, samples[:13184], [0, 1, 2])
+    wanted = encode_audio(own, samples[:13184], [0, 1, 2])
     found = read_codes(folder / index.songs[0].codes).levels
     for level in range(3):
         np.testing.assert_array_equal(found[level], wanted[level])
@@ -89,7 +84,7 @@ def test_usable_songs_become_codes_and_the_rest_is_reported(
 
 
 def test_what_is_encoded_is_not_encoded_again(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = encode(own, music, tmp_path / "codes")
     (folder / "songs.json").unlink()
@@ -101,7 +96,7 @@ def test_what_is_encoded_is_not_encoded_again(
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "codes"
     real = np.savez_compressed
@@ -123,19 +118,17 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
 
 
 def test_too_little_room_is_known_before_anything_is_encoded(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(StoreError, match=r"need about [\d.]+ kB, but .* has 1\.0 kB free; make room"):
         encode(own, music, tmp_path / "codes")
 
 
-def test_folders_that_teach_nothing_are_refused(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the share of 0.1"):
+def test_folders_that_teach_nothing_are_refused(own: CodecSpec, music: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the allowed share of 0.1"):
         check_songs(CheckConfig(shortest_seconds=0.1), scan_songs(music), RATE, tmp_path / "report")
-    with pytest.raises(AudioError, match=r"none of 7 files .*; 6 short: .*a.wav \(0.30 s of 6 s at least\)"):
+    with pytest.raises(AudioError, match=r"none of 7 files .*; 6 short: .*a.wav \(0.30 s, shorter than 6 s\)"):
         check_songs(CheckConfig(most_unreadable=1.0), scan_songs(music), RATE, tmp_path / "report")
     assert (tmp_path / "report" / "checks.json").is_file()
     with pytest.raises(ConfigError, match="most_unreadable is 2"):
@@ -148,7 +141,7 @@ def test_labels_that_the_model_lacks_are_told_with_near_misses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mini = load_preset("mini")
-    known = fetch_vocabularies(mini.files, WeightsConfig(folder=str(tmp_path)))
+    known = fetch_vocabularies(mini, WeightsConfig(folder=str(tmp_path)))
 
     def song(name: str, **more: str) -> Song:
         return Song(name=name, path=Path(name), **more)

@@ -40,7 +40,7 @@ def check(
     config: JukeboxConfig = MINI.config,
     training: TrainingConfig = TRAINING,
 ) -> None:
-    names = fetch_vocabularies(MINI.files, WeightsConfig(folder=str(tmp_path)))
+    names = fetch_vocabularies(MINI, WeightsConfig(folder=str(tmp_path)))
     check_training(config, parts, training, names, lengths, validation)
 
 
@@ -48,7 +48,7 @@ def test_what_is_learnt_from_and_what_it_takes_is_told(tmp_path: Path, caplog: p
     with caplog.at_level("INFO", logger="jukebox"):
         check(tmp_path, ["level_2"], [*SONGS, Length("short.wav", 1.0)])
     music, memory = (record.getMessage() for record in caplog.records)
-    held = sum(readiness.part_of(song.name, 0.3) == "validation" for song in SONGS)
+    held = sum(readiness.split_of(song.name, 0.3) == "validation" for song in SONGS)
     assert f"level_2: {20 - held} songs to learn from and {held} held out are as long as a context of " in music
     assert music.endswith("; 1 are shorter and left out")
     assert memory.startswith("level_2: about ")

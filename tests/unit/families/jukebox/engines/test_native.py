@@ -1,4 +1,4 @@
-"""The CPU's own kernels: products, steps, what they depend on, and what happens without them."""
+"""The CPU kernels: products, decode steps, compilation, and the fallback without a compiler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, decode_window
 from jukebox_core.runtime.native import compiled
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
-from jukebox_core.runtime.quantise import quantise
+from jukebox_core.runtime.quantise import quantise_per_channel
 from jukebox_core.sampling.noise import CounterNoise
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
@@ -42,17 +42,17 @@ def test_products(rows: int, inputs: int, outputs: int) -> None:
     torch.testing.assert_close(projection(weight, bias)(x).double(), exact, atol=2e-5, rtol=1e-5)
     half = x.bfloat16().double() @ weight.bfloat16().double() + bias
     torch.testing.assert_close(projection(weight.bfloat16(), bias)(x).double(), half, atol=1e-4, rtol=1e-4)
-    whole, scale = quantise(weight)
+    whole, scale = quantise_per_channel(weight)
     rounded = x.double() @ (whole * scale).double() + bias
     found = projection(whole, bias, scale)(x).double()
-    assert (found - rounded).norm() < 0.01 * rounded.norm()  # what it multiplies is rounded to 8 bits too
+    assert (found - rounded).norm() < 0.01 * rounded.norm()  # activations are quantised too
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_a_row_is_the_same_bits_in_every_batch(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(21, 96), torch.randn(96, 70), torch.randn(70)
-    stored, scale = quantise(weight) if dtype is torch.int8 else (weight.to(dtype), None)
+    stored, scale = quantise_per_channel(weight) if dtype is torch.int8 else (weight.to(dtype), None)
     whole = projection(stored, bias, scale)(x)
     for first, last in ((0, 1), (3, 5), (2, 9), (0, 16), (20, 21)):
         assert projection(stored, bias, scale)(x[first:last]).equal(whole[first:last])
@@ -60,7 +60,7 @@ def test_a_row_is_the_same_bits_in_every_batch(dtype: torch.dtype) -> None:
 
 def test_the_largest_weight_of_an_output_becomes_127() -> None:
     weight = torch.tensor([[1.0, 0.0, -4.0], [-2.0, 0.0, 1.0]])
-    whole, scale = quantise(weight)
+    whole, scale = quantise_per_channel(weight)
     assert whole.tolist() == [[64, 0, -127], [-127, 0, 32]]
     torch.testing.assert_close(whole * scale, weight, atol=0.02, rtol=0.0)
 
@@ -75,26 +75,26 @@ def native(kind: str, dtype: torch.dtype = torch.float32) -> Prior:
 
 
 def step_logits(prior: Prior, songs: int, known: int = 7) -> Tensor:
-    """The logits of the steps after `known` codes, with given codes fed back."""
+    """Returns the logits of the steps after `known` codes, with given codes fed back."""
     codes, decoder = tiny_codes(prior, songs), WindowDecoder(prior, tiny_condition(prior, songs))
     decoder.read(prior.sequence(codes[:, :known], decoder.condition))
     features = []
     for place in range(known, codes.shape[1]):
         features.append(decoder.predict())
-        decoder.push(codes[:, place] + prior.shift)
+        decoder.feed(codes[:, place] + prior.shift)
     return prior.logits(torch.cat(features, dim=1))
 
 
 @KINDS
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05), (torch.int8, 0.1)])
-def test_steps_are_those_of_plain_torch(kind: str, dtype: torch.dtype, within: float) -> None:
-    """Each precision against plain float32, by the distance of the logits over their size."""
+def test_steps_equal_those_of_plain_torch(kind: str, dtype: torch.dtype, within: float) -> None:
+    """Each dtype against plain float32, by the relative distance of the logits."""
     exact, found = step_logits(tiny_prior(kind), 3), step_logits(native(kind, dtype), 3)
     assert (found - exact).norm() < within * exact.norm()
 
 
 @KINDS
-def test_a_song_is_the_same_bits_beside_any_others(kind: str) -> None:
+def test_a_sample_is_the_same_bits_in_any_batch(kind: str) -> None:
     prior = native(kind)
     songs = (0, 1, 2, 3, 4)
 
@@ -121,23 +121,23 @@ def test_a_state_is_saved_and_restored_to_the_bit(kind: str) -> None:
     first = WindowDecoder(prior, condition)
     for place in range(9):
         first.predict()
-        first.push(codes[:, place] + prior.shift)
+        first.feed(codes[:, place] + prior.shift)
     saved = {name: tensor.clone() for name, tensor in first.save().items()}
     second = WindowDecoder(prior, condition)
     second.restore(saved)
     assert second.predict().equal(first.predict())
 
 
-def test_whole_windows_go_through_packed_weights() -> None:
+def test_whole_windows_use_packed_weights() -> None:
     plain, packed = tiny_prior("one_sequence"), native("one_sequence")
     codes, condition = tiny_codes(plain), tiny_condition(plain)
     torch.testing.assert_close(packed(codes, condition), plain(codes, condition), atol=1e-4, rtol=1e-4)
     assert prepare(packed) is packed
 
 
-def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_compiled_once_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = tmp_path / "small.cpp"  # the kernels themselves take a quarter of a minute
+    small = tmp_path / "small.cpp"  # compiling the real kernels takes 15 s
     small.write_text('extern "C" { long step_scratch() { return 7; } long multiply_scratch() { return 8; } }\n')
     monkeypatch.setattr(compiled, "SOURCES", (small,))
     compiled.library.cache_clear()
@@ -150,7 +150,7 @@ def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.
     compiled.library.cache_clear()
 
 
-def test_without_a_compiler_plain_torch_samples_and_one_line_says_so(
+def test_without_a_compiler_plain_torch_samples_and_one_warning_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -160,13 +160,13 @@ def test_without_a_compiler_plain_torch_samples_and_one_line_says_so(
     with caplog.at_level(logging.WARNING):
         assert not isinstance(prepare(prior, "auto").body.transformer, NativeTransformer)
     (record,) = caplog.records
-    assert "there is no C++ compiler (no-such-compiler)" in record.getMessage()
-    with pytest.raises(DeviceError, match="engine=native does not work here: there is no C"):
+    assert "no C++ compiler found (no-such-compiler)" in record.getMessage()
+    with pytest.raises(DeviceError, match="engine=native does not work here: no C"):
         prepare(prior, "native")
     compiled.library.cache_clear()
 
 
-def test_what_has_no_kernels_is_refused_by_name_and_goes_the_plain_way_by_itself() -> None:
+def test_dtypes_without_kernels_are_refused_by_name_and_use_plain_torch_with_auto() -> None:
     prior = tiny_prior("top")
     prior.set_compute_dtype(torch.float16)
     with pytest.raises(DeviceError, match=r"no kernels for torch\.float16"):

@@ -1,4 +1,4 @@
-"""Convolutions as our own kernels compute them, against the modules they were packed from."""
+"""Packed convolutions of the CPU kernels, against the modules they were packed from."""
 
 from __future__ import annotations
 
@@ -47,11 +47,9 @@ def packed(plain: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     return native
 
 
-def streamed(module: nn.Module, x_TC: Tensor, stretch: int | None = None) -> Tensor:
-    stream, stretch = Stream([module]), stretch or len(x_TC)
-    parts = [
-        stream.feed(x_TC[at : at + stretch], last=at + stretch >= len(x_TC)) for at in range(0, len(x_TC), stretch)
-    ]
+def streamed(module: nn.Module, x_TC: Tensor, chunk: int | None = None) -> Tensor:
+    stream, chunk = Stream([module]), chunk or len(x_TC)
+    parts = [stream.feed(x_TC[at : at + chunk], last=at + chunk >= len(x_TC)) for at in range(0, len(x_TC), chunk)]
     return torch.cat(parts)
 
 
@@ -63,7 +61,7 @@ def exactly(plain: nn.Module, x_TC: Tensor) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [1, 11, 12, 97, 250])
 @pytest.mark.parametrize(("width", "hidden"), [(2, 4), (32, 32), (40, 70), (64, 33), (256, 20)])
-def test_packed_blocks_are_the_blocks(rows: int, width: int, hidden: int) -> None:
+def test_packed_blocks_equal_the_blocks(rows: int, width: int, hidden: int) -> None:
     plain, x_TC = stack(width, hidden), torch.randn(rows, width)
     found_TC = streamed(packed(plain), x_TC)
     torch.testing.assert_close(found_TC.double(), exactly(plain, x_TC), atol=1e-5, rtol=1e-5)
@@ -72,23 +70,23 @@ def test_packed_blocks_are_the_blocks(rows: int, width: int, hidden: int) -> Non
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [4, 40, 413])
 @pytest.mark.parametrize("stride", [2, 4])
-def test_packed_strided_convolutions_are_the_convolutions(rows: int, stride: int) -> None:
+def test_packed_strided_convolutions_equal_the_convolutions(rows: int, stride: int) -> None:
     torch.manual_seed(1)
     sizes = StackConfig(width=12, depth=2, hidden_width=8, growth=3)
-    raising, lowering = (
+    upsampler, downsampler = (
         kind(6, 10, times=2, stride=stride, stack=sizes).requires_grad_(requires_grad=False)
         for kind in (Upsampler, Downsampler)
     )
     x_TC, long_TC = torch.randn(rows, 6), torch.randn(rows * stride**2, 6)
-    for plain, told_TC in ((raising, x_TC), (lowering, long_TC)):
-        found_TC = streamed(packed(plain), told_TC)
-        torch.testing.assert_close(found_TC.double(), exactly(plain, told_TC), atol=1e-5, rtol=1e-5)
-        assert streamed(packed(plain), told_TC, stretch=7).equal(found_TC)
+    for plain, input_TC in ((upsampler, x_TC), (downsampler, long_TC)):
+        found_TC = streamed(packed(plain), input_TC)
+        torch.testing.assert_close(found_TC.double(), exactly(plain, input_TC), atol=1e-5, rtol=1e-5)
+        assert streamed(packed(plain), input_TC, chunk=7).equal(found_TC)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("width", "hidden"), [(2, 4), (40, 70)])
-def test_bfloat16_weights_round_what_they_multiply_and_nothing_else(width: int, hidden: int) -> None:
+def test_bfloat16_weights_round_activations_and_nothing_else(width: int, hidden: int) -> None:
     plain, x_TC = stack(width, hidden, torch.bfloat16), torch.randn(100, width)
     block = plain.blocks[2]
     assert isinstance(block, ResidualBlock)
@@ -96,12 +94,14 @@ def test_bfloat16_weights_round_what_they_multiply_and_nothing_else(width: int, 
     hidden_1CT = whole.dilated(x_TC.T[None].relu().bfloat16().double()).relu().float().bfloat16()
     exact_TC = x_TC + block.scale * whole.pointwise(hidden_1CT.double())[0].T
     found_TC = streamed(packed(nn.ModuleList([block])), x_TC)
-    torch.testing.assert_close(found_TC.double(), exact_TC, atol=2e-3, rtol=2e-3)  # a sum at a tie may round apart
+    torch.testing.assert_close(
+        found_TC.double(), exact_TC, atol=2e-3, rtol=2e-3
+    )  # a sum at a tie may round differently
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("width", [40, 256])
-def test_weights_of_8_bits_change_little(width: int) -> None:
+def test_int8_weights_have_a_small_error(width: int) -> None:
     plain, x_TC = stack(width, width), torch.randn(200, width)
     exact_TC = exactly(plain, x_TC)
     added_TC = exact_TC - x_TC
@@ -110,20 +110,20 @@ def test_weights_of_8_bits_change_little(width: int) -> None:
 
 
 @torch.no_grad()
-def test_weights_of_8_bits_are_left_alone_where_inputs_do_not_divide_by_4() -> None:
+def test_weights_are_not_quantised_where_inputs_are_not_a_multiple_of_4() -> None:
     plain, x_TC = stack(6, 8), torch.randn(20, 6)
     assert streamed(packed(plain, torch.int8), x_TC).equal(streamed(packed(plain), x_TC))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-@pytest.mark.parametrize("stretch", [1, 5, 30, 101])
-@pytest.mark.parametrize("width", [32, 256])  # rows of the second are computed in pairs
-def test_rows_are_the_same_bits_in_any_stretches(width: int, stretch: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("chunk", [1, 5, 30, 101])
+@pytest.mark.parametrize("width", [32, 256])  # the second computes rows in pairs
+def test_rows_are_the_same_bits_in_any_chunks(width: int, chunk: int, dtype: torch.dtype) -> None:
     native, x_TC = packed(stack(width, 48), dtype), torch.randn(300, width)
     pairs = [block.dilated.paired for block in native.modules() if isinstance(block, PackedResidual)]
     assert pairs == [width == 256] * 4
-    assert streamed(native, x_TC, stretch).equal(streamed(native, x_TC))
+    assert streamed(native, x_TC, chunk).equal(streamed(native, x_TC))
 
 
 def test_a_vqvae_gives_the_same_codes_and_sound() -> None:
@@ -132,17 +132,17 @@ def test_a_vqvae_gives_the_same_codes_and_sound() -> None:
     for level in plain.levels:
         level.codebook.normal_(std=0.3)  # type: ignore[operator,union-attr]
     native, audio_BT = prepare_vqvae(copy.deepcopy(plain), "native"), torch.randn(2, 5000)
-    assert native.device == plain.device  # though it has no parameters any more
+    assert native.device == plain.device  # although it has no parameters any more
     assert not [*native.parameters()]
     for level in range(3):
         torch.testing.assert_close(native.features(audio_BT, level), plain.features(audio_BT, level))
     for level, (codes_BT, expected_BT) in enumerate(zip(native.encode(audio_BT), plain.encode(audio_BT), strict=True)):
         assert codes_BT.equal(expected_BT)
         torch.testing.assert_close(native.decode(codes_BT, level), plain.decode(codes_BT, level), atol=1e-5, rtol=1e-4)
-        assert native.decode(codes_BT, level, piece=7).equal(native.decode(codes_BT, level))
+        assert native.decode(codes_BT, level, chunk=7).equal(native.decode(codes_BT, level))
 
 
-def test_what_has_no_kernels_is_left_as_it_is() -> None:
+def test_modules_without_kernels_are_left_unchanged() -> None:
     for blocks in (stack(3, 4, torch.bfloat16), stack(4, 4, torch.float64), stack(4, 4, torch.float16)):
         pack_convolutions(blocks)
         assert all(isinstance(block, ResidualBlock) for block in blocks.blocks)
@@ -150,7 +150,7 @@ def test_what_has_no_kernels_is_left_as_it_is() -> None:
     assert not [m for m in prepare_vqvae(VQVAE(SIZES), "eager").modules() if isinstance(m, PackedConvolution)]
 
 
-def test_without_a_compiler_sound_goes_the_plain_way_and_one_line_says_so(
+def test_without_a_compiler_the_vqvae_uses_plain_torch_and_one_warning_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -158,7 +158,7 @@ def test_without_a_compiler_sound_goes_the_plain_way_and_one_line_says_so(
     compiled.library.cache_clear()
     vqvae = prepare_vqvae(VQVAE(SIZES), "auto")
     assert not [m for m in vqvae.modules() if isinstance(m, PackedConvolution)]
-    assert [record.getMessage()[:35] for record in caplog.records] == ["sound goes through plain torch, whi"]
-    with pytest.raises(DeviceError, match="there is no C"):
+    assert [record.getMessage()[:37] for record in caplog.records] == ["the VQ-VAE uses plain torch, which is"]
+    with pytest.raises(DeviceError, match="no C"):
         prepare_vqvae(vqvae, "native")
     compiled.library.cache_clear()

@@ -1,4 +1,4 @@
-"""Steps whose position is a tensor, and the CUDA graph around them."""
+"""Decode steps with static shapes, and the CUDA graph around them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from jukebox_core.errors import DeviceError
 from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
-from jukebox_core.families.jukebox.engines.static_steps import TensorTransformer
+from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
 from jukebox_core.runtime.graphs import GraphedStep
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
@@ -25,28 +25,28 @@ KINDS = pytest.mark.parametrize("kind", CONFIGS)
 
 
 def logits(prior: Prior, known: int) -> Tensor:
-    """Of every step after `known` codes, with given codes fed back; what is read and written is compared too."""
+    """Returns the logits of every step after `known` codes, with given codes fed back, and the caches, flattened."""
     codes, decoder = tiny_codes(prior), WindowDecoder(prior, tiny_condition(prior))
     if known:
         decoder.read(prior.sequence(codes[:, :known], decoder.condition))
     features = []
     for place in range(decoder.state.cache.position, prior.config.positions):
         features.append(decoder.predict())
-        decoder.push(prior.sequence(codes, decoder.condition)[:, place])
+        decoder.feed(prior.sequence(codes, decoder.condition)[:, place])
     kept = [layer.kv.flatten() for layer in decoder.state.cache.layers]
     return torch.cat([prior.logits(torch.cat(features, dim=1)).flatten(), *kept])
 
 
 @KINDS
 @pytest.mark.parametrize("known", [0, 5])
-def test_steps_and_caches_are_those_of_plain_steps(kind: str, known: int) -> None:
+def test_steps_and_caches_equal_those_of_plain_steps(kind: str, known: int) -> None:
     plain, stepped = tiny_prior(kind), tiny_prior(kind)
-    stepped.body.transformer = TensorTransformer(stepped.body.transformer)
+    stepped.body.transformer = StaticTransformer(stepped.body.transformer)
     torch.testing.assert_close(logits(stepped, known), logits(plain, known), atol=1e-4, rtol=1e-4)
 
 
 def test_a_step_does_the_same_at_every_position() -> None:
-    """What is recorded once holds at every position: the operations, with their shapes, never change."""
+    """A graph captured once holds at every position: the operations and their shapes never change."""
 
     class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -56,7 +56,7 @@ def test_a_step_does_the_same_at_every_position() -> None:
             return done
 
     prior = tiny_prior("one_sequence")
-    prior.body.transformer = TensorTransformer(prior.body.transformer)
+    prior.body.transformer = StaticTransformer(prior.body.transformer)
     cache = prior.body.transformer.new_cache(2, dtype=torch.float32, device=torch.device("cpu"))
     steps: list[list[object]] = []
     for _ in range(prior.config.positions):
@@ -68,34 +68,34 @@ def test_a_step_does_the_same_at_every_position() -> None:
     assert not any("item" in str(operation) or "_local_scalar" in str(operation) for operation in steps[0])
 
 
-def compiled_beside_plain() -> tuple[Tensor, Tensor]:
+def compiled_and_plain_logits() -> tuple[Tensor, Tensor]:
     plain, compiled = tiny_prior("top"), prepare(tiny_prior("top"), "compiled")
     return logits(compiled, 5), logits(plain, 5)
 
 
 @pytest.mark.slow
 def test_compiled_steps() -> None:
-    """In a process of its own: torch.compile loads setuptools, which minds what others have loaded before it."""
+    """In a separate process: torch.compile loads setuptools, which conflicts with modules loaded before it."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        found, expected = process.submit(compiled_beside_plain).result()
+        found, expected = process.submit(compiled_and_plain_logits).result()
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_eight_bits_the_plain_way() -> None:
+def test_int8_in_plain_torch() -> None:
     exact, rounded = tiny_prior("top"), tiny_prior("top")
     quantise_projections(rounded.body.transformer)
     plain, stepped = logits(exact, 5), logits(rounded, 5)
     assert (plain - stepped).norm() < 0.05 * plain.norm()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_a_graph_needs_cuda() -> None:
     with pytest.raises(DeviceError, match="engine=graph does not work on cpu; choose engine=auto"):
         prepare(tiny_prior("top"), "graph")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without CUDA")
-def test_what_cannot_be_recorded_is_called_plainly_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
+def test_a_failed_capture_falls_back_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     step = GraphedStep(torch.add)
     for value in (1.0, 2.0):
         assert step(torch.tensor(value), torch.tensor(3.0)) == value + 3

@@ -27,7 +27,7 @@ def layer_of(kind: AttentionType, fold: Fold = FOLD) -> torch.nn.Module:
 
 
 def visible(kind: AttentionType, query: int, key: int, fold: Fold) -> bool:
-    """Whether a query sees a key, as golden README 2.3 words it."""
+    """Whether a query attends to a key, by docs/upstream.md, Attention."""
     query_row, query_column = divmod(query, fold.columns)
     row, column = divmod(key, fold.columns)
     earlier = key <= query
@@ -44,7 +44,7 @@ def visible(kind: AttentionType, query: int, key: int, fold: Fold) -> bool:
 
 
 def by_definition(layer: torch.nn.Module, kind: AttentionType, x: torch.Tensor, fold: Fold) -> torch.Tensor:
-    """One query and one head at a time, over a list of the keys that it sees."""
+    """Attention of one query and one head at a time, to the list of its visible keys."""
     q, k, v = layer.project_in(x).split(INNER, dim=-1)
     zeros = {AttentionType.SUMMARY: 1, AttentionType.SPREAD_SUMMARY: fold.spread}.get(kind, 0)
     size = INNER // HEADS
@@ -63,7 +63,7 @@ def by_definition(layer: torch.nn.Module, kind: AttentionType, x: torch.Tensor, 
 
 @pytest.mark.parametrize("kind", SELF, ids=lambda kind: kind.name)
 @torch.no_grad()
-def test_whole_sequence_is_the_definition(kind: AttentionType) -> None:
+def test_whole_sequences_follow_the_definition(kind: AttentionType) -> None:
     layer = layer_of(kind)
     x = torch.randn(2, FOLD.positions, WIDTH)
     expected = by_definition(layer, kind, x, FOLD)
@@ -84,7 +84,7 @@ def test_recorded_weights_are_distributions_over_keys(kind: AttentionType) -> No
 
 @pytest.mark.parametrize("kind", CACHED, ids=lambda kind: kind.name)
 @torch.no_grad()
-def test_pieces_are_the_whole_and_the_cache_never_grows(kind: AttentionType) -> None:
+def test_chunks_equal_the_whole_sequence_and_the_cache_never_grows(kind: AttentionType) -> None:
     layer, x, encoder = layer_of(kind), torch.randn(2, FOLD.positions, WIDTH), torch.randn(2, 7, WIDTH)
     whole, _ = layer(x, encoder)
     for sizes in ([24], [1] * 24, [7, 1, 1, 4, 6, 5], [5, 1, 13, 5], [6, 6, 1, 11]):
@@ -160,7 +160,7 @@ def test_orders() -> None:
     assert in_one_sequence[47] == AttentionType.DENSE
 
 
-def test_a_mask_hides_what_it_hides() -> None:
+def test_a_mask_hides_keys() -> None:
     q, k, v = torch.randn(3, 1, 1, 2, 4)
     only_first = torch.tensor([[True, False], [True, False]])
     for record in (False, True):

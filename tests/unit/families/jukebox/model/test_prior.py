@@ -1,4 +1,4 @@
-"""Priors of every kind, small: construction, conditions, losses, states."""
+"""Small priors of every kind: construction, conditioning, losses, states."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_songs_of_a_batch_do_not_mix(kind: str) -> None:
 
 
 @KINDS
-def test_windows_read_in_turns_do_not_mix(kind: str) -> None:
-    """A module holds weights and nothing else: two states of one prior know nothing of each other."""
+def test_interleaved_windows_do_not_mix(kind: str) -> None:
+    """A module holds weights and nothing else: two states of one prior are independent."""
     prior = tiny_prior(kind)
     condition = tiny_condition(prior)
     tokens = [prior.sequence(tiny_codes(prior), condition), prior.sequence(tiny_codes(prior).flip(1), condition)]
@@ -100,7 +100,7 @@ def test_losses_weigh_lyrics_and_music() -> None:
     assert without.total == without.music
 
 
-def test_absent_genres_count_for_nothing() -> None:
+def test_padding_genres_add_nothing() -> None:
     embedding = tiny_prior("top").labels
     assert embedding is not None
     artist, genres = torch.tensor([2]), torch.tensor([[1, 3]])
@@ -110,7 +110,7 @@ def test_absent_genres_count_for_nothing() -> None:
     torch.testing.assert_close(one, embedding.artist.weight[2] + embedding.genre.weight[1])
 
 
-def test_half_precision_is_the_transformers_alone() -> None:
+def test_only_the_transformer_uses_half_precision() -> None:
     prior = tiny_prior("lyrics")
     codes = tiny_codes(prior)
     plain = prior(codes, tiny_condition(prior))
@@ -144,8 +144,8 @@ def test_memory_of_a_cache_is_counted() -> None:
         ("top", 1, -1, "offset is -1"),
         ("top", 1, 5000, "offset is 5000 audio samples; it must be at least 0 and below the total length"),
         ("top", 2, 20001, "end of the window is 20001 audio samples; it must be at most 20000"),
-        ("top", ARTIST_COLUMN, LABELS.artists, f"artist id is {LABELS.artists}; this prior knows 0 to 6"),
-        ("top", ARTIST_COLUMN + 1, LABELS.genres, "genre id is 5; this prior knows -1 to 4"),
+        ("top", ARTIST_COLUMN, LABELS.artists, f"artist id is {LABELS.artists}; this prior has 0 to 6"),
+        ("top", ARTIST_COLUMN + 1, LABELS.genres, "genre id is 5; this prior has -1 to 4"),
     ],
 )
 def test_labels_out_of_range(kind: str, column: int, value: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions fed stretch by stretch against the modules, which compute whole sequences."""
+"""Streaming convolutions, chunk by chunk, against the modules, which compute whole sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from jukebox_core.families.jukebox.model.conditioners import CodeConditioner
 from jukebox_core.families.jukebox.model.convnet import Downsampler, ResidualStack, StackConfig, Upsampler
 from jukebox_core.families.jukebox.model.streaming import Stream, tap_major
 
-STACK = StackConfig(width=4, depth=5, hidden_width=6, growth=3, cycle=3, scale=0.5)  # reaches beyond short sequences
+STACK = StackConfig(
+    width=4, depth=5, hidden_width=6, growth=3, cycle=3, scale=0.5
+)  # receptive field beyond short sequences
 
 
 @pytest.fixture(params=["down 2", "down 4", "up 2", "up 4", "stack"])
@@ -27,21 +29,21 @@ def module(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [16, 61, 200])
-@pytest.mark.parametrize("stretches", [(1,), (5,), (0, 7, 1), (200,)])
-def test_any_stretches_give_what_the_whole_gives(
-    module: torch.nn.Module, rows: int, stretches: tuple[int, ...]
+@pytest.mark.parametrize("chunks", [(1,), (5,), (0, 7, 1), (200,)])
+def test_any_chunks_give_the_output_of_the_whole_sequence(
+    module: torch.nn.Module, rows: int, chunks: tuple[int, ...]
 ) -> None:
     x_TC = torch.randn(rows, 4, dtype=torch.float64)
     stream, at, found = Stream([module]), 0, []
-    for stretch in itertools.cycle(stretches):
-        found.append(stream.feed(x_TC[at : at + stretch], last=at + stretch >= rows))
-        at += stretch
+    for chunk in itertools.cycle(chunks):
+        found.append(stream.feed(x_TC[at : at + chunk], last=at + chunk >= rows))
+        at += chunk
         if at >= rows:
             break
     torch.testing.assert_close(torch.cat(found).T, module(x_TC.T[None])[0], atol=1e-12, rtol=0)
 
 
-def test_the_layout_of_weights_changes_no_value(module: torch.nn.Module) -> None:
+def test_the_layout_of_weights_changes_no_values(module: torch.nn.Module) -> None:
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
     tap_major(module)
     for name, parameter in module.named_parameters():
@@ -49,7 +51,7 @@ def test_the_layout_of_weights_changes_no_value(module: torch.nn.Module) -> None
         assert parameter.shape == before[name].shape
 
 
-def test_a_condition_is_the_same_with_and_without_gradients() -> None:
+def test_conditioning_is_the_same_with_and_without_gradients() -> None:
     torch.manual_seed(0)
     config = UpsampleConfig(width=6, depth=8, dilation_growth=3, dilation_cycle=4, residual_scale=True)
     conditioner = CodeConditioner(config, 8, bins=11, times=2, stride=2)

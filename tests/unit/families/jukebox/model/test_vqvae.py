@@ -90,7 +90,7 @@ def test_resamplers_refuse_what_would_not_line_up(kind: type[Downsampler | Upsam
         kind(1, 3, times=0, stride=2, stack=STACK)
 
 
-# How far the codec looks
+# Receptive field
 
 
 @pytest.mark.parametrize("level", range(CONFIG.levels))
@@ -106,14 +106,14 @@ def test_decoder_reach_is_enough_and_hardly_more(level: int) -> None:
     assert farthest <= reach <= farthest + sum(CONFIG.downs[: level + 1])
 
 
-# Pieces
+# Chunks
 
 
-def test_a_piece_must_be_something(model: VQVAE) -> None:
-    with pytest.raises(ConfigError, match="piece is 0"):
-        model.encode(torch.randn(1, 64), piece=0)
-    with pytest.raises(ConfigError, match="piece is -1"):
-        model.decode(torch.zeros(1, 4, dtype=torch.int64), 0, piece=-1)
+def test_a_chunk_must_be_positive(model: VQVAE) -> None:
+    with pytest.raises(ConfigError, match="chunk is 0"):
+        model.encode(torch.randn(1, 64), chunk=0)
+    with pytest.raises(ConfigError, match="chunk is -1"):
+        model.decode(torch.zeros(1, 4, dtype=torch.int64), 0, chunk=-1)
 
 
 @pytest.mark.parametrize("length", [16, 163, 4000])
@@ -126,35 +126,35 @@ def test_streams_agree_with_the_whole_at_every_level(model: VQVAE, length: int) 
         torch.testing.assert_close(torch.stack(rows).transpose(1, 2), features_BCT)
         codes_BT = model.quantise(features_BCT, level)
         whole_BT = codec.decode(model.dequantise(codes_BT, level))
-        for piece in (1, 7, codes_BT.shape[1]):
-            torch.testing.assert_close(model.decode(codes_BT, level, piece=piece), whole_BT)
+        for chunk in (1, 7, codes_BT.shape[1]):
+            torch.testing.assert_close(model.decode(codes_BT, level, chunk=chunk), whole_BT)
 
 
-def test_memory_is_bounded_by_the_piece_whatever_the_length(model: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_by_the_chunk_for_any_length(model: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
     largest = []
     feed = Stream.feed
 
     def watch(stream: Stream, x_TI: Tensor, *, last: bool) -> Tensor:
-        largest.append(max(len(x_TI), *(_kept(layer) for layer in stream._layers)))
+        largest.append(max(len(x_TI), *(_buffered_rows(layer) for layer in stream._layers)))
         return feed(stream, x_TI, last=last)
 
     monkeypatch.setattr(Stream, "feed", watch)
     for length in (20_000, 80_000):
-        model.encode(torch.randn(1, length), levels=[0], piece=1000)
-        model.decode(torch.zeros(1, length // 10, dtype=torch.int64), 0, piece=100)
+        model.encode(torch.randn(1, length), levels=[0], chunk=1000)
+        model.decode(torch.zeros(1, length // 10, dtype=torch.int64), 0, chunk=100)
     assert max(largest) == 1000
     assert len(largest) == 20 + 20 + 80 + 80
 
 
-def _kept(layer: object) -> int:
-    """Rows that a layer keeps."""
-    kept = getattr(layer, "_kept_TI", None)
+def _buffered_rows(layer: object) -> int:
+    """Returns the number of rows that a layer buffers."""
+    buffered = getattr(layer, "_buffered_TI", None)
     if hasattr(layer, "_rows"):
-        kept = layer._rows._kept_TI
-    return 0 if kept is None else len(kept)
+        buffered = layer._rows._buffered_TI
+    return 0 if buffered is None else len(buffered)
 
 
-# The model's surface
+# Interface
 
 
 def test_shapes_and_types(model: VQVAE) -> None:
@@ -171,9 +171,9 @@ def test_shapes_and_types(model: VQVAE) -> None:
 def test_only_the_levels_asked_for_in_that_order(model: VQVAE) -> None:
     audio_BT = torch.randn(1, 160)
     bottom, top = model.encode(audio_BT)
-    asked = model.encode(audio_BT, levels=[1, 0])
-    assert torch.equal(asked[0], top)
-    assert torch.equal(asked[1], bottom)
+    codes = model.encode(audio_BT, levels=[1, 0])
+    assert torch.equal(codes[0], top)
+    assert torch.equal(codes[1], bottom)
 
 
 def test_int32_codes_decode_like_int64(model: VQVAE) -> None:
@@ -269,7 +269,7 @@ def test_time_domain_losses_by_hand() -> None:
     assert losses.reconstruction_loss(target_BT, output_BT, config).item() == pytest.approx(expected)
 
 
-def test_linf_without_weight_asks_for_no_length() -> None:
+def test_linf_without_weight_needs_no_length() -> None:
     config = LossConfig(linf=0.0)
     assert losses.reconstruction_loss(torch.zeros(1, 10), torch.ones(1, 10), config).item() == pytest.approx(1.0)
 
@@ -309,7 +309,7 @@ def test_commitment_moves_features_and_not_codewords() -> None:
     assert features_BCT.grad.abs().sum() > 0
 
 
-def test_losses_refuse_what_they_cannot_measure() -> None:
+def test_losses_refuse_audio_that_is_too_short() -> None:
     short_BT = torch.zeros(1, 100)
     with pytest.raises(AudioError, match="linf_k = 2048"):
         losses.linf_loss(short_BT, short_BT, Bandwidths(), 2048)

@@ -13,7 +13,7 @@ import torch
 
 from jukebox_core.families.jukebox.checkpoints.loading import _ShapesOnly
 from jukebox_core.families.jukebox.engines.engines import quantise_projections
-from jukebox_core.families.jukebox.engines.static_steps import TensorTransformer
+from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.model.conditioners import TimingEmbedding
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
@@ -51,7 +51,7 @@ def decoder(kind: str, dtype: str, engine: str) -> WindowDecoder:
         quantise_projections(prior.body.transformer)
     prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
     if engine == "tensors":  # what a CUDA graph records
-        prior.body.transformer = TensorTransformer(prior.body.transformer)
+        prior.body.transformer = StaticTransformer(prior.body.transformer)
     columns = (4 + config.labels.max_genre_words if config.labels else 3) + (
         config.lyrics.tokens if config.lyrics else 0
     )

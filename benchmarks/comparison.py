@@ -1,4 +1,4 @@
-"""Pictures of two columns: what is real on the left, what a model made of it, or instead of it, on the right."""
+"""Comparison pictures: spectrograms of original audio on the left, reconstructed or generated audio on the right."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def side_by_side(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], rate: int, path: Path) -> None:
-    """Writes the spectrograms of pairs of sounds, a pair a row, to a PNG file."""
+def comparison_png(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], rate: int, path: Path) -> None:
+    """Writes the spectrograms of pairs of audio, one pair per row, to a PNG file; audio is float32 [T] at `rate` Hz."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = [[_drawn(sound, rate, Path(folder) / "one.png") for sound in pair] for pair in pairs]
+        drawn = [[_spectrogram(audio, rate, Path(folder) / "one.png") for audio in pair] for pair in pairs]
     width, height = drawn[0][0].size
     whole = Image.new("P", (2 * width, height * len(drawn)))
     palette = drawn[0][0].getpalette()
@@ -33,7 +33,7 @@ def side_by_side(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]
     whole.save(path, format="png", optimize=True)
 
 
-def _drawn(sound: NDArray[np.float32], rate: int, path: Path) -> Image.Image:
-    spectrogram_png(sound, rate, path)
+def _spectrogram(audio: NDArray[np.float32], rate: int, path: Path) -> Image.Image:
+    spectrogram_png(audio, rate, path)
     with Image.open(path) as picture:
         return picture.copy()
