@@ -26,8 +26,8 @@ def conf_dir() -> Path:
 def cache_dir(part: str = "") -> Path:
     """Returns the default folder of the weights library, or another `part` of the cache; it may not exist yet.
 
-    That is ``$XDG_CACHE_HOME/jukebox``, without that variable ``~/.cache/jukebox``. Earlier versions kept the library in
-    the latter whatever the variable said: it is still used where it holds a library and the former does not.
+    That is ``$XDG_CACHE_HOME/jukebox``, without that variable ``~/.cache/jukebox``. Earlier versions kept the library
+    in the latter whatever the variable said: it is still used where it holds a library and the former does not.
 
     Args:
         part: ``native`` (compiled kernels) or ``spool`` (tokens that wait for their store); empty for the library.

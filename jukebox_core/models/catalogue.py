@@ -20,13 +20,7 @@ from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.library import Library, LocalFile
 from jukebox_core.models.presets import load_preset, load_yaml, option_names, option_path
 from jukebox_core.models.records import set_aside
-from jukebox_core.models.resolve import (
-    obtain_vocabularies,
-    obtain_weights,
-    seed_of,
-    wanted_vocabularies,
-    wanted_weights,
-)
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,11 +92,6 @@ def resolve(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def wanted(model: ModelSettings, weights: WeightsConfig) -> dict[str, WantedFile]:
-    """Returns the files of a model by role: weights, unless they are drawn from a seed, and vocabularies."""
-    return wanted_weights(model.files, weights) | wanted_vocabularies(model.files, weights)
-
-
 def listing(weights: WeightsConfig) -> list[Listed]:
     """Returns every shipped model that has weights to fetch."""
     others, library = aliases(), Library(weights)
@@ -125,7 +114,7 @@ def fetch(names: Iterable[str], weights: WeightsConfig, *, show_progress: bool =
     """
     found, library = {}, Library(weights)
     for model in [load_preset(name) for name in resolve(names)]:
-        files = wanted(model, weights)
+        files = wanted_files(model.files, weights)
         here = library.fetch(files, model.files, show_progress=show_progress)
         found.update({files[role].spec.path: each.path for role, each in here.items()})
     return found
@@ -149,7 +138,7 @@ def paths(name: str, weights: WeightsConfig) -> dict[str, Path]:
     Raises:
         DownloadError: one is not here.
     """
-    library, files = Library(weights), wanted(load_preset(resolve([name])[0]), weights)
+    library, files = Library(weights), wanted_files(load_preset(resolve([name])[0]).files, weights)
     return {role: library.path(each, f"run: jukebox models fetch {name}") for role, each in files.items()}
 
 
@@ -260,18 +249,18 @@ def _exported_path(wanted: WantedFile, weights: WeightsConfig) -> str:
 
 
 def _unique(names: Iterable[str], weights: WeightsConfig) -> list[WantedFile]:
-    every = (each for name in resolve(names) for each in wanted(load_preset(name), weights).values())
+    every = (each for name in resolve(names) for each in wanted_files(load_preset(name).files, weights).values())
     return list({each.path: each for each in every}.values())
 
 
 def _if_complete(model: ModelSettings, library: Library) -> list[WantedFile]:
     """Returns the files of a model if all of them are here, else none."""
-    files = list(wanted(model, library.weights).values())
+    files = list(wanted_files(model.files, library.weights).values())
     return files if all(map(library.find, files)) else []
 
 
 def _listed(name: str, model: ModelSettings, others: Iterable[str], library: Library) -> Listed:
-    files = {each.path: each for each in wanted(model, library.weights).values()}
+    files = {each.path: each for each in wanted_files(model.files, library.weights).values()}
     here = {path: library.find(each) for path, each in files.items()}
     times = [found.verified if found else "" for found in here.values()]
     sizes = [_size(files[path], found) for path, found in here.items()]

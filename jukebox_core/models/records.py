@@ -95,6 +95,14 @@ class Records:
         record = self.get(path)
         return spec.fits(path) and (record is None or record.bytes == path.stat().st_size)
 
+    def is_sound(self, path: Path, published: str | None = None) -> bool:
+        """Whether `verify` finds no fault."""
+        try:
+            self.verify(path, published=published)
+        except DownloadError:
+            return False
+        return True
+
     def verify(
         self,
         path: Path,

@@ -108,6 +108,11 @@ def wanted_weights(files: ModelFiles, weights: WeightsConfig) -> dict[str, Wante
     return {role: replace(each, given=given.get(role)) for role, each in wanted.items()}
 
 
+def wanted_files(files: ModelFiles, weights: WeightsConfig) -> dict[str, WantedFile]:
+    """Returns every file of a model by role: weights, unless they are drawn from a seed, and vocabularies."""
+    return wanted_weights(files, weights) | wanted_vocabularies(files, weights)
+
+
 def check_roles(model: ModelSettings, weights: WeightsConfig) -> None:
     """Checks that every role in ``weights.paths`` is one of the model.
 

@@ -11,7 +11,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.text import format_bytes
-from jukebox_core.errors import DownloadError
 from jukebox_core.models.records import Record, Records
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ def is_sound(path: Path, library: Path, origin: str) -> bool:
     records = Records(library)
     if not records.is_current(path, origin):
         return False
-    try:
-        records.verify(path)
-    except DownloadError:
+    if not records.is_sound(path):
         log.warning("%s is damaged; it is made again", path)
         records.remove(path)
         return False

@@ -61,7 +61,7 @@ def fetch_file(
     try:
         with locked(target.with_name(f".{target.name}.lock"), on_wait=on_wait):
             if target.is_file():
-                if _is_sound(spec, records):
+                if records.holds(spec) and records.is_sound(target, spec.sha256):
                     return target
                 set_aside(target)
             if not candidates:
@@ -79,16 +79,6 @@ def fetch_file(
             f"cannot write {target}: {error.strerror}; make room there or set weights.folder to another disk"
         ) from error
     return target
-
-
-def _is_sound(spec: FileSpec, records: Records) -> bool:
-    if not records.holds(spec):
-        return False
-    try:
-        records.verify(records.folder / spec.path, published=spec.sha256)
-    except DownloadError:
-        return False
-    return True
 
 
 def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Source:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.download.replies import SourceError, parsed_answer
+from jukebox_core.models.download.replies import SourceError
 from jukebox_core.models.download.web import below, connected, open_web, request, without_secrets
 
 if TYPE_CHECKING:
@@ -135,12 +135,16 @@ class LfsSource:
         with connected(post) as answer:
             while piece := answer.read(1 << 16):
                 text += piece
-        with parsed_answer("the git-lfs server"):
+        try:
             [found] = json.loads(text)["objects"]
             if "error" in found:
                 raise SourceError(f"{found['error']['code']} {found['error']['message']}", final=True)
             action = found["actions"]["download"]
             url, headers = str(action["href"]), {str(k): str(v) for k, v in action.get("header", {}).items()}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"the git-lfs server answered what the protocol does not know ({error!r})", final=True
+            ) from error
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise SourceError(f"leads to {without_secrets(url)}, which is not on the web", final=True)
         return url, headers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Self, TextIO
 
 from jukebox_core.base.text import format_bytes, format_seconds
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 BAR_SECONDS, LINE_SECONDS = 0.2, 15.0  # between two updates
 QUIET_SECONDS = 1.0  # a file that takes no longer is not reported
 
-_RATE_SECONDS = 10.0  # the rate is averaged over so many last seconds
-
 
 class Meter:
     """Progress of one file; call it with the bytes that have arrived and the bytes in all. A context manager."""
@@ -27,9 +24,9 @@ class Meter:
         """Takes the file's name; `stream` is stderr by default."""
         self._name, self._clock, self._stream = name, clock, stream or sys.stderr
         self._bar = _bar(self._stream, clock) if self._stream.isatty() else None
-        self._seen: deque[tuple[float, int]] = deque()
-        self._first: tuple[float, int] | None = None
-        self._next: float | None = None  # when to report next; None before the first bytes
+        self._first: tuple[float, int] | None = None  # time and bytes at the first call
+        self._before = self._last = (0.0, 0)  # at the last report, and at the last call
+        self._next = 0.0  # time of the next report
         self._reported = False
 
     def __enter__(self) -> Self:
@@ -41,23 +38,21 @@ class Meter:
     def __call__(self, done: int, total: int | None) -> None:
         """Notes `done` bytes of `total`, and reports them if an update is due."""
         at = self._clock()
-        self._first = self._first or (at, done)
-        self._seen.append((at, done))
-        while len(self._seen) > 2 and at - self._seen[0][0] > _RATE_SECONDS:
-            self._seen.popleft()
-        if self._next is None:
+        if self._first is None:
+            self._first = self._before = (at, done)
             self._next = at + QUIET_SECONDS
+        self._last = (at, done)
         if at < self._next:
             return
         self._next = at + (BAR_SECONDS if self._bar else LINE_SECONDS)
         if self._bar is None:
             self._print(self._line(done, total))
-            return
-        if not self._bar.tasks:
-            self._bar.add_task(self._name, completed=self._first[1], total=total)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, refresh=True)
-        self._reported = True
+        else:
+            if not self._bar.tasks:
+                self._bar.add_task(self._name, completed=self._first[1], total=total)
+                self._bar.start()
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, refresh=True)
+        self._before, self._reported = self._last, True
 
     def waiting(self) -> None:
         """Reports that another process is fetching this file."""
@@ -67,15 +62,12 @@ class Meter:
         """Reports what was fetched in all; nothing if nothing was, or in no time."""
         if self._bar is not None:
             self._bar.stop()
-        if self._first is None or not self._reported:
-            return
-        (began, had), (ended, done) = self._first, self._seen[-1]
-        rate = (done - had) / max(ended - began, 1e-3)
-        self._print(f"{self._name}: {format_bytes(done)} in {format_seconds(ended - began)}, {format_bytes(rate)}/s")
+        if self._first is not None and self._reported:
+            seconds, done = format_seconds(self._last[0] - self._first[0]), format_bytes(self._last[1])
+            self._print(f"{self._name}: {done} in {seconds}, {format_bytes(_rate(self._first, self._last))}/s")
 
     def _line(self, done: int, total: int | None) -> str:
-        (began, had), (at, _) = self._seen[0], self._seen[-1]
-        rate = (done - had) / (at - began) if at > began else 0.0
+        rate = _rate(self._before, self._last)
         if not total:
             return f"{self._name}: {format_bytes(done)}, {format_bytes(rate)}/s"
         left = f", {format_seconds((total - done) / rate)} left" if rate else ""
@@ -86,6 +78,11 @@ class Meter:
         self._reported = True
         self._stream.write(f"{text}\n")
         self._stream.flush()
+
+
+def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
+    """Returns bytes a second between two times."""
+    return (last[1] - first[1]) / max(last[0] - first[0], 1e-3)
 
 
 def _bar(stream: TextIO, clock: Callable[[], float]) -> Progress | None:
@@ -106,5 +103,4 @@ def _bar(stream: TextIO, clock: Callable[[], float]) -> Progress | None:
         auto_refresh=False,
         transient=True,
         get_time=clock,
-        speed_estimate_period=_RATE_SECONDS,
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from jukebox_core.models.config import FileSpec
@@ -85,12 +82,3 @@ def guarded(read: Read) -> Read:
             raise SourceError(f"broke off ({error or type(error).__name__})") from error
 
     return read_guarded
-
-
-@contextmanager
-def parsed_answer(server: str) -> Iterator[None]:
-    """Turns an answer that violates the protocol into a `SourceError`."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, json.JSONDecodeError) as error:
-        raise SourceError(f"{server} answered what the protocol does not know ({error!r})", final=True) from error

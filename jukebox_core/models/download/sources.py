@@ -72,7 +72,6 @@ class HttpSource:
 
     remote: ClassVar[bool] = True
     base: str
-    timeout: float | None = None  # seconds without a byte; None: READ_TIMEOUT
 
     @property
     def name(self) -> str:
@@ -81,7 +80,7 @@ class HttpSource:
 
     def open(self, spec: FileSpec, start: int, stop: int | None = None) -> AbstractContextManager[Reply]:
         """Requests the bytes from `start` on."""
-        return open_web(below(self.base, spec.path), start, stop, timeout=self.timeout)
+        return open_web(below(self.base, spec.path), start, stop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,11 +64,11 @@ class Answer:
 
 
 @contextmanager
-def connected(made: urllib.request.Request, timeout: float | None = None) -> Iterator[Answer]:
+def connected(made: urllib.request.Request) -> Iterator[Answer]:
     """Yields the answer to a request; raises `SourceError`."""
     redirects = _Redirects()
     try:
-        response = urllib.request.build_opener(redirects).open(made, timeout=timeout or READ_TIMEOUT)
+        response = urllib.request.build_opener(redirects).open(made, timeout=READ_TIMEOUT)
     except urllib.error.HTTPError as error:
         with closing(error):
             if error.code != _NOTHING_LEFT:
@@ -84,18 +84,13 @@ def connected(made: urllib.request.Request, timeout: float | None = None) -> Ite
 
 @contextmanager
 def open_web(
-    url: str,
-    start: int,
-    stop: int | None = None,
-    *,
-    headers: Mapping[str, str] | None = None,
-    timeout: float | None = None,
+    url: str, start: int, stop: int | None = None, *, headers: Mapping[str, str] | None = None
 ) -> Iterator[Reply]:
     """Yields the file at `url` from byte `start` on, up to `stop`; from byte 0 if the server ignores Range."""
     sent = dict(headers or {})
     if start or stop is not None:
         sent["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    with connected(request(url, sent), timeout) as answer:
+    with connected(request(url, sent)) as answer:
         yield _nothing_left(answer, start) if answer.status == _NOTHING_LEFT else _reply(answer)
 
 

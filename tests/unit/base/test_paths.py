@@ -80,4 +80,4 @@ def test_spools_are_kept_there(new: Path) -> None:
 
 
 def test_compiled_kernels_are_kept_there(new: Path) -> None:
-    assert compiled._kept().parent == new / "native"
+    assert compiled._cached_path().parent == new / "native"

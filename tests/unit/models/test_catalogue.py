@@ -21,7 +21,7 @@ from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.licence import acknowledgement
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.records import Records
-from jukebox_core.models.resolve import obtain_weights
+from jukebox_core.models.resolve import obtain_weights, wanted_files
 from pipelines import licence_prompt as prompt
 from tests.helpers.models.small_entries import CONTENT, PATHS, checkpoint, config
 from tests.helpers.servers.servers import Site, serving
@@ -160,7 +160,7 @@ def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, mine: str, site
     own.write_bytes(checkpoint(78))  # trained further: new content is no damage
     assert obtain_weights(model, weights, roles=("level_2",)) != found
     assert not site.requests
-    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of a model.*closest: 'level_2'"):
+    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of model mine.*closest: 'level_2'"):
         obtain_weights(model, config(tmp_path, paths={"level2": "x"}))
     with pytest.raises(DownloadError, match=r"weights\.paths\.level_2 is .*gone, but there is no such file"):
         obtain_weights(model, config(tmp_path, paths={"level_2": "/gone"}))
@@ -275,7 +275,7 @@ def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypat
     monkeypatch.setattr(
         catalogue,
         "_if_complete",
-        lambda model, library: list(catalogue.wanted(model, library.weights).values()) if model.name == "5b" else [],
+        lambda model, library: list(wanted_files(model.files, library.weights).values()) if model.name == "5b" else [],
     )
     for each in catalogue._unique(["5b", "1b_lyrics"], weights):
         each.path.parent.mkdir(parents=True, exist_ok=True)

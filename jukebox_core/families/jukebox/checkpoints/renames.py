@@ -27,7 +27,7 @@ VQVAE_RENAMES: Renames = (
 
 
 def _projection(theirs: str, ours: str) -> Renames:
-    """Returns the table of a linear layer, whose parameters they call w and b; the weight is [inputs, outputs] in both."""
+    """Returns the table of a linear layer; they call its parameters w and b, and the weight is [inputs, outputs]."""
     return (rf"{theirs}\.w", rf"{ours}.weight"), (rf"{theirs}\.b", rf"{ours}.bias")
 
 
