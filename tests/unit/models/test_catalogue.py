@@ -15,7 +15,7 @@ import torch
 
 from jukebox_core import models
 from jukebox_core.errors import CheckpointError, ConfigError, DownloadError
-from jukebox_core.models import catalogue, library
+from jukebox_core.models import catalogue, library, records
 from jukebox_core.models.checkpoints.checkpoint import open_checkpoint
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.licence import acknowledgement
@@ -283,3 +283,33 @@ def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypat
     removed, kept = models.remove(["1b_lyrics"], weights)
     assert {path.name for path in removed} == {"prior_level_2.pth.tar", "v3_artist_ids.txt", "v3_genre_ids.txt"}
     assert {path.name for path in kept} >= {"vqvae.pth.tar", "prior_level_0.pth.tar", "prior_level_1.pth.tar"}
+
+
+def test_records_are_parsed_once_however_many_files_are_asked_for(
+    site: Site, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights, parsed = load_preset(mine), config(tmp_path, pickles="keep"), []
+    models.fetch([mine], weights)
+    loads = json.loads
+    monkeypatch.setattr(records.json, "loads", lambda text: parsed.append(1) or loads(text))
+    assert len(obtain_weights(model, weights)) == 4
+    assert len(parsed) == 1
+
+
+def test_records_of_another_process_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    mine, other = records.Records(tmp_path), records.Records(tmp_path)
+    assert mine.get(tmp_path / "a") is None
+    assert other.verify(tmp_path / "a") == mine.get(tmp_path / "a")
+    other.remove(tmp_path / "a")
+    assert mine.get(tmp_path / "a") is None
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".") and path.name != "fetched.json"]
+
+
+def test_an_export_has_the_published_files_and_not_their_safetensors_copies(
+    site: Site, tmp_path: Path, mine: str
+) -> None:
+    weights = config(tmp_path)
+    models.prepare(mine, weights)
+    models.export([mine], tmp_path / "stick", weights)
+    assert all((tmp_path / "stick" / path).read_bytes() == content for path, content in CONTENT.items())
