@@ -1,29 +1,34 @@
-# Five verbs and two shows. Each sets up what it needs: `make demo` on a fresh machine is enough.
+# Each target sets up what it needs: `make demo` on a fresh machine is enough. CONTRIBUTING.md explains them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-slow test-endurance test-all check fix bench clean
+.PHONY: demo test test-slow test-pipelines test-native test-endurance test-all check fix bench hooks clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(READY)  ## by the embedded model, six seconds each: a tune continued, and a song from artist, genre and words
+demo: $(READY)  ## six seconds twice with the embedded model: a tune continued, and a song from artist, genre and lyrics
 	$(BIN)/jukebox generate experiment=demo
 	$(BIN)/jukebox generate experiment=demo prompt=none song.artist="guitar and voice" song.genre=waltz
 
 test: $(READY)  ## fast tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## whole pipelines, end to end, real servers, processes killed again and again
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not endurance"
-	$(BIN)/python -m pytest -q -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
+test-slow: test-pipelines test-native  ## end to end with real servers and killed processes; parity of the native engine
+
+test-pipelines: $(READY)
+	$(PYTEST) -n 2 --dist loadfile -m "slow and not endurance"
+
+test-native: $(READY)
+	$(PYTEST) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
 test-endurance: $(READY)  ## clusters and deployments
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m endurance
+	$(PYTEST) -n 2 --dist loadfile -m endurance
 
 test-all: test test-slow test-endurance  ## everything
 
@@ -34,12 +39,15 @@ check: $(READY)  ## lint, types, import contracts, spelling
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
 
-fix: $(READY)  ## what the tools can repair by themselves
+fix: $(READY)  ## applies the automatic fixes of lint and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(READY)  ## prints a table, and one line of JSON last
 	$(BIN)/python -m benchmarks
+
+hooks: $(READY)  ## installs the pre-commit hooks
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf $(VENV) build dist outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis

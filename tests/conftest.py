@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Has what is loaded by now stay: half a million objects that every later look for garbage would go through."""
+    """Excludes the objects loaded so far, half a million, from later garbage collections."""
     gc.collect()
     gc.freeze()
 
@@ -96,7 +96,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")
 def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
-    """The same server, which the environment tells of while tests of one file run."""
+    """The same server, with its variables in the environment while tests of one file run."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
@@ -105,7 +105,7 @@ def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")
 def s3_gate(s3_told: S3Server) -> Iterator[Gate]:
-    """A gate in front of it, which misbehaves as tests of one file say."""
+    """A proxy in front of it, which fails as tests of one file require."""
     from tests.helpers.servers.servers import gate_before
 
     with gate_before(s3_told.url) as gate:
@@ -168,7 +168,7 @@ def _repeatable() -> None:
 
 @pytest.fixture(autouse=True)
 def plain_loggers() -> None:
-    """Gives each test the project's loggers as a fresh process has them: commands and Prefect set them up anew."""
+    """Gives each test the project's loggers as in a new process: commands and Prefect configure them."""
     for name in ("jukebox", "jukebox.store"):
         logger = logging.getLogger(name)
         logger.propagate, logger.disabled = True, False

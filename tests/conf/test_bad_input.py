@@ -186,7 +186,7 @@ def test_the_other_commands_check_theirs(root: Root[object], overrides: list[str
     assert str(caught.value) == message
 
 
-def test_all_mistakes_of_the_sections_are_told_together_a_line_each() -> None:
+def test_mistakes_of_all_sections_are_reported_together_one_per_line() -> None:
     with pytest.raises(ConfigError) as caught:
         compose(GENERATE, ["sampling.seed=x", "seconds=y", "+song.z=1"])
     assert sorted(str(caught.value).splitlines()) == [

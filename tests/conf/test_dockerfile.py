@@ -55,13 +55,13 @@ class Stage:
     def run(self, command: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of the shell in this stage; nothing of the mounts is left afterwards."""
         keep = {name: text for name, text in os.environ.items() if not name.startswith(("JUKEBOX_", "HF_", "PYTHON"))}
-        told = keep | {"PATH": f"{self.python.parent}:{SYSTEM_PATH}", "NO_PROXY": "127.0.0.1"}
+        inherited = keep | {"PATH": f"{self.python.parent}:{SYSTEM_PATH}", "NO_PROXY": "127.0.0.1"}
         inside = ["/bin/sh", "-c", f"cd {self.folder} && {command}"]
         made = {path.name for path in self.root.iterdir()}
         try:
             return subprocess.run(
                 [*NAMESPACE, "sh", "-c", ENTER, "enter", str(self.root), *inside],
-                env=told | self.environment | self.arguments | more,
+                env=inherited | self.environment | self.arguments | more,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -1,4 +1,4 @@
-"""The project's pages say what is so: links lead somewhere, commands name settings that exist, figures are counted."""
+"""Pages are correct: links and paths exist, commands compose, figures are counted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from safetensors import safe_open
 
 from jukebox_core.models.presets import load_preset
 from pipelines.settings.compose import COMPOSE, DATASET, FINETUNE, GENERATE, TRAIN, compose
-from tests.helpers.pages import CARD, PAGES, ROOT, commands, links
+from tests.helpers.pages import CARD, PAGES, ROOT, commands, links, paths
 
 ROOTS = {"generate": GENERATE, "serve": GENERATE, "compose": COMPOSE, "dataset": DATASET}
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
-TYPED_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
+RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_link_targets_exist(page: str) -> None:
     for target in links(page):
         assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_files_named_on_pages_exist(page: str) -> None:
+    for path in paths(page):
+        assert (ROOT / path).exists(), path
+
+
 def settings_named(page: str) -> list[tuple[str, list[str]]]:
-    """The commands of a page that compose settings, and their overrides, without models that readers make."""
+    """The commands of a page that compose settings, with their overrides; models that readers train are left out."""
     known = ROOTS | TRAININGS
     found = []
     for command in commands(page):
@@ -37,13 +43,13 @@ def settings_named(page: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in TYPED_BY_ANOTHER_TEST and settings_named(page)])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_BY_ANOTHER_TEST and settings_named(page)])
 def test_commands_name_settings_that_exist(page: str) -> None:
     for name, overrides in settings_named(page):
         compose((ROOTS | TRAININGS)[name], overrides)
 
 
-def test_the_service_is_the_command_that_is_shown() -> None:
+def test_the_systemd_unit_runs_the_command_shown() -> None:
     text = (ROOT / "docs/deploy.md").read_text()
     [line] = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
     shown = [command[1:] for command in commands("docs/deploy.md") if command[0].endswith("jukebox")]
@@ -51,7 +57,7 @@ def test_the_service_is_the_command_that_is_shown() -> None:
 
 
 def weights_of_mini() -> dict[str, int]:
-    """How many numbers each of the shipped files holds."""
+    """The number of parameters in each shipped file."""
     counts = {}
     for role, file in load_preset("mini").files.weights.items():
         with safe_open(ROOT / "jukebox_core/data" / file.path, "numpy") as opened:
@@ -59,15 +65,15 @@ def weights_of_mini() -> dict[str, int]:
     return counts
 
 
-def test_the_embedded_model_is_as_large_as_the_pages_say() -> None:
+def test_pages_state_the_size_of_the_embedded_model() -> None:
     counts = weights_of_mini()
-    [told] = re.findall(r"^\| `mini` \| ([\d.]+) million", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert float(told) == round(counts["level_2"] / 1e6, len(told.partition(".")[2]))
-    [told] = re.findall(r"([\d.]+) million numbers", (ROOT / CARD).read_text())
-    assert float(told) == round(sum(counts.values()) / 1e6, len(told.partition(".")[2]))
+    [stated] = re.findall(r"^\| `mini` \| ([\d.]+) million", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert float(stated) == round(counts["level_2"] / 1e6, len(stated.partition(".")[2]))
+    [stated] = re.findall(r"([\d.]+) million numbers", (ROOT / CARD).read_text())
+    assert float(stated) == round(sum(counts.values()) / 1e6, len(stated.partition(".")[2]))
 
 
-def test_the_released_models_are_known_for_the_lengths_that_the_pages_say() -> None:
+def test_the_readme_states_the_song_lengths_of_the_released_models() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+)\W([\d.]+) s \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert [name for name, *_ in rows] == ["mini", "1b_lyrics", "5b", "5b_lyrics"]
     for name, least, most in rows:

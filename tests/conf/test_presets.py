@@ -252,7 +252,7 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, text: str, m
     assert message in str(caught.value)
 
 
-def test_an_unknown_model_is_told_with_near_misses() -> None:
+def test_an_unknown_model_is_an_error_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""What is installed from a wheel, away from the repository, has its configuration with it."""
+"""An installation from a wheel, away from the repository, includes configuration, data and type information."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def test_the_installed_program_finds_its_configuration_anywhere(installed: Path,
     assert shown.returncode == 0, shown.stderr
     assert "artist: piano and voice" in shown.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["jukebox_core", "stages", "pipelines"])
+def test_type_checkers_use_the_annotations_of_an_installed_package(installed: Path, package: str) -> None:
+    [marker] = installed.glob(f"lib/python*/site-packages/{package}/py.typed")
+    assert marker.read_bytes() == b""
 
 
 @pytest.mark.slow

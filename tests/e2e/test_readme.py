@@ -1,6 +1,6 @@
-"""What README and guide tell people to type is typed, in order, in a folder of its own; only lengths are shrunk.
+"""The commands of README and guide are run, in order, in a temporary folder; only lengths are shortened.
 
-Music and the windows of the embedded model are made shorter alike, so that a level still has several.
+Music and the windows of the embedded model are shortened by the same factor, so that a level still has several windows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def write_small_model(path: Path) -> None:
 
 
 class Shell:
-    """A person's folder with a recording, words, and the installed program."""
+    """A user's folder with a recording, lyrics, and the installed program."""
 
     def __init__(self, folder: Path, prefect: str) -> None:
         self.folder = folder
@@ -155,9 +155,9 @@ def test_lengths_shrink_together(command: str, expected: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
 def test_the_commands_work(shell: Shell, page: str) -> None:
-    typed = [command for command in commands(page) if command[0] == "jukebox" and not needs_released_weights(command)]
-    told = shell.python("-c", ALL_IN_ONE.format(commands=[shrunk(command)[1:] for command in typed])).splitlines()
-    files = [line for line in told if re.fullmatch(r"[^ ]+\.(wav|mp3|flac|npz)", line)]
+    run = [command for command in commands(page) if command[0] == "jukebox" and not needs_released_weights(command)]
+    printed = shell.python("-c", ALL_IN_ONE.format(commands=[shrunk(command)[1:] for command in run])).splitlines()
+    files = [line for line in printed if re.fullmatch(r"[^ ]+\.(wav|mp3|flac|npz)", line)]
     assert sum((shell.folder / file).is_file() for file in files) > 5  # some are removed again
 
 

@@ -1,4 +1,4 @@
-"""Attention layers and transformers against the original's numbers (golden README 2.3)."""
+"""Attention layers and transformers against the original's numbers (docs/upstream.md, Attention)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts as the original reads them: golden README 2.6 (load_prompts) and the ``pipeline_*`` bundles."""
+"""Prompts as the original reads them: docs/upstream.md, Windows (prompts) and the ``pipeline_*`` bundles."""
 
 from __future__ import annotations
 

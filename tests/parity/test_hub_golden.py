@@ -1,4 +1,4 @@
-"""A whole model in the hub's layout gives the same numbers as the original's files (golden README 1, 2.4)."""
+"""A model in the hub's layout gives the numbers of the original's files (docs/upstream.md, Hyperparameters)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels, lyrics and window plans against the original's numbers (golden README 2.5, 2.6, 2.7). All of it is exact."""
+"""Labels, lyrics and window plans against the original's numbers (docs/upstream.md, Windows to Lyrics), exactly."""
 
 import json
 
@@ -146,7 +146,7 @@ def test_lyric_windows(metadata):
         double = lyric_window(range(1, case["n_full"] + 1), size, **times, single_precision=False)
         assert double.indices[0] == case["python_float64_first_index"], case
         apart += double != seen
-    assert apart, "no case tells the two precisions apart"
+    assert apart, "no case distinguishes the two precisions"
 
 
 def test_text(golden):

@@ -1,4 +1,4 @@
-"""Whole runs against the original's: every window, every token, and the sound of every level (golden README 2.6).
+"""Whole runs against the original's: windows, tokens, and the sound of every level (docs/upstream.md, Windows).
 
 Levels run from the top down. Within a level windows are the outer loop and parts of the batch the inner one, which is
 `sample_level`'s own order, so a generator that is seeded once, right before, gives the original's tokens.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.tokens.plan import Window
 
-AUDIO_ATOL = 1e-4  # golden README 0
+AUDIO_ATOL = 1e-4  # docs/upstream.md, Tolerances
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """One part of the batch that is sampled in one window, as the original's list of windows tells it."""
+    """One part of the batch that is sampled in one window, as the original's list of windows records it."""
 
     level: int
     n: int
@@ -64,10 +64,10 @@ class Run:
     calls: list[Call] = field(default_factory=list)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What was recorded of this run alone."""
-        told: dict[str, Any] = self.story["runs"][self.mode]
-        return told
+    def record(self) -> dict[str, Any]:
+        """The record of this run alone."""
+        record: dict[str, Any] = self.story["runs"][self.mode]
+        return record
 
     @property
     def levels(self) -> range:
@@ -88,14 +88,14 @@ class Run:
 
     def prompt(self) -> Tensor:
         """Sound of the prompts, [songs, time]: files are repeated in order until there is one for each song."""
-        names, rate = self.told["audio_files"], self.story["sr"]
+        names, rate = self.record["audio_files"], self.story["sr"]
         paths = [need(self.golden / self.pipeline / names[i % len(names)]) for i in range(self.story["n_samples"])]
-        sounds = [read_audio(path, rate=rate, seconds=self.told["duration"] / rate) for path in paths]
+        sounds = [read_audio(path, rate=rate, seconds=self.record["duration"] / rate) for path in paths]
         return torch.from_numpy(np.stack(sounds))
 
     def start(self) -> dict[int, Tensor]:
-        """The tokens that the run begins with, by level: an earlier run's, a prompt's, or none."""
-        if "audio_files" in self.told:
+        """The initial tokens of the run, by level: an earlier run's, a prompt's, or none."""
+        if "audio_files" in self.record:
             return dict(enumerate(read_vqvae(self.golden).encode(self.prompt())))
         none = torch.zeros(self.story["n_samples"], 0, dtype=torch.int64)
         return dict.fromkeys(self.levels, none) | self.recorded("zin_l")
@@ -142,7 +142,7 @@ def run(request: pytest.FixtureRequest, golden: Path) -> Run:
         pytest.skip(f"{pipeline} has a top prior of its own; known are {', '.join(FILES)}")
     story = json.loads(need(golden / pipeline / "pipeline.json").read_text())
     if any(how.get("fp16") for how in story["sampling_kwargs"]):
-        pytest.skip(f"{pipeline} was sampled in half precision, whose tokens tell nothing")
+        pytest.skip(f"{pipeline} was sampled in half precision, whose tokens are not comparable")
     with np.load(need(golden / pipeline / "io.npz")) as arrays:
         found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     whole = {name: array if array.is_floating_point() else array.long() for name, array in found.items()}
@@ -156,7 +156,7 @@ def test_every_token_and_sound(run: Run) -> None:
     assert expected.keys() == set(run.levels)
     assert sounds
     codes = run.start()
-    torch.manual_seed(run.told["seed"])
+    torch.manual_seed(run.record["seed"])
     above = None
     for level in reversed(run.levels):
         above = codes[level] = run.sample(level, codes[level], above)
@@ -176,7 +176,7 @@ def _first_difference(found: Tensor, expected: Tensor) -> str:
 
 def _same_calls(run: Run) -> None:
     """Windows, parts and label columns; of the columns, the original kept as many as its record shows."""
-    recorded = run.told.get("windows")
+    recorded = run.record.get("windows")
     if recorded is None:
         return
     assert len(run.calls) == len(recorded)
@@ -188,11 +188,11 @@ def _same_calls(run: Run) -> None:
         assert [row[: len(kept)] for row, kept in zip(call.y, theirs["y"], strict=True)] == theirs["y"]
 
 
-def test_what_a_run_begins_with(run: Run) -> None:
+def test_initial_tokens_of_a_run(run: Run) -> None:
     """Prompts are read as recorded; an earlier run's tokens are those it made, cut where the run says."""
-    if "audio_files" in run.told:
+    if "audio_files" in run.record:
         assert run.prompt().equal(run.arrays[f"{run.mode}.x_prompt"][..., 0])
-    source, duration = run.told.get("source", "").partition(" ")[0], run.told.get("duration")
+    source, duration = run.record.get("source", "").partition(" ")[0], run.record.get("duration")
     for level, codes in run.start().items():
         assert codes.equal(run.recorded("zs_l")[level][:, : codes.shape[1]])
         if source and codes.shape[1]:

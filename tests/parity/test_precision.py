@@ -1,7 +1,7 @@
-"""What lower precision costs: bits a token with the original's codes fed back, and other likeliest codes.
+"""The cost of lower precision: bits per token with teacher forcing, and changes of the argmax.
 
 The golden priors are small and their weights random, which is hard on rounding: nothing is predictable, so that many
-codes are about as likely as the likeliest. The embedded model is trained, and told songs that it never heard.
+codes are about as likely as the likeliest. The embedded model is trained, and evaluated on held-out songs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Priors that read a whole window, against the original's numbers (golden README 2.4; bundles `teacher_forced`)."""
+"""Priors on whole windows, against the original's numbers (docs/upstream.md, Priors; bundles `teacher_forced`)."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_teacher_forced(golden: Path, kind: str) -> None:
     z, cases = bundle.arrays["z"], ((torch.float32, "", FLOAT32), (torch.float16, "_fp16", FLOAT16))
     for dtype, suffix, tolerance in cases:
         prior = read_prior(golden, kind, dtype)
-        told = condition(prior, bundle.arrays)
-        close(prior(z, told), bundle.arrays[f"logits{suffix}"], f"logits{suffix}", **tolerance)
-        same_losses(prior.losses(z, told), bundle.info[f"loss{suffix}"], LOSS_ATOL[dtype])
+        conditioning = condition(prior, bundle.arrays)
+        close(prior(z, conditioning), bundle.arrays[f"logits{suffix}"], f"logits{suffix}", **tolerance)
+        same_losses(prior.losses(z, conditioning), bundle.info[f"loss{suffix}"], LOSS_ATOL[dtype])
 
 
 @KINDS
@@ -111,11 +111,11 @@ def test_from_audio(golden: Path, kind: str) -> None:
     for index in range(vqvae.config.levels - level):
         assert codes[level + index].equal(raw[f"z{index}"])
     close(vqvae.decode(codes[level], level), raw["x_out"][..., 0], "x_out", atol=1e-4, rtol=0.0)
-    told = prior.condition(raw["y"], codes[level + 1] if prior.above is not None else None)
-    logits = prior(codes[level], told)
+    conditioning = prior.condition(raw["y"], codes[level + 1] if prior.above is not None else None)
+    logits = prior(codes[level], conditioning)
     last = raw["logits_last8"]
     close(logits[:, -last.shape[1] :], last, "logits_last8", **FLOAT32)
-    same_losses(prior.losses(codes[level], told), bundle.info["raw_loss"], LOSS_ATOL[torch.float32])
+    same_losses(prior.losses(codes[level], conditioning), bundle.info["raw_loss"], LOSS_ATOL[torch.float32])
 
 
 @KINDS
@@ -123,9 +123,9 @@ def test_gradients(golden: Path, kind: str) -> None:
     """Norms of the loss's gradient: the plain forward is what training will differentiate."""
     bundle = read_bundle(golden, f"training/prior_{kind}")
     prior = read_plain_prior(golden, kind)
-    told = condition(prior, bundle.arrays)
-    losses = prior.losses(bundle.arrays["z"], told)
-    close(prior(bundle.arrays["z"], told), bundle.arrays["logits"], "logits", **FLOAT32)
+    conditioning = condition(prior, bundle.arrays)
+    losses = prior.losses(bundle.arrays["z"], conditioning)
+    close(prior(bundle.arrays["z"], conditioning), bundle.arrays["logits"], "logits", **FLOAT32)
     same_losses(losses, bundle.info, LOSS_ATOL[torch.float32])
     names, tensors = zip(*prior.named_parameters(), strict=True)
     gradients = dict(zip(names, torch.autograd.grad(losses.total, tensors), strict=True))

@@ -1,4 +1,4 @@
-"""Sampled tokens and the logits of every step against the original's (golden README 2.5, 2.6)."""
+"""Sampled tokens and the logits of every step against the original's (docs/upstream.md, Sampling, Windows)."""
 
 from __future__ import annotations
 
@@ -47,10 +47,17 @@ def sample(prior: Prior, bundle: Bundle, case: dict[str, Any]) -> Tensor:
     songs = case["n_samples"]
     known = bundle.arrays["z"][:songs, : case["z_len"] or 0]
     new = case.get("sample_tokens", prior.config.context) - known.shape[1]
-    told = condition(prior, bundle.arrays, songs)
+    conditioning = condition(prior, bundle.arrays, songs)
     torch.manual_seed(case["seed"])
     blocks = decode_window(
-        prior, told, known, new, how_drawn(case), GeneratorNoise(songs), start=0, prefill_chunk=case.get("chunk_size")
+        prior,
+        conditioning,
+        known,
+        new,
+        how_drawn(case),
+        GeneratorNoise(songs),
+        start=0,
+        prefill_chunk=case.get("chunk_size"),
     )
     return torch.cat([known, clamp_codes(torch.cat([*blocks], dim=1))], dim=1)
 
@@ -58,7 +65,7 @@ def sample(prior: Prior, bundle: Bundle, case: dict[str, Any]) -> Tensor:
 @KINDS
 @torch.no_grad()
 def test_sampled_tokens(golden: Path, kind: str) -> None:
-    """Every float32 case token for token; half precision rounds differently, so that its tokens tell nothing."""
+    """Every float32 case token for token; half precision rounds differently, so that its tokens are not comparable."""
     bundle = read_bundle(golden, f"prior_{kind}/sampling")
     prior = read_prior(golden, kind)
     different = []
@@ -130,10 +137,10 @@ def test_known_codes_in_chunks_of_any_size(golden: Path, kind: str) -> None:
     """Chunks that straddle rows give the logits that one chunk gives."""
     bundle = read_bundle(golden, f"prior_{kind}/sampling")
     prior = read_prior(golden, kind)
-    told = condition(prior, bundle.arrays)
-    tokens = prior.sequence(bundle.arrays["z"], told)
-    whole = prior(bundle.arrays["z"], told)
+    conditioning = condition(prior, bundle.arrays)
+    tokens = prior.sequence(bundle.arrays["z"], conditioning)
+    whole = prior(bundle.arrays["z"], conditioning)
     for size in (13, 50):
-        model = WindowDecoder(prior, told)
+        model = WindowDecoder(prior, conditioning)
         prefill(model, tokens[:, :-1], size)
         close(model.logits(model.predict()[:, 0]), whole[:, -1], f"chunks of {size}", **FLOAT32)

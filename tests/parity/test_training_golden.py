@@ -1,4 +1,4 @@
-"""Training steps against the original's numbers (golden README 2.2; bundles `training`)."""
+"""Training steps against the original's numbers (docs/upstream.md, Training; bundles `training`)."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def test_vqvae_steps(golden: Path, case: str) -> None:
     path = golden / f"training/vqvae_{case}"
     if not path.with_suffix(".npz").is_file():
         pytest.skip(f"{path} is absent")
-    told = json.loads(path.with_suffix(".json").read_text())
+    recorded = json.loads(path.with_suffix(".json").read_text())
     with np.load(path.with_suffix(".npz")) as arrays:
         expected = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    protocol, audio_BT = told["protocol"], expected["x"][..., 0]
+    protocol, audio_BT = recorded["protocol"], expected["x"][..., 0]
     vqvae = copy.deepcopy(read_vqvae(golden))
     vqvae.train().requires_grad_(requires_grad=True)
     bins = vqvae.config.bins
     trained = [tokens / bins for tokens in protocol["k_restore_num_tokens"]] if protocol["restored"] else None
     step = VQVAEStep(
         vqvae,
-        LossConfig(bandwidths=Bandwidths(**told["bandwidth"])),
+        LossConfig(bandwidths=Bandwidths(**recorded["bandwidth"])),
         CodebookConfig(keep=protocol["mu"], revive_below=protocol["threshold"]),
         expected=trained,
     ).train()
@@ -58,7 +58,7 @@ def test_vqvae_steps(golden: Path, case: str) -> None:
         clip=protocol["clip"],
     )
     optimiser = UpstreamAdam(vqvae.parameters(), config)
-    for number, record in enumerate(told["steps"]):
+    for number, record in enumerate(recorded["steps"]):
         optimiser.zero_grad()
         torch.manual_seed(record["seed"])
         loss, metrics = step(audio_BT)
@@ -90,14 +90,14 @@ def test_learning_rates(golden: Path) -> None:
     if not path.is_file():
         pytest.skip(f"{path} is absent")
     for case in json.loads(path.read_text()):
-        told = {"lr_warmup": 100.0, "lr_decay": 1e10, "lr_gamma": 1.0, "lr_scale": 1.0} | case["overrides"]
+        settings = {"lr_warmup": 100.0, "lr_decay": 1e10, "lr_gamma": 1.0, "lr_scale": 1.0} | case["overrides"]
         schedule = ScheduleConfig(
-            warmup=int(told["lr_warmup"]),
-            kind="linear" if told.get("lr_use_linear_decay") else "steps",
-            start=told.get("lr_start_linear_decay", 0),
-            decay=int(told["lr_decay"]),
-            gamma=told["lr_gamma"],
+            warmup=int(settings["lr_warmup"]),
+            kind="linear" if settings.get("lr_use_linear_decay") else "steps",
+            start=settings.get("lr_start_linear_decay", 0),
+            decay=int(settings["lr_decay"]),
+            gamma=settings["lr_gamma"],
         )
         for step, rate in case["steps"].items():
-            found = case["lr"] * told["lr_scale"] * rate_factor(int(step), schedule)
+            found = case["lr"] * settings["lr_scale"] * rate_factor(int(step), schedule)
             assert math.isclose(found, rate, rel_tol=1e-6, abs_tol=1e-12), (case["overrides"], step)

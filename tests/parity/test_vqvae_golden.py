@@ -1,4 +1,4 @@
-"""The VQ-VAE against the original's numbers: bundles `vqvae_*` of the golden vectors (golden README 2.1 and 2.2)."""
+"""The VQ-VAE against the golden vectors `vqvae_*` (docs/upstream.md, VQ-VAE, Training)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BUNDLES = ("vqvae_tiny", "vqvae_official")
-AUDIO_ATOL = 1e-4  # golden README 0
+AUDIO_ATOL = 1e-4  # docs/upstream.md, Tolerances
 FEATURES = {"atol": 2e-5, "rtol": 1e-4}
 # The loss and its metrics are means and norms of all samples, so rounding of single samples averages out.
 METRIC_RTOL = 1e-5

@@ -1,4 +1,4 @@
-"""Songs that are told the same and begin the same read it once for all, and are what they are alone."""
+"""Samples with the same conditioning and prefix share its computation, and equal samples computed alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prior_of(kind: str) -> Prior:
 
 
 def window(prior: Prior, known: int, same: int) -> WindowInputs:
-    """A window of songs that are told the same, and of whose known codes the first `same` are."""
+    """A window of samples with the same conditioning, whose first `same` known codes are equal."""
     codes_BT = tiny_codes(prior, SONGS)[:, :known].clone()
     codes_BT[:, :same] = codes_BT[:1, :same]
     above_BU = codes_above(prior, 1)
@@ -74,21 +74,21 @@ def test_a_song_is_the_same_beside_others_that_begin_as_it_does(data: st.DataObj
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize(("known", "same"), [(20, 20), (20, 7), (5, 0)])
-def test_what_songs_share_is_read_once(kind: str, known: int, same: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_prefix_is_read_once(kind: str, known: int, same: int, monkeypatch: pytest.MonkeyPatch) -> None:
     prior = prior_of(kind)
-    inputs, read, told = window(prior, known, same), [], []
+    inputs, read, conditioned = window(prior, known, same), [], []
     extend, condition = prior.extend, prior.condition
     monkeypatch.setattr(prior, "extend", lambda state, tokens: read.append(tokens.shape) or extend(state, tokens))
     monkeypatch.setattr(
-        prior, "condition", lambda labels, *above: told.append(len(labels)) or condition(labels, *above)
+        prior, "condition", lambda labels, *above: conditioned.append(len(labels)) or condition(labels, *above)
     )
     sampled(prior, inputs, range(SONGS), None)
     shared = prior.config.lyric_positions + same
-    assert told == [1]
+    assert conditioned == [1]
     assert read == [(songs, count) for songs, count in ((1, shared), (SONGS, known - same)) if count]
 
 
-def test_songs_that_are_told_other_things_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_with_different_conditioning_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = prior_of("top")
     inputs, read = window(prior, 20, 20), []
     inputs.labels_BN[1, 3] += 1  # another artist

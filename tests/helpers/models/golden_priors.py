@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Tolerances and their reasons: golden README 0.
+# Tolerances and their reasons: docs/upstream.md, Tolerances.
 FLOAT32 = {"atol": 2e-5, "rtol": 1e-4}
 FLOAT16 = {"atol": 5e-2, "rtol": 0.0}
 VQVAE_FILE = "5b/vqvae"
