@@ -55,8 +55,8 @@ class Checked:
     """Result of verifying one file."""
 
     path: Path
-    sha256: str  # empty if there is a fault
-    fault: str  # empty if there is none
+    sha256: str  # empty if the file has a fault
+    fault: str  # empty if it has none
 
 
 def aliases() -> dict[str, str]:

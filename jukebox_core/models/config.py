@@ -18,13 +18,13 @@ _TOLERANCE = 0.005  # how far an approximate size may be off, as a share of it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileSpec:
-    """One file: its path below every source, and what is known of it in advance."""
+    """One file: its path below every source, and its size and digest where they were published."""
 
     path: str
     bytes: int | None = None  # exact size
     about_bytes: int | None = None  # size to within 0.5 %, where the exact one was never published
     sha256: str | None = None
-    purpose: str = ""  # what it is for, in a few words
+    purpose: str = ""  # in a few words
     sources: tuple[str, ...] = ()  # sources of this file alone, tried before those of the model
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class WholeCopy:
     shards: tuple[FileSpec, ...]
 
     def __post_init__(self) -> None:
-        """Checks that there is something to fetch."""
+        """Checks that sources and shards are given."""
         for name in ("sources", "shards"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
@@ -87,7 +87,7 @@ class ModelFiles:
     whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
-        """Checks that there are sources."""
+        """Checks that sources are given."""
         for name in ("weight_sources", "vocabulary_sources"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one source")

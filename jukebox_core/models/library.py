@@ -70,7 +70,7 @@ class LocalFile:
 
     @classmethod
     def of(cls, path: Path, record: Record | None, *, own: bool) -> LocalFile:
-        """Returns the file with what is recorded of it."""
+        """Returns the file with its record, if it has one."""
         return cls(path, own, record.sha256, record.identity, record.verified) if record else cls(path, own)
 
 

@@ -65,7 +65,7 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:
     """Returns a model: a shipped one by name, or the user's own by the path of its file or folder.
 
     Raises:
-        ConfigError: there is no such model, or its file does not describe one.
+        ConfigError: the model does not exist, or its file is not valid.
     """
     return build(ModelSettings, option_data(option_path(os.fspath(name_or_path), "model"), "model"), "model")
 
@@ -96,7 +96,7 @@ def option_path(name_or_path: str, group: str) -> Path:
     """Returns the file that describes an option of `group`; in a folder of the user it is called ``<group>.yaml``.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such option or file exists.
     """
     if not is_path(name_or_path):
         names = option_names(group)

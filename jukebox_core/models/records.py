@@ -28,7 +28,7 @@ RECORDS_NAME = "fetched.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a file."""
+    """Size, digest and origin of a file."""
 
     bytes: int
     sha256: str

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "5b/prior_level_2.pth.tar"
-SERVERS_BUFFERS = 16 << 20  # what two ends of loopback connections may hold that the client never read
+SERVERS_BUFFERS = 16 << 20  # bytes that both ends of loopback connections may buffer, unread by the client
 
 
 @pytest.fixture(autouse=True)

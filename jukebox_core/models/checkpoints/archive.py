@@ -31,7 +31,7 @@ def read_archive(path: Path) -> tuple[Any, OpenFile]:
         ForbiddenNameError: the pickle names code.
         zipfile.BadZipFile: it is no complete zip file, or torch did not write it.
         pickle.UnpicklingError: its pickle is not one of tensors and plain data.
-        CheckpointError: a storage or tensor is not what the pickle says.
+        CheckpointError: a storage or tensor disagrees with the pickle.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}

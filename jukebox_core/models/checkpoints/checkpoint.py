@@ -31,7 +31,7 @@ from jukebox_core.models.download.replies import is_web_page
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
 
-_WRAPPER_PREFIX = "module."  # what data-parallel training puts before every name
+_WRAPPER_PREFIX = "module."  # of every name, added by data-parallel training
 _OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
 _DESCRIBED = ("name", "level", "levels", "n_ctx", "width", "depth", "l_bins", "labels_v3")  # ends of names
 _NAMED_AT_MOST = 5
@@ -55,7 +55,7 @@ class Checkpoint:
 
     path: Path
     tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
-    metadata: Mapping[str, Any]  # upstream: hps; safetensors: what `save_safetensors` was given
+    metadata: Mapping[str, Any]  # OpenAI's files: hps; safetensors: as passed to `save_safetensors`
     step: int | None = None  # training steps, where the file states them
     own_names: bool = False  # written by `save_safetensors`: names are the module's already
 

@@ -83,7 +83,7 @@ class TensorUnpickler(pickle.Unpickler):
     """An unpickler for tensors and plain data: every other name in the file is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what a permitted name of the pickle stands for."""
+        """Returns the object for a permitted name in the pickle."""
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) in _PERMITTED:

@@ -63,7 +63,7 @@ def keep(path: Path, library: Path, origin: str, size: int, write: Callable[[], 
 
 
 def prepared_files(library: Path) -> dict[Path, Record]:
-    """Returns the files that are kept in the weights folder `library`, and what is recorded of each."""
+    """Returns the files that are kept in the weights folder `library`, and the record of each."""
     known = {library / name: record for name, record in Records(library).read().items()}
     return {path: record for path, record in known.items() if path.parent == library / FOLDER and path.is_file()}
 

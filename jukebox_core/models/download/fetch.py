@@ -43,7 +43,7 @@ def fetch_file(
     file in place with a wrong size or digest is renamed to ``<name>.damaged`` and fetched again.
 
     Args:
-        spec: path, and what is known of size and digest.
+        spec: path, and size and digest where they are known.
         sources: addresses as `source_for` takes them, in the order they are tried.
         folder: receives the file under ``spec.path``.
         offline: ask only sources on this machine.

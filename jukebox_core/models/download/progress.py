@@ -59,7 +59,7 @@ class Meter:
         self._print(f"{self._name}: another process is fetching it; waiting for that")
 
     def close(self) -> None:
-        """Reports what was fetched in all; nothing if nothing was, or in no time."""
+        """Reports size, duration and rate, if anything was reported before."""
         if self._bar is not None:
             self._bar.stop()
         if self._first is not None and self._reported:

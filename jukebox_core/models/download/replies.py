@@ -73,7 +73,7 @@ def is_web_page(head: bytes) -> bool:
 
 
 def guarded(read: Read) -> Read:
-    """Returns `read` with network errors turned into `SourceError`, to tell them from errors of the local disk."""
+    """Returns `read` with network errors turned into `SourceError`, so that errors of the local disk stay apart."""
 
     def read_guarded(size: int) -> bytes:
         try:

@@ -135,6 +135,6 @@ def _digest(linked: str | None, md5: str | None) -> tuple[str, str] | None:
 
 
 def _nothing_left(answer: Answer, start: int) -> Reply:
-    """Returns the reply to a request beyond the end: empty; its size tells whether we have all bytes or too many."""
+    """Returns the reply to a request beyond the end: no bytes, but the size, which shows a part that is too long."""
     span = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
     return Reply(answer.read, start, int(span[1]) if span else None, _version(answer), ranges=True)

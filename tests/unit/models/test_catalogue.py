@@ -71,7 +71,7 @@ def test_a_model_is_fetched_past_a_dead_source_listed_verified_and_removed(
     assert not damaged.exists()
     removed, kept = models.remove([mine], weights)
     assert not kept
-    assert len(removed) == 6  # one of them is what was set aside
+    assert len(removed) == 6  # one of them is the damaged file
     assert not [
         path for path in (tmp_path / "weights").rglob("*") if path.is_file() and path.suffix in (".tar", ".txt")
     ]

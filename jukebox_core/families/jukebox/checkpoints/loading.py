@@ -34,7 +34,7 @@ class _ShapesOnly(TorchFunctionMode):
         self, function: Callable[..., Any], _types: Any, arguments: tuple[Any, ...] = (), named: Any = None
     ) -> Any:
         if getattr(function, "__module__", None) == nn.init.__name__:
-            return None  # initialisers write in place; what they return goes unused
+            return None  # initialisers write in place; their result is not used
         return function(*arguments, **(named or {}))
 
 

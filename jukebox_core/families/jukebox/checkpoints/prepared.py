@@ -38,7 +38,7 @@ log = logging.getLogger("jukebox")
 LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared faster than a copy is found
 _SMALLER = 0.9  # of the file: a copy that is neither packed nor smaller loads no faster
 _LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
-_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides what is written
+_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides the content
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub and git-lfs, each over the loopback interface, and what object stores have in common."""
+"""The Hugging Face hub and git-lfs, each over the loopback interface, and object stores in general."""
 
 from __future__ import annotations
 
