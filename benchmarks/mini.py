@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ MEASURES = ("reconstruction", "prior", "conditioning", "generated")
 STANDING_SECONDS = 0.25  # repetitions of one code for at least this long count
 TEMPO_TOLERANCE = 0.05
 
-WEIGHTS = WeightsConfig(folder=os.environ.get("JUKEBOX_WEIGHTS", "~/.cache/jukebox"))
+WEIGHTS = WeightsConfig()
 
 _PIECE_SECONDS = 4.0  # of each song, for the VQ-VAE
 _DRAWN = 3  # songs with pictures

@@ -18,7 +18,6 @@ import numpy as np
 from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import WeightsConfig
-from jukebox_core.models.library import prepared_home
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.runtime.config import HardwareConfig
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from jukebox_core.family import Codec, SongPlan, TokenModel
+    from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.models.resolve import Obtained
     from jukebox_core.tokens.graph import Take
 
     Codes = NDArray[np.int64]
@@ -80,8 +79,8 @@ def load_model(
     Args:
         name: a shipped model (mini, 1b_lyrics, 5b, 5b_lyrics), or the path of a model's yaml file.
         hardware: device, dtype and batch size; by default the best device, and what suits it and fits its memory.
-        folder: where fetched files are kept; by default what the environment variable JUKEBOX_WEIGHTS says, else
-            ``~/.cache/jukebox``, as on the command line.
+        folder: where fetched files are kept; by default, as on the command line, the folder in the environment
+            variable JUKEBOX_WEIGHTS, else the user's cache folder (`jukebox_core.base.paths.cache_dir`).
         mirrors: sources tried before those the model names.
         offline: open no connection.
 
@@ -89,7 +88,7 @@ def load_model(
         ConfigError: there is no such model.
         DeviceError: the device is not there.
     """
-    kept = os.fspath(folder or os.environ.get("JUKEBOX_WEIGHTS", "~/.cache/jukebox"))
+    kept = None if folder is None else os.fspath(folder)
     weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline)
     preset = load_preset(name)
     return preset.opened.open_api(preset, hardware or HardwareConfig(), weights)
@@ -246,7 +245,7 @@ class Model:
         if self._network is None or self._network[0] != role:
             self._network = None
             gc.collect()
-            found, library = self._weights_of(role), prepared_home(self._weights)
+            found, library = self._weights_of(role), self._weights.prepared_home
             opened = self._family.open_model(self.config, role, found.path, found.identity, self._hardware, library)
             self._network = (role, opened)
         return self._network[1]
@@ -281,7 +280,7 @@ class Model:
             raise ConfigError(f"start[{level}] holds {codes.min()} to {codes.max()}; codes are from 0 to {bins - 1}")
         return np.broadcast_to(codes, (samples, codes.shape[1])).astype(np.int32)
 
-    def _weights_of(self, role: str) -> Obtained:
+    def _weights_of(self, role: str) -> LocalFile:
         return obtain_weights(self._settings, self._weights, roles=(role,))[role]
 
 

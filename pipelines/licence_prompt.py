@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.models.library import home, is_offline
 from jukebox_core.models.licence import acknowledge, acknowledged, require
 
 if TYPE_CHECKING:
@@ -19,11 +18,10 @@ def ask(files: ModelFiles, weights: WeightsConfig) -> None:
     Raises:
         ConfigError: the user did not accept.
     """
-    folder = home(weights)
-    if is_offline(weights) or acknowledged(files.terms, folder):
+    if weights.is_offline or acknowledged(files, weights):
         return
     try:
-        require(files, weights, folder)
+        require(files, weights)
     except ConfigError:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return
@@ -33,4 +31,4 @@ def ask(files: ModelFiles, weights: WeightsConfig) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigError("the terms were not accepted, so nothing was fetched; model=mini needs none")
-    acknowledge(files, folder, "at a terminal")
+    acknowledge(files, weights, "at a terminal")

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.models.resolve import Obtained
 
 
 def fetch_vocabularies(model: ModelSettings, weights: WeightsConfig) -> dict[str, FileHandle]:
@@ -30,9 +30,9 @@ def fetch_weights(
 def fetch_checked_weights(
     model: ModelSettings, weights: WeightsConfig, roles: Sequence[str] | None = None
 ) -> dict[str, FileHandle]:
-    """Returns handles of the model's weights, by role, after a check of what the files hold.
+    """Returns handles of the model's weights, by role, after a check of names and shapes in the files.
 
-    Otherwise a wrong file of the last level would be noticed when all the others are sampled.
+    Otherwise an unfit file of the last level would be noticed after all others were sampled.
 
     Raises:
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
@@ -43,5 +43,5 @@ def fetch_checked_weights(
     return handles
 
 
-def _handles(obtained: Mapping[str, Obtained]) -> dict[str, FileHandle]:
-    return {role: FileHandle.of(file.path, file.sha256, file.identity) for role, file in obtained.items()}
+def _handles(files: Mapping[str, LocalFile]) -> dict[str, FileHandle]:
+    return {role: FileHandle.of(file.path, file.sha256, file.identity) for role, file in files.items()}

@@ -19,26 +19,19 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetches models into a folder; returns the exit status."""
+    """Fetches models into a folder; returns the exit status: 1 for a failed download, 2 for a wrong request."""
     parser = argparse.ArgumentParser(prog="python -m jukebox_core.models", description="Fetch models into a folder.")
     parser.add_argument("names", nargs="+", help="models, aliases, model files, or all")
-    parser.add_argument("--folder", default="~/.cache/jukebox", help="where files are kept (%(default)s)")
+    parser.add_argument("--folder", help="where files are kept ($JUKEBOX_WEIGHTS, or the user's cache folder)")
     parser.add_argument("--mirror", action="append", default=[], help="a source tried first; may be repeated")
-    parser.add_argument("--substitute", help="the only source of weights, whatever it holds")
-    parser.add_argument("--connections", type=int, default=4, help="ranges of a large file side by side (%(default)s)")
+    parser.add_argument("--substitute", metavar="SOURCE", help="the only source of weights, whatever it holds")
+    parser.add_argument("--connections", type=int, default=4, help="parallel ranges of a large file (%(default)s)")
     parser.add_argument("--offline", action="store_true", help="open no connection")
     parser.add_argument("--accept-licence", action="store_true", help="the terms were read and are accepted")
-    given = parser.parse_args(arguments)
+    given = vars(parser.parse_args(arguments))
+    names, mirrors = given.pop("names"), tuple(given.pop("mirror"))
     try:
-        weights = WeightsConfig(
-            folder=given.folder,
-            mirrors=tuple(given.mirror),
-            substitute=given.substitute,
-            connections=given.connections,
-            offline=given.offline,
-            accept_licence=given.accept_licence,
-        )
-        for path in fetch(given.names, weights).values():
+        for path in fetch(names, WeightsConfig(**given, mirrors=mirrors)).values():
             print(path)  # noqa: T201 - the command's answer
     except JukeboxError as error:
         print(f"jukebox: {error}", file=sys.stderr)  # noqa: T201 - a program's error

@@ -1,7 +1,7 @@
-"""The models as sets of files: what there is, what of it is on this machine, and moving it about. Imports no torch.
+"""Models as sets of files: which exist, which of their files are on this machine, and moving these. Imports no torch.
 
-What ``jukebox models`` shows and does, for programs. Names are those of models, of aliases, of model files (paths that
-end in .yaml), or ``all``.
+This is `jukebox models` for programs. Names are those of models, of aliases, of model files (paths that end in .yaml),
+or ``all``.
 """
 
 from __future__ import annotations
@@ -16,40 +16,34 @@ from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
-from jukebox_core.models.digests import read_records, record_name, write_record
-from jukebox_core.models.download.fetch import fetch_file, set_aside
-from jukebox_core.models.download.progress import meter
-from jukebox_core.models.library import find, home, verify
+from jukebox_core.models.download.fetch import fetch_file
+from jukebox_core.models.library import Library, LocalFile
 from jukebox_core.models.presets import load_preset, load_yaml, option_names, option_path
-from jukebox_core.models.resolve import (
-    obtain_vocabularies,
-    obtain_weights,
-    seed_of,
-    wanted_vocabularies,
-    wanted_weights,
-)
+from jukebox_core.models.records import set_aside
+from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from jukebox_core.models.config import WeightsConfig
-    from jukebox_core.models.library import Found, Meters, Wanted
+    from jukebox_core.models.library import WantedFile
     from jukebox_core.models.presets import ModelSettings
 
 ALL, PREPARED = "all", "prepared"
 EXPORT_NAME = "export.json"
 ABSENT = "not here"
+_LEFTOVERS = (".part", ".part.json", ".damaged")  # of a download
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model, and what of it is here."""
+    """A model, and which of its files are on this machine."""
 
     name: str
     aliases: tuple[str, ...]
     licence: str
-    bytes: int | None  # in all; None if the size of a file that is not here was never published
+    bytes: int | None  # in all; None if the size of a missing file was never published
     exact: bool  # whether every size is known to the byte
     present: int  # how many of its files are here
     files: int  # how many it has
@@ -58,15 +52,19 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What verifying one file found."""
+    """Result of verifying one file."""
 
     path: Path
-    sha256: str  # empty if it is not as it should be
-    fault: str  # empty if it is
+    sha256: str  # empty if the file has a fault
+    fault: str  # empty if it has none
 
 
 def aliases() -> dict[str, str]:
-    """Returns the names that stand for another model, as ``small`` does: files that only build on that one."""
+    """Returns the model that each alias stands for: an alias, such as ``small``, is a file that only extends another.
+
+    Raises:
+        ConfigError: a file of conf/model cannot be read.
+    """
     found = {}
     for name in option_names("model"):
         data = load_yaml(option_path(name, "model"))
@@ -77,70 +75,60 @@ def aliases() -> dict[str, str]:
 
 
 def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the models that `names` mean, each once, in order; ``all`` means every one with weights, but for copies.
+    """Returns the models that `names` stand for, each once, in order; ``all`` excludes whole copies and untrained ones.
 
     Raises:
-        ConfigError: a name is none of a model.
+        ConfigError: a name is not that of a model.
     """
     known, others = option_names("model"), aliases()
     found: dict[str, None] = {}
     for name in names:
         if name == ALL:
             plain = [load_preset(each) for each in known if each not in others]
-            found.update({each.name: None for each in plain if each.files.whole is None and _has_files(each)})
+            found.update({each.name: None for each in plain if each.files.whole is None and not seed_of(each.files)})
         else:
             option_path(name, "model")
             found[others.get(name, name)] = None
     return list(found)
 
 
-def wanted(model: ModelSettings, weights: WeightsConfig) -> dict[str, Wanted]:
-    """Returns the files of a model by role: weights, unless they are made from a seed, and vocabularies."""
-    made = seed_of(model.files) is not None
-    return ({} if made else wanted_weights(model.files, weights)) | wanted_vocabularies(model.files, weights)
-
-
 def listing(weights: WeightsConfig) -> list[Listed]:
-    """Returns every model that there is an entry for, and that has weights."""
-    others = aliases()
-    names = [name for name in option_names("model") if name not in others and _has_files(load_preset(name))]
-    return [_listed(name, others, weights) for name in names]
+    """Returns every shipped model that has weights to fetch."""
+    others, library = aliases(), Library(weights)
+    presets = {name: load_preset(name) for name in option_names("model") if name not in others}
+    return [
+        _listed(name, preset, [alias for alias, base in others.items() if base == name], library)
+        for name, preset in presets.items()
+        if seed_of(preset.files) is None
+    ]
 
 
-def _has_files(model: ModelSettings) -> bool:
-    """Whether there are weights to fetch: those of a model that is there to be trained are made from a seed."""
-    return seed_of(model.files) is None
+def fetch(names: Iterable[str], weights: WeightsConfig, *, show_progress: bool = True) -> dict[str, Path]:
+    """Fetches the files of models; returns where each is, by its path in the layout of the sources.
 
-
-def fetch(names: Iterable[str], weights: WeightsConfig, *, meters: Meters | None = meter) -> dict[str, Path]:
-    """Fetches the files of models as they are; returns where each is, by its path in the layout of the sources.
-
-    Nothing is converted and no network is built, so that neither torch nor a fitting configuration is needed.
+    Nothing is converted and no network is built, so that torch is not needed.
 
     Raises:
         DownloadError: a file could not be fetched.
-        ConfigError: a name is none of a model, or terms must be acknowledged first.
+        ConfigError: a name is not that of a model, or terms must be acknowledged first.
     """
-    from jukebox_core.models.library import obtain
-
-    models = [load_preset(name) for name in resolve(names)]
-    found: dict[str, Path] = {}
-    for model in models:
-        files = wanted(model, weights)
-        here = obtain(files, model.files, weights, meters)
-        found |= {files[role].spec.path: each.path for role, each in here.items()}
+    found, library = {}, Library(weights)
+    for model in [load_preset(name) for name in resolve(names)]:
+        files = wanted_files(model.files, weights)
+        here = library.fetch(files, model.files, show_progress=show_progress)
+        found.update({files[role].spec.path: each.path for role, each in here.items()})
     return found
 
 
-def prepare(name: str, weights: WeightsConfig, *, meters: Meters | None = meter) -> dict[str, Path]:
-    """Fetches a model and makes everything that loading it needs; returns its files by role.
+def prepare(name: str, weights: WeightsConfig, *, show_progress: bool = True) -> dict[str, Path]:
+    """Fetches a model and makes every file that loading it needs; returns its files by role.
 
     Raises:
         JukeboxError: as `fetch`; CheckpointError for a file that is no checkpoint.
     """
     model = load_preset(resolve([name])[0])
-    obtained = obtain_weights(model, weights, meters=meters)
-    obtained |= obtain_vocabularies(model.files, weights, meters=meters)
+    obtained = obtain_weights(model, weights, show_progress=show_progress)
+    obtained |= obtain_vocabularies(model.files, weights, show_progress=show_progress)
     return {role: file.path for role, file in obtained.items()}
 
 
@@ -150,84 +138,78 @@ def paths(name: str, weights: WeightsConfig) -> dict[str, Path]:
     Raises:
         DownloadError: one is not here.
     """
-    found = {}
-    for role, each in wanted(load_preset(resolve([name])[0]), weights).items():
-        here = find(each, weights)
-        if here is None:
-            raise DownloadError(f"{each.spec.path} is not here; run: jukebox models fetch {name}")
-        found[role] = here.path
-    return found
+    library, files = Library(weights), wanted_files(load_preset(resolve([name])[0]).files, weights)
+    return {role: library.path(each, f"run: jukebox models fetch {name}") for role, each in files.items()}
 
 
 def check(names: Iterable[str], weights: WeightsConfig) -> Iterator[Checked]:
-    """Hashes every file of models that is here, and says what it found, one by one.
+    """Hashes every file of models that is here, and yields the result for each.
 
-    A file that is not as published or recorded is set aside as ``<name>.damaged``; another program's is left alone.
+    A file that is not as published or recorded is renamed to ``<name>.damaged``; one of another program is left alone.
     """
+    library = Library(weights)
     for each in _unique(names, weights):
-        here = find(each, weights)
-        if here is None:
+        found = library.find(each)
+        if found is None:
             yield Checked(each.path, "", ABSENT)
             continue
         try:
-            sha256 = verify(each, here, again=True)
+            yield Checked(found.path, library.verify(each, found, again=True).sha256, "")
         except DownloadError as error:
-            aside = f"; set aside as {set_aside(here.path).name}" if here.own else ""
-            yield Checked(here.path, "", f"{error}{aside}")
-        else:
-            yield Checked(here.path, sha256, "")
+            aside = f"; set aside as {set_aside(found.path).name}" if found.own else ""
+            yield Checked(found.path, "", f"{error}{aside}")
 
 
 def remove(names: Iterable[str], weights: WeightsConfig) -> tuple[list[Path], list[Path]]:
     """Removes files of models; returns those removed, and those kept because another model that is here needs them.
 
-    With the weights goes what was prepared of them; ``prepared`` among the names means all that was, of every model.
+    Prepared weights are removed with the weights that they were made of; ``prepared`` among the names removes those of
+    every model.
     """
-    given = set(names)
+    given, library = set(names), Library(weights)
     chosen = resolve(given - {PREPARED})
     others = [each for each in option_names("model") if each not in (*chosen, *aliases())]
-    needed = {each.path for name in others for each in _if_whole(load_preset(name), weights)}
-    removed, kept, origins = [], [], set()
+    needed = {each.path for name in others for each in _if_complete(load_preset(name), library)}
+    removed: list[Path] = []
+    kept: list[Path] = []
+    origins: set[str] = set()
     for each in _unique(chosen, weights):
-        if each.path not in needed:
-            origins |= _digests(each, weights)
         made = [copy_path(each.path)] if is_pickle(each.spec.path) else []
-        leftovers = [each.path.with_name(f"{each.path.name}{end}") for end in (".part", ".part.json", ".damaged")]
-        for path in (each.path, *made, *leftovers):
-            if not path.is_file():
-                continue
-            if each.path in needed:
-                kept.append(path)
-                continue
-            path.unlink()
-            write_record(each.folder, record_name(each.folder, path), None)
-            removed.append(path)
-    return removed + remove_prepared(home(weights), None if PREPARED in given else origins), kept
+        leftovers = [each.path.with_name(f"{each.path.name}{end}") for end in _LEFTOVERS]
+        here = [path for path in (each.path, *made, *leftovers) if path.is_file()]
+        if each.path in needed:
+            kept += here
+            continue
+        known = (library.find(each), library.records(each.folder).get(each.path))
+        origins |= {sha256 for file in known if file for sha256 in (file.sha256, file.identity)}
+        for path in here:
+            library.records(each.folder).remove(path)
+        removed += here
+    return removed + remove_prepared(weights.home, None if PREPARED in given else origins - {""}), kept
 
 
 def prepared(weights: WeightsConfig) -> tuple[int, int]:
-    """Returns how many files are kept so that weights load faster, and their bytes."""
-    sizes = [path.stat().st_size for path in prepared_files(home(weights))]
+    """Returns how many files of prepared weights are kept, and their size in bytes."""
+    sizes = [path.stat().st_size for path in prepared_files(weights.home)]
     return len(sizes), sum(sizes)
 
 
 def export(names: Iterable[str], target: Path, weights: WeightsConfig) -> list[Path]:
     """Copies models that are here to the folder `target`, in the layout of the sources; returns the copies.
 
-    The folder can be brought to another machine and imported there, or named there as a mirror.
+    The folder can be imported on another machine, or named there as a mirror.
 
     Raises:
-        DownloadError: a file is not here or damaged.
+        DownloadError: a file is not here, or damaged.
     """
+    library = Library(replace(weights, pickles="keep"))  # the published files, not their safetensors copies
     copies, records = [], {}
     for each in _unique(names, weights):
-        here = find(each, replace(weights, pickles="keep"))
-        if here is None:
-            raise DownloadError(f"{each.spec.path} is not here, so it cannot be exported; fetch it first")
-        sha256 = verify(each, here)
-        carried = _carried_as(each, weights)
-        records[carried] = {"bytes": here.path.stat().st_size, "sha256": sha256}
-        copies.append(_copied(here.path, target / carried, sha256))
+        source = library.path(each, "it cannot be exported; fetch it first")
+        sha256 = library.verify(each, LocalFile(source, own=False)).sha256
+        path = _exported_path(each, weights)
+        records[path] = {"bytes": source.stat().st_size, "sha256": sha256}
+        copies.append(_copied(source, target / path, sha256))
     with atomic_write(target / EXPORT_NAME) as file:
         file.write((json.dumps({"files": records}, indent=2) + "\n").encode())
     return copies
@@ -237,11 +219,11 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
     """Copies files from a folder that `export` made into the weights folder; returns those that are here now.
 
     Raises:
-        DownloadError: a file is not what was exported, published or recorded.
+        DownloadError: a file is not as it was exported, published or recorded.
         ConfigError: the folder is not an export.
     """
     try:
-        told = json.loads((source / EXPORT_NAME).read_text())["files"]
+        exported = json.loads((source / EXPORT_NAME).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{source} is no export: {EXPORT_NAME} in it cannot be read ({error}); name a folder that "
@@ -249,52 +231,42 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
         ) from error
     here = []
     for each in _unique(names, weights):
-        entry = told.get(_carried_as(each, weights))
-        if entry is None:
+        path, spec = _exported_path(each, weights), each.spec
+        if path not in exported:
             continue
-        spec = each.spec if each.spec.sha256 else replace(each.spec, bytes=entry["bytes"], sha256=entry["sha256"])
-        shelf = (source / _carried_as(each, weights).removesuffix(spec.path)).absolute()
-        here.append(fetch_file(spec, [str(shelf)], each.folder, offline=True))
+        if not spec.sha256:
+            spec = replace(spec, bytes=exported[path]["bytes"], sha256=exported[path]["sha256"])
+        folder = str((source / path.removesuffix(spec.path)).absolute())
+        here.append(fetch_file(spec, [folder], each.folder, offline=True))
     if not here:
-        raise ConfigError(f"{source} holds none of the files of {', '.join(names)}; it holds {', '.join(told)}")
+        raise ConfigError(f"{source} holds none of the files of {', '.join(names)}; it holds {', '.join(exported)}")
     return here
 
 
-def _digests(wanted: Wanted, weights: WeightsConfig) -> set[str]:
-    """Returns the digests by which what was prepared of a file may know it: its own, and that of its original."""
-    here = find(wanted, weights)
-    records = read_records(wanted.folder)
-    known = [
-        records.get(record_name(wanted.folder, path)) for path in {wanted.path, here.path if here else wanted.path}
-    ]
-    return {sha256 for record in known if record for sha256 in (record.sha256, record.origin) if sha256}
+def _exported_path(wanted: WantedFile, weights: WeightsConfig) -> str:
+    """Returns the path of a file in an export: that of the sources, unless another file may have the same."""
+    return str(wanted.path.relative_to(weights.home)) if wanted.apart else wanted.spec.path
 
 
-def _carried_as(wanted: Wanted, weights: WeightsConfig) -> str:
-    """Returns the path of a file in an export: that of the sources, unless another file may have it too."""
-    return str(wanted.path.relative_to(home(weights))) if wanted.apart else wanted.spec.path
-
-
-def _unique(names: Iterable[str], weights: WeightsConfig) -> list[Wanted]:
-    every = (each for name in resolve(names) for each in wanted(load_preset(name), weights).values())
+def _unique(names: Iterable[str], weights: WeightsConfig) -> list[WantedFile]:
+    every = (each for name in resolve(names) for each in wanted_files(load_preset(name).files, weights).values())
     return list({each.path: each for each in every}.values())
 
 
-def _if_whole(model: ModelSettings, weights: WeightsConfig) -> list[Wanted]:
-    """The files of a model if all of them are here."""
-    files = list(wanted(model, weights).values())
-    return files if all(find(each, weights) for each in files) else []
+def _if_complete(model: ModelSettings, library: Library) -> list[WantedFile]:
+    """Returns the files of a model if all of them are here, else none."""
+    files = list(wanted_files(model.files, library.weights).values())
+    return files if all(map(library.find, files)) else []
 
 
-def _listed(name: str, others: dict[str, str], weights: WeightsConfig) -> Listed:
-    model = load_preset(name)
-    files = {each.path: each for each in wanted(model, weights).values()}
-    here = {path: find(each, weights) for path, each in files.items()}
+def _listed(name: str, model: ModelSettings, others: Iterable[str], library: Library) -> Listed:
+    files = {each.path: each for each in wanted_files(model.files, library.weights).values()}
+    here = {path: library.find(each) for path, each in files.items()}
     times = [found.verified if found else "" for found in here.values()]
     sizes = [_size(files[path], found) for path, found in here.items()]
     return Listed(
         name,
-        tuple(alias for alias, base in others.items() if base == name),
+        tuple(others),
         model.files.licence,
         sum(size for size, _ in sizes) if all(size for size, _ in sizes) else None,
         all(exact for _, exact in sizes),
@@ -304,7 +276,8 @@ def _listed(name: str, others: dict[str, str], weights: WeightsConfig) -> Listed
     )
 
 
-def _size(each: Wanted, found: Found | None) -> tuple[int, bool]:
+def _size(each: WantedFile, found: LocalFile | None) -> tuple[int, bool]:
+    """Returns the size of a file in bytes, 0 if it is unknown, and whether it is exact."""
     if found is not None and found.path == each.path:
         return found.path.stat().st_size, True
     return each.spec.bytes or each.spec.about_bytes or 0, each.spec.bytes is not None

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from jukebox_core.base.paths import cache_dir
 from jukebox_core.errors import ConfigError
 
+FOLDER_VARIABLE, OFFLINE_VARIABLE = "JUKEBOX_WEIGHTS", "HF_HUB_OFFLINE"
 _MOST_CONNECTIONS = 16  # servers refuse clients that open many more
+_TOLERANCE = 0.005  # how far an approximate size may be off, as a share of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileSpec:
-    """One file: its path below every source, and what is known of it in advance."""
+    """One file: its path below every source, and its size and digest where they were published."""
 
     path: str
     bytes: int | None = None  # exact size
     about_bytes: int | None = None  # size to within 0.5 %, where the exact one was never published
     sha256: str | None = None
-    purpose: str = ""  # what it is for, in a few words
+    purpose: str = ""  # in a few words
     sources: tuple[str, ...] = ()  # sources of this file alone, tried before those of the model
 
     def __post_init__(self) -> None:
@@ -29,17 +34,36 @@ class FileSpec:
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ConfigError(f"sha256 of {self.path} is {self.sha256!r}; it must be 64 lower-case hexadecimal digits")
 
+    @property
+    def max_bytes(self) -> int | None:
+        """The most bytes that the file can have; None if nothing is known."""
+        if self.bytes is not None:
+            return self.bytes
+        return None if self.about_bytes is None else int(self.about_bytes * (1 + _TOLERANCE))
+
+    def size_fault(self, size: int) -> str | None:
+        """Returns how `size`, in bytes, disagrees with the known size; None if it does not."""
+        if self.bytes is not None:
+            return None if size == self.bytes else f"{size:,} bytes, but the file has {self.bytes:,}"
+        if self.about_bytes is not None and abs(size - self.about_bytes) > _TOLERANCE * self.about_bytes:
+            return f"{size:,} bytes, but the file has about {self.about_bytes:,} (within {_TOLERANCE:.1%})"
+        return None
+
+    def fits(self, path: Path) -> bool:
+        """Whether `path` is a file whose size agrees with the known one."""
+        return path.is_file() and self.size_fault(path.stat().st_size) is None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeCopy:
-    """A copy of a model in which one set of files holds all networks, under names of its own."""
+    """A copy of a model in which one set of files (shards) holds all networks; the family splits it."""
 
     layout: Literal["hub"]  # "hub": as on the Hugging Face hub
     sources: tuple[str, ...]
     shards: tuple[FileSpec, ...]
 
     def __post_init__(self) -> None:
-        """Checks that there is something to fetch."""
+        """Checks that sources and shards are given."""
         for name in ("sources", "shards"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one")
@@ -51,7 +75,7 @@ class ModelFiles:
 
     A source is ``https://...``, ``file:///...``, an absolute folder, ``s3://``, ``gs://`` or ``az://`` (fsspec),
     ``hf://owner/name`` (the Hugging Face hub), ``lfs+https://...`` (git-lfs), ``package:<folder>`` (files shipped with
-    this program) or ``seed:<number>`` (weights are initialised from that seed: an untrained model).
+    this program) or ``seed:<number>`` (an untrained model, initialised from that seed).
     """
 
     weight_sources: tuple[str, ...]
@@ -63,7 +87,7 @@ class ModelFiles:
     whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
-        """Checks that there are sources."""
+        """Checks that sources are given."""
         for name in ("weight_sources", "vocabulary_sources"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; give at least one source")
@@ -73,20 +97,35 @@ class ModelFiles:
 class WeightsConfig:
     """Where files are kept and looked for, and how they are fetched."""
 
-    folder: str  # fetched files are kept here
+    folder: str | None = None  # fetched files are kept here; None: $JUKEBOX_WEIGHTS, else the user's cache folder
     mirrors: tuple[str, ...] = ()  # tried before the sources a model names, with the same layout and the same content
     substitute: str | None = None  # the only source of weights; may hold other content, kept apart from the published
     elsewhere: tuple[str, ...] = ()  # folders of other programs with the same layout: used in place, never written to
-    paths: dict[str, str] = field(default_factory=dict)  # files of your own by role, as ROLE: /data/weights.pth.tar
+    paths: dict[str, str] = field(default_factory=dict)  # the user's own files by role, as ROLE: /data/weights.pth.tar
     offline: bool = False  # open no connection; a missing file is an error (so does HF_HUB_OFFLINE=1)
-    connections: int = 4  # ranges of one large file fetched side by side
+    connections: int = 4  # ranges of one large file fetched in parallel
     pickles: Literal["keep", "convert", "replace"] = "convert"  # convert: a safetensors copy beside; replace: instead
-    prepared: bool = True  # keep weights as they sample, converted and laid out, so that they load as fast as they read
+    prepared: bool = True  # keep a copy of weights converted and laid out for sampling, so that they load faster
     accept_licence: bool = False  # the model's licence has been read and is accepted (so does JUKEBOX_ACCEPT_LICENCE=1)
 
     def __post_init__(self) -> None:
         """Checks ranges."""
         if not 1 <= self.connections <= _MOST_CONNECTIONS:
             raise ConfigError(f"connections is {self.connections}; choose 1 to {_MOST_CONNECTIONS}")
-        if not self.folder:
-            raise ConfigError("folder is empty; give the folder that fetched files are kept in")
+        if self.folder == "":
+            raise ConfigError("folder is empty; give the folder that fetched files are kept in, or null")
+
+    @property
+    def home(self) -> Path:
+        """The weights folder."""
+        return Path(self.folder or os.environ.get(FOLDER_VARIABLE) or cache_dir()).expanduser()
+
+    @property
+    def prepared_home(self) -> Path | None:
+        """The weights folder as an absolute path; None if no prepared weights are kept there."""
+        return self.home.absolute() if self.prepared else None
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether no connection may be opened: by setting, or by the environment variable of the Hugging Face hub."""
+        return self.offline or os.environ.get(OFFLINE_VARIABLE, "").lower() in ("1", "true", "yes", "on")

@@ -1,62 +1,50 @@
-"""Finds files on this machine and fetches those that are missing: a whole set, checked before its first byte.
+"""The library of model files on this machine: finds files, fetches the missing ones, verifies them. Imports no torch.
 
 A file is looked for at the path the user gave for it, in the weights folder, and in the folders of other programs,
-which are read and never written to. Imports no torch.
+which are read and never written to. The weights folder has the layout of the released sources, and beside it:
+
+    fetched.json        digests of the files (`records`)
+    own/<mark>/         files of the user's own models, by a hash of their sources
+    substitutes/<mark>/ files of a substitute
+    whole/<mark>/       copies that hold a whole model, and the networks split from them
+    prepared/           weights laid out for sampling (`checkpoints.prepared`)
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
-from jukebox_core.models.checkpoints.convert import copy_is_current, copy_path, is_pickle
-from jukebox_core.models.digests import largest, read_records, record_name, size_fault, verified_digest
-from jukebox_core.models.download.fetch import fetch_file, present
+from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
+from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.download.part import Part
+from jukebox_core.models.download.progress import Meter
 from jukebox_core.models.download.sources import FolderSource, PackageSource, source_for
 from jukebox_core.models.licence import require
+from jukebox_core.models.records import Record, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from jukebox_core.models.config import FileSpec, ModelFiles, WeightsConfig
 
-OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
-
-
-class FileMeter(Protocol):
-    """Shows how far the download of one file is."""
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Notes the bytes there and the bytes in all."""
-
-    def waiting(self) -> None:
-        """Says that another process is at this file."""
-
-    def close(self) -> None:
-        """Says what was fetched."""
-
-
-Meters = Callable[["FileSpec"], FileMeter]
-
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFile:
     """A file that a model needs."""
 
     spec: FileSpec
     sources: tuple[str, ...]
     folder: Path  # where it belongs, under `spec.path`
-    given: Path | None = None  # a file of the user's own that takes its place
-    pickles: str = "keep"  # as in WeightsConfig
-    apart: bool = False  # the path may mean another file elsewhere, so that none from there is taken for this one
+    given: Path | None = None  # a file of the user's own that replaces it
+    apart: bool = False  # elsewhere the same path may be another file, so none from there is used
+    convert: bool = True  # a pickle may be replaced by its safetensors copy
 
     @property
     def path(self) -> Path:
@@ -64,157 +52,178 @@ class Wanted:
         return self.folder / self.spec.path
 
     @property
-    def local_folders(self) -> list[Path]:
-        """Folders among the sources that are asked before any other kind: what they hold is used in place.
-
-        Copies of them would meet under one name: two models of a person's own may both have a ``level_2.safetensors``.
-        """
+    def local_paths(self) -> list[Path]:
+        """Where it may be in folders that come before any other source; it is used there, and not copied."""
         sources = takewhile(lambda each: isinstance(each, FolderSource), map(source_for, self.sources))
-        return [source.folder for source in sources if isinstance(source, FolderSource)]
+        return [source.folder / self.spec.path for source in sources if isinstance(source, FolderSource)]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file that is on this machine."""
+class LocalFile:
+    """A file on this machine."""
 
     path: Path
-    verified: str  # when it was hashed; empty if never
     own: bool  # whether it lies in the weights folder, so that it may be removed
+    sha256: str = ""  # of this file; empty if it was never hashed
+    identity: str = ""  # of the file as it was published, which a converted copy shares with its original
+    verified: str = ""  # when it was hashed; empty if never
+
+    @classmethod
+    def of(cls, path: Path, record: Record | None, *, own: bool) -> LocalFile:
+        """Returns the file with its record, if it has one."""
+        return cls(path, own, record.sha256, record.identity, record.verified) if record else cls(path, own)
 
 
-def is_offline(weights: WeightsConfig) -> bool:
-    """Whether no connection may be opened: by setting, or by the environment variable of the Hugging Face hub."""
-    return weights.offline or os.environ.get(OFFLINE_VARIABLE, "").lower() in ("1", "true", "yes", "on")
+class Library:
+    """The files on this machine, as `weights` says where they are and how missing ones are fetched."""
 
+    def __init__(self, weights: WeightsConfig) -> None:
+        self.weights, self.home = weights, weights.home
+        self._records: dict[Path, Records] = {}
 
-def home(weights: WeightsConfig) -> Path:
-    """The weights folder."""
-    return Path(weights.folder).expanduser()
+    def records(self, folder: Path) -> Records:
+        """Returns the records of a folder of the library."""
+        return self._records.setdefault(folder, Records(folder))
 
+    def find(self, wanted: WantedFile) -> LocalFile | None:
+        """Returns the file, or its safetensors copy, if it is here with the right size; nothing is hashed."""
+        path, own = next(self._places(wanted), (None, False))
+        return None if path is None else LocalFile.of(path, self.records(wanted.folder).get(path), own=own)
 
-def prepared_home(weights: WeightsConfig) -> Path | None:
-    """The weights folder, made absolute, if weights are to be kept there as they sample."""
-    return home(weights).absolute() if weights.prepared else None
+    def path(self, wanted: WantedFile, remedy: str = "fetch its model first") -> Path:
+        """Returns where the file is.
 
+        Raises:
+            DownloadError: it is not here; the message ends with `remedy`.
+        """
+        found = self.find(wanted)
+        if found is None:
+            raise DownloadError(f"{wanted.spec.path} is not here; {remedy}")
+        return found.path
 
-def find(wanted: Wanted, weights: WeightsConfig) -> Found | None:
-    """The file or its safetensors copy, if it is on this machine with the right size; nothing is hashed."""
-    if wanted.given is not None:
-        return _found(wanted.given, wanted, own=False) if wanted.given.is_file() else None
-    for local in wanted.local_folders:
-        path = local / wanted.spec.path
-        if path.is_file() and size_fault(wanted.spec, path.stat().st_size) is None:
-            return _found(path, wanted, own=False)
-    if wanted.pickles != "keep" and is_pickle(wanted.spec.path):
-        copy = copy_path(wanted.path)
-        record = read_records(wanted.folder).get(wanted.spec.path)
-        origin = wanted.spec.sha256 or (record.sha256 if record else None)
-        if copy_is_current(copy, wanted.folder, origin):
-            return _found(copy, wanted, own=True)
-    if present(wanted.spec, wanted.folder):
-        return _found(wanted.path, wanted, own=True)
-    if not wanted.apart:
-        for folder in weights.elsewhere:
-            path = Path(folder).expanduser() / wanted.spec.path
-            if path.is_file() and size_fault(wanted.spec, path.stat().st_size) is None:
-                return _found(path, wanted, own=path.is_relative_to(home(weights)))
-    return None
+    def verify(self, wanted: WantedFile, found: LocalFile, *, again: bool = False) -> LocalFile:
+        """Returns the file with its digests; it is hashed once while size and time stay the same, or `again`.
 
-
-def _found(path: Path, wanted: Wanted, *, own: bool) -> Found:
-    record = read_records(wanted.folder).get(record_name(wanted.folder, path))
-    return Found(path, record.verified if record else "", own)
-
-
-def verify(wanted: Wanted, found: Found, *, again: bool = False) -> str:
-    """The sha256 of a file that was found; computed once while size and time stay the same, or ``again``.
-
-    Raises:
-        DownloadError: it is not the published or recorded one.
-    """
-    if wanted.given is not None:
-        return verified_digest(wanted.folder, found.path, pinned=False, again=again)
-    if any(found.path.is_relative_to(folder) for folder in wanted.local_folders):
-        published = wanted.spec.sha256
-        return verified_digest(wanted.folder, found.path, published=published, pinned=False, again=again)
-    if is_pickle(wanted.spec.path) and not is_pickle(found.path.name):  # a copy, which nobody published
-        return verified_digest(wanted.folder, found.path, again=again)
-    spec = wanted.spec
-    return verified_digest(wanted.folder, found.path, published=spec.sha256, known_as=spec.path, again=again)
-
-
-def obtain(
-    wanted: Mapping[str, Wanted],
-    files: ModelFiles,
-    weights: WeightsConfig,
-    meters: Meters | None,
-    *,
-    later: Iterable[Wanted] = (),
-) -> dict[str, Found]:
-    """The files by role, those that are not here yet fetched; each has been verified.
-
-    ``later``: files that will be asked for next; where they are missing too and nothing can be fetched, all are listed
-    at once, as a person who carries files here wants to go but once.
-
-    Raises:
-        DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all of them.
-        ConfigError: the licence of files that must be fetched was not acknowledged.
-    """
-    here = {role: _unless_outdated(each, find(each, weights)) for role, each in wanted.items()}
-    missing = {role: wanted[role] for role, found in here.items() if found is None}
-    _require_given(missing)
-    offline = is_offline(weights)
-    if missing:
-        sources = [source_for(address) for each in missing.values() for address in each.sources]
-        if offline and all(source.remote for source in sources):
-            raise DownloadError(_missing_offline([*missing.values(), *(e for e in later if find(e, weights) is None)]))
-        if not offline and any(source.remote for source in sources):
-            require(files, weights, home(weights))
-        _require_room(missing.values())
-    for role, each in missing.items():
-        here[role] = _fetched(each, weights, offline, meters)
-    done = {role: found for role, found in here.items() if found is not None}
-    for role, found in done.items():
-        verify(wanted[role], found)
-    return done
-
-
-def _unless_outdated(wanted: Wanted, found: Found | None) -> Found | None:
-    """The same, but None for a copy of what an earlier version of this program shipped: it is fetched anew."""
-    if found is None or not found.own or not any(isinstance(source_for(a), PackageSource) for a in wanted.sources):
-        return found
-    try:
-        verify(wanted, found)
-    except DownloadError:
-        return None
-    return found
-
-
-def _fetched(wanted: Wanted, weights: WeightsConfig, offline: bool, meters: Meters | None) -> Found:
-    meter = meters(wanted.spec) if meters is not None else None
-    try:
-        path = fetch_file(
-            wanted.spec,
-            wanted.sources,
-            wanted.folder,
-            offline=offline,
-            connections=weights.connections,
-            progress=meter,
-            waiting=meter.waiting if meter is not None else None,
+        Raises:
+            DownloadError: its digest is not the published or recorded one.
+        """
+        in_place = wanted.given is not None or found.path in wanted.local_paths  # the user may replace it
+        copied = is_pickle(wanted.spec.path) and not is_pickle(found.path.name)  # by this program, never published
+        record = self.records(wanted.folder).verify(
+            found.path,
+            published=None if copied or wanted.given is not None else wanted.spec.sha256,
+            known_as=None if copied or in_place else wanted.path,
+            pinned=not in_place,
+            again=again,
         )
-    finally:
-        if meter is not None:
-            meter.close()
-    return _found(path, wanted, own=True)
+        return LocalFile.of(found.path, record, own=found.own)
+
+    def fetch(
+        self,
+        wanted: Mapping[str, WantedFile],
+        files: ModelFiles,
+        *,
+        show_progress: bool = True,
+        later: Iterable[WantedFile] = (),
+    ) -> dict[str, LocalFile]:
+        """Returns the verified files by role; those that are missing are fetched, after a check of the whole set.
+
+        Args:
+            wanted: the files by role.
+            files: the model's, for its licence and terms.
+            show_progress: report downloads on stderr.
+            later: files that will be asked for next: where nothing can be fetched, one error lists them too, so that
+                the user can bring all at once.
+
+        Raises:
+            DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all.
+            ConfigError: the licence of files that must be fetched was not acknowledged.
+        """
+        here = {role: self._unless_outdated(each) for role, each in wanted.items()}
+        missing = {role: wanted[role] for role, found in here.items() if found is None}
+        if missing:
+            self._check_fetchable(missing, files, later)
+        for role, each in missing.items():
+            with Meter(each.spec.path) if show_progress else nullcontext() as meter:
+                path = fetch_file(
+                    each.spec,
+                    each.sources,
+                    each.folder,
+                    offline=self.weights.is_offline,
+                    connections=self.weights.connections,
+                    progress=meter,
+                    on_wait=meter.waiting if meter is not None else None,
+                )
+            here[role] = LocalFile(path, own=True)
+        return {role: self.verify(wanted[role], found) for role, found in here.items() if found is not None}
+
+    def converts(self, wanted: WantedFile) -> bool:
+        """Whether the file is a pickle that is to be read from its safetensors copy."""
+        return self.weights.pickles != "keep" and wanted.convert and is_pickle(wanted.spec.path)
+
+    def _places(self, wanted: WantedFile) -> Iterator[tuple[Path, bool]]:
+        """Yields where the file is, the preferred place first, and whether that is in the weights folder."""
+        spec, records = wanted.spec, self.records(wanted.folder)
+        if wanted.given is not None:
+            if wanted.given.is_file():
+                yield wanted.given, False
+            return
+        yield from ((path, False) for path in wanted.local_paths if spec.fits(path))
+        if self.converts(wanted):
+            record, copy = records.get(wanted.path), copy_path(wanted.path)
+            if records.is_current(copy, spec.sha256 or (record.sha256 if record else None)):
+                yield copy, True
+        if records.holds(spec):
+            yield wanted.path, True
+        if not wanted.apart:
+            others = (Path(folder).expanduser() / spec.path for folder in self.weights.elsewhere)
+            yield from ((path, path.is_relative_to(self.home)) for path in others if spec.fits(path))
+
+    def _unless_outdated(self, wanted: WantedFile) -> LocalFile | None:
+        """As `find`, but None for a copy of a file that an earlier version of this program shipped."""
+        found = self.find(wanted)
+        if found is None or not found.own or not any(isinstance(source_for(a), PackageSource) for a in wanted.sources):
+            return found
+        try:
+            return self.verify(wanted, found)
+        except DownloadError:
+            return None
+
+    def _check_fetchable(
+        self, missing: Mapping[str, WantedFile], files: ModelFiles, later: Iterable[WantedFile]
+    ) -> None:
+        for role, each in missing.items():
+            if each.given is not None:
+                raise DownloadError(
+                    f"weights.paths.{role} is {each.given}, but there is no such file; correct the path"
+                )
+        remote = [source_for(address).remote for each in missing.values() for address in each.sources]
+        if self.weights.is_offline and all(remote):
+            raise DownloadError(
+                _missing_offline([*missing.values(), *(each for each in later if self.find(each) is None)])
+            )
+        if not self.weights.is_offline and any(remote):
+            require(files, self.weights)
+        self._require_room({each.path: each for each in missing.values()})
+
+    def _require_room(self, missing: Mapping[Path, WantedFile]) -> None:
+        """Checks that all missing files fit, with the safetensors copies that will be made of them."""
+        needed = 0
+        for path, each in missing.items():
+            size = each.spec.max_bytes or 0
+            needed += max(size - Part(path.with_name(f"{path.name}.part")).size, 0) + size * self.converts(each)
+        for folder in {each.folder for each in missing.values()}:
+            existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+            free = shutil.disk_usage(existing).free
+            if needed > free:
+                raise DownloadError(
+                    f"{len(missing)} {'file needs' if len(missing) == 1 else 'files need'} {format_bytes(needed)} but "
+                    f"{folder} has {format_bytes(free)} free; nothing was fetched: make room, set weights.folder to "
+                    "another disk, or weights.pickles=keep to make no copies"
+                )
 
 
-def _require_given(missing: Mapping[str, Wanted]) -> None:
-    for role, each in missing.items():
-        if each.given is not None:
-            raise DownloadError(f"weights.paths.{role} is {each.given}, but there is no such file; correct the path")
-
-
-def _missing_offline(missing: Iterable[Wanted]) -> str:
+def _missing_offline(missing: Iterable[WantedFile]) -> str:
     lines = [f"  {each.path} ({_size(each.spec)})" for each in missing]
     one = len(lines) == 1
     return "\n".join(
@@ -231,24 +240,3 @@ def _size(spec: FileSpec) -> str:
     if spec.bytes is not None:
         return f"{spec.bytes:,} bytes"
     return "size unknown" if spec.about_bytes is None else f"about {format_bytes(spec.about_bytes)}"
-
-
-def _require_room(missing: Iterable[Wanted]) -> None:
-    """Checks that all that is missing fits, with the safetensors copies that will be made of it."""
-    unique = {each.path: each for each in missing}.values()
-    needed = sum(_bytes_needed(each) for each in unique)
-    for folder in {each.folder for each in unique}:
-        standing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(standing).free
-        if needed > free:
-            raise DownloadError(
-                f"{len(unique)} {'file needs' if len(unique) == 1 else 'files need'} {format_bytes(needed)} but "
-                f"{folder} has {format_bytes(free)} free; nothing was fetched: make room, set weights.folder to "
-                "another disk, or weights.pickles=keep to make no copies"
-            )
-
-
-def _bytes_needed(wanted: Wanted) -> int:
-    size = largest(wanted.spec) or 0
-    copies = size if wanted.pickles != "keep" and is_pickle(wanted.spec.path) else 0
-    return max(size - Part(wanted.path.with_name(f"{wanted.path.name}.part")).size, 0) + copies

@@ -1,8 +1,8 @@
 """Models by name or by file, for programs that use the core without the command line. Imports no torch.
 
-A model is a YAML file: one of ``conf/model/``, or a person's own. A file may build on others with a list of plain
-names, ``defaults: [_shared, _self_]``, looked for beside it and then among the models shipped. That is the part of
-Hydra's composition that models use, so that both ways give the same model.
+A model is a YAML file: one of ``conf/model/``, or the user's own. A file may extend others with a list of plain names,
+``defaults: [_shared, _self_]``, looked up beside it and then among the shipped models. This is the subset of Hydra's
+composition that models use, so that both ways give the same model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jukebox_core.models.config import ModelFiles  # noqa: TC001  records are bu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where available, is ten times as fast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class ModelSettings:
     family: str  # which family of models it belongs to
     network: Any  # its hyperparameters, as a record of the family's `network_type`
     files: ModelFiles
-    trained: bool = True  # false: weights are noise, and the music will be too; reports say so
+    trained: bool = True  # false: weights are random, and so is the music; reports say so
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class ModelSettings:
         roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(
-                f"files.weights name {sorted(self.files.weights)}; name what the model consists of, {sorted(roles)}"
+                f"files.weights name {sorted(self.files.weights)}; name the networks of the model, {sorted(roles)}"
             )
 
     @property
@@ -62,41 +62,41 @@ class ModelSettings:
 
 
 def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:
-    """Returns a model: one that is shipped, by name, or one of your own, by the path of its file or folder.
+    """Returns a model: a shipped one by name, or the user's own by the path of its file or folder.
 
     Raises:
-        ConfigError: there is no such model, or its file does not describe one.
+        ConfigError: the model does not exist, or its file is not valid.
     """
     return build(ModelSettings, option_data(option_path(os.fspath(name_or_path), "model"), "model"), "model")
 
 
 @cache
 def released_sources() -> frozenset[str]:
-    """Returns the addresses of the released models' files, which have one layout: no path in it means two files."""
+    """Returns the sources of the released models, which share one layout: a path in it identifies one file."""
     files = load_yaml(conf_dir() / "model" / "_shared.yaml")["files"]
     return frozenset(files["weight_sources"]) | frozenset(files["vocabulary_sources"])
 
 
 def option_names(group: str) -> list[str]:
-    """Returns the names of the options that are shipped for a group of settings, such as ``model``."""
+    """Returns the names of the shipped options of a group of settings, such as ``model``."""
     return choices([path.stem for path in (conf_dir() / group).glob("*.yaml")])
 
 
 def choices(names: list[str]) -> list[str]:
-    """Returns the names that stand for a whole option, sorted; a leading underscore marks a part of others."""
+    """Returns the names of complete options, sorted; a leading underscore marks a part of others."""
     return sorted(name for name in names if not name.startswith("_"))
 
 
 def is_path(value: str) -> bool:
-    """Whether `value` means a file or folder, and not the name of something shipped."""
+    """Whether `value` is the path of a file or folder, not the name of a shipped option."""
     return os.sep in value or value.startswith("~") or value.endswith((".yaml", ".yml"))
 
 
 def option_path(name_or_path: str, group: str) -> Path:
-    """Returns the file that describes an option of `group`; a folder of one's own holds it as ``<group>.yaml``.
+    """Returns the file that describes an option of `group`; in a folder of the user it is called ``<group>.yaml``.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such option or file exists.
     """
     if not is_path(name_or_path):
         names = option_names(group)
@@ -121,12 +121,12 @@ def no_option(group: str, name: str, names: list[str]) -> str:
 
 
 def option_data(path: Path, group: str) -> dict[str, Any]:
-    """Returns what a file says, with the files of its `defaults` list merged into it.
+    """Returns the settings in a file, merged into those of its `defaults` list.
 
-    Sources of files that begin with ``./`` are folders beside the file itself, so that a model's folder can be moved.
+    Sources of files that begin with ``./`` are relative to the file itself, so that a model's folder can be moved.
 
     Raises:
-        ConfigError: a file is missing, is not YAML, builds on itself, or has a `defaults` list that names no sibling.
+        ConfigError: a file is missing, is not YAML, extends itself, or has a `defaults` list that names no sibling.
     """
     return _merged_file(path, group, ())
 
@@ -159,7 +159,7 @@ def _merged_file(path: Path, group: str, above: tuple[Path, ...]) -> dict[str, A
 
 
 def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns what a file says, with the sources that lie beside it made absolute."""
+    """Returns the settings of a file in `folder`, with relative sources made absolute."""
     files = data.get("files")
     if not isinstance(files, dict):
         return data

@@ -16,7 +16,6 @@ import typer
 from jukebox_core.base.text import format_bytes, format_table
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models import catalogue
-from jukebox_core.models.library import home
 from jukebox_core.models.presets import is_path, load_preset, option_names
 from pipelines.cli.typer_app import new_app, run_app
 from pipelines.cli.weights_settings import weights_settings
@@ -132,7 +131,7 @@ def rm(words: Names = None) -> None:
     _print(*(f"removed  {file}" for file in removed))
     _print(*(f"kept     {file}  (another model that is here needs it)" for file in kept))
     if not removed and not kept:
-        _print(f"nothing of {', '.join(names)} is in {home(weights)}")
+        _print(f"nothing of {', '.join(names)} is in {weights.home}")
 
 
 @app.command()

@@ -6,7 +6,6 @@ Hydra takes half a second to import and compose, more than most of these command
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _TEXT = re.compile(r"[A-Za-z_/.][\w/.:@%-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None}
 _NUMBERS = frozenset({"nan", "inf", "infinity"})  # numbers, as Hydra reads them
-_ENVIRONMENT = re.compile(r"\$\{oc\.env:(?P<name>\w+)(?:,(?P<default>[\w/.~-]*))?\}", re.ASCII)
 
 
 class _NotPlainError(Exception):
@@ -61,7 +59,7 @@ def _section(overrides: Sequence[str]) -> dict[str, Any]:
         if found is None or found["name"] not in section:
             raise _NotPlainError
         section[found["name"]] = _value(found["value"])
-    return {name: _resolved(value) for name, value in section.items()}
+    return section
 
 
 def _value(text: str) -> object:
@@ -77,25 +75,5 @@ def _scalar(text: str) -> object:
     if _NUMBER.fullmatch(text):
         return int(text)
     if not _TEXT.fullmatch(text) or text.lower() in _NUMBERS or re.match(r"\.?[0-9]", text):
-        raise _NotPlainError
-    return text
-
-
-def _resolved(value: Any) -> Any:
-    """Returns `value` with each ``${oc.env:NAME,default}`` in its texts replaced, inner ones first."""
-    if isinstance(value, list):
-        return [_resolved(each) for each in value]
-    if isinstance(value, dict):
-        return {name: _resolved(each) for name, each in value.items()}
-    return _resolved_text(value) if isinstance(value, str) else value
-
-
-def _resolved_text(text: str) -> str:
-    while found := _ENVIRONMENT.search(text):
-        replaced = os.environ.get(found["name"], found["default"])
-        if replaced is None or "$" in replaced:
-            raise _NotPlainError
-        text = text[: found.start()] + replaced + text[found.end() :]
-    if "$" in text:
         raise _NotPlainError
     return text

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.models.library import prepared_home
 from jukebox_core.sampling.schedule import Schedule, plan_units
 from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
@@ -69,7 +68,7 @@ def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: 
 def _job(prepared: Prepared) -> SamplingJob:
     settings, weights = prepared.settings, prepared.weights
     assert weights is not None
-    storage, library, family = settings.storage, prepared_home(settings.weights), settings.family
+    storage, library, family = settings.storage, settings.weights.prepared_home, settings.family
     return SamplingJob(
         family=family.name,
         config=settings.config,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
 from jukebox_core.models.download.sources import source_for
-from jukebox_core.models.library import is_offline
-from jukebox_core.models.resolve import seed_of, wanted_weights
+from jukebox_core.models.resolve import wanted_weights
 from pipelines.execution.planning import prompt_excerpts
 from pipelines.runs.takes import starting_takes
 from stages.fetch import fetch_checked_weights
@@ -108,9 +107,9 @@ def check_weights_here(model: ModelSettings, weights: WeightsConfig, roles: Iter
         DownloadError: a file is not here, and there is no connection to fetch it by.
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
     """
-    wanted = () if seed_of(model.files) is not None else wanted_weights(model.files, weights).values()
+    wanted = wanted_weights(model.files, weights).values()
     remote = any(source_for(address).remote for each in wanted for address in each.sources)
-    can_be_fetched = remote and not is_offline(weights)
+    can_be_fetched = remote and not weights.is_offline
     found: dict[str, FileHandle] = {}
     for role in roles:
         try:

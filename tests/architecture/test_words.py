@@ -38,7 +38,9 @@ DIALECT = {
     r"liven|hush|disarm|farewell|cradle|births|mortal|couriers?|parcels?": "a name that says what it does",
 }
 # Uses that are right, as (path or folder, the text as it is found): each with its reason beside it.
-ALLOWED: frozenset[tuple[str, str]] = frozenset()
+ALLOWED: frozenset[tuple[str, str]] = frozenset(
+    {("jukebox_core/models/checkpoints/legacy.py", "tell")}  # a method of files
+)
 SUFFIXES = (".py", ".md", ".yaml", ".toml", ".cpp", ".h")
 LEFT_OUT = ("tests/golden/", "tests/fixtures/", "tests/architecture/test_words.py")
 
@@ -56,9 +58,6 @@ DIALECT_PENDING = frozenset(
         "jukebox_core/datasets",
         "jukebox_core/evaluation",
         "jukebox_core/families/jukebox",
-        "jukebox_core/models",
-        "jukebox_core/models/checkpoints",
-        "jukebox_core/models/download",
         "jukebox_core/runtime",
         "jukebox_core/runtime/native",
         "jukebox_core/sampling",
@@ -90,7 +89,6 @@ DIALECT_PENDING = frozenset(
         "tests/unit/composer",
         "tests/unit/datasets",
         "tests/unit/families",
-        "tests/unit/models",
         "tests/unit/pipelines",
         "tests/unit/runtime",
         "tests/unit/stages",
@@ -98,7 +96,7 @@ DIALECT_PENDING = frozenset(
         "tests/unit/training",
     ]
 )
-FAMILY_PENDING = frozenset({"audio", "models", "sampling", "tokens"})
+FAMILY_PENDING = frozenset({"audio", "sampling", "tokens"})
 
 _PATTERNS = {
     re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])".replace(" ", r"[\s_]+(?:#\s*)?"), re.IGNORECASE): better

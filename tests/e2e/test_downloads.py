@@ -1,4 +1,4 @@
-"""Downloads as a person meets them: killed, corrupted, offline, from a mirror; each against a server on loopback."""
+"""Downloads end to end: killed, corrupted, offline, from a mirror; each against a server on loopback."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.digests import read_records
 from jukebox_core.models.download import fetch, ranges, transfer, web
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.download.part import Part
+from jukebox_core.models.records import Records
 from pipelines.settings.compose import GENERATE, compose
 from stages.fetch import fetch_vocabularies, fetch_weights
 from tests.helpers.servers.servers import Site, serving
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "5b/prior_level_2.pth.tar"
-SERVERS_BUFFERS = 16 << 20  # what two ends of loopback connections may hold that the client never read
+SERVERS_BUFFERS = 16 << 20  # bytes that both ends of loopback connections may buffer, unread by the client
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,7 @@ FETCH = """
 import sys
 from jukebox_core.models.config import FileSpec
 from jukebox_core.models.download.fetch import fetch_file
+from jukebox_core.models.records import Records
 url, folder, size, sha256, connections = sys.argv[1:]
 spec = FileSpec(path="5b/prior_level_2.pth.tar", bytes=int(size), sha256=sha256 or None)
 fetch_file(spec, [url], folder, connections=int(connections))
@@ -76,10 +77,12 @@ def test_a_kill_at_half_costs_next_to_nothing(tmp_path: Path, connections: int, 
         process.wait()
         assert not (tmp_path / NAME).exists()
         kept = Part(part)
-        there = part.read_bytes()
-        arrived = sum(there[at : at + 4096] == content[at : at + 4096] for at in range(0, len(there), 4096)) * 4096
+        received = part.read_bytes()
+        arrived = (
+            sum(received[at : at + 4096] == content[at : at + 4096] for at in range(0, len(received), 4096)) * 4096
+        )
         assert arrived > len(content) // 2 - (1 << 20)
-        assert all(there[start:stop] == content[start:stop] for start, stop in kept.spans)
+        assert all(received[start:stop] == content[start:stop] for start, stop in kept.spans)
         again = arrived - kept.size
         print(
             f"connections {connections}: {again:,} of {len(content):,} bytes fetched again, {again / len(content):.2%}"
@@ -204,29 +207,29 @@ def zoo(golden: Path, shared: Path) -> Iterator[Site]:
 
 
 @pytest.mark.slow
-def test_the_zoo_takes_the_place_of_the_unchanged_entry_when_told_to(zoo: Site, tmp_path: Path) -> None:
+def test_a_substitute_replaces_the_files_of_an_unchanged_entry(zoo: Site, tmp_path: Path) -> None:
     common = ["model=1b_lyrics", "seconds=30", f"weights.folder={tmp_path}", "weights.accept_licence=true"]
-    told = compose(GENERATE, [*common, f"weights.substitute={zoo.url}", "weights.elsewhere=[]"])
-    model = told.model
-    found = fetch_weights(model, told.weights)
+    settings = compose(GENERATE, [*common, f"weights.substitute={zoo.url}", "weights.elsewhere=[]"])
+    model = settings.model
+    found = fetch_weights(model, settings.weights)
     assert {role: handle.sha256 for role, handle in found.items()}.keys() == set(model.files.weights)
     assert all(handle.read().suffix == ".safetensors" for handle in found.values())
-    words = fetch_vocabularies(model, told.weights)
-    assert words["artists_v3"].sha256 == model.files.vocabularies["artists_v3"].sha256
+    names = fetch_vocabularies(model, settings.weights)
+    assert names["artists_v3"].sha256 == model.files.vocabularies["artists_v3"].sha256
     [apart] = (tmp_path / "substitutes").iterdir()
-    assert {name for name in read_records(apart) if name.endswith(".tar")} == {
+    assert {name for name in Records(apart).read() if name.endswith(".tar")} == {
         s.path for s in model.files.weights.values()
     }
     asked = len(zoo.requests)
-    assert fetch_weights(model, told.weights) == found
+    assert fetch_weights(model, settings.weights) == found
     assert len(zoo.requests) == asked
     original = apart / "5b/vqvae.pth.tar"
-    recorded = read_records(apart)["5b/vqvae.pth.tar"].sha256
+    recorded = Records(apart).read()["5b/vqvae.pth.tar"].sha256
     original.unlink()
     original.with_suffix("").with_suffix(".safetensors").unlink()
     zoo.files["5b/vqvae.pth.tar"] = zoo.files["5b/vqvae.pth.tar"][::-1]
-    with pytest.raises(DownloadError, match=recorded):  # trusted once, compared ever after
-        fetch_weights(model, told.weights, roles=("vqvae",))
+    with pytest.raises(DownloadError, match=recorded):  # trusted on first use, compared ever after
+        fetch_weights(model, settings.weights, roles=("vqvae",))
 
 
 @pytest.mark.slow
@@ -247,8 +250,9 @@ def test_a_mirror_with_other_content_is_not_believed(
     files = settings.model.files
     local = {**{f: getattr(files, f) for f in ("weights", "vocabularies", "licence", "terms", "whole")}}
     lonely = type(files)(weight_sources=(zoo.url,), vocabulary_sources=(zoo.url,), **local)
+    model = replace(settings.model, files=lonely)
     with pytest.raises(DownloadError, match=r"offers 628,555 bytes, but the file has 7,726,329"):
-        fetch_weights(replace(settings.model, files=lonely), settings.weights, roles=("vqvae",))
+        fetch_weights(model, settings.weights, roles=("vqvae",))
 
 
 MEASURED = (

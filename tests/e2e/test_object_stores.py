@@ -20,9 +20,9 @@ import pytest
 
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.digests import read_records
 from jukebox_core.models.download import fetch, ranges, transfer
 from jukebox_core.models.download.fetch import fetch_file
+from jukebox_core.models.records import Records
 from tests.helpers.servers.servers import S3Server
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ def az(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     if program is None:
         pytest.skip("azurite-blob is not installed")
     port = free_port()
-    told = {
+    connection = {
         "DefaultEndpointsProtocol": "http",
         "AccountName": AZURITE_ACCOUNT,
         "AccountKey": AZURITE_KEY,
         "BlobEndpoint": f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}",
     }
-    patch.setenv("AZURE_STORAGE_CONNECTION_STRING", ";".join(f"{name}={value}" for name, value in told.items()))
+    patch.setenv("AZURE_STORAGE_CONNECTION_STRING", ";".join(f"{name}={value}" for name, value in connection.items()))
     options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--skipApiVersionCheck"]
     with running([program, *options, "--disableTelemetry", "--silent"], port, folder / "log"):
         yield "az://models/jukebox"
@@ -131,7 +131,7 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_object_store_is_a_source(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fetch_file(EXACT, [bucket], tmp_path / "whole").read_bytes() == CONTENT
-    assert read_records(tmp_path / "whole")[NAME].source == bucket
+    assert Records(tmp_path / "whole").read()[NAME].source == bucket
     monkeypatch.setattr(transfer, "RANGES_FROM", 50_000)
     monkeypatch.setattr(ranges, "SMALLEST_BLOCK", 200_000)
     assert fetch_file(UNKNOWN, [bucket], tmp_path / "ranges").read_bytes() == CONTENT

@@ -1,6 +1,6 @@
 """Offline means that no socket is opened: watched from inside, and traced where there is no network, not even loopback.
 
-`jukebox generate` itself is out of this: Prefect's own server is on loopback, whatever the weights are told.
+`jukebox generate` itself is out of this: Prefect's own server is on loopback, whatever the settings of weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ try:
 except DownloadError as error:
     assert "ids/" not in str(error)
 try:
-    obtain_vocabularies(model.files, weights)  # what is asked for first: it lists what will be asked for next too
+    obtain_vocabularies(model.files, weights)  # the first request: it lists the files of the next one too
 except DownloadError as error:
     print(error)
 sys.exit(f"sockets: {opened}" if opened else 0)
@@ -60,7 +60,7 @@ sys.exit(f"sockets: {opened}" if opened else 0)
 
 
 def need(*programs: str) -> None:
-    """Skips, by name, what cannot be done on this machine."""
+    """Skips the test if a program is missing on this machine."""
     for program in programs:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
@@ -104,14 +104,14 @@ def test_the_trace_would_show_a_socket_and_loopback_is_down(tmp_path: Path) -> N
     assert "ENETUNREACH" in (tmp_path / "trace").read_text()
 
 
-def is_listed(folder: Path, told: str) -> None:
-    assert "offline, and 8 files are not on this machine; put them at these paths" in told
+def is_listed(folder: Path, message: str) -> None:
+    assert "offline, and 8 files are not on this machine; put them at these paths" in message
     for file in (
         "5b/vqvae.pth.tar (7,726,329 bytes)",
         "1b_lyrics/prior_level_2.pth.tar (about 3.77 GB)",
         "ids/v3_genre_ids.txt",
     ):
-        assert f"{folder}/{file}" in told
+        assert f"{folder}/{file}" in message
 
 
 @pytest.mark.parametrize("how", ["set", "environment"])
@@ -137,8 +137,8 @@ def test_what_is_missing_is_listed_without_a_socket(tmp_path: Path, how: str, mo
     "words", [["list"], ["fetch", "mini"], ["fetch", "small"], ["verify"], ["path", "small"]], ids=" ".join
 )
 def test_the_commands_open_no_socket(tmp_path: Path, words: list[str]) -> None:
-    told = [f"weights.folder={tmp_path / 'weights'}", "weights.offline=true", "weights.elsewhere=[]"]
-    done = isolated(tmp_path, sys.executable, "-m", "pipelines.cli.main", "models", *words, *told)
+    overrides = [f"weights.folder={tmp_path / 'weights'}", "weights.offline=true", "weights.elsewhere=[]"]
+    done = isolated(tmp_path, sys.executable, "-m", "pipelines.cli.main", "models", *words, *overrides)
     assert done.returncode == int("small" in words), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -151,10 +151,10 @@ def test_a_song_is_made_without_a_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_do_without_loopback_says_so(tmp_path: Path) -> None:
+def test_a_run_without_loopback_is_one_clear_error(tmp_path: Path) -> None:
     need("unshare")
-    told = ["seconds=3", "weights.offline=true", f"weights.folder={tmp_path / 'weights'}"]
-    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli.main", "generate", *told]
+    overrides = ["seconds=3", "weights.offline=true", f"weights.folder={tmp_path / 'weights'}"]
+    command = [*ISOLATED, sys.executable, "-m", "pipelines.cli.main", "generate", *overrides]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "127.0.0.1 cannot be reached (Network is unreachable)" in done.stderr

@@ -76,7 +76,7 @@ def test_the_hubs_copy_gives_the_same_logits_and_codes(
     sources = {prefix: need(models / f"{file}.pth.tar") for prefix, file in stored.items()}
     model = entry(config, hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub"))
     weights = WeightsConfig(folder=str(tmp_path / "weights"), pickles="replace")
-    obtained = obtain_weights(model, weights, meters=None)
+    obtained = obtain_weights(model, weights)
     assert len({file.sha256 for file in obtained.values()}) == len(obtained)
     for level, kind in enumerate(("up0", "up1", top)):
         bundle = read_bundle(golden, f"prior_{kind}/teacher_forced")
@@ -89,7 +89,7 @@ def test_the_hubs_copy_gives_the_same_logits_and_codes(
     )
     hub.clear()  # the shards are gone, here and there, and not needed again
     assert not list((tmp_path / "weights").rglob("*.bin"))
-    assert obtain_weights(model, weights, meters=None) == obtained
+    assert obtain_weights(model, weights) == obtained
 
 
 @pytest.mark.slow
@@ -100,6 +100,6 @@ def test_another_models_copy_is_refused_by_names(golden: Path, tmp_path: Path, h
     model = entry(config, hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub", 1))
     weights = WeightsConfig(folder=str(tmp_path / "weights"))
     with pytest.raises(CheckpointError, match=r"missing: .*lyric_encoder|missing: "):
-        obtain_weights(model, weights, roles=("level_2",), meters=None)
+        obtain_weights(model, weights, roles=("level_2",))
     with pytest.raises(CheckpointError, match=r"hold no priors\.1\.\*"):
-        obtain_weights(model, weights, roles=("level_1",), meters=None)
+        obtain_weights(model, weights, roles=("level_1",))

@@ -1,8 +1,8 @@
 """Reads torch's zip format, the one since 1.6, by mapping one tensor at a time.
 
-`torch.load` can map that format too, but as a whole: pages of tensors that were converted to another precision or
-device long ago stay in memory until the last tensor is done, three times the memory for a model loaded in half. The
-archive holds ``<name>/data.pkl``, the object with its storages named, and ``<name>/data/<key>``, each storage's raw
+`torch.load` can map that format too, but as a whole: pages of tensors that were already converted to another precision
+or device stay in memory until the last tensor is loaded, three times the memory for a model in float16. The archive
+holds ``<name>/data.pkl``, the object with its storages named, and ``<name>/data/<key>``, each storage's raw
 values, uncompressed.
 """
 
@@ -25,13 +25,13 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, then the lengths of the 
 
 
 def read_archive(path: Path) -> tuple[Any, OpenFile]:
-    """The object in a checkpoint of the zip format, with a `LazyTensor` for each tensor, and its file.
+    """Returns the object in a checkpoint of the zip format, with a `LazyTensor` for each tensor, and its file.
 
     Raises:
         ForbiddenNameError: the pickle names code.
-        zipfile.BadZipFile: it is no whole zip, or one that torch did not write.
+        zipfile.BadZipFile: it is no complete zip file, or torch did not write it.
         pickle.UnpicklingError: its pickle is not one of tensors and plain data.
-        CheckpointError: a storage or tensor is not what the pickle says.
+        CheckpointError: a storage or tensor disagrees with the pickle.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
@@ -57,7 +57,7 @@ def read_archive(path: Path) -> tuple[Any, OpenFile]:
 
 
 def _start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Returns where a member's bytes begin: its local header has padding that the index does not tell."""
+    """Returns where a member's bytes begin: its local header has padding that the index does not record."""
     file.seek(member.header_offset)
     signature, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     if signature != b"PK\3\4":

@@ -1,7 +1,7 @@
 """Opens checkpoints without reading them and puts their tensors into a module, one by one.
 
-Three formats, told apart by content: torch's zip (`archive.py`), torch's older row of pickles (`legacy.py`), and
-safetensors. All are mapped into memory tensor by tensor, none can run code. Upstream's layout is a dict
+Three formats, distinguished by content: torch's zip (`archive.py`), torch's older sequence of pickles (`legacy.py`)
+and safetensors. All are mapped into memory tensor by tensor, none can run code. OpenAI's layout is a dict
 ``{model, hps, step, opt}`` (docs/upstream.md, Hyperparameters).
 """
 
@@ -29,11 +29,11 @@ from jukebox_core.models.checkpoints.mapped import ForbiddenNameError, LazyTenso
 from jukebox_core.models.download.replies import is_web_page
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
-"""The dtype a tensor is converted to as it is loaded, from its name in the module; None leaves it as stored."""
+"""Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
 
-_WRAPPER_PREFIX = "module."  # what data-parallel training puts before every name
+_WRAPPER_PREFIX = "module."  # of every name, added by data-parallel training
 _OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
-_TELLING = ("name", "level", "levels", "n_ctx", "prior_width", "prior_depth", "width", "depth", "l_bins", "labels_v3")
+_DESCRIBED = ("name", "level", "levels", "n_ctx", "width", "depth", "l_bins", "labels_v3")  # ends of names
 _NAMED_AT_MOST = 5
 _SAFETENSORS_DTYPES = {
     torch.float64: "F64",
@@ -51,19 +51,20 @@ _SAFETENSORS_DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was opened but not read: each tensor is mapped when it is asked for, until it is dropped."""
+    """A checkpoint that was opened but not read: each tensor is mapped when it is accessed, until it is dropped."""
 
     path: Path
     tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
-    metadata: Mapping[str, Any]  # upstream: hps; safetensors: what `save_safetensors` was given
-    step: int | None = None  # training steps taken, where the file tells
+    metadata: Mapping[str, Any]  # OpenAI's files: hps; safetensors: as passed to `save_safetensors`
+    step: int | None = None  # training steps, where the file states them
     own_names: bool = False  # written by `save_safetensors`: names are the module's already
 
     def describe(self) -> str:
-        """What the file says of itself, for an error message."""
-        told = [f"{key}={self.metadata[key]!r}" for key in _TELLING if self.metadata.get(key) not in (None, "")]
+        """Returns the names of its parts and its hyperparameters, for an error message."""
+        sizes = {key: value for key, value in self.metadata.items() if key.endswith(_DESCRIBED)}
+        stated = [f"{key}={value!r}" for key, value in sizes.items() if value not in (None, "")]
         parts = sorted({name.split(".", 1)[0] for name in self.tensors})
-        return f"its tensors belong to {_some(parts)}; its hyperparameters say {', '.join(told) or 'nothing'}"
+        return f"its tensors belong to {_some(parts)}; its hyperparameters say {', '.join(stated) or 'nothing'}"
 
 
 class _PrefixFree(Mapping[str, Tensor]):
@@ -84,7 +85,7 @@ class _PrefixFree(Mapping[str, Tensor]):
 
 
 def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
-    """The checkpoint at ``path``, mapped: no tensor is read yet and no code in the file is ever run.
+    """Returns the checkpoint at `path`, mapped: no tensor is read yet and no code in the file is ever run.
 
     Args:
         path: the file.
@@ -121,24 +122,24 @@ def load_into(
     device: torch.device | str | None = None,
     placed: Callable[[str], None] | None = None,
 ) -> None:
-    """Puts the checkpoint's tensors into ``module``, which may be built on the meta device.
+    """Loads the checkpoint's tensors into `module`, which may be on the meta device.
 
-    Tensors are copied one by one out of the mapped file, whose pages are let go at once: at no time are more of them
-    in memory twice than one. A stored dtype is kept unless ``cast`` names another. Tied tensors may be in the file
-    under one of their names or all of them.
+    Tensors are copied one by one from the mapped file, whose pages are freed at once: at most one tensor is in memory
+    twice. A stored dtype is kept unless `cast` names another. Tied tensors may be in the file under one of their names
+    or all of them.
 
     Args:
         module: receives the tensors, as parameters and buffers.
-        checkpoint: what `open_checkpoint` gave.
-        renames: ``(pattern, replacement)`` pairs; the first pattern that matches the whole of a file's name gives the
-            module's name; a name that none matches is left over. No pairs at all: names are taken as they are.
+        checkpoint: from `open_checkpoint`.
+        renames: ``(pattern, replacement)`` pairs; the first pattern that fully matches a name in the file gives the
+            module's name; a name without a match is left over. Without pairs, names are used as they are.
         cast: chooses the dtype of each tensor.
         device: where tensors go; None leaves them in main memory.
-        placed: told the name of the module that a tensor was put into, before the next one is read.
+        placed: called with the name of the module that received a tensor, before the next one is read.
 
     Raises:
-        CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All of it is found
-            before the first tensor is assigned and told in one message.
+        CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All faults are
+            found before the first tensor is assigned, and are in one message.
     """
     targets = module.state_dict(keep_vars=True)
     for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
@@ -164,23 +165,23 @@ def save_safetensors(
     *,
     own_names: bool = True,
 ) -> None:
-    """Writes weights and ``metadata``, as JSON, to ``path``, whole or not at all.
+    """Writes weights and `metadata`, as JSON, to a safetensors file; atomic.
 
-    Tensors are written one by one. Of tied tensors the first name is written. With ``own_names``, names are those of
-    a module of this program, and `load_into` needs no renames.
+    Tensors are written one by one. Of tied tensors the first name is written. With `own_names`, names are those of a
+    module of this program, and `load_into` needs no renames.
     """
     path = Path(path)
     tensors: Mapping[str, Tensor] = state.state_dict(keep_vars=True) if isinstance(state, nn.Module) else state
-    # Of a mapping that reads a file each tensor is a new one, so that only a module can tell which are tied.
+    # A mapping that reads a file returns a new tensor each time, so that only those of a dict can be tied.
     names = [group[0] for group in tied_groups(tensors)] if isinstance(tensors, dict) else list(tensors)
-    told = {name: traits(tensors[name]) for name in names}
+    known = {name: traits(tensors[name]) for name in names}
     # Wide elements first keeps every tensor aligned to its element size, as readers that map the file expect.
-    kept = sorted(names, key=lambda name: -told[name][2])
+    kept = sorted(names, key=lambda name: -known[name][2])
     texts = {key: json.dumps(value, default=str) for key, value in (metadata or {}).items()}
     header: dict[str, Any] = {"__metadata__": texts | ({_OWN_NAMES: "true"} if own_names else {})}
     position = 0
     for name in kept:
-        dtype, shape, width = told[name]
+        dtype, shape, width = known[name]
         end = position + math.prod(shape) * width
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
         position = end
@@ -194,7 +195,7 @@ def save_safetensors(
 
 
 def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The checkpoint's name for each tensor of ``module``, by the module's; of tied tensors the first name.
+    """Returns the checkpoint's name for each tensor of `module`, by the module's; of tied tensors the first name.
 
     Raises:
         CheckpointError: as `load_into`.
@@ -203,7 +204,7 @@ def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[t
 
 
 def traits(tensor: Tensor) -> tuple[str, list[int], int]:
-    """Dtype as safetensors call it, shape, and bytes of an element."""
+    """Returns dtype by its name in safetensors, shape, and bytes of an element."""
     return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
 
 
@@ -255,7 +256,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
     metadata = {key: _from_json(text) for key, text in texts.items()}
 
     def get(name: str) -> Tensor:
-        with safe_open(path, framework="pt") as opened:  # anew: what is mapped is the whole file, touched in one place
+        with safe_open(path, framework="pt") as opened:  # maps the whole file; only this tensor is read
             tensor: Tensor = opened.get_tensor(name)
             return tensor
 
@@ -264,23 +265,23 @@ def _open_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(path, tensors, metadata, step if isinstance(step, int) else None, own_names=own_names)
 
 
-def _upstream_weights(path: Path, content: Any) -> dict[str, LazyTensor]:
+def _named_weights(path: Path, content: Any) -> dict[str, LazyTensor]:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         found = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content)
-        raise CheckpointError(f"{path} holds {found}; a Jukebox checkpoint is a dict of model, hps, step and opt")
+        raise CheckpointError(f"{path} holds {found}; a checkpoint of OpenAI is a dict of model, hps, step and opt")
     weights = dict(content["model"])
     strange = [
         str(name) for name, value in weights.items() if not isinstance(value, LazyTensor) or not isinstance(name, str)
     ]
     if strange or not weights:
         raise CheckpointError(
-            f"{path}: 'model' holds {_some(strange) or 'nothing'}; a Jukebox checkpoint holds only named tensors there"
+            f"{path}: 'model' holds {_some(strange) or 'nothing'}; in OpenAI's checkpoints it holds only named tensors"
         )
     return weights
 
 
 def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint:
-    weights = MappedTensors(file, _upstream_weights(path, content))
+    weights = MappedTensors(file, _named_weights(path, content))
     hps, step = content.get("hps"), content.get("step")
     return Checkpoint(
         path,
@@ -293,7 +294,7 @@ def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint
 def _match(
     checkpoint: Checkpoint, targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
 ) -> list[tuple[list[str], str]]:
-    """For each tensor of the module its names and the checkpoint's name for it; one error for all that does not fit."""
+    """Returns each tensor's names in the module and its name in the checkpoint; one error for all mismatches."""
     found, left_over = _renamed(checkpoint.tensors, targets, renames)
     matches: list[tuple[list[str], str]] = []
     missing, misshapen, untied = [], [], []
@@ -304,19 +305,19 @@ def _match(
             continue
         matches.append((names, stored[0]))
         tensors = [checkpoint.tensors[each] for each in stored]
-        wanted = targets[names[0]].shape
+        shape = targets[names[0]].shape
         misshapen += [
-            f"{each} is {list(tensor.shape)} but {names[0]} is {list(wanted)}"
+            f"{each} is {list(tensor.shape)} but {names[0]} is {list(shape)}"
             for each, tensor in zip(stored, tensors, strict=True)
-            if tensor.shape != wanted
+            if tensor.shape != shape
         ]
         if not all(torch.equal(tensors[0], other) for other in tensors[1:]):
             untied.append(" and ".join(stored))
     faults = {"missing": missing, "left over": left_over, "of another shape": misshapen, "tied but different": untied}
-    told = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
-    if told:
+    lines = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if lines:
         raise CheckpointError(
-            f"{checkpoint.path} is not a checkpoint of this model: {'; '.join(told)}. Of the file: "
+            f"{checkpoint.path} is not a checkpoint of this model: {'; '.join(lines)}. Of the file: "
             f"{checkpoint.describe()}. Choose the file or the configuration that matches"
         )
     return matches
@@ -325,7 +326,7 @@ def _match(
 def _renamed(
     stored_names: Iterable[str], targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The file's names by the module's name they become, and those that become none."""
+    """Returns the file's names by the module's name, and those without one."""
     table = [(re.compile(pattern), replacement) for pattern, replacement in renames] or [(re.compile(".*"), r"\g<0>")]
     found: dict[str, list[str]] = defaultdict(list)
     left_over = []
@@ -340,7 +341,7 @@ def _renamed(
 
 
 def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names by tensor, in order; a tensor that sits under several names, or the same memory, is one group."""
+    """Returns names grouped by tensor, in order: tensors with the same memory are one group."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for name, tensor in tensors.items():
         memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())

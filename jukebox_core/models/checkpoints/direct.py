@@ -1,8 +1,8 @@
-"""Reads a safetensors file of this program straight into a module: nothing is converted, or in memory twice.
+"""Reads a safetensors file of this program directly into a module: nothing is converted, or in memory twice.
 
-It is for files that hold exactly what a module holds, as `save_safetensors` writes it. Reading is then as fast as the
-disk, or the copy out of the system's cache; what is read may go into memory that was laid out for it. Tables of which
-a few rows are needed can be left in the file.
+The file must hold exactly the tensors of the module, as `save_safetensors` writes them. Reading is then as fast as the
+disk or the page cache, also into memory that was laid out in advance. Tables of which a few rows are needed can stay
+memory-mapped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-_READERS = 2  # while one waits for the disk, or for the system to find a large page, the other reads on
+_READERS = 2  # threads: while one waits for the disk, or for a large page, the other reads
 _LENGTH = struct.Struct("<Q")
 
 
@@ -35,24 +35,24 @@ def read_into(
     """Fills a module with the tensors in the file at ``path``, which are its own by name, dtype and shape.
 
     Args:
-        module: Its tensors that are in main memory are filled where they are; those on the meta device are made.
+        module: Its tensors in main memory are filled in place; those on the meta device are created.
         path: A file that is replaced, never written to.
-        device: Where tensors are made; main memory by default.
-        mapped: Names of tensors on the meta device that stay in the file if they are for main memory: of tables, of
+        device: Where tensors are created; main memory by default.
+        mapped: Names of tensors on the meta device that stay memory-mapped if `device` is main memory: tables, of
             which a few rows are needed.
 
     Raises:
-        CheckpointError: the file does not hold exactly what the module does; nothing was read.
+        CheckpointError: the file does not hold exactly the module's tensors; nothing was read.
         OSError: it cannot be read.
     """
     targets = module.state_dict(keep_vars=True)
     groups = {names[0]: names for names in tied_groups(targets)}
     with path.open("rb", buffering=0) as file:
         begins, entries = _header(file, path)
-        wanted = {name: traits(targets[name])[:2] for name in groups}
+        expected = {name: traits(targets[name])[:2] for name in groups}
         found = {name: (entry["dtype"], entry["shape"]) for name, entry in entries.items()}
-        if found != wanted:
-            strange = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        if found != expected:
+            strange = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             raise CheckpointError(f"{path} is not of this module: {len(strange)} tensors differ, first {strange[0]}")
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -83,7 +83,7 @@ def _header(file: FileIO, path: Path) -> tuple[int, dict[str, Any]]:
         raise CheckpointError(f"{path} is no safetensors file ({error}); delete it") from error
     begins = _LENGTH.size + length
     if begins + stop != size:
-        raise CheckpointError(f"{path} has {size:,} bytes, but its header tells of {begins + stop:,}; delete it")
+        raise CheckpointError(f"{path} has {size:,} bytes, but by its header {begins + stop:,}; delete it")
     return begins, entries
 
 

@@ -1,9 +1,9 @@
-"""Reads torch's first checkpoint format by mapping it into memory; the released Jukebox files appear to use it.
+"""Reads torch's first checkpoint format by mapping it into memory; OpenAI's released files appear to use it.
 
-torch before 1.6 wrote a row of pickles (magic number, version, machine, the object, names of storages) and then each
-storage as a 64-bit element count and its raw values. `torch.load` cannot map that format: a 10 GB prior would fill
+torch before 1.6 wrote a sequence of pickles (magic number, version, machine, the object, names of storages) and then
+each storage as a 64-bit element count and its raw values. `torch.load` cannot map that format: a 10 GB file would fill
 10 GB of memory before its first tensor is used. Here the pickles are read with a table of permitted names, none of
-which can run code from the file, and a tensor's values are touched when the tensor is.
+which can run code from the file, and a tensor's values are read when the tensor is accessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COUNT = struct.Struct("<q")
 
 
 def read_legacy(path: Path) -> tuple[Any, OpenFile]:
-    """The object in a checkpoint of the first format, with a `LazyTensor` for each tensor, and its file.
+    """Returns the object in a checkpoint of the first format, with a `LazyTensor` for each tensor, and its file.
 
     That every storage lies inside the file is checked here, so a truncated file fails now and not at a tensor's
     first use.
@@ -41,7 +41,9 @@ def read_legacy(path: Path) -> tuple[Any, OpenFile]:
             raise pickle.UnpicklingError("no magic number")
         try:
             version = TensorUnpickler(file).load()
-            TensorUnpickler(file).load()  # the machine that wrote it: byte order and integer sizes, alike today
+            TensorUnpickler(
+                file
+            ).load()  # the machine that wrote it: byte order and integer sizes, the same everywhere today
             content = TensorUnpickler(file, encoding="utf-8").load()
             keys = TensorUnpickler(file).load()
         except (EOFError, pickle.UnpicklingError) as error:

@@ -1,4 +1,4 @@
-"""Tensors of torch's own files, found by reading a pickle that cannot run code, and mapped into memory one by one."""
+"""Tensors of torch's own files, located by an unpickler that cannot run code, and mapped into memory one by one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ForbiddenNameError(pickle.UnpicklingError):
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Values of one type in a row, of which tensors are views; `key` is the file's name for them."""
+    """A flat array, of which tensors are views; `key` is its name in the file."""
 
     key: str
     dtype: torch.dtype
@@ -83,7 +83,7 @@ class TensorUnpickler(pickle.Unpickler):
     """An unpickler for tensors and plain data: every other name in the file is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what a permitted name of the pickle stands for."""
+        """Returns the object for a permitted name in the pickle."""
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) in _PERMITTED:
@@ -99,7 +99,7 @@ class TensorUnpickler(pickle.Unpickler):
 
 
 class OpenFile:
-    """A file held open, so that a new one of its name changes nothing, and the byte at which each storage begins."""
+    """An open file, which stays the same if its name is replaced, and the byte at which each storage begins."""
 
     def __init__(self, file: BinaryIO, starts: Mapping[str, int]) -> None:
         self.descriptor = os.dup(file.fileno())
@@ -108,10 +108,10 @@ class OpenFile:
 
 
 class MappedTensors(Mapping[str, torch.Tensor]):
-    """The tensors of a file by name, each a view of the mapped file, made when asked for.
+    """The tensors of a file by name, each a view of the mapped file, made when it is accessed.
 
-    Each view maps its own part of the file and lets go of it when it is dropped, so that a copy can take its place
-    without both in memory. A view holds a file descriptor, of which a process often has no more than 1,024, and need
+    Each view maps its own part of the file and unmaps it when it is dropped, so that a copy can replace it without both
+    in memory. A view holds a file descriptor, of which a process often has no more than 1,024, and need
     not be aligned: copy it and drop it.
     """
 
@@ -139,7 +139,7 @@ class MappedTensors(Mapping[str, torch.Tensor]):
 
 
 def lazy_tensors(value: Any) -> Iterator[LazyTensor]:
-    """Yields the tensors in what a pickle held."""
+    """Yields the tensors in the object of a pickle."""
     if isinstance(value, LazyTensor):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Fetches files whole or not at all, from the first source that delivers. Imports no torch.
+"""Atomic, resumable downloads: a file from the first source that delivers it, verified. Imports no torch.
 
 Bytes gather in ``<name>.part`` and survive any break; the name itself appears when size and digest were verified.
 """
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.atomic import atomic_replace
 from jukebox_core.base.locks import locked
 from jukebox_core.errors import DownloadError
-from jukebox_core.models.digests import Record, now, read_records, size_fault, verified_digest, write_record
 from jukebox_core.models.download.replies import SourceError
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.download.transfer import Transfer
+from jukebox_core.models.records import Records, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,33 +24,7 @@ if TYPE_CHECKING:
     from jukebox_core.models.download.replies import Source
     from jukebox_core.models.download.transfer import Progress
 
-PAUSES = (1.0, 4.0, 15.0)  # seconds before every source is asked once more; a byte gained starts the list anew
-
-
-def present(spec: FileSpec, folder: str | Path) -> bool:
-    """Whether the file is in ``folder`` with a size that agrees with ``spec`` and its record; nothing is hashed."""
-    path = Path(folder) / spec.path
-    if not path.is_file():
-        return False
-    record = read_records(Path(folder)).get(spec.path)
-    size = path.stat().st_size
-    return size_fault(spec, size) is None and (record is None or record.bytes == size)
-
-
-def digest(spec: FileSpec, folder: str | Path) -> str:
-    """The sha256 of a fetched file: from its record while size and time are unchanged, else computed and recorded.
-
-    Raises:
-        DownloadError: the file is absent, or its digest is not the published or recorded one.
-    """
-    return verified_digest(Path(folder), Path(folder) / spec.path, published=spec.sha256)
-
-
-def set_aside(path: Path) -> Path:
-    """Gives a file that is not what it should be another name, so that a person can look at it; returns that."""
-    aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
-    return aside
+PAUSES = (1.0, 4.0, 15.0)  # seconds before each retry of all sources; a byte gained starts the list again
 
 
 def fetch_file(
@@ -61,33 +35,33 @@ def fetch_file(
     offline: bool = False,
     connections: int = 4,
     progress: Progress | None = None,
-    waiting: Callable[[], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Path:
-    """The verified file in ``folder``, fetched from the first of ``sources`` that delivers it, if it is not there yet.
+    """Returns the verified file in `folder`, fetched from the first of `sources` that delivers it; idempotent.
 
-    A broken transfer goes on where it broke, now or in a later call. Two processes that want the same file share one
-    transfer. A file in place with a wrong size or digest is set aside as ``<name>.damaged`` and fetched again.
+    A broken transfer is resumed, now or by a later call. Two processes that want the same file share one transfer. A
+    file in place with a wrong size or digest is renamed to ``<name>.damaged`` and fetched again.
 
     Args:
-        spec: path, and what is known of size and digest.
+        spec: path, and size and digest where they are known.
         sources: addresses as `source_for` takes them, in the order they are tried.
         folder: receives the file under ``spec.path``.
         offline: ask only sources on this machine.
-        connections: how many ranges of a large file are fetched side by side, where its source can do that.
-        progress: told the bytes there and the bytes in all.
-        waiting: called if another process is fetching this file.
+        connections: how many ranges of a large file are fetched in parallel, where its source supports ranges.
+        progress: called with the bytes that have arrived and the bytes in all.
+        on_wait: called if another process is fetching this file.
 
     Raises:
-        DownloadError: no source delivered it (each one's answer is told), or the disk is too small.
+        DownloadError: no source delivered it (the message has each one's answer), or the disk is too small.
         ConfigError: an address is of no known kind.
     """
-    folder = Path(folder)
-    target = folder / spec.path
+    records = Records(Path(folder))
+    target = records.folder / spec.path
     candidates = [source for source in map(source_for, sources) if not (offline and source.remote)]
     try:
-        with locked(target.with_name(f".{target.name}.lock"), on_wait=waiting):
+        with locked(target.with_name(f".{target.name}.lock"), on_wait=on_wait):
             if target.is_file():
-                if _sound(spec, folder):
+                if records.holds(spec) and records.is_sound(target, spec.sha256):
                     return target
                 set_aside(target)
             if not candidates:
@@ -95,11 +69,10 @@ def fetch_file(
                     f"{spec.path} is not in {folder}, and offline=true leaves no source to ask; "
                     "put the file there or set weights.offline=false"
                 )
-            transfer = Transfer(spec, folder, connections, progress)
+            transfer = Transfer(spec, records, connections, progress)
             source = _first_that_delivers(transfer, candidates)
             atomic_replace(transfer.part.path, target)
-            stat, sha256 = target.stat(), transfer.part.sha256
-            write_record(folder, spec.path, Record(stat.st_size, sha256, source.name, stat.st_mtime_ns, now()))
+            records.add(target, transfer.part.sha256, source.name)
             transfer.part.forget()
     except OSError as error:
         raise DownloadError(
@@ -108,18 +81,8 @@ def fetch_file(
     return target
 
 
-def _sound(spec: FileSpec, folder: Path) -> bool:
-    if not present(spec, folder):
-        return False
-    try:
-        digest(spec, folder)
-    except DownloadError:
-        return False
-    return True
-
-
 def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Source:
-    """The source that completed the transfer; those that fail for good are asked no more, the others again later."""
+    """Returns the source that completed the transfer; those that fail for good are dropped, the others retried."""
     answers: dict[str, str] = {}
     willing = list(sources)
     pauses = iter(PAUSES)
@@ -135,7 +98,7 @@ def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Sourc
                     if error.final:
                         willing.remove(source)
                     elif transfer.most > before:
-                        continue  # it broke but brought something: go on where it broke
+                        continue  # it broke after some progress: resume at once
                     break
                 return source
         if transfer.most > most:
@@ -152,9 +115,9 @@ def _failure(transfer: Transfer, answers: dict[str, str]) -> str:
     size = transfer.part.size
     if not size:
         transfer.part.discard()
-    told = "; ".join(f"{name}: {answer}" for name, answer in answers.items())
-    kept = f" What arrived is kept ({size:,} bytes) and continued by the next try." if size else ""
+    listed = "; ".join(f"{name}: {answer}" for name, answer in answers.items())
+    kept = f" What arrived is kept ({size:,} bytes) and resumed by the next try." if size else ""
     return (
-        f"no source delivered {transfer.spec.path}: {told}.{kept} Check the connection, add a mirror to "
-        f"weights.mirrors, or put the file at {transfer.folder / transfer.spec.path}"
+        f"no source delivered {transfer.spec.path}: {listed}.{kept} Check the connection, add a mirror to "
+        f"weights.mirrors, or put the file at {transfer.target}"
     )

@@ -1,6 +1,6 @@
 """Hosts of models as sources: the Hugging Face hub, and git-lfs servers. Imports no torch.
 
-Both answer a question about a file with the address its bytes are at; neither needs git or a package of the host.
+Both redirect to the address of a file's bytes; neither needs git or a package of the host.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import re
 import urllib.parse
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.download.replies import SourceError, answers
+from jukebox_core.models.download.replies import SourceError
 from jukebox_core.models.download.web import below, connected, open_web, request, without_secrets
 
 if TYPE_CHECKING:
@@ -33,14 +35,15 @@ _LFS_JSON = "application/vnd.git-lfs+json"
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A repository of the Hugging Face hub; HF_ENDPOINT and HF_TOKEN are honoured."""
+    """A repository of the Hugging Face hub; HF_ENDPOINT and the token of a login are honoured."""
 
+    remote: ClassVar[bool] = True
     repository: str
     revision: str = "main"
 
     @classmethod
     def at(cls, address: str) -> HubSource:
-        """The source at ``hf://owner/name`` or ``hf://owner/name@revision``; ConfigError for any other address."""
+        """Returns the source at ``hf://owner/name[@revision]``; raises ConfigError for any other address."""
         found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?", address)
         if found is None:
             raise ConfigError(f"source {address!r} is not of the form hf://owner/name or hf://owner/name@revision")
@@ -51,28 +54,44 @@ class HubSource:
         """Its address."""
         return f"hf://{self.repository}@{self.revision}"
 
-    @property
-    def remote(self) -> bool:
-        """Always."""
-        return True
-
     def open(self, spec: FileSpec, start: int, stop: int | None = None) -> AbstractContextManager[Reply]:
-        """Asks the hub, which leads on to where the bytes are and tells the sha256 of large files."""
+        """Requests the file from the hub, which redirects to its bytes and states the sha256 of large files."""
         base = f"{os.environ.get('HF_ENDPOINT', HUB).rstrip('/')}/{self.repository}/resolve/{self.revision}"
-        token = os.environ.get("HF_TOKEN")
-        return open_web(
-            below(base, spec.path), start, stop, headers={"Authorization": f"Bearer {token}"} if token else None
-        )
+        token = hub_token()
+        headers = {"Authorization": f"Bearer {token}"} if token else None  # to the hub's host, not after a redirect
+        return open_web(below(base, spec.path), start, stop, headers=headers)
+
+
+def hub_token() -> str | None:
+    """Returns the user's token of the Hugging Face hub: that of the environment, else that of a login, else None.
+
+    It is found as the package huggingface_hub finds it, which is asked where it is installed.
+    """
+    try:
+        found: str | None = import_module("huggingface_hub").get_token()
+    except ImportError:
+        pass
+    else:
+        return found
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if token := os.environ.get(variable, "").strip():
+            return token
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    try:
+        return Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser().read_text().strip() or None
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class LfsSource:
-    """A git-lfs server, asked by its batch interface.
+    """A git-lfs server, through its batch API.
 
-    It knows files by sha256 and size. Where the registry has these, nothing else is needed; else they are read from
-    the file's pointer, in the source that holds the repository's raw files.
+    It identifies files by sha256 and size. Where these are not known in advance, they are read from the file's pointer,
+    in the source that holds the repository's raw files.
     """
 
+    remote: ClassVar[bool] = True
     base: str
     pointers: Source | None = None
 
@@ -81,14 +100,9 @@ class LfsSource:
         """Its address, without secrets."""
         return f"lfs+{without_secrets(self.base)}"
 
-    @property
-    def remote(self) -> bool:
-        """Always."""
-        return True
-
     @contextmanager
     def open(self, spec: FileSpec, start: int, stop: int | None = None) -> Iterator[Reply]:
-        """Asks for the file's address, then for its bytes."""
+        """Requests the file's address, then its bytes."""
         sha256, size = self._identity(spec)
         url, headers = self._action(sha256, size)
         with open_web(url, start, stop, headers=headers) as reply:
@@ -111,22 +125,26 @@ class LfsSource:
         return found[1].decode(), int(found[2])
 
     def _action(self, sha256: str, size: int) -> tuple[str, dict[str, str]]:
-        wanted = {"operation": "download", "transfers": ["basic"], "objects": [{"oid": sha256, "size": size}]}
-        asked = request(
+        batch = {"operation": "download", "transfers": ["basic"], "objects": [{"oid": sha256, "size": size}]}
+        post = request(
             below(self.base, "info/lfs/objects/batch"),
             {"Accept": _LFS_JSON, "Content-Type": _LFS_JSON},
-            json.dumps(wanted).encode(),
+            json.dumps(batch).encode(),
         )
         text = b""
-        with connected(asked) as answer:
+        with connected(post) as answer:
             while piece := answer.read(1 << 16):
                 text += piece
-        with answers("the git-lfs server"):
+        try:
             [found] = json.loads(text)["objects"]
             if "error" in found:
                 raise SourceError(f"{found['error']['code']} {found['error']['message']}", final=True)
             action = found["actions"]["download"]
             url, headers = str(action["href"]), {str(k): str(v) for k, v in action.get("header", {}).items()}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"the git-lfs server answered what the protocol does not know ({error!r})", final=True
+            ) from error
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise SourceError(f"leads to {without_secrets(url)}, which is not on the web", final=True)
         return url, headers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from jukebox_core.models.download.replies import Reply, SourceError
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from jukebox_core.models.config import FileSpec
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-_BLOCK = 8 << 20  # bytes a request; what one open file holds in memory is a small multiple
+_BLOCK = 8 << 20  # bytes per request; an open file holds a small multiple in memory
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectSource:
     """A bucket, or a prefix in one."""
 
+    remote: ClassVar[bool] = True
     base: str
 
     @property
@@ -31,14 +32,9 @@ class ObjectSource:
         """Its address."""
         return self.base
 
-    @property
-    def remote(self) -> bool:
-        """Always."""
-        return True
-
     @contextmanager
     def open(self, spec: FileSpec, start: int, _stop: int | None = None) -> Iterator[Reply]:
-        """Opens the object; it is read in blocks, none beyond what is asked for."""
+        """Opens the object, which is read in blocks, without reading ahead of them."""
         scheme = self.base.partition(":")[0]
         try:
             import fsspec
@@ -47,8 +43,8 @@ class ObjectSource:
         except ImportError as error:
             package = _PACKAGES.get(scheme, "adlfs")
             raise SourceError(f"needs the package {package}: pip install {package}", final=True) from error
-        with _told():
-            # What the store says of an object must not come from an earlier listing: it may have been replaced.
+        with _errors_of_store():
+            # An earlier listing may be outdated: the object may have been replaced.
             fs.invalidate_cache()
             info = fs.info(path)
             file = fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead")
@@ -56,7 +52,7 @@ class ObjectSource:
             file.seek(start)
 
             def read(size: int) -> bytes:
-                with _told():
+                with _errors_of_store():
                     content: bytes = file.read(size)
                     return content
 
@@ -65,8 +61,8 @@ class ObjectSource:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turns whatever a store's package raises into a `SourceError`."""
+def _errors_of_store() -> Iterator[None]:
+    """Turns any exception of a store's package into a `SourceError`."""
     try:
         yield
     except FileNotFoundError as error:

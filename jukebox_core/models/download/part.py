@@ -1,7 +1,8 @@
-"""The bytes of a file that have arrived: ``<name>.part``, and a note beside it of what they belong to. No torch.
+"""The partial file of a download: ``<name>.part``, and a note beside it of its origin and spans. Imports no torch.
 
-Bytes may arrive in several places at once, so the note says which spans are there. After a kill it is right to within
-a fraction of the file; after a power loss only what was on the disk by then counts, which the note says too.
+Bytes may arrive in several ranges in parallel, so the note lists the spans that have arrived. After a kill it is right
+to within a fraction of the file; after a power loss only the spans that were synced to the disk count: these are listed
+too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]  # first byte, and one past the last
 
-SYNC_SECONDS = 10.0  # what a power loss may cost
+SYNC_SECONDS = 10.0  # of a download that a power loss may cost
 
 _CHUNK = 1 << 20  # read again and hashed at a time
-_WRITE_OUT = 16 << 20  # bytes given to the disk at a time
+_WRITE_OUT = 16 << 20  # bytes that are sent to the disk at a time
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """The same bytes as few spans in order."""
+    """Returns the same bytes as the fewest spans, in order."""
     joined: list[Span] = []
     for start, stop in sorted(spans):
         if joined and start <= joined[-1][1]:
@@ -39,21 +40,21 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def gaps(spans: Iterable[Span], total: int) -> list[Span]:
-    """The bytes of [0, total) that ``spans`` lack, in order."""
+    """Returns the spans of [0, total) that `spans` lack, in order."""
     edges = [0, *(edge for span in merged(spans) for edge in span), total]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop > start]
 
 
 @dataclass(slots=True)
 class Part:
-    """What has arrived of one file, and the hash of its beginning."""
+    """The part of one file that has arrived, and the hash of its beginning."""
 
     path: Path
-    spans: list[Span] = field(init=False)  # what is there
+    spans: list[Span] = field(init=False)  # that have arrived
     origin: str | None = field(init=False, default=None)  # source and version that the bytes are of
     hashed: int = field(init=False, default=0)  # how many of the first bytes went into the hash
     _hash: Any = field(init=False)
-    _advised: int = field(init=False, default=0)  # how many of the first bytes are on their way to the disk
+    _advised: int = field(init=False, default=0)  # how many of the first bytes are being written to the disk
     _synced: list[Span] = field(init=False)
     _synced_at: float = field(init=False)
 
@@ -72,7 +73,7 @@ class Part:
                 self.spans = merged((start, min(stop, size)) for start, stop in kept)
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError):  # a note that cannot be read vouches for nothing
+        except (ValueError, KeyError, TypeError):  # without a readable note no byte is trusted
             self.spans = []
         self._synced = self.spans
 
@@ -83,28 +84,28 @@ class Part:
 
     @property
     def size(self) -> int:
-        """How many bytes are there."""
+        """How many bytes have arrived."""
         return sum(stop - start for start, stop in self.spans)
 
     @property
     def prefix(self) -> int:
-        """How many bytes are there from the start without a gap."""
+        """How many bytes have arrived from the start without a gap."""
         return self.spans[0][1] if self.spans and self.spans[0][0] == 0 else 0
 
     @property
     def sha256(self) -> str:
-        """Of the bytes hashed so far."""
+        """Digest of the bytes hashed so far."""
         digest: str = self._hash.hexdigest()
         return digest
 
     def sync(self, descriptor: int) -> None:
-        """Waits until what is there is on the disk; other threads may go on adding to it and writing notes."""
-        there = list(self.spans)
+        """Syncs the spans to the disk; other threads may add to them and write notes meanwhile."""
+        spans = list(self.spans)
         os.fdatasync(descriptor)
-        self._synced, self._synced_at = there, time.monotonic()
+        self._synced, self._synced_at = spans, time.monotonic()
 
     def note(self, *, growing: bool = False) -> None:
-        """Writes down what is there; ``growing``: one span to the file's end, so that the note need not follow it."""
+        """Writes the note; `growing`: one span to the file's end, so that the note need not follow it."""
         spans = None if growing else self.spans
         note = {"origin": self.origin, "boot": _boot(), "spans": spans, "synced": self._synced}
         fresh = self.note_path.with_suffix(".new")
@@ -113,11 +114,11 @@ class Part:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to wait for the disk again."""
+        """Whether a sync is due."""
         return time.monotonic() - self._synced_at > SYNC_SECONDS
 
     def cut(self, descriptor: int) -> None:
-        """Drops what lies beyond the first gap."""
+        """Drops the bytes beyond the first gap."""
         os.ftruncate(descriptor, self.prefix)
         self.spans = self._synced = [(0, self.prefix)] if self.prefix else []
 
@@ -132,7 +133,7 @@ class Part:
         self._write_out(descriptor)
 
     def catch_up(self, descriptor: int, *, most: int | None = None) -> None:
-        """Hashes bytes that are there without a gap and were not hashed yet, at most ``most`` of them."""
+        """Hashes bytes before the first gap that were not hashed yet, at most `most` of them."""
         stop = self.prefix if most is None else min(self.prefix, self.hashed + most)
         room = memoryview(bytearray(min(_CHUNK, stop - self.hashed)))
         while self.hashed < stop:
@@ -144,9 +145,9 @@ class Part:
             self._write_out(descriptor)
 
     def _write_out(self, descriptor: int) -> None:
-        """Has the system begin to write what was hashed to the disk, so that the sync at the end has little to do.
+        """Starts writing hashed bytes to the disk, so that the sync at the end has little to do.
 
-        Advice that pages are not needed begins that on Linux without waiting; elsewhere nothing is lost.
+        On Linux the advice that pages are not needed does that without blocking.
         """
         if self.hashed - self._advised >= _WRITE_OUT and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, self._advised, self.hashed - self._advised, os.POSIX_FADV_DONTNEED)
@@ -158,17 +159,17 @@ class Part:
             return file.read(512)
 
     def discard(self) -> None:
-        """Forgets what arrived."""
+        """Removes the part and its note."""
         self.path.unlink(missing_ok=True)
         self.forget()
 
     def set_aside(self, target: Path) -> None:
-        """Keeps what arrived under another name and forgets it here."""
+        """Renames the part to `target` and starts again."""
         self.path.replace(target)
         self.forget()
 
     def forget(self) -> None:
-        """Starts anew; the file itself has gone elsewhere."""
+        """Starts again; the file itself was renamed."""
         self.note_path.unlink(missing_ok=True)
         self.note_path.with_suffix(".new").unlink(missing_ok=True)
         self.spans, self._synced, self.origin, self.hashed, self._advised = [], [], None, 0, 0
@@ -176,5 +177,5 @@ class Part:
 
 
 def _boot() -> str:
-    """Changes whenever the machine starts: what a running machine has written, it also reads."""
+    """Returns the id of this boot: within one, every written byte can be read, synced or not."""
     return boot_id() or "unknown"

@@ -1,88 +1,106 @@
-"""Shows a person how a download goes: a bar on a terminal, a plain line now and then elsewhere. Imports no torch."""
+"""Progress of downloads on stderr: a bar on a terminal, by rich; plain lines elsewhere. Imports no torch."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from jukebox_core.base.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jukebox_core.models.config import FileSpec
+    from rich.progress import Progress
 
 BAR_SECONDS, LINE_SECONDS = 0.2, 15.0  # between two updates
-QUIET_SECONDS = 1.0  # a file that takes no longer is not worth a word
-
-_BAR = 24  # characters
-_RATE_SECONDS = 10.0  # the rate is that of so many last seconds
+QUIET_SECONDS = 1.0  # a file that takes no longer is not reported
 
 
 class Meter:
-    """Shows how far the download of one file is; call it with the bytes there and the bytes in all."""
+    """Progress of one file; call it with the bytes that have arrived and the bytes in all. A context manager."""
 
     def __init__(self, name: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes the file's name; `stream` is stderr by default."""
-        self._name, self._clock = name, clock
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._seen: deque[tuple[float, int]] = deque()
-        self._first: tuple[float, int] | None = None
-        self._next: float | None = None  # when to show something next; None before the first bytes
-        self._spoke = False
-        self._width = 0
+        self._name, self._clock, self._stream = name, clock, stream or sys.stderr
+        self._bar = _bar(self._stream, clock) if self._stream.isatty() else None
+        self._first: tuple[float, int] | None = None  # time and bytes at the first call
+        self._before = self._last = (0.0, 0)  # at the last report, and at the last call
+        self._next = 0.0  # time of the next report
+        self._reported = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Notes what is there, and shows it if it is time to."""
+        """Notes `done` bytes of `total`, and reports them if an update is due."""
         at = self._clock()
-        self._first = self._first or (at, done)
-        self._seen.append((at, done))
-        while len(self._seen) > 2 and at - self._seen[0][0] > _RATE_SECONDS:
-            self._seen.popleft()
-        if self._next is None:
+        if self._first is None:
+            self._first = self._before = (at, done)
             self._next = at + QUIET_SECONDS
-        if at >= self._next:
-            self._next = at + (BAR_SECONDS if self._live else LINE_SECONDS)
-            self._show(self._text(done, total))
-
-    def close(self) -> None:
-        """Says what was fetched in all; nothing if nothing was, or in no time."""
-        if self._first is None or not self._spoke:
+        self._last = (at, done)
+        if at < self._next:
             return
-        (began, had), (ended, done) = self._first, self._seen[-1]
-        rate = (done - had) / max(ended - began, 1e-3)
-        self._show(f"{self._name}: {format_bytes(done)} in {format_seconds(ended - began)}, {format_bytes(rate)}/s")
-        if self._live:
-            self._stream.write("\n")
+        self._next = at + (BAR_SECONDS if self._bar else LINE_SECONDS)
+        if self._bar is None:
+            self._print(self._line(done, total))
+        else:
+            if not self._bar.tasks:
+                self._bar.add_task(self._name, completed=self._first[1], total=total)
+                self._bar.start()
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, refresh=True)
+        self._before, self._reported = self._last, True
 
     def waiting(self) -> None:
-        """Says that another process is at this file."""
-        self._show(f"{self._name}: another process is fetching it; waiting for that")
+        """Reports that another process is fetching this file."""
+        self._print(f"{self._name}: another process is fetching it; waiting for that")
 
-    def _text(self, done: int, total: int | None) -> str:
-        (began, had), (at, _) = self._seen[0], self._seen[-1]
-        rate = (done - had) / (at - began) if at > began else 0.0
-        told = f"{format_bytes(done)}{f' of {format_bytes(total)}' if total else ''}, {format_bytes(rate)}/s"
+    def close(self) -> None:
+        """Reports size, duration and rate, if anything was reported before."""
+        if self._bar is not None:
+            self._bar.stop()
+        if self._first is not None and self._reported:
+            seconds, done = format_seconds(self._last[0] - self._first[0]), format_bytes(self._last[1])
+            self._print(f"{self._name}: {done} in {seconds}, {format_bytes(_rate(self._first, self._last))}/s")
+
+    def _line(self, done: int, total: int | None) -> str:
+        rate = _rate(self._before, self._last)
         if not total:
-            return f"{self._name}: {told}"
+            return f"{self._name}: {format_bytes(done)}, {format_bytes(rate)}/s"
         left = f", {format_seconds((total - done) / rate)} left" if rate else ""
-        filled = round(_BAR * min(done / total, 1))
-        bar = f" [{'#' * filled}{'.' * (_BAR - filled)}]" if self._live else ""
-        return f"{self._name}:{bar} {done / total:.0%} {told}{left}"
+        share = f"{done / total:.0%} {format_bytes(done)} of {format_bytes(total)}"
+        return f"{self._name}: {share}, {format_bytes(rate)}/s{left}"
 
-    def _show(self, text: str) -> None:
-        self._spoke = True
-        if self._live:
-            self._stream.write(f"\r{text:<{self._width}}")
-            self._width = len(text)
-        else:
-            self._stream.write(f"{text}\n")
+    def _print(self, text: str) -> None:
+        self._reported = True
+        self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
-def meter(spec: FileSpec) -> Meter:
-    """The meter of one file, on stderr."""
-    return Meter(spec.path)
+def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
+    """Returns bytes a second between two times."""
+    return (last[1] - first[1]) / max(last[0] - first[0], 1e-3)
+
+
+def _bar(stream: TextIO, clock: Callable[[], float]) -> Progress | None:
+    """Returns a bar that is not drawn yet; None where rich is not installed (`python -m jukebox_core.models`)."""
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError:
+        return None
+    return progress.Progress(
+        progress.TextColumn("{task.description}:"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(file=stream),
+        auto_refresh=False,
+        transient=True,
+        get_time=clock,
+    )

@@ -1,8 +1,8 @@
-"""Fetches the missing bytes of one file over several connections. Imports no torch.
+"""Fetches the missing bytes of one file over parallel connections. Imports no torch.
 
-Blocks are taken in order, so that the beginning is soon without gaps and can be hashed while the rest arrives. One
-thread each reads a connection, writes to the file and notes what it wrote once enough of it is not noted yet: what a
-kill can cost does not depend on how busy the machine is. The caller's own thread hashes, syncs and reports.
+Blocks are assigned in order, so that the beginning is soon complete and can be hashed while the rest arrives. A thread
+for each connection reads it, writes to the file, and updates the note after every fraction of the file: the bytes that
+a kill costs do not depend on how busy the machine is. The caller's own thread hashes, syncs and reports.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 20, 64 << 20
 
-_CHUNK = 256 << 10  # read, written and hashed while still in the processor's cache
-_LOOK_SECONDS = 0.05  # between two looks at what arrived; the connections are not to be held up by being watched
-_NOTES = 400  # a note is written whenever this share of the file has arrived
-_HASH_STEP = 32 << 20  # bytes hashed between two looks at what arrived
+_CHUNK = 256 << 10  # bytes read, written and hashed while still in the processor's cache
+_POLL_SECONDS = 0.05  # between two updates of the hash; more often would slow the connections
+_NOTES = 400  # a note is written for every 1/400 of the file
+_HASH_STEP = 32 << 20  # bytes hashed at a time
 
 
 def blocks(spans: list[Span], total: int, connections: int) -> list[Span]:
-    """What ``spans`` lack of [0, total), cut so that every connection has several blocks."""
+    """Returns the gaps of `spans` in [0, total), cut so that every connection has several blocks."""
     size = min(max(total // (8 * connections), SMALLEST_BLOCK), LARGEST_BLOCK)
     return [(at, min(at + size, stop)) for start, stop in gaps(spans, total) for at in range(start, stop, size)]
 
 
 class Ranges:
-    """One attempt at all that is missing of a file; it ends when all is there or one connection fails."""
+    """One attempt to fetch all gaps of a file; it ends when they are filled or one connection fails."""
 
     def __init__(
         self, part: Part, descriptor: int, open_range: Callable[[int, int], AbstractContextManager[Reply]]
@@ -48,14 +48,14 @@ class Ranges:
         self._arrived: list[Span] = []
         self._errors: list[Exception] = []
         self._running = 0
-        self._step = self._unnoted = 0  # bytes: written at most without a note, and now
+        self._step = self._unnoted = 0  # bytes without a note: the most, and now
 
     def fetch(self, first: Reply, connections: int, progress: Callable[[], None]) -> None:
-        """Fills the part's gaps up to the size that ``first``, an open reply, tells; it serves the first block.
+        """Fills the part's gaps up to ``first.total``; `first`, an open reply, serves the first block.
 
         Raises:
-            SourceError: a connection broke; what arrived is in the part.
-            ChangedError: the source's file is another one by now.
+            SourceError: a connection broke; the bytes that arrived are in the part.
+            ChangedError: the source's file has changed.
             OSError: the part cannot be written.
         """
         assert first.total is not None, "ranges are fetched of files whose size is known"
@@ -83,12 +83,12 @@ class Ranges:
         progress()
 
     def _follow(self, progress: Callable[[], None]) -> None:
-        """Hashes what arrives, and now and then waits until it is on the disk, until no connection is left."""
+        """Hashes, syncs and reports arriving bytes until no connection is left."""
         while True:
             with self._changed:
                 if self._part.hashed == self._part.prefix:
-                    self._changed.wait(_LOOK_SECONDS)
-                self._take_in()
+                    self._changed.wait(_POLL_SECONDS)
+                self._merge()
                 running = self._running
             if self._part.due:
                 self._part.sync(self._descriptor)
@@ -99,14 +99,14 @@ class Ranges:
             if not running:
                 return
 
-    def _take_in(self) -> None:
-        """Tells the part what has arrived; the caller has the lock."""
+    def _merge(self) -> None:
+        """Adds the arrived spans to the part; the caller holds the lock."""
         self._part.spans = merged([*self._part.spans, *self._arrived])
         self._arrived.clear()
 
     def _note(self) -> None:
-        """Writes the note; the caller has the lock."""
-        self._take_in()
+        """Writes the note; the caller holds the lock."""
+        self._merge()
         self._part.note()
         self._unnoted = 0
 

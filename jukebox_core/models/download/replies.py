@@ -1,16 +1,13 @@
-"""What a source answers: an opened file, or why there is none. Imports no torch."""
+"""Answers of sources: an opened file, or an error. Imports no torch."""
 
 from __future__ import annotations
 
 import http.client
-import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from jukebox_core.models.config import FileSpec
@@ -19,7 +16,7 @@ Read = Callable[[int], bytes]
 
 
 class SourceError(Exception):
-    """A source did not deliver; ``final`` means that asking it again is pointless."""
+    """A source did not deliver; with `final`, a retry is pointless."""
 
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
@@ -27,23 +24,23 @@ class SourceError(Exception):
 
 
 class ChangedError(SourceError):
-    """The source's file became another one while it was fetched; what arrived is of no use."""
+    """The source's file changed while it was fetched; the bytes that arrived are useless."""
 
 
 class NoRangesError(SourceError):
-    """The source promised parts of its file and sent all of it."""
+    """The source said that it serves ranges, but sent the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An opened file: its bytes from ``start`` on, and what the source knows of the whole."""
+    """An opened file: its bytes from `start` on, and size, version and digest of the whole."""
 
-    read: Read  # the next bytes, at most so many, none at the end; raises `SourceError`
-    start: int  # 0 where a source cannot begin elsewhere, whatever was asked
+    read: Read  # returns at most so many next bytes, none at the end; raises `SourceError`
+    start: int  # 0 where a source cannot begin elsewhere, whatever was requested
     total: int | None  # size of the whole file in bytes
-    version: str | None  # equal for equal content of this source, as an ETag is
-    ranges: bool = False  # whether it can be opened anywhere, several times at once
-    digest: tuple[str, str] | None = None  # algorithm and hexadecimal digest of the whole, where the source tells it
+    version: str | None  # as an ETag: equal for equal content of this source
+    ranges: bool = False  # whether ranges of it can be opened, several in parallel
+    digest: tuple[str, str] | None = None  # algorithm and hexadecimal digest of the whole, where the source states it
 
 
 class Source(Protocol):
@@ -51,18 +48,18 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Its address as a person may see it, without secrets."""
+        """Its address, without secrets."""
 
     @property
     def remote(self) -> bool:
         """Whether reading from it opens a connection."""
 
     def open(self, spec: FileSpec, start: int, stop: int | None = None) -> AbstractContextManager[Reply]:
-        """Opens the file for reading bytes from ``start`` on, to its end or up to ``stop``; raises `SourceError`."""
+        """Opens the file at byte `start`, to its end or up to `stop`; raises `SourceError`."""
 
 
 def unfit_head(head: bytes) -> str | None:
-    """What a file that begins so is, if it is what servers send when something is wrong; else None."""
+    """Returns what kind of error answer begins with `head`; None if it can be the beginning of a file."""
     if is_web_page(head):
         return "a web page"
     if head.startswith(b"version https://git-lfs"):
@@ -71,12 +68,12 @@ def unfit_head(head: bytes) -> str | None:
 
 
 def is_web_page(head: bytes) -> bool:
-    """Whether a file that begins so is HTML or XML: what servers answer when something is wrong."""
+    """Whether a file that begins with `head` is HTML or XML: an error page of a server."""
     return head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def guarded(read: Read) -> Read:
-    """The same, with every failure told as the source's own, apart from failures to store what was read."""
+    """Returns `read` with network errors turned into `SourceError`, so that errors of the local disk stay apart."""
 
     def read_guarded(size: int) -> bytes:
         try:
@@ -85,12 +82,3 @@ def guarded(read: Read) -> Read:
             raise SourceError(f"broke off ({error or type(error).__name__})") from error
 
     return read_guarded
-
-
-@contextmanager
-def answers(what: str) -> Iterator[None]:
-    """Turns an answer that is not what the protocol says into a `SourceError`."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, json.JSONDecodeError) as error:
-        raise SourceError(f"{what} answered what the protocol does not know ({error!r})", final=True) from error

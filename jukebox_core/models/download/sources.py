@@ -1,7 +1,7 @@
 """Where files are fetched from: one small class for each kind of address. Imports no torch.
 
-A source opens a file at a byte offset and says what it knows of it; what is done with the bytes is `fetch.py`'s matter.
-A new kind of address is one more class and one more line in `source_for`.
+A source opens a file at a byte offset and states its size, version and digest where it knows them. A new kind of
+address is one more class and one more line in `source_for`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.models.download.replies import Reply, Source, SourceError, guarded
@@ -32,7 +32,7 @@ _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 
 def source_for(address: str) -> Source:
-    """The source at ``address``.
+    """Returns the source at `address`.
 
     ``https://``, ``http://``, ``file://``, an absolute folder, ``package:<folder>``, ``s3://``, ``gs://``, ``az://``,
     ``hf://owner/name[@revision]`` or ``lfs+https://host/repository.git``.
@@ -68,41 +68,32 @@ def source_for(address: str) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class HttpSource:
-    """A web server; interrupted reads go on where they broke if it honours Range."""
+    """A web server; interrupted transfers are resumed if it honours Range."""
 
+    remote: ClassVar[bool] = True
     base: str
-    timeout: float | None = None  # seconds without a byte; None: READ_TIMEOUT
 
     @property
     def name(self) -> str:
         """The address without user, password and query, which can be secrets."""
         return without_secrets(self.base)
 
-    @property
-    def remote(self) -> bool:
-        """Always."""
-        return True
-
     def open(self, spec: FileSpec, start: int, stop: int | None = None) -> AbstractContextManager[Reply]:
-        """Asks for the bytes from ``start`` on."""
-        return open_web(below(self.base, spec.path), start, stop, timeout=self.timeout)
+        """Requests the bytes from `start` on."""
+        return open_web(below(self.base, spec.path), start, stop)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
     """A folder on this machine or a mounted disk."""
 
+    remote: ClassVar[bool] = False
     folder: Path
 
     @property
     def name(self) -> str:
         """The folder as a file address."""
         return f"file://{self.folder}"
-
-    @property
-    def remote(self) -> bool:
-        """Never."""
-        return False
 
     @contextmanager
     def open(self, spec: FileSpec, start: int, _stop: int | None = None) -> Iterator[Reply]:
@@ -117,17 +108,13 @@ class FolderSource:
 class PackageSource:
     """A folder shipped inside this program; its files are small."""
 
+    remote: ClassVar[bool] = False
     folder: str
 
     @property
     def name(self) -> str:
-        """The address it was given by."""
+        """Its address."""
         return f"package:{self.folder}"
-
-    @property
-    def remote(self) -> bool:
-        """Never."""
-        return False
 
     @contextmanager
     def open(self, spec: FileSpec, start: int, _stop: int | None = None) -> Iterator[Reply]:

@@ -1,4 +1,4 @@
-"""One file on its way: what has arrived is continued, and verified when it is whole. Imports no torch."""
+"""One download: resumes what has arrived, and verifies the complete file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
-from jukebox_core.models.digests import RECORDS_NAME, Record, largest, read_records, size_fault
 from jukebox_core.models.download.part import Part
 from jukebox_core.models.download.ranges import Ranges
 from jukebox_core.models.download.replies import ChangedError, NoRangesError, Reply, Source, SourceError, unfit_head
+from jukebox_core.models.records import RECORDS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from jukebox_core.models.config import FileSpec
+    from jukebox_core.models.records import Records
 
 Progress = Callable[[int, int | None], None]
-"""Told while a file is fetched: bytes there, bytes of the whole where known."""
+"""Called while a file is fetched, with the bytes that have arrived and those of the whole file where known."""
 
 RANGES_FROM = 32 << 20  # missing bytes from which on several connections pay
 
@@ -34,24 +35,33 @@ _RECORDED = "is recorded in {}; delete its entry there if the file was replaced 
 
 @dataclass(slots=True)
 class Transfer:
-    """One file on its way: the part that is there, hashed so far, and what the whole must be."""
+    """One download: the part that has arrived, hashed so far, and what the complete file must be."""
 
     spec: FileSpec
-    folder: Path
+    records: Records  # of the folder that receives the file
     connections: int
     progress: Progress | None
     part: Part = field(init=False)
     most: int = field(init=False)  # the largest that the part has been
-    _recorded: Record | None = field(init=False)
+    _expected_sha256: str | None = field(init=False)  # published or recorded
 
     def __post_init__(self) -> None:
-        target = self.folder / self.spec.path
-        self._recorded = read_records(self.folder).get(self.spec.path)
-        self.part = Part(target.with_name(f"{target.name}.part"))
+        recorded = self.records.get(self.target)
+        self._expected_sha256 = self.spec.sha256 or (recorded.sha256 if recorded else None)
+        self.part = Part(self.target.with_name(f"{self.target.name}.part"))
         self.most = self.part.size
 
+    @property
+    def target(self) -> Path:
+        """Where the file belongs."""
+        return self.records.folder / self.spec.path
+
     def run(self, source: Source) -> None:
-        """Completes and verifies the part with what ``source`` has; raises `SourceError` if it cannot."""
+        """Completes and verifies the part from `source`.
+
+        Raises:
+            SourceError: it failed, for now or for good.
+        """
         with source.open(self.spec, self.part.prefix) as reply:
             if self._continues(source, reply):
                 self._receive(source, reply)
@@ -66,10 +76,10 @@ class Transfer:
             return False
         same = reply.version is not None and self.part.origin == _origin(source, reply)
         # Parts of different versions must not be joined; a digest would catch that, if one is known.
-        return self.part.size == 0 or same or self._wanted_sha256() is not None
+        return self.part.size == 0 or same or self._expected_sha256 is not None
 
     def _receive(self, source: Source, reply: Reply) -> None:
-        if reply.total is not None and (fault := size_fault(self.spec, reply.total)):
+        if reply.total is not None and (fault := self.spec.size_fault(reply.total)):
             raise SourceError(f"offers {fault}", final=True)
         total = self.spec.bytes or reply.total
         self._require_room(total)
@@ -92,20 +102,20 @@ class Transfer:
             os.close(descriptor)
 
     def _in_ranges(self, reply: Reply) -> bool:
-        """Whether to fetch over several connections; the source must be able to, and content be told from other."""
-        known = reply.version is not None or self._wanted_sha256() is not None
+        """Whether to fetch over several connections: the source supports it, and a change of the file is noticed."""
+        known = reply.version is not None or self._expected_sha256 is not None
         if reply.total is None or not reply.ranges or not known or self.connections == 1:
             return False
         return len(self.part.spans) > 1 or reply.total - self.part.size >= RANGES_FROM
 
     def _receive_ranges(self, source: Source, reply: Reply, descriptor: int) -> None:
-        def tell() -> None:
+        def report() -> None:
             if self.progress is not None:
                 self.progress(self.part.size, reply.total)
 
         ranges = Ranges(self.part, descriptor, lambda start, stop: source.open(self.spec, start, stop))
         try:
-            ranges.fetch(reply, self.connections, tell)
+            ranges.fetch(reply, self.connections, report)
         except ChangedError:
             self.part.discard()
             raise
@@ -114,7 +124,7 @@ class Transfer:
             raise
 
     def _receive_stream(self, reply: Reply, descriptor: int, total: int | None) -> None:
-        part, limit = self.part, largest(self.spec)
+        part, limit = self.part, self.spec.max_bytes
         part.cut(descriptor)
         part.catch_up(descriptor)
         part.note(growing=True)
@@ -136,34 +146,30 @@ class Transfer:
 
     def _verify(self, reply: Reply, *, from_start: bool) -> None:
         """Raises `SourceError`, final if the fault can only be the source's and not an earlier part's."""
-        fault, wanted, found = size_fault(self.spec, self.part.size), self._wanted_sha256(), self.part.sha256
+        fault, expected, found = self.spec.size_fault(self.part.size), self._expected_sha256, self.part.sha256
         if fault:
             self.part.discard()
             raise SourceError(f"sent {fault}", final=from_start)
-        if wanted is not None and found != wanted:
+        if expected is not None and found != expected:
             self._set_aside()
-            basis = "was published" if self.spec.sha256 else _RECORDED.format(self.folder / RECORDS_NAME)
-            raise SourceError(f"sent a file with sha256 {found}, but {wanted} {basis}", final=from_start)
-        if wanted is None and (kind := unfit_head(self.part.head())):
+            basis = "was published" if self.spec.sha256 else _RECORDED.format(self.records.folder / RECORDS_NAME)
+            raise SourceError(f"sent a file with sha256 {found}, but {expected} {basis}", final=from_start)
+        if expected is None and (kind := unfit_head(self.part.head())):
             self.part.discard()
             raise SourceError(f"answered with {kind} instead of the file", final=True)
-        if wanted is None and reply.digest is not None:
-            self._verify_told(*reply.digest)
+        if expected is None and reply.digest is not None:
+            self._verify_stated(*reply.digest)
 
-    def _verify_told(self, algorithm: str, told: str) -> None:
-        """Compares with the digest that the source itself tells, where no other is known."""
+    def _verify_stated(self, algorithm: str, stated: str) -> None:
+        """Compares with the digest that the source itself states, where no other is known."""
         with self.part.path.open("rb") as file:
             found = self.part.sha256 if algorithm == "sha256" else hashlib.file_digest(file, algorithm).hexdigest()
-        if found != told:
+        if found != stated:
             self._set_aside()
-            raise SourceError(f"sent a file with {algorithm} {found}, but told {told}")
+            raise SourceError(f"sent a file with {algorithm} {found}, but stated {stated}")
 
     def _set_aside(self) -> None:
-        target = self.folder / self.spec.path
-        self.part.set_aside(target.with_name(f"{target.name}.damaged"))
-
-    def _wanted_sha256(self) -> str | None:
-        return self.spec.sha256 or (self._recorded.sha256 if self._recorded else None)
+        self.part.set_aside(self.target.with_name(f"{self.target.name}.damaged"))
 
     def _require_room(self, total: int | None) -> None:
         needed = (total or self.spec.about_bytes or 0) - self.part.size

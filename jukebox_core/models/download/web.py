@@ -1,4 +1,4 @@
-"""One HTTP request for one file, or a part of it. Imports no torch."""
+"""One HTTP request for one file, or a range of it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and remembers the digest that the hub tells before it leads on to where the bytes are."""
+    """Follows redirects, and keeps the digest that the hub states in the answer that redirects."""
 
     linked: str | None = None
 
@@ -39,7 +39,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def request(url: str, headers: Mapping[str, str], data: bytes | None = None) -> urllib.request.Request:
-    """A request for ``url``; user and password in it, and ``headers``, go to its host and to no other."""
+    """Returns a request; `headers`, and user and password in `url`, go to its host only, not after a redirect."""
     parts = urllib.parse.urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     made = urllib.request.Request(parts._replace(netloc=host).geturl(), data, _AGENT)  # noqa: S310 (http and https)
@@ -48,27 +48,27 @@ def request(url: str, headers: Mapping[str, str], data: bytes | None = None) -> 
             "Authorization", f"Basic {base64.b64encode(urllib.parse.unquote(user).encode()).decode()}"
         )
     for name, value in headers.items():
-        # A redirect leads to a store with signed addresses, which refuse, and must not see, another's secrets.
+        # Redirects lead to a store with signed addresses, which must not see, and refuses, other credentials.
         (made.add_header if name == "Range" else made.add_unredirected_header)(name, value)
     return made
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered: status 200, 206 or 416, and a body to read."""
+    """Answer of a server: status 200, 206 or 416, and a body to read."""
 
     status: int
     headers: Message
     read: Read
-    linked: str | None  # the ETag of the file that the hub led away from
+    linked: str | None  # the ETag in the hub's redirect
 
 
 @contextmanager
-def connected(made: urllib.request.Request, timeout: float | None = None) -> Iterator[Answer]:
-    """The answer to a request; raises `SourceError`."""
+def connected(made: urllib.request.Request) -> Iterator[Answer]:
+    """Yields the answer to a request; raises `SourceError`."""
     redirects = _Redirects()
     try:
-        response = urllib.request.build_opener(redirects).open(made, timeout=timeout or READ_TIMEOUT)
+        response = urllib.request.build_opener(redirects).open(made, timeout=READ_TIMEOUT)
     except urllib.error.HTTPError as error:
         with closing(error):
             if error.code != _NOTHING_LEFT:
@@ -78,35 +78,30 @@ def connected(made: urllib.request.Request, timeout: float | None = None) -> Ite
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(f"no answer ({getattr(error, 'reason', None) or error})") from error
     with closing(response):
-        # What has arrived and no more at a time, so that a break loses none of it.
+        # Only what has arrived is read at a time, so that a break loses none of it.
         yield Answer(response.status, response.headers, guarded(response.read1), redirects.linked)
 
 
 @contextmanager
 def open_web(
-    url: str,
-    start: int,
-    stop: int | None = None,
-    *,
-    headers: Mapping[str, str] | None = None,
-    timeout: float | None = None,
+    url: str, start: int, stop: int | None = None, *, headers: Mapping[str, str] | None = None
 ) -> Iterator[Reply]:
-    """The file at ``url`` from byte ``start`` on, up to ``stop``; from byte 0 if the server ignores Range."""
-    asked = dict(headers or {})
+    """Yields the file at `url` from byte `start` on, up to `stop`; from byte 0 if the server ignores Range."""
+    sent = dict(headers or {})
     if start or stop is not None:
-        asked["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    with connected(request(url, asked), timeout) as answer:
+        sent["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    with connected(request(url, sent)) as answer:
         yield _nothing_left(answer, start) if answer.status == _NOTHING_LEFT else _reply(answer)
 
 
 def without_secrets(url: str) -> str:
-    """The address without user, password, query and fragment, which can be secrets."""
+    """Returns the address without user, password, query and fragment, which can be secrets."""
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def below(base: str, path: str) -> str:
-    """The address of the file ``path`` below ``base``, whose query stays."""
+    """Returns the address of the file `path` below `base`, whose query stays."""
     parts = urllib.parse.urlsplit(base)
     return parts._replace(path=f"{parts.path.rstrip('/')}/{urllib.parse.quote(path)}").geturl()
 
@@ -130,7 +125,7 @@ def _version(answer: Answer) -> str | None:
 
 
 def _digest(linked: str | None, md5: str | None) -> tuple[str, str] | None:
-    """The digest that a server tells: the hub's sha256, or a store's MD5."""
+    """Returns algorithm and digest that a server states: the hub's sha256, or a store's MD5."""
     if linked and (found := _SHA256.fullmatch(linked)):
         return "sha256", found[1]
     try:
@@ -140,6 +135,6 @@ def _digest(linked: str | None, md5: str | None) -> tuple[str, str] | None:
 
 
 def _nothing_left(answer: Answer, start: int) -> Reply:
-    """The reply to asking for bytes beyond the end: empty if we have it all, an end short of ours if we have more."""
+    """Returns the reply to a request beyond the end: no bytes, but the size, which shows a part that is too long."""
     span = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
     return Reply(answer.read, start, int(span[1]) if span else None, _version(answer), ranges=True)

@@ -14,6 +14,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from jukebox_core.base.paths import cache_dir
 from jukebox_core.errors import DeviceError
 
 log = logging.getLogger("jukebox")
@@ -45,8 +46,7 @@ def _cached_path() -> Path:
     """Returns the library's path in the cache; its name is a hash of the sources, flags, compiler and CPU."""
     causes = hashlib.sha256(b"".join(file.read_bytes() for file in (HEADER, *SOURCES)))
     causes.update(" ".join((_compiler(), *FLAGS, platform.machine(), _cpu())).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jukebox" / "native"
-    return folder / f"kernels-{causes.hexdigest()[:16]}.so"
+    return cache_dir("native") / f"kernels-{causes.hexdigest()[:16]}.so"
 
 
 def _compiler() -> str:

@@ -31,10 +31,10 @@ CONTENT = {path: checkpoint(number) for number, path in enumerate(PATHS.values()
 
 
 def entry(site: Site, folder: Path, **changes: object) -> Path:
-    """A model of one's own, in yaml alone: the shape of a shipped one, other files."""
+    """Writes a model file with the shape of a shipped one and other files; returns its path."""
     specs = {role: {"path": path, "bytes": len(CONTENT[path]), "sha256": None} for role, path in PATHS.items()}
     specs["vqvae"]["sha256"] = hashlib.sha256(CONTENT[PATHS["vqvae"]]).hexdigest()
-    told = {
+    files = {
         "weight_sources": ["http://127.0.0.1:9/down", site.url],
         "weights": specs,
         "vocabulary_sources": [site.url],
@@ -47,7 +47,7 @@ def entry(site: Site, folder: Path, **changes: object) -> Path:
         **changes,
     }
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({"defaults": ["mini"], "name": "mine", "files": told, "trained": True}))
+    path.write_text(yaml.safe_dump({"defaults": ["mini"], "name": "mine", "files": files, "trained": True}))
     return path
 
 

@@ -1,4 +1,4 @@
-"""Sets of files: found where they are, listed, verified, removed, carried, converted; terms acknowledged."""
+"""The catalogue: models are found, listed, verified, removed, carried, converted; terms are acknowledged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 
 from jukebox_core import models
 from jukebox_core.errors import CheckpointError, ConfigError, DownloadError
-from jukebox_core.models import catalogue, library
+from jukebox_core.models import catalogue, library, records
 from jukebox_core.models.checkpoints.checkpoint import open_checkpoint
 from jukebox_core.models.config import WeightsConfig
-from jukebox_core.models.digests import read_records
 from jukebox_core.models.licence import acknowledgement
 from jukebox_core.models.presets import load_preset
-from jukebox_core.models.resolve import obtain_weights
+from jukebox_core.models.records import Records
+from jukebox_core.models.resolve import obtain_weights, wanted_files
 from pipelines import licence_prompt as prompt
 from tests.helpers.models.small_entries import CONTENT, PATHS, checkpoint, config
 from tests.helpers.servers.servers import Site, serving
@@ -40,7 +40,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
         catalogue.resolve(["smalll"])
 
 
-def test_shared_files_are_named_once_and_every_entry_says_what_it_is_for() -> None:
+def test_shared_files_are_listed_once_and_every_entry_has_a_purpose() -> None:
     wanted = {each.path: each for each in catalogue._unique(["all"], WeightsConfig(folder="/w"))}
     assert len(wanted) == 16  # 4 of them mini's weights
     assert all(each.spec.purpose for each in wanted.values())
@@ -51,7 +51,7 @@ def test_shared_files_are_named_once_and_every_entry_says_what_it_is_for() -> No
     assert listed["5b_lyrics"].bytes == pytest.approx(19.3e9, rel=0.01)
 
 
-def test_a_set_is_fetched_past_a_dead_source_listed_verified_and_removed(
+def test_a_model_is_fetched_past_a_dead_source_listed_verified_and_removed(
     site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = config(tmp_path)
@@ -71,7 +71,7 @@ def test_a_set_is_fetched_past_a_dead_source_listed_verified_and_removed(
     assert not damaged.exists()
     removed, kept = models.remove([mine], weights)
     assert not kept
-    assert len(removed) == 6  # one of them is what was set aside
+    assert len(removed) == 6  # one of them is the damaged file
     assert not [
         path for path in (tmp_path / "weights").rglob("*") if path.is_file() and path.suffix in (".tar", ".txt")
     ]
@@ -85,8 +85,8 @@ def test_nothing_is_fetched_before_the_terms_are_acknowledged_once(site: Site, t
     models.fetch([mine], replace(weights, accept_licence=True))
     noted = json.loads((tmp_path / "weights" / "licences.json").read_text())
     assert noted["mine"]["how"] == "weights.accept_licence=true"
-    told = acknowledgement(load_preset(mine).files, weights)
-    assert told == {
+    found = acknowledgement(load_preset(mine).files, weights)
+    assert found == {
         "terms": "mine",
         "acknowledged": noted["mine"]["acknowledged"],
         "how": "weights.accept_licence=true",
@@ -95,7 +95,7 @@ def test_nothing_is_fetched_before_the_terms_are_acknowledged_once(site: Site, t
     models.fetch([mine], weights)  # asked once
 
 
-def test_a_run_is_told_when_and_how_terms_were_acknowledged_or_that_they_never_were(tmp_path: Path, mine: str) -> None:
+def test_a_run_records_when_and_how_terms_were_acknowledged_or_that_they_never_were(tmp_path: Path, mine: str) -> None:
     theirs = load_preset(mine).files
     never = acknowledgement(theirs, config(tmp_path, accept_licence=False))
     assert never == {"terms": "mine", "acknowledged": "", "how": "never: no file of the model was fetched"}
@@ -106,7 +106,7 @@ def test_a_run_is_told_when_and_how_terms_were_acknowledged_or_that_they_never_w
 
 
 @pytest.mark.parametrize(("answer", "accepted"), [("yes\n", True), ("no\n", False), ("", False)])
-def test_a_person_is_asked_at_a_terminal_and_a_program_never(
+def test_the_user_is_asked_at_a_terminal_and_a_program_never(
     tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch, answer: str, accepted: bool
 ) -> None:
     theirs, weights = load_preset(mine).files, config(tmp_path, accept_licence=False)
@@ -140,10 +140,10 @@ def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, m
     weights = config(tmp_path, elsewhere=(str(theirs),), pickles="keep")
     before = sorted(theirs.rglob("*"))
     with pytest.raises(DownloadError, match="as published"):
-        obtain_weights(load_preset(mine), weights, meters=None)
+        obtain_weights(load_preset(mine), weights)
     (theirs / PATHS["vqvae"]).write_bytes(CONTENT[PATHS["vqvae"]])
     model = load_preset(mine)
-    found = obtain_weights(model, weights, meters=None)
+    found = obtain_weights(model, weights)
     assert found["level_2"].path == theirs / PATHS["level_2"]
     assert found["level_0"].path == tmp_path / "weights" / PATHS["level_0"]
     assert sorted(theirs.rglob("*")) == before
@@ -151,19 +151,19 @@ def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, m
     assert sorted(theirs.rglob("*")) == before
 
 
-def test_a_file_of_ones_own_takes_a_role(tmp_path: Path, mine: str, site: Site) -> None:
+def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, mine: str, site: Site) -> None:
     own = tmp_path / "tuned.pth.tar"
     own.write_bytes(checkpoint(77))
     model, weights = load_preset(mine), config(tmp_path, paths={"level_2": str(own)})
-    found = obtain_weights(model, weights, roles=("level_2",), meters=None)
+    found = obtain_weights(model, weights, roles=("level_2",))
     assert found["level_2"].path == own
     own.write_bytes(checkpoint(78))  # trained further: new content is no damage
-    assert obtain_weights(model, weights, roles=("level_2",), meters=None) != found
+    assert obtain_weights(model, weights, roles=("level_2",)) != found
     assert not site.requests
-    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of a model.*closest: 'level_2'"):
-        obtain_weights(model, config(tmp_path, paths={"level2": "x"}), meters=None)
+    with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of model mine.*closest: 'level_2'"):
+        obtain_weights(model, config(tmp_path, paths={"level2": "x"}))
     with pytest.raises(DownloadError, match=r"weights\.paths\.level_2 is .*gone, but there is no such file"):
-        obtain_weights(model, config(tmp_path, paths={"level_2": "/gone"}), meters=None)
+        obtain_weights(model, config(tmp_path, paths={"level_2": "/gone"}))
 
 
 @pytest.mark.parametrize("variable", [True, False])
@@ -184,7 +184,7 @@ def test_offline_lists_everything_that_is_missing(
         models.fetch([mine], config(tmp_path, offline=not variable))
 
 
-def test_the_whole_set_must_fit_before_the_first_byte(
+def test_all_files_must_fit_on_the_disk_before_the_first_byte(
     site: Site, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 2 * sum(map(len, CONTENT.values())) + 8  # a safetensors copy of each, and two vocabularies of 4 bytes
@@ -196,33 +196,33 @@ def test_the_whole_set_must_fit_before_the_first_byte(
     assert models.fetch([mine], config(tmp_path))
 
 
-def test_a_set_is_carried_to_a_machine_without_network(site: Site, tmp_path: Path, mine: str) -> None:
-    here, there, stick = config(tmp_path), config(tmp_path / "there", offline=True), tmp_path / "stick"
+def test_models_are_carried_to_a_machine_without_network(site: Site, tmp_path: Path, mine: str) -> None:
+    here, remote, stick = config(tmp_path), config(tmp_path / "remote", offline=True), tmp_path / "stick"
     with pytest.raises(DownloadError, match="cannot be exported; fetch it first"):
         models.export([mine], stick, here)
     models.fetch([mine], here)
     assert len(models.export([mine], stick, here)) == 6
     site.files.clear()
     with pytest.raises(ConfigError, match="is no export"):
-        models.import_(tmp_path, there)
+        models.import_(tmp_path, remote)
     with pytest.raises(ConfigError, match="holds none of the files of mini"):
-        models.import_(stick, there, ["mini"])
+        models.import_(stick, remote, ["mini"])
     carried = stick / PATHS["level_0"]
     content = carried.read_bytes()
     carried.write_bytes(content[::-1])
     with pytest.raises(DownloadError, match="sent a file with sha256"):
-        models.import_(stick, there, [mine])
+        models.import_(stick, remote, [mine])
     carried.write_bytes(content)
-    assert len(models.import_(stick, there, [mine])) == 6
-    assert models.fetch([mine], there)
+    assert len(models.import_(stick, remote, [mine])) == 6
+    assert models.fetch([mine], remote)
     assert models.fetch([mine], config(tmp_path / "mirrored", offline=True, mirrors=(str(stick),)))
 
 
 @pytest.mark.parametrize("pickles", ["keep", "convert", "replace"])
 def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickles: str) -> None:
     model, weights = load_preset(mine), config(tmp_path, pickles=pickles)
-    assert models.prepare(mine, weights, meters=None)
-    found = obtain_weights(model, weights, meters=None)["level_1"]
+    assert models.prepare(mine, weights)
+    found = obtain_weights(model, weights)["level_1"]
     original = tmp_path / "weights" / PATHS["level_1"]
     assert original.exists() == (pickles != "replace")
     assert found.path.suffix == (".tar" if pickles == "keep" else ".safetensors")
@@ -233,7 +233,7 @@ def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickl
     assert (opened.step, opened.metadata["level"], opened.own_names) == (9, 2, False)
     asked, written = len(site.requests), found.path.stat().st_mtime_ns
     site.files.clear()
-    assert obtain_weights(model, weights, meters=None)["level_1"] == found
+    assert obtain_weights(model, weights)["level_1"] == found
     assert (len(site.requests), found.path.stat().st_mtime_ns) == (asked, written)
     assert models.paths(mine, weights)["level_1"] == found.path
     assert all(not each.fault for each in models.check([mine], weights))
@@ -251,7 +251,7 @@ def test_a_pickle_with_code_is_set_aside_and_not_run(
     site.files[PATHS["level_2"]] = evil + b"\0" * (len(CONTENT[PATHS["level_2"]]) - len(evil))
     model = load_preset(mine)
     with pytest.raises(CheckpointError, match=r"was set aside as prior_level_2\.pth\.tar\.damaged"):
-        obtain_weights(model, config(tmp_path), meters=None)
+        obtain_weights(model, config(tmp_path))
     target = tmp_path / "weights" / PATHS["level_2"]
     assert not target.exists()
     assert target.with_name("prior_level_2.pth.tar.damaged").exists()
@@ -263,17 +263,19 @@ def test_a_substitute_is_kept_apart_and_the_published_never_mixed_with_it(
 ) -> None:
     with serving({path: checkpoint(50 + i) for i, path in enumerate(CONTENT)}) as other:
         model, weights = load_preset(mine), config(tmp_path, substitute=other.url, pickles="keep")
-        theirs = obtain_weights(model, weights, meters=None)
-        ours = obtain_weights(model, replace(weights, substitute=None), meters=None)
+        theirs = obtain_weights(model, weights)
+        ours = obtain_weights(model, replace(weights, substitute=None))
     assert not {file.path for file in theirs.values()} & {file.path for file in ours.values()}
     assert theirs["vqvae"].sha256 != ours["vqvae"].sha256 == model.files.weights["vqvae"].sha256
-    assert "5b/vqvae.pth.tar" in read_records(tmp_path / "weights")
+    assert "5b/vqvae.pth.tar" in Records(tmp_path / "weights").read()
 
 
 def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = config(tmp_path)
     monkeypatch.setattr(
-        catalogue, "_if_whole", lambda model, w: list(catalogue.wanted(model, w).values()) if model.name == "5b" else []
+        catalogue,
+        "_if_complete",
+        lambda model, library: list(wanted_files(model.files, library.weights).values()) if model.name == "5b" else [],
     )
     for each in catalogue._unique(["5b", "1b_lyrics"], weights):
         each.path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,3 +283,33 @@ def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypat
     removed, kept = models.remove(["1b_lyrics"], weights)
     assert {path.name for path in removed} == {"prior_level_2.pth.tar", "v3_artist_ids.txt", "v3_genre_ids.txt"}
     assert {path.name for path in kept} >= {"vqvae.pth.tar", "prior_level_0.pth.tar", "prior_level_1.pth.tar"}
+
+
+def test_records_are_parsed_once_however_many_files_are_asked_for(
+    site: Site, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights, parsed = load_preset(mine), config(tmp_path, pickles="keep"), []
+    models.fetch([mine], weights)
+    loads = json.loads
+    monkeypatch.setattr(records.json, "loads", lambda text: parsed.append(1) or loads(text))
+    assert len(obtain_weights(model, weights)) == 4
+    assert len(parsed) == 1
+
+
+def test_records_of_another_process_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    mine, other = records.Records(tmp_path), records.Records(tmp_path)
+    assert mine.get(tmp_path / "a") is None
+    assert other.verify(tmp_path / "a") == mine.get(tmp_path / "a")
+    other.remove(tmp_path / "a")
+    assert mine.get(tmp_path / "a") is None
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".") and path.name != "fetched.json"]
+
+
+def test_an_export_has_the_published_files_and_not_their_safetensors_copies(
+    site: Site, tmp_path: Path, mine: str
+) -> None:
+    weights = config(tmp_path)
+    models.prepare(mine, weights)
+    models.export([mine], tmp_path / "stick", weights)
+    assert all((tmp_path / "stick" / path).read_bytes() == content for path, content in CONTENT.items())

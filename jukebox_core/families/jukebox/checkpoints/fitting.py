@@ -1,4 +1,4 @@
-"""Whether a file holds the weights that a role of a model needs, found out without reading them."""
+"""Checks that a file holds the weights of a role of a model, by names and shapes, without reading them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check_weights(config: JukeboxConfig, role: str, path: Path) -> None:
     """Checks that the file at `path` holds every tensor of `role`, in its shape, and nothing else.
 
-    A file that was found to fit is looked at again only if its size or time changed.
+    The result is cached until the file's size or time changes.
 
     Raises:
         CheckpointError: it does not: it is truncated, no checkpoint, unsafe, or of another model.

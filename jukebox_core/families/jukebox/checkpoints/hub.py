@@ -1,6 +1,6 @@
-"""The whole models on the Hugging Face hub: their names of the weights, and how one network is taken out of them.
+"""Whole models in the layout of the Hugging Face hub: their key names, and the extraction of one network.
 
-There a model is one set of files (shards) with a flat dict of tensors each; names begin with ``vqvae.`` or with
+In that layout a model is one set of files (shards) with a flat dict of tensors each; names begin with ``vqvae.`` or
 ``priors.0.`` (the top level), ``priors.1.``, ``priors.2.``. Tables as in `renames.py`.
 """
 
@@ -28,7 +28,7 @@ _MOST_STEPS = 6  # of a stack; the released models have up to 3
 
 
 def _steps(theirs: str, ours: str, *, strided_first: bool) -> Renames:
-    """A stack's steps: there a flat list in which strided convolutions and residual stacks take turns.
+    """Returns the table of a stack: theirs is a flat list of alternating strided convolutions and residual stacks.
 
     Regular expressions cannot divide by two, so each step has its own lines. `ours` counts steps from 0 in an encoder
     and from 1 in a decoder, whose layer 0 is the convolution before them.
@@ -55,7 +55,7 @@ _OUR_DECODER = r"levels.\g<level>.decoder.\g<part>.layers"
 
 
 def vqvae_renames(downs: Sequence[int]) -> Renames:
-    """Returns the table for a VQ-VAE whose level blocks halve `downs` times each."""
+    """Returns the table for a VQ-VAE whose level blocks each halve the length `downs` times."""
     inner = tuple(
         (
             rf"encoders\.(?P<level>\d+)\.level_blocks\.{part}\.proj_out\.(?P<what>\w+)",
@@ -74,7 +74,7 @@ def vqvae_renames(downs: Sequence[int]) -> Renames:
 
 
 def _body(theirs: str, ours: str) -> Renames:
-    """Embeddings and transformer: the decoder and the lyric encoder have the same parts."""
+    """Returns the table of embeddings and transformer: decoder and lyric encoder have the same parts."""
     layer, block = rf"{theirs}\.transformer\._attn_mods\.(\d+)", rf"{ours}.transformer.blocks.\1"
     projections = (
         ("attn.c_attn", "attention.project_in"),
@@ -113,10 +113,10 @@ HUB_PRIOR_RENAMES: Renames = (
 
 
 def write_network(config: JukeboxConfig, role: str, shards: Sequence[Path], target: Path) -> None:
-    """Writes the network of one role, taken out of a whole model, to a safetensors file under our names.
+    """Writes the network of one role of a whole model to a safetensors file, under our names.
 
     Raises:
-        CheckpointError: a shard is no checkpoint, or the model in them is another one.
+        CheckpointError: a shard is no checkpoint, or they hold another model.
     """
     opened = [open_checkpoint(shard, bare=True) for shard in shards]
     network: nn.Module
@@ -136,7 +136,7 @@ def write_network(config: JukeboxConfig, role: str, shards: Sequence[Path], targ
 
 
 class _Network(Mapping[str, "Tensor"]):
-    """Tensors of several files under names of our choice, each read when it is asked for."""
+    """Tensors of several files under our names, each read when it is accessed."""
 
     def __init__(self, stored: Mapping[str, tuple[Checkpoint, str]]) -> None:
         self._stored = stored

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_LOUDNESS = 0.1  # RMS of the noise that an untrained model makes, and is made with
+_LOUDNESS = 0.1  # RMS of the noise for the initialisation, and of the audio of an untrained model
 
 
 def write_seeded(config: JukeboxConfig, role: str, seed: int, path: Path) -> None:
-    """Writes the untrained weights of one role to `path`, whole or not at all."""
+    """Writes the untrained weights of one role to `path`; atomic."""
     module = new_vqvae(config, seed) if role == "vqvae" else new_prior(config, level_of(role), seed)
     save_safetensors(module, path, {"seed": seed, "role": role, "model": config.name, "trained": False})
 
@@ -30,7 +30,7 @@ def new_vqvae(config: JukeboxConfig, seed: int) -> VQVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vqvae = VQVAE(config.vqvae)
-        _liven(vqvae, config.vqvae)
+        _data_dependent_init(vqvae, config.vqvae)
     return vqvae
 
 
@@ -42,10 +42,10 @@ def new_prior(config: JukeboxConfig, level: int, seed: int) -> Prior:
 
 
 @torch.no_grad()
-def _liven(vqvae: VQVAE, config: VQVAEConfig) -> None:
-    """Makes an untrained VQ-VAE use its codes: sound reaches the codebook, and codes reach the sound.
+def _data_dependent_init(vqvae: VQVAE, config: VQVAEConfig) -> None:
+    """Initialises weights by variance, the codebook by encoded noise, and the output's gain by the decoded codebook.
 
-    Default initialisation lets signals die away in so many layers; what is left then is a hum of biases.
+    With the default initialisation signals vanish in so many layers, and the output is constant.
     """
     for parameter in vqvae.parameters():
         if parameter.dim() > 1:

@@ -1,4 +1,4 @@
-"""From files to models: built without memory, then filled tensor by tensor from the mapped file."""
+"""Loads models from files: built on the meta device, then filled tensor by tensor from the mapped file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class _ShapesOnly(TorchFunctionMode):
-    """Leaves out random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
+    """Skips random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
 
     def __torch_function__(
         self, function: Callable[..., Any], _types: Any, arguments: tuple[Any, ...] = (), named: Any = None
     ) -> Any:
         if getattr(function, "__module__", None) == nn.init.__name__:
-            return None  # initialisers write in place; what they return goes unused
+            return None  # initialisers write in place; their result is not used
         return function(*arguments, **(named or {}))
 
 
@@ -68,14 +68,14 @@ def load_prior(
     """Returns the prior of `level` with the weights in `path`, ready to sample.
 
     The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32. For
-    int8 they are rounded one by one as well, and computed with in bfloat16.
+    int8 they are quantised one by one as well, and compute in bfloat16.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
     """
     prior = build_prior(config, level)
     compute = COMPUTE_DTYPES[dtype]
-    stored = torch.float32 if dtype == "int8" else compute  # 8 bits are rounded from the file's own
+    stored = torch.float32 if dtype == "int8" else compute  # quantised from the file's own precision
     inner = {
         f"body.transformer.{name}.{parameter}"
         for name, module in prior.body.transformer.named_modules()
@@ -86,14 +86,14 @@ def load_prior(
     def cast(name: str, _: Tensor) -> torch.dtype:
         return stored if name in inner else torch.float32
 
-    def rounded(owner: str) -> None:
+    def quantise(owner: str) -> None:
         projection = prior.get_submodule(owner) if owner.startswith("body.transformer.") else None
         if isinstance(projection, Projection) and not (projection.weight.is_meta or projection.bias.is_meta):
             parent, _, name = owner.rpartition(".")
             setattr(prior.get_submodule(parent), name, Int8Projection(projection.weight, projection.bias))
 
     with release_freed_memory():
-        placed = rounded if dtype == "int8" else None
+        placed = quantise if dtype == "int8" else None
         load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
     prior.set_compute_dtype(compute)
     tap_major(prior)

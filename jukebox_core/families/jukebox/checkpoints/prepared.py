@@ -1,7 +1,7 @@
-"""Priors that are ready to sample: of the weights' own file, or of what was kept when they were first made of it.
+"""Priors prepared for sampling, from the file of weights or from the prepared copy that an earlier start has kept.
 
-Between a file and a prior that samples stand a conversion to the precision, for int8 a rounding, and for the kernels of
-the CPU another layout. All of it takes seconds of every start and gives the same each time, so that it is kept.
+Preparing a prior converts its weights to the precision, for int8 quantises them, and for the kernels of the CPU changes
+their layout. That takes seconds of every start and always gives the same, so the result is kept in the library.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared in less time than another is looked for
-_SMALLER = 0.9  # what is neither packed nor smaller than the file loads no faster than it
+LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared faster than a copy is found
+_SMALLER = 0.9  # of the file: a copy that is neither packed nor smaller loads no faster
 _LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
-_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides what is written
+_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides the content
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Source:
     """The weights of a prior."""
 
     path: Path
-    identity: str  # their digest, whatever file they are in
-    library: Path | None = None  # the weights folder, where what is made of them is kept; None keeps nothing
+    identity: str  # their digest as they were published
+    library: Path | None = None  # the weights folder, which keeps prepared copies; None keeps none
 
 
 def sampling_prior(
     config: JukeboxConfig, level: int, source: Source, *, device: torch.device, dtype: str, engine: str
 ) -> Prior:
-    """Returns the prior of `level` as `load_prior` and `prepare` make it, from what was kept of it if that is there.
+    """Returns the prior of `level` as `load_prior` and `prepare` make it, from the prepared copy if one is kept.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
@@ -69,7 +69,7 @@ def sampling_prior(
         try:
             return prepare(_read(empty, kept, device, packed=packed), engine)
         except (CheckpointError, OSError) as error:
-            log.warning("%s; it is made anew", error)
+            log.warning("%s; it is made again", error)
             discard(kept, source.library)
     del empty
     prior = prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
@@ -80,7 +80,7 @@ def sampling_prior(
 
 
 def _empty(config: JukeboxConfig, level: int, dtype: str) -> Prior:
-    """Returns what `load_prior` does, on the meta device: modules, dtypes and shapes without memory."""
+    """Returns the prior of `load_prior` on the meta device: modules, dtypes and shapes without memory."""
     prior = build_prior(config, level)
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
@@ -100,7 +100,7 @@ def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Pr
 
 @cache
 def _layout() -> str:
-    """Returns a short name for how weights are laid out and rounded; it changes with the code that does so."""
+    """Returns 8 hexadecimal digits that change with the code that lays out and quantises weights."""
     causes = hashlib.sha256(platform.machine().encode())
     for module in _LAYOUT_SOURCES:
         causes.update(Path(str(module.__file__)).read_bytes())

@@ -1,7 +1,7 @@
-"""Names of the weights in OpenAI's checkpoints, and ours for them: the one place where the two meet.
+"""Names of the weights in OpenAI's checkpoints, mapped to ours: the only place that knows both.
 
 A table is a list of ``(pattern, replacement)`` regular expressions. Applied in order to a checkpoint's key, the first
-full match gives our name. A key that nothing matches is left over, and left-over keys are an error (golden README 1).
+full match gives our name. A key without a match is left over, which is an error (docs/upstream.md, Layers).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VQVAE_RENAMES: Renames = (
 
 
 def _projection(theirs: str, ours: str) -> Renames:
-    """Their fully connected layers are called w and b, and hold the weight as ours do: [inputs, outputs]."""
+    """Returns the table of a linear layer; they call its parameters w and b, and the weight is [inputs, outputs]."""
     return (rf"{theirs}\.w", rf"{ours}.weight"), (rf"{theirs}\.b", rf"{ours}.bias")
 
 
 def _body(theirs: str, ours: str) -> Renames:
-    """Embeddings and transformer: the decoder and the lyric encoder have the same parts."""
+    """Returns the table of embeddings and transformer: decoder and lyric encoder have the same parts."""
     layer, block = rf"{theirs}\.transformer\._attn_mods\.(\d+)", rf"{ours}.transformer.blocks.\1"
     return (
         (rf"{theirs}\.x_emb\.weight", rf"{ours}.embedding.weight"),
@@ -60,7 +60,7 @@ PRIOR_RENAMES: Renames = (
     (r"conditioner_blocks\.0\.ln\.(\w+)", r"above.norm.\1"),
     (rf"{_UPSAMPLER}\.0\.(\w+)", r"above.upsampler.layers.0.\1"),
     (rf"{_UPSAMPLER}\.(\d+)\.1\.(\w+)", r"above.upsampler.layers.\1.strided.\2"),
-    # Where gradients are checkpointed, upstream puts the word `blocks` in the place of `model`.
+    # Where gradients are checkpointed, upstream writes `blocks` instead of `model`.
     (
         rf"{_UPSAMPLER}\.(\d+)\.0\.(?:blocks|model)\.(\d+)\.model\.1\.(\w+)",
         r"above.upsampler.layers.\1.stack.blocks.\2.dilated.\3",

@@ -1,4 +1,4 @@
-"""OpenAI's hyperparameters, as their checkpoints carry them, as our records (golden README 1). Imports no torch."""
+"""OpenAI's hyperparameters in checkpoints, as our records (docs/upstream.md, Hyperparameters). Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def setting(hps: Hyperparameters, name: str) -> Any:
     """Returns one hyperparameter.
 
     Raises:
-        CheckpointError: it is not there.
+        CheckpointError: it is missing.
     """
     if name not in hps:
         raise CheckpointError(f"hyperparameter {name!r} is not in the checkpoint; use a checkpoint of Jukebox's own")
@@ -54,7 +54,7 @@ def vqvae_config(hps: Hyperparameters) -> VQVAEConfig:
 
 
 def prior_config(hps: Hyperparameters, vqvae_hps: Hyperparameters) -> PriorConfig:
-    """Returns a prior's configuration from its checkpoint's `hps`; whether it is the top one, the VQ-VAE's tell.
+    """Returns a prior's configuration from its checkpoint's `hps` and the VQ-VAE's, which give the number of levels.
 
     Raises:
         CheckpointError: a hyperparameter is missing.

@@ -176,7 +176,7 @@ def test_what_is_loaded_keeps_neither_pages_nor_descriptors_of_the_file(
     assert torch.equal(net.codebook, weights()["codebook"].to(dtype or torch.float32))
 
 
-def test_everything_that_does_not_fit_is_told_at_once_and_nothing_is_loaded(tmp_path: Path) -> None:
+def test_all_mismatches_are_in_one_error_and_nothing_is_loaded(tmp_path: Path) -> None:
     state = weights()
     state["body.7.w"] = torch.zeros(1)
     state["stray"] = torch.zeros(1)
@@ -199,7 +199,7 @@ def test_another_model_is_named_by_its_first_few_shapes(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Touches a file if it is ever unpickled by a reader that runs what a pickle says."""
+    """Touches a file if it is unpickled by a reader that runs code in a pickle."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -271,7 +271,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"epoch": 3, "state_dict": {}}, "a dict of epoch, state_dict; a Jukebox checkpoint is a dict of model"),
+        ({"epoch": 3, "state_dict": {}}, "a dict of epoch, state_dict; a checkpoint of OpenAI is a dict of model"),
         (torch.zeros(3), "holds <class"),
         ({"model": {"a": 1}}, "'model' holds a"),
         ({"model": {}}, "'model' holds nothing"),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jukebox_core.errors import ConfigError, DownloadError
-from jukebox_core.models import digests
+from jukebox_core.models import records
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.digests import RECORDS_NAME, read_records
 from jukebox_core.models.download import fetch, web
-from jukebox_core.models.download.fetch import digest, fetch_file, present
+from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.download.sources import source_for
+from jukebox_core.models.records import RECORDS_NAME, Records
 from tests.helpers.servers.servers import Site, serving
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ UNKNOWN = FileSpec(path=NAME)
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "PAUSES", (0.0, 0.0))
     monkeypatch.setenv("no_proxy", "*")
 
@@ -44,7 +44,15 @@ def site() -> Iterator[Site]:
         yield running
 
 
-def litter(folder: Path) -> set[str]:
+def digest(spec: FileSpec, folder: Path) -> str:
+    return Records(folder).verify(folder / spec.path, published=spec.sha256).sha256
+
+
+def present(spec: FileSpec, folder: Path) -> bool:
+    return Records(folder).holds(spec)
+
+
+def leftovers(folder: Path) -> set[str]:
     """Names of files that are neither hidden nor the result."""
     return {path.name for path in folder.rglob("*") if path.is_file() and path.name[0] != "."} - {
         "vqvae.pth.tar",
@@ -53,16 +61,16 @@ def litter(folder: Path) -> set[str]:
 
 
 def test_a_file_is_fetched_verified_recorded_and_not_asked_for_again(site: Site, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     assert not present(EXACT, tmp_path)
-    path = fetch_file(EXACT, [site.url], tmp_path, progress=lambda done, total: told.append((done, total)))
+    path = fetch_file(EXACT, [site.url], tmp_path, progress=lambda done, total: reported.append((done, total)))
     assert path == tmp_path / NAME
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
     assert present(EXACT, tmp_path)
     assert digest(EXACT, tmp_path) == SHA256
-    assert read_records(tmp_path)[NAME].source == site.url
-    assert not litter(tmp_path)
+    assert Records(tmp_path).read()[NAME].source == site.url
+    assert not leftovers(tmp_path)
     assert fetch_file(EXACT, [site.url], tmp_path) == path
     assert len(site.requests) == 1
 
@@ -70,27 +78,25 @@ def test_a_file_is_fetched_verified_recorded_and_not_asked_for_again(site: Site,
 @pytest.mark.parametrize(
     ("spec", "content_length"), [(EXACT, True), (EXACT, False), (UNKNOWN, True)], ids=["exact", "unsized", "unknown"]
 )
-def test_a_broken_transfer_goes_on_where_it_broke(
-    site: Site, tmp_path: Path, spec: FileSpec, content_length: bool
-) -> None:
+def test_a_broken_transfer_is_resumed(site: Site, tmp_path: Path, spec: FileSpec, content_length: bool) -> None:
     site.cut_after, site.content_length = 50_000, content_length
     assert fetch_file(spec, [site.url], tmp_path).read_bytes() == CONTENT
     assert [wanted for _, wanted in site.requests] == [None, *(f"bytes={n}-" for n in range(50_000, 256_000, 50_000))]
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(site: Site, tmp_path: Path) -> None:
+def test_a_later_call_resumes_where_an_earlier_one_gave_up(site: Site, tmp_path: Path) -> None:
     site.cut_after, site.cuts, site.statuses = 100_000, 1, []
     site.files[NAME] = CONTENT
     with pytest.raises(DownloadError, match=r"HTTP 404 .*What arrived is kept \(100,000 bytes\)"):
         fetch_file(EXACT, [site.url], tmp_path, progress=lambda *_: site.files.pop(NAME, None))
-    assert litter(tmp_path) == {"vqvae.pth.tar.part", "vqvae.pth.tar.part.json"}
+    assert leftovers(tmp_path) == {"vqvae.pth.tar.part", "vqvae.pth.tar.part.json"}
     site.files[NAME] = CONTENT
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
     assert site.requests[-1][1] == "bytes=100000-"
-    assert not litter(tmp_path)
+    assert not leftovers(tmp_path)
 
 
-def test_a_server_without_range_sends_the_file_anew(site: Site, tmp_path: Path) -> None:
+def test_a_server_without_range_sends_the_file_again(site: Site, tmp_path: Path) -> None:
     site.ignore_range, site.cut_after, site.cuts = True, 100_000, 1
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
 
@@ -116,7 +122,7 @@ def test_a_complete_part_is_verified_and_named(site: Site, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("part", [b"wrong" * 100, CONTENT + b"too long"])
-def test_a_wrong_part_is_found_out_and_fetched_anew(site: Site, tmp_path: Path, part: bytes) -> None:
+def test_a_wrong_part_is_detected_and_fetched_again(site: Site, tmp_path: Path, part: bytes) -> None:
     (tmp_path / "5b").mkdir()
     (tmp_path / f"{NAME}.part").write_bytes(part)
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
@@ -131,14 +137,14 @@ def test_parts_of_different_versions_are_not_joined(site: Site, tmp_path: Path) 
     assert fetch_file(UNKNOWN, [site.url], tmp_path, progress=replace).read_bytes() == CONTENT[::-1]
 
 
-def test_sources_are_tried_in_order_and_their_answers_told(site: Site, tmp_path: Path) -> None:
+def test_sources_are_tried_in_order_and_the_error_has_their_answers(site: Site, tmp_path: Path) -> None:
     with serving({}) as empty, serving({NAME: b"\n<html>sign in</html>"}) as portal, serving({NAME: b"x"}) as wrong:
         gone = "http://127.0.0.1:9"
         failing = [empty.url, portal.url, wrong.url, gone, f"file://{tmp_path}/none", "package:data/none"]
         with pytest.raises(DownloadError) as caught:
             fetch_file(FileSpec(path=NAME), [empty.url, portal.url], tmp_path / "a")
         assert f"{empty.url}: HTTP 404 Not Found; {portal.url}: answered with a web page" in str(caught.value)
-        assert not litter(tmp_path / "a")
+        assert not leftovers(tmp_path / "a")
         with pytest.raises(DownloadError) as caught:
             fetch_file(EXACT, failing, tmp_path / "b")
         for words in (
@@ -178,7 +184,7 @@ def test_an_answer_without_end_is_cut_off(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="bytes, but the file has 256,000"):
         fetch_file(EXACT, [site.url], tmp_path, progress=watch)
     assert len(CONTENT) < most < 8 * len(CONTENT)
-    assert not litter(tmp_path)
+    assert not leftovers(tmp_path)
 
 
 def test_a_wrong_digest_moves_on_to_the_next_source(site: Site, tmp_path: Path) -> None:
@@ -226,7 +232,7 @@ def test_a_file_in_place_is_adopted_or_set_aside(site: Site, tmp_path: Path) -> 
     path = tmp_path / NAME
     path.write_bytes(CONTENT)
     assert fetch_file(EXACT, [site.url], tmp_path) == path
-    assert read_records(tmp_path)[NAME].source == "found in place"
+    assert Records(tmp_path).read()[NAME].source == "found in place"
     assert not site.requests
     path.write_bytes(CONTENT[::-1])  # the same size, other content
     with pytest.raises(DownloadError, match=f"it must be {SHA256}, as published; delete the file"):
@@ -240,8 +246,8 @@ def test_the_digest_is_computed_once_and_again_when_the_file_changes(
 ) -> None:
     (tmp_path / "a").write_bytes(CONTENT)
     spec, hashed = FileSpec(path="a"), []
-    original = digests.digest_file
-    monkeypatch.setattr(digests, "digest_file", lambda path: hashed.append(path) or original(path))
+    original = records.digest_file
+    monkeypatch.setattr(records, "digest_file", lambda path: hashed.append(path) or original(path))
     assert digest(spec, tmp_path) == digest(spec, tmp_path) == SHA256
     assert len(hashed) == 1
     os.utime(tmp_path / "a", ns=(1, 1))
@@ -268,20 +274,22 @@ def test_files_shipped_with_the_program_are_a_source(tmp_path: Path) -> None:
     assert b"class FileSpec" in path.read_bytes()
 
 
-def test_a_full_disk_is_told_before_the_first_byte(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_the_first_byte(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(CONTENT) - 1))
     with pytest.raises(DownloadError, match=r"needs [\d.]+ k?B more but .* has [\d.]+ k?B free; make room"):
         fetch_file(UNKNOWN, [site.url], tmp_path)
-    assert not litter(tmp_path)
+    assert not leftovers(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_told(site: Site, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(site: Site, tmp_path: Path) -> None:
     (tmp_path / "5b").write_text("a file where the folder should be")
     with pytest.raises(DownloadError, match=r"cannot write .*: (File exists|Not a directory); make room"):
         fetch_file(EXACT, [site.url], tmp_path)
 
 
-def test_damaged_records_are_told(tmp_path: Path) -> None:
+def test_damaged_records_are_an_error(tmp_path: Path) -> None:
     (tmp_path / RECORDS_NAME).write_text("{")
     (tmp_path / "a").write_bytes(CONTENT)
     with pytest.raises(DownloadError, match=r"is damaged .*; delete it"):
@@ -311,7 +319,7 @@ def test_an_unknown_kind_of_source_is_refused(address: str) -> None:
         source_for(address)
 
 
-def test_secrets_in_an_address_are_used_but_not_told(site: Site, tmp_path: Path) -> None:
+def test_secrets_in_an_address_are_used_but_not_shown(site: Site, tmp_path: Path) -> None:
     source = source_for("https://user:pass@example.org/models?sig=secret")
     assert source.name == "https://example.org/models"
     fetch_file(EXACT, [f"{site.url}/?sig=secret"], tmp_path)

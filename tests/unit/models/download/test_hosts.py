@@ -1,4 +1,4 @@
-"""The Hugging Face hub and git-lfs, each over the loopback interface, and what object stores have in common."""
+"""The Hugging Face hub and git-lfs, each over the loopback interface, and object stores in general."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import hashlib
 import importlib.util
 import json
 import random
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.config import FileSpec
-from jukebox_core.models.digests import read_records
 from jukebox_core.models.download import fetch, ranges, transfer
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.download.object_stores import ObjectSource
 from jukebox_core.models.download.sources import source_for
+from jukebox_core.models.records import Records
 from tests.helpers.servers.servers import Site, serving
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsiz
 
 
 @pytest.fixture(autouse=True)
-def _small_and_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_blocks_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "PAUSES", (0.0, 0.0))
     monkeypatch.setenv("no_proxy", "*")
 
@@ -50,18 +52,64 @@ def store() -> Iterator[Site]:
 def hub(store: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with serving({}) as site:
         for revision in ("main", "v2"):
-            told = {"X-Linked-Etag": f'"{SHA256}"', "X-Repo-Commit": "c0ffee"}
-            site.redirects[f"/{REPOSITORY}/resolve/{revision}/{NAME}"] = (f"{store.url}/{NAME}?sig=1", told)
+            headers = {"X-Linked-Etag": f'"{SHA256}"', "X-Repo-Commit": "c0ffee"}
+            site.redirects[f"/{REPOSITORY}/resolve/{revision}/{NAME}"] = (f"{store.url}/{NAME}?sig=1", headers)
         monkeypatch.setenv("HF_ENDPOINT", site.url)
         monkeypatch.setenv("HF_TOKEN", "secret")
         yield site
 
 
-def test_the_hub_leads_to_the_bytes_and_the_token_stays_with_it(hub: Site, store: Site, tmp_path: Path) -> None:
+def test_the_hub_redirects_to_the_bytes_and_the_token_is_sent_to_the_hub_only(
+    hub: Site, store: Site, tmp_path: Path
+) -> None:
     assert fetch_file(UNKNOWN, [f"hf://{REPOSITORY}"], tmp_path).read_bytes() == CONTENT
-    assert read_records(tmp_path)[NAME].source == f"hf://{REPOSITORY}@main"
+    assert Records(tmp_path).read()[NAME].source == f"hf://{REPOSITORY}@main"
     assert hub.seen[0]["Authorization"] == "Bearer secret"
     assert all("Authorization" not in headers for headers in store.seen)
+
+
+@pytest.mark.parametrize(
+    ("variables", "file"),
+    [
+        ({"HUGGING_FACE_HUB_TOKEN": "secret"}, None),
+        ({"HF_TOKEN_PATH": "here/file"}, "here/file"),
+        ({"HF_HOME": "home"}, "home/token"),
+        ({"XDG_CACHE_HOME": "cache"}, "cache/huggingface/token"),
+        ({}, ".cache/huggingface/token"),
+    ],
+    ids=lambda case: "-".join(case) if isinstance(case, dict) else "",
+)
+def test_the_token_of_a_login_is_found_and_sent_to_the_hub_only(
+    hub: Site,
+    store: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    file: str | None,
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # it reads the environment once, when it is imported
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value if file is None else str(tmp_path / value))
+    if file is not None:
+        fetch_file(UNKNOWN, [f"hf://{REPOSITORY}"], tmp_path / "without")
+        assert "Authorization" not in hub.seen.pop()
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("secret\n")
+    fetch_file(UNKNOWN, [f"hf://{REPOSITORY}"], tmp_path / "with")
+    assert [headers["Authorization"] for headers in hub.seen] == ["Bearer secret"]
+    assert store.seen
+    assert all("Authorization" not in headers for headers in store.seen)
+
+
+def test_huggingface_hub_is_asked_for_the_token_where_it_is_installed(
+    hub: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(get_token=lambda: "its own"))
+    fetch_file(UNKNOWN, [f"hf://{REPOSITORY}"], tmp_path)
+    assert hub.seen[0]["Authorization"] == "Bearer its own"
 
 
 def test_the_hub_serves_ranges_and_revisions(
@@ -69,20 +117,20 @@ def test_the_hub_serves_ranges_and_revisions(
 ) -> None:
     monkeypatch.setattr(transfer, "RANGES_FROM", 50_000)
     monkeypatch.setattr(ranges, "SMALLEST_BLOCK", 50_000)
-    store.etag = None  # the hub's own word tells versions apart
+    store.etag = None  # the hub's digest distinguishes versions
     assert fetch_file(UNKNOWN, [f"hf://{REPOSITORY}@v2"], tmp_path).read_bytes() == CONTENT
     assert len(store.requests) == 6
     assert all(path.startswith(f"/{REPOSITORY}/resolve/v2/") for path, _ in hub.requests)
 
 
-def test_what_the_hub_tells_of_a_file_is_demanded_even_at_first_use(hub: Site, store: Site, tmp_path: Path) -> None:
+def test_the_digest_that_the_hub_states_is_required_even_at_first_use(hub: Site, store: Site, tmp_path: Path) -> None:
     store.flip_bit = 77
-    with pytest.raises(DownloadError, match=f"sent a file with sha256 [0-9a-f]+, but told {SHA256}"):
+    with pytest.raises(DownloadError, match=f"sent a file with sha256 [0-9a-f]+, but stated {SHA256}"):
         fetch_file(UNKNOWN, [f"hf://{REPOSITORY}"], tmp_path)
     assert not (tmp_path / NAME).exists()
 
 
-def test_a_stores_md5_is_demanded_at_first_use(store: Site, tmp_path: Path) -> None:
+def test_a_stores_md5_is_required_at_first_use(store: Site, tmp_path: Path) -> None:
     store.headers["Content-MD5"] = "ZmZmZmZmZmZmZmZmZmZmZg=="
     with pytest.raises(DownloadError, match="sent a file with md5"):
         fetch_file(UNKNOWN, [store.url], tmp_path)
@@ -90,10 +138,10 @@ def test_a_stores_md5_is_demanded_at_first_use(store: Site, tmp_path: Path) -> N
 
 def lfs_server(store: Site, **changes: object) -> Iterator[Site]:
     def batch(path: str, body: bytes) -> bytes:
-        asked = json.loads(body)
-        [wanted] = asked["objects"]
+        sent = json.loads(body)
+        [wanted] = sent["objects"]
         assert path == "/owner/repository.git/info/lfs/objects/batch"
-        assert asked["operation"] == "download"
+        assert sent["operation"] == "download"
         if wanted != {"oid": SHA256, "size": len(CONTENT)}:
             error = {"code": 404, "message": "Object does not exist"}
             return json.dumps({"objects": [{**wanted, "error": error}]}).encode()
@@ -116,18 +164,18 @@ def test_git_lfs_needs_no_git(lfs: Site, store: Site, tmp_path: Path) -> None:
     assert lfs.seen[0]["Accept"] == "application/vnd.git-lfs+json"
     assert store.seen[0]["X-Signed"] == "yes"
     assert fetch_file(UNKNOWN, [f"{address}#{lfs.url}"], tmp_path / "b").read_bytes() == CONTENT
-    assert read_records(tmp_path / "b")[NAME].source == address
+    assert Records(tmp_path / "b").read()[NAME].source == address
 
 
-def test_git_lfs_faults_are_told(lfs: Site, store: Site, tmp_path: Path) -> None:
+def test_git_lfs_faults_are_errors(lfs: Site, store: Site, tmp_path: Path) -> None:
     address = f"lfs+{lfs.url}/owner/repository.git"
-    for spec, source, told in (
+    for spec, source, message in (
         (UNKNOWN, address, "is asked by sha256 and size, which are not known of model.bin"),
         (FileSpec(path="text"), f"{address}#{lfs.url}", "holds no git-lfs pointer for text"),
         (FileSpec(path="wrong"), f"{address}#{lfs.url}", "404 Object does not exist"),
         (FileSpec(path="gone"), f"{address}#{lfs.url}", "HTTP 404"),
     ):
-        with pytest.raises(DownloadError, match=told):
+        with pytest.raises(DownloadError, match=message):
             fetch_file(spec, [source], tmp_path)
     lfs.post = lambda *_: b'{"objects": []}'
     with pytest.raises(DownloadError, match="answered what the protocol does not know"):
@@ -146,7 +194,7 @@ def test_a_pointer_is_not_taken_for_the_file(lfs: Site, tmp_path: Path) -> None:
         fetch_file(UNKNOWN, [lfs.url], tmp_path)
 
 
-def test_a_store_of_fsspec_is_read_in_ranges_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_fsspec_is_read_in_ranges_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -167,7 +215,7 @@ def test_a_store_of_fsspec_is_read_in_ranges_and_gone_on_with(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(("address", "package"), [("gs://b/x", "gcsfs"), ("az://b/x", "adlfs")])
-def test_a_store_whose_package_is_missing_is_told(address: str, package: str, tmp_path: Path) -> None:
+def test_a_store_whose_package_is_missing_is_an_error(address: str, package: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     with pytest.raises(DownloadError, match=f"pip install {package}"):
@@ -175,7 +223,7 @@ def test_a_store_whose_package_is_missing_is_told(address: str, package: str, tm
 
 
 @pytest.mark.parametrize("address", ["hf://owner", "hf:owner/name", "hf://a/b/c", "lfs+https:x", "s3:bucket"])
-def test_a_wrong_address_of_a_host_is_told(address: str) -> None:
+def test_a_wrong_address_of_a_host_is_an_error(address: str) -> None:
     with pytest.raises(ConfigError, match="source"):
         source_for(address)
 
@@ -189,4 +237,4 @@ def test_addresses_show_no_secrets() -> None:
 def test_user_and_password_in_an_address_are_sent(store: Site, tmp_path: Path) -> None:
     fetch_file(EXACT, [store.url.replace("//", "//me:p%40ss@")], tmp_path)
     assert store.seen[0]["Authorization"] == "Basic bWU6cEBzcw=="
-    assert "p@ss" not in json.dumps(read_records(tmp_path)[NAME].source)
+    assert "p@ss" not in json.dumps(Records(tmp_path).read()[NAME].source)

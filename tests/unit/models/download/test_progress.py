@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
+
+import pytest
 
 from jukebox_core.models.download.progress import LINE_SECONDS, QUIET_SECONDS, Meter
 
@@ -27,19 +31,46 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert "\r" not in stream.getvalue()
 
 
-def test_a_bar_on_a_terminal() -> None:
-    clock, stream = Clock(), io.StringIO()
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
-    meter = Meter("a.bin", stream=stream, clock=clock)
-    meter(0, 100)
-    clock.now += 10
-    meter(50, 100)
-    meter.waiting()
-    meter.close()
-    shown = stream.getvalue().split("\r")
-    assert shown[1].startswith("a.bin: [############............] 50% 50 B of 100 B, 5 B/s, 0:10 left")
-    assert "another process is fetching it" in shown[2]
-    assert stream.getvalue().endswith("\n")
+    return stream
+
+
+def drawn(stream: io.StringIO) -> list[str]:
+    """The lines on a terminal, one for each drawing of the bar, without colours."""
+    return [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", stream.getvalue())]
+
+
+def test_a_bar_on_a_terminal(terminal: io.StringIO) -> None:
+    clock = Clock()
+    with Meter("a.bin", stream=terminal, clock=clock) as meter:
+        for done in range(0, 60_000_000, 10_000_000):
+            meter(done, 100_000_000)
+            clock.now += 2
+    last = next(line for line in reversed(drawn(terminal)) if "%" in line)
+    assert last.startswith("a.bin: \u2501\u2501")
+    for words in (" 50% ", "50.0/100.0 MB", "5.0 MB/s", "0:00:10"):
+        assert words in last
+    assert drawn(terminal)[-2:] == ["a.bin: 50.0 MB in 0:10, 5.0 MB/s", ""]
+
+
+def test_without_rich_a_terminal_gets_plain_lines(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    clock = Clock()
+    with Meter("a.bin", stream=terminal, clock=clock) as meter:
+        meter.waiting()
+        meter(0, 100)
+        clock.now += 10
+        meter(50, 100)
+    assert terminal.getvalue().splitlines() == [
+        "a.bin: another process is fetching it; waiting for that",
+        "a.bin: 50% 50 B of 100 B, 5 B/s, 0:10 left",
+        "a.bin: 50 B in 0:10, 5 B/s",
+    ]
 
 
 def test_an_unknown_size_shows_what_came_and_a_moment_shows_nothing() -> None:

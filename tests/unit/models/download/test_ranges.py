@@ -29,7 +29,7 @@ BLOCK = 10_000
 
 
 @pytest.fixture(autouse=True)
-def _small_and_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_blocks_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(transfer, "RANGES_FROM", 50_000)
     monkeypatch.setattr(ranges, "SMALLEST_BLOCK", BLOCK)
@@ -44,7 +44,7 @@ def site() -> Iterator[Site]:
         yield running
 
 
-def asked(site: Site) -> list[str | None]:
+def ranges_of(site: Site) -> list[str | None]:
     return [wanted for _, wanted in site.requests]
 
 
@@ -63,38 +63,38 @@ def test_blocks_cover_what_is_missing_in_order() -> None:
 
 @pytest.mark.parametrize("spec", [EXACT, UNKNOWN], ids=["exact", "unknown"])
 def test_a_large_file_comes_over_several_connections(site: Site, tmp_path: Path, spec: FileSpec) -> None:
-    told: list[int] = []
-    path = fetch_file(spec, [site.url], tmp_path, progress=lambda done, _: told.append(done))
+    reported: list[int] = []
+    path = fetch_file(spec, [site.url], tmp_path, progress=lambda done, _: reported.append(done))
     assert path.read_bytes() == CONTENT
     assert len(site.requests) == len(CONTENT) // BLOCK
-    assert told == sorted(told)
-    assert told[-1] == len(CONTENT)
+    assert reported == sorted(reported)
+    assert reported[-1] == len(CONTENT)
     assert not list(tmp_path.rglob("*.part*"))
 
 
 def test_one_connection_or_a_small_file_is_one_request(site: Site, tmp_path: Path) -> None:
     fetch_file(EXACT, [site.url], tmp_path, connections=1)
-    assert asked(site) == [None]
+    assert ranges_of(site) == [None]
 
 
-def test_a_server_that_does_not_speak_of_parts_gets_one_request(site: Site, tmp_path: Path) -> None:
+def test_a_server_without_ranges_gets_one_request(site: Site, tmp_path: Path) -> None:
     site.accept_ranges = False
     fetch_file(EXACT, [site.url], tmp_path)
-    assert asked(site) == [None]
+    assert ranges_of(site) == [None]
 
 
-def test_content_without_version_or_digest_is_not_put_together(site: Site, tmp_path: Path) -> None:
+def test_content_without_version_or_digest_is_not_joined_from_ranges(site: Site, tmp_path: Path) -> None:
     site.etag = None
     fetch_file(UNKNOWN, [site.url], tmp_path)
-    assert asked(site) == [None]
+    assert ranges_of(site) == [None]
 
 
-def test_breaks_of_connections_are_continued(site: Site, tmp_path: Path) -> None:
+def test_broken_connections_are_resumed(site: Site, tmp_path: Path) -> None:
     site.cut_after, site.cuts = 4_000, 12
     assert fetch_file(UNKNOWN, [site.url], tmp_path).read_bytes() == CONTENT
 
 
-def test_a_promise_of_parts_that_is_not_kept_is_no_harm(site: Site, tmp_path: Path) -> None:
+def test_a_server_that_ignores_ranges_after_all_does_no_harm(site: Site, tmp_path: Path) -> None:
     site.ignore_range = True
     assert fetch_file(EXACT, [site.url], tmp_path).read_bytes() == CONTENT
 
@@ -111,20 +111,20 @@ def test_what_a_kill_can_cost_does_not_depend_on_how_busy_the_machine_is(
     monkeypatch.setattr(ranges, "_CHUNK", BLOCK // 2)
     path, costs = tmp_path / f"{NAME}.part", []
 
-    def dawdle(*_: object) -> None:
-        """Keeps the thread that watches, and counts what a kill would then cost: random content is not zero."""
+    def delay(*_: object) -> None:
+        """Delays the thread that hashes; counts the bytes that a kill would then cost: random content is not zero."""
         time.sleep(0.1)
         noted = Part(path).size if path.with_name(f"{path.name}.json").exists() else 0
-        there = path.read_bytes() if path.exists() else b""
-        costs.append(sum(100 for at in range(0, len(there), 100) if any(there[at : at + 100])) - noted)
+        content = path.read_bytes() if path.exists() else b""
+        costs.append(sum(100 for at in range(0, len(content), 100) if any(content[at : at + 100])) - noted)
 
     site.rate = 100_000.0
-    fetch_file(EXACT, [site.url], tmp_path, progress=dawdle)
+    fetch_file(EXACT, [site.url], tmp_path, progress=delay)
     assert len(costs) > 5
     assert max(costs) <= len(CONTENT) // ranges._NOTES + 4 * BLOCK // 2 + 1_000
 
 
-def test_a_file_that_changes_half_way_is_fetched_anew(site: Site, tmp_path: Path) -> None:
+def test_a_file_that_changes_half_way_is_fetched_again(site: Site, tmp_path: Path) -> None:
     other = CONTENT[::-1]
 
     def replace(done: int, _: int | None) -> None:
@@ -155,8 +155,8 @@ def test_gaps_are_filled_and_nothing_is_fetched_twice(site: Site, tmp_path: Path
     with interrupted(site, tmp_path):
         pass
     assert fetch_file(spec, [site.url], tmp_path).read_bytes() == CONTENT
-    spans = [tuple(map(int, wanted.removeprefix("bytes=").split("-"))) for wanted in asked(site)[1:] if wanted]
-    assert asked(site)[0] == "bytes=100000-"
+    spans = [tuple(map(int, wanted.removeprefix("bytes=").split("-"))) for wanted in ranges_of(site)[1:] if wanted]
+    assert ranges_of(site)[0] == "bytes=100000-"
     assert sum(stop - start + 1 for start, stop in spans) + BLOCK == 250_000
 
 

@@ -1,4 +1,4 @@
-"""Priors are prepared once: what is kept gives the same prior, and whatever is wrong with it, it is made anew."""
+"""Priors are prepared once: the kept copy gives the same prior, and a damaged one is made again."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_second_start_reads_what_the_first_one_made(
     assert_equal(load(level, dtype, engine), plain)
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells where memory lies")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux has /proc")
 def test_tables_of_labels_stay_in_the_file(load: Callable[..., Prior], library: Path) -> None:
     load()
     prior = load()
@@ -98,7 +98,7 @@ def test_tables_of_labels_stay_in_the_file(load: Callable[..., Prior], library: 
     assert not any(begin <= prior.body.position_PW.data_ptr() < end for begin, end in ranges)
 
 
-def test_what_would_load_no_faster_is_not_kept(
+def test_a_copy_that_would_load_no_faster_is_not_kept(
     load: Callable[..., Prior], library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(dtype="float32", engine="eager")  # as the file has it
@@ -122,7 +122,7 @@ def _leave_the_name(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_shorten, _change, _leave_the_name])
-def test_what_is_damaged_is_made_anew(
+def test_a_damaged_copy_is_made_again(
     load: Callable[..., Prior], library: Path, damage: Callable[[Path], None]
 ) -> None:
     plain = load()
@@ -134,7 +134,7 @@ def test_what_is_damaged_is_made_anew(
     assert not [*kept.parent.glob("*.tmp")]
 
 
-def test_what_belongs_to_another_module_is_made_anew(
+def test_a_copy_of_another_module_is_made_again(
     load: Callable[..., Prior], library: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = load()
@@ -143,7 +143,7 @@ def test_what_belongs_to_another_module_is_made_anew(
     with monkeypatch.context() as patch:
         patch.setattr(prepared, "read_into", _refuse)
         load()
-    assert caplog.text.count("is not of this module; it is made anew") == 1
+    assert caplog.text.count("is not of this module; it is made again") == 1
     assert kept.read_bytes() == sound
     assert_equal(load(), plain)
 
@@ -152,7 +152,7 @@ def _refuse(*_: object, **__: object) -> None:
     raise CheckpointError("this is not of this module")
 
 
-def test_a_new_layout_takes_the_place_of_the_old_one(
+def test_a_new_layout_replaces_the_old_one(
     load: Callable[..., Prior], library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load()
@@ -167,7 +167,7 @@ def test_a_new_layout_takes_the_place_of_the_old_one(
 
 
 @pytest.mark.parametrize("full", [True, False], ids=["no room", "no right to write"])
-def test_without_a_place_for_it_a_line_says_so_and_the_prior_is_there(
+def test_without_room_for_a_copy_a_warning_is_logged_and_the_prior_is_loaded(
     load: Callable[..., Prior],
     library: Path,
     monkeypatch: pytest.MonkeyPatch,
