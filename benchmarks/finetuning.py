@@ -145,12 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="length of a song, on average")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", help="of `jukebox finetune`, as training.level_2.schedule.start=30")
+    parser.add_argument(
+        "overrides", nargs="*", help="of `jukebox finetune`, as training.level_2.schedule.decay_start=30"
+    )
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    loop = f"training.level_2.loop.steps={asked.steps}", f"training.level_2.loop.batch={asked.batch}"
+    loop = f"training.level_2.loop.max_steps={asked.steps}", f"training.level_2.loop.batch_size={asked.batch}"
     half = asked.steps // 2
-    course = f"training.level_2.schedule.start={half}", f"training.level_2.schedule.decay={asked.steps - half}"
+    course = (
+        f"training.level_2.schedule.decay_start={half}",
+        f"training.level_2.schedule.decay_steps={asked.steps - half}",
+    )
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), asked.model, asked.seconds)
         found = run(place, asked.clips, [*loop, *course, *asked.overrides])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
+    from jukebox_core.families.jukebox.training.family import JukeboxTraining
     from jukebox_core.family import RunRequest
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
@@ -224,6 +225,12 @@ class JukeboxFamily:
         """Returns about how many parameters the transformers have: projections and feed-forward layers."""
         sizes = [prior.transformer for prior in config.priors]
         return sum(t.depth * t.width * (4 * t.attention_width + 2 * t.mlp_width) for t in sizes)
+
+    def training(self) -> JukeboxTraining:
+        """Returns the training of the VQ-VAE and the priors."""
+        from jukebox_core.families.jukebox.training.family import TRAINING
+
+        return TRAINING
 
 
 FAMILY = JukeboxFamily()

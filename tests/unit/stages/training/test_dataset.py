@@ -18,14 +18,11 @@ from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.tokens.codes import read_codes
 from stages.fetch import fetch_vocabularies, fetch_weights
+from stages.resident import CodecSpec
 from stages.sound.encode import encode_audio
 from stages.training import dataset
 from stages.training.dataset import check_labels, check_songs, encode_songs
 from tests.helpers.models.own_model import write_own_model
-
-if TYPE_CHECKING:
-    from jukebox_core.families.jukebox.config import JukeboxConfig
-    from stages.handles import FileHandle
 
 CHECKS = CheckConfig(shortest_seconds=0.1, most_unreadable=0.5)
 HARDWARE = HardwareConfig(device="cpu")
@@ -40,7 +37,7 @@ def write(path: Path, seconds: float, seed: int = 0, loud: float = 0.3) -> None:
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    """Two songs that can be used, and one of each problem."""
+    """Two usable songs, and one of each problem."""
     folder = tmp_path / "music"
     write(folder / "a.wav", 0.3, 1)
     write(folder / "in" / "b.wav", 0.2, 2)
@@ -53,21 +50,19 @@ def music(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[JukeboxConfig, FileHandle]:
+def own(tmp_path_factory: pytest.TempPathFactory) -> CodecSpec:
     folder = tmp_path_factory.mktemp("own")
     path = write_own_model(folder)
     preset = load_preset(str(path))
-    weights = fetch_weights(preset.config, preset.files, WeightsConfig(folder=str(folder / "cache")), ("vqvae",))
-    return preset.config, weights["vqvae"]
+    weights = fetch_weights(preset, WeightsConfig(folder=str(folder / "cache")), ("vqvae",))
+    return CodecSpec.of(preset, weights["vqvae"], HARDWARE)
 
 
-def encode(own: tuple[JukeboxConfig, FileHandle], music: Path, folder: Path, checks: CheckConfig = CHECKS) -> Path:
-    return encode_songs(*own, HARDWARE, checks, scan_songs(music), folder)
+def encode(own: CodecSpec, music: Path, folder: Path, checks: CheckConfig = CHECKS) -> Path:
+    return encode_songs(own, checks, scan_songs(music), folder)
 
 
-def test_usable_songs_become_codes_and_the_rest_is_reported(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path
-) -> None:
+def test_usable_songs_become_codes_and_the_rest_is_reported(own: CodecSpec, music: Path, tmp_path: Path) -> None:
     folder = encode(own, music, tmp_path / "codes")
     index = read_index(folder)
     assert [(song.name, song.samples) for song in index.songs] == [
@@ -81,27 +76,25 @@ def test_usable_songs_become_codes_and_the_rest_is_reported(
     assert report["summary"][0] == "3 of 7 files can be used, 0.0 minutes"
     assert any("twin.wav (sounds as a.wav does)" in line for line in report["summary"])
     samples, _ = soundfile.read(music / "a.wav", dtype="float32")
-    wanted = encode_audio(*own, HARDWARE, samples[:13184], [0, 1, 2])
+    wanted = encode_audio(own, samples[:13184], [0, 1, 2])
     found = read_codes(folder / index.songs[0].codes).levels
     for level in range(3):
         np.testing.assert_array_equal(found[level], wanted[level])
     assert len(CodeWindows(folder, level=2, context=32)) == 103 // 32 + 2 * (68 // 32)
 
 
-def test_what_is_encoded_is_not_encoded_again(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_song_is_encoded_once(own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = encode(own, music, tmp_path / "codes")
     (folder / "songs.json").unlink()
     write(music / "a.wav", 0.25, 9)
     counted: list[int] = []
     monkeypatch.setattr("stages.sound.encode.encode_audio", lambda *args: counted.append(1) or encode_audio(*args))
     encode(own, music, folder)
-    assert len(counted) == 2  # the one that changed, and the twin that has lost its double
+    assert len(counted) == 2  # the one that changed, and its twin, which is no duplicate now
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(
+    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "codes"
     real = np.savez_compressed
@@ -122,17 +115,15 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert len(read_index(encode(own, music, folder)).songs) == 3
 
 
-def test_too_little_room_is_known_before_anything_is_encoded(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_too_little_free_space_is_an_error_before_encoding(
+    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(StoreError, match=r"need about [\d.]+ kB, but .* has 1\.0 kB free; make room"):
         encode(own, music, tmp_path / "codes")
 
 
-def test_folders_that_teach_nothing_are_refused(
-    own: tuple[JukeboxConfig, FileHandle], music: Path, tmp_path: Path
-) -> None:
+def test_folders_without_usable_songs_are_refused(own: CodecSpec, music: Path, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the share of 0.1"):
         check_songs(CheckConfig(shortest_seconds=0.1), scan_songs(music), RATE, tmp_path / "report")
     with pytest.raises(AudioError, match=r"none of 7 files .*; 6 short: .*a.wav \(0.30 s of 6 s at least\)"):
@@ -144,21 +135,21 @@ def test_folders_that_teach_nothing_are_refused(
         CheckConfig(shortest_seconds=0)
 
 
-def test_labels_that_the_model_lacks_are_told_with_near_misses(
+def test_labels_that_the_model_lacks_are_refused_with_near_misses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mini = load_preset("mini")
-    known = fetch_vocabularies(mini.files, WeightsConfig(folder=str(tmp_path)))
+    known = fetch_vocabularies(mini, WeightsConfig(folder=str(tmp_path)))
 
     def song(name: str, **more: str) -> Song:
         return Song(name=name, path=Path(name), **more)
 
-    check_labels(mini.config, known, [song("a", artist="Organ", genre="waltz", lyrics="la la")])
+    check_labels(mini, known, [song("a", artist="Organ", genre="waltz", lyrics="la la")])
     wrong = [song(str(number), artist="orgen") for number in range(5)]
     with pytest.raises(LabelError, match=r"(?s)^0: artist 'orgen' .*closest: 'organ'.*and 2 more songs$"):
-        check_labels(mini.config, known, wrong)
+        check_labels(mini, known, wrong)
     with pytest.raises(LabelError, match=r"b: lyrics .* hold no character that the model knows"):
-        check_labels(mini.config, known, [song("b", lyrics="+++")])
+        check_labels(mini, known, [song("b", lyrics="+++")])
     with caplog.at_level("WARNING", logger="jukebox"):
-        check_labels(mini.config, known, [song("c", lyrics="la + la")])
+        check_labels(mini, known, [song("c", lyrics="la + la")])
     assert "lyrics of 1 songs have characters that the model lacks, first c" in caplog.text

@@ -45,7 +45,7 @@ def test_the_vqvae_learns_one_clip(record_property: Callable[[str, object], None
     config = load_preset("mini").config
     clip = torch.from_numpy(tune(1.25, config.vqvae.sample_rate)[-config.vqvae.sample_rate // 4 :].copy())[None]
     vqvae = new_vqvae(config, 0).train().requires_grad_(requires_grad=True)
-    step = VQVAEStep(vqvae, LossConfig(), CodebookConfig(revive_below=0.1)).train()
+    step = VQVAEStep(vqvae, LossConfig(), CodebookConfig(threshold_ema_dead_code=0.1)).train()
     told = learn(step, clip, 300, 2e-3)
     begin, end = told[0]["spectral_convergence"], told[-1]["spectral_convergence"]
     record_property("figures", f"spectral convergence of one clip: {begin:.3f}, after 300 steps {end:.3f}")
