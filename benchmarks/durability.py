@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
-from stages.sampling.label import label_songs
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
-from jukebox_core.models.resolve import ROLES
+from jukebox_core.sampling import windows
 from jukebox_core.sampling.snapshots import Snapshots
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.store import TokenStore
-from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.execution.planning import plan_run
 from pipelines.runs.folder import RunFolder, open_run
 from pipelines.runs.takes import note_plan
 from pipelines.settings.compose import GENERATE, compose, dump
 from stages.fetch import fetch_vocabularies, fetch_weights
-from stages.handles import FileHandle
 from stages.sampling import sample
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ TINY = [
     *(f"model.network.priors.{level}.context={context}" for level, context in LEVELS.items()),
     *(f"model.network.priors.{level}.transformer.width=32" for level in LEVELS),
     "model.files.weight_sources=[seed:7]",
-    *(f"model.files.weights.{role}.{what}=null" for role in ROLES for what in ("bytes", "sha256")),
+    *(f"model.files.weights.{role}.{what}=null" for role in ("vqvae", *LEVELS) for what in ("bytes", "sha256")),
 ]
 LONG = ["model=5b_lyrics", "seconds=600", "sampling.n_samples=16", "weights.offline=true"]
 
@@ -59,9 +58,10 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
     """What storing tokens costs while they are sampled: seconds a store, and shares of the time by default."""
     settings = compose(GENERATE, ["model=mini", "seconds=60", f"sampling.n_samples={samples}", "hardware.threads=1"])
     model, spent = settings.model, {"store": 0.0, "stores": 0, "snapshot": 0.0, "snapshots": 0}
-    weights = fetch_weights(model.config, model.files, settings.weights, needed_weights(settings))
-    labels = label_songs(model.config, fetch_vocabularies(model.files, settings.weights), song_requests(settings))
-    songs = plan_run(settings, labels, weights).songs
+    weights = fetch_weights(model, settings.weights, settings.roles)
+    vocabularies = {role: handle.read() for role, handle in fetch_vocabularies(model, settings.weights).items()}
+    identities = {role: handle.identity for role, handle in weights.items()}
+    songs = plan_run(settings, {}, settings.family.condition(settings, vocabularies), identities).songs
 
     class TimedStore(TokenStore):
         @contextmanager
@@ -81,18 +81,24 @@ def storing(folder: Path, samples: int = 4, seconds: float = 12.0) -> dict[str, 
 
     store = TimedStore(folder / "tokens")
     job = sample.SamplingJob(
+        family=model.family,
         config=model.config,
-        weights={level: weights[f"level_{level}"] for level in range(model.network.vqvae.levels)},
+        weights=weights,
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=store.uri,
-        flush_tokens=10**9,
-        flush_seconds=STORE_SECONDS / OFTEN,
-        scratch=str(folder / "scratch"),
-        snapshot_share=settings.storage.snapshot_share,
+        policy=FlushPolicy(
+            tokens=10**9,
+            seconds=STORE_SECONDS / OFTEN,
+            scratch=str(folder / "scratch"),
+            snapshot_share=settings.storage.snapshot_share,
+        ),
     )
     began = time.perf_counter()
-    with mock.patch.multiple(sample, open_store=lambda _uri, **_: store, Snapshots=TimedSnapshots):
+    with (
+        mock.patch.object(sample, "open_store", return_value=store),
+        mock.patch.object(windows, "Snapshots", TimedSnapshots),
+    ):
         for nodes in zip(*(song.level(model.config.top) for song in songs), strict=True):
             sample.sample_shard(job, nodes)
             if time.perf_counter() - began > seconds:
@@ -136,15 +142,11 @@ def throughput(folder: Path, windows: int = 320, tokens: int = 8192, together: i
 def long_song(folder: Path) -> dict[str, float]:
     """Ten minutes of sixteen songs: to plan, to write down, to list, and to find out what is left to sample."""
     settings = compose(GENERATE, [*LONG, f"storage.root={folder}"])
-    song = SongLabels(
-        artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=settings.times_of(0).total_length, offset=0
-    )
-    labels = [(song,) * settings.model.vqvae.levels] * settings.sampling.n_samples
-    weights = {
-        role: FileHandle(uri="", sha256="", identity=role, bytes=0, modified_ns=0) for role in needed_weights(settings)
-    }
+    song = SongLabels(artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=settings.length, offset=0)
+    labels = [(song,) * len(settings.config.hops)] * settings.sampling.n_samples
+    weights = {role: role for role in settings.roles}
     began = time.perf_counter()
-    plan = plan_run(settings, labels, weights)
+    plan = plan_run(settings, {}, labels, weights)
     planned = time.perf_counter()
     run = open_run(settings, dump(settings))
     note_plan(settings, run, plan.start, plan.takes)
@@ -156,7 +158,7 @@ def long_song(folder: Path) -> dict[str, float]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     asked = time.perf_counter()
-    left = plan_run(settings, labels, weights).missing(TokenStore(settings.storage.tokens))
+    left = plan_run(settings, {}, labels, weights).missing(TokenStore(settings.storage.tokens))
     told = time.perf_counter()
     assert len(left) == len(plan.nodes) - len(sealed)
     return {

@@ -37,6 +37,7 @@ from pipelines.flows.train import train
 from pipelines.orchestration.training_calls import PLAIN
 from pipelines.settings.compose import FINETUNE, compose
 from stages.handles import FileHandle
+from stages.resident import CodecSpec
 from stages.training.dataset import encode_songs
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Place:
 
 def write_unison(place: Place, name: str, songs: int, seed: int, artist: str) -> Path:
     """Writes songs of the new artist; returns their folder."""
-    folder, rate = place.folder / name, load_preset(place.model).vqvae.sample_rate
+    folder, rate = place.folder / name, load_preset(place.model).config.sample_rate
     album = AlbumConfig(songs=songs, seconds=place.seconds, seed=seed, genres=(GENRE,), sample_rate=rate)
     known = []
     for track in plan_album(album):
@@ -83,7 +84,7 @@ def write_unison(place: Place, name: str, songs: int, seed: int, artist: str) ->
 
 def write_known(place: Place) -> Path:
     """Writes a song of every artist that the model knows; returns their folder."""
-    folder, rate = place.folder / "known", load_preset(place.model).vqvae.sample_rate
+    folder, rate = place.folder / "known", load_preset(place.model).config.sample_rate
     album = AlbumConfig(songs=len(ARTISTS), seconds=place.seconds, seed=HELD_OUT_SEED, sample_rate=rate)
     known = []
     for track, artist in zip(plan_album(album), ARTISTS, strict=True):
@@ -100,10 +101,11 @@ def bits(place: Place, model: str, audio: Path) -> float:
     """Returns the bits a token that a model's top prior needs for the songs of a folder."""
     settings = load_preset(model)
     config, top = settings.config, settings.config.top
-    files = obtain_weights(config, settings.files, place.weights)
+    files = obtain_weights(settings, place.weights)
     vqvae = FileHandle.of(files["vqvae"].path, files["vqvae"].sha256, files["vqvae"].identity)
     codes = place.folder / f"{settings.name}_{audio.name}"
-    encode_songs(config, vqvae, HardwareConfig(device="cpu"), CheckConfig(), scan_songs(audio), codes)
+    codec = CodecSpec.of(settings, vqvae, HardwareConfig(device="cpu"))
+    encode_songs(codec, CheckConfig(), scan_songs(audio), codes)
     names = obtain_vocabularies(settings.files, place.weights)
     known = load_vocabularies({role: file.path for role, file in names.items()})
     prior = config.priors[top]

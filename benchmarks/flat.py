@@ -29,6 +29,7 @@ from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
 from stages.fetch import fetch_weights
 from stages.resident import release
@@ -69,7 +70,7 @@ def song(*, rounds: int, folder: Path) -> dict[str, Any]:
     assert timing is not None
     told = replace(timing, max_seconds=60.0 * (MINUTES[-1] + 1))  # mini learnt from shorter songs
     config = replace(config, priors=replace(config.priors, level_2=replace(config.priors[top], timing=told)))
-    weights = fetch_weights(config, model.files, WeightsConfig(folder=str(folder / "weights")))
+    weights = fetch_weights(model, WeightsConfig(folder=str(folder / "weights")))
     length = int(60 * (MINUTES[-1] + 0.5) * config.vqvae.sample_rate) // config.vqvae.hops[top] * config.vqvae.hops[top]
     labels = SongLabels(artist_id=0, genre_ids=(0,), lyric_tokens=(), total_length=length, offset=0)
     sampling = SamplingConfig(n_samples=1, stop_level=top)
@@ -79,8 +80,8 @@ def song(*, rounds: int, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     nodes = plan_song(spec).nodes
     job = SamplingJob(
-        config=config, weights={top: weights[f"level_{top}"]}, sampling=sampling, hardware=hardware,
-        store=str(folder / "store"), flush_tokens=512, flush_seconds=10.0,
+        family="jukebox", config=config, weights=weights, sampling=sampling, hardware=hardware,
+        store=str(folder / "store"), policy=FlushPolicy(),
     )  # fmt: skip
     tokens_a_minute = 60 * config.vqvae.sample_rate / config.vqvae.hops[top]
     first = {minute: _first_after(nodes, minute * tokens_a_minute) for minute in MINUTES}

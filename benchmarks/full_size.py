@@ -35,7 +35,6 @@ from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.memory import estimate_bytes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.models.presets import load_preset
-from jukebox_core.models.resolve import ROLES
 from jukebox_core.runtime.device import DTYPES
 from jukebox_core.runtime.quantise import Int8Projection, quantise
 from jukebox_core.sampling.noise import CounterNoise
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
+
+ROLES = ("vqvae", "level_0", "level_1", "level_2")
 
 ALLOWED = 1.10  # peak while loading, as a share of the weights
 FORMATS = ("legacy", "zip")

@@ -24,10 +24,10 @@ from benchmarks.full_size import label_row
 from benchmarks.peer import install
 from jukebox_core.families.jukebox.conditioning.lengths import window_hop
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.models.presets import load_preset
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.tokens.plan import plan_windows
+from tests.helpers.models.level_oracle import sample_level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

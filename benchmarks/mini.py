@@ -89,7 +89,7 @@ class Subject:
     @property
     def digests(self) -> dict[str, str]:
         """The first digits of every weight file's sha256, by role."""
-        files = obtain_weights(self.config, self.settings.files, WEIGHTS)
+        files = obtain_weights(self.settings, WEIGHTS)
         return {role: file.sha256[:16] for role, file in files.items()}
 
     @cached_property

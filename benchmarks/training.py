@@ -183,7 +183,7 @@ def data_share(codes: Path, workers: int, count: int) -> float:
         files = obtain_vocabularies(mini.files, WeightsConfig(folder=folder))
         known = load_vocabularies({role: file.path for role, file in files.items()})
         windows = CodeWindows(codes, level=top, context=config.context, augment=True)
-        data = LabelledWindows(windows, config, mini.vqvae.hops[top], known)
+        data = LabelledWindows(windows, config, mini.config.hops[top], known)
         how = Training(
             loop=LoopConfig(max_steps=count, batch_size=4, num_workers=workers, logging_steps=1, eval_batches=0),
             schedule=ScheduleConfig(),

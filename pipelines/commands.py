@@ -76,7 +76,7 @@ def _run_lock(settings: Settings) -> RunLock:
         settings.storage.tokens,
         lock_name(settings),
         wait=settings.run.wait,
-        say=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
+        on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
         on_lost=stopping.request_stop,
     )
 
@@ -115,12 +115,12 @@ def _flow_run() -> Iterator[None]:
     """Marks a flow run as this process's, after those that killed processes left are put right."""
     from prefect import tags
 
-    from pipelines.console import failures_told_once
+    from pipelines.console import prefect_errors_hidden
     from pipelines.orchestration import reconcile
 
     reconcile.stop_leaked_servers()
     reconcile.reconcile()
-    with tags(*reconcile.tags()), failures_told_once():
+    with tags(*reconcile.tags()), prefect_errors_hidden():
         yield
 
 
@@ -216,12 +216,12 @@ def train(settings: TrainSettings) -> None:
 
 @contextmanager
 def _logged(folder: str, name: str) -> Iterator[None]:
-    from pipelines.console import failures_told_once, run_log
+    from pipelines.console import prefect_errors_hidden, run_log
 
     path = Path(folder).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
-    with run_log(path / name), failures_told_once():
+    with run_log(path / name), prefect_errors_hidden():
         yield

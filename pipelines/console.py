@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: short lines on stderr, and the same lines, dated, in the run's log file."""
+"""Logging of a run: short lines on stderr, and the same lines, dated, in the run's log file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _PREFECT = ("prefect.flow_runs", "prefect.task_runs")  # loggers
 
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
-    """Sends the lines of logger ``jukebox`` to stderr and, dated, to the file `path`, which is appended to."""
-    written = logging.FileHandler(path, encoding="utf-8")
-    written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    with shown_log(written) as log:
+    """Sends logger ``jukebox`` to stderr and, dated, to the end of the file `path`; yields the logger."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    with shown_log(file) as log:
         yield log
 
 
 @contextmanager
 def shown_log(*others: logging.Handler) -> Iterator[logging.Logger]:
-    """Sends the lines of logger ``jukebox`` to stderr, and to `others`, which are closed at the end."""
+    """Sends logger ``jukebox`` to stderr and to `others`, which are closed at the end; yields the logger."""
     log = logging.getLogger("jukebox")
     before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
-    handlers = (*others, _shown())
+    handlers = (*others, _stderr_handler())
     for handler in handlers:
         log.addHandler(handler)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -45,27 +45,27 @@ def shown_log(*others: logging.Handler) -> Iterator[logging.Logger]:
 
 
 @contextmanager
-def failures_told_once() -> Iterator[None]:
-    """Keeps Prefect from telling of failed tasks and flows: what went wrong is raised, and told by the command line."""
-    tell_failures_once()
+def prefect_errors_hidden() -> Iterator[None]:
+    """A block in which Prefect logs no failed tasks and flows: the error is raised, and printed by the command line."""
+    hide_prefect_errors()
     try:
         yield
     finally:
         for name in _PREFECT:
-            logging.getLogger(name).removeFilter(_no_failure)
+            logging.getLogger(name).removeFilter(_below_error)
 
 
-def tell_failures_once() -> None:
-    """Does the same for as long as the process lasts."""
+def hide_prefect_errors() -> None:
+    """Does the same as `prefect_errors_hidden` until the process ends."""
     for name in _PREFECT:
-        logging.getLogger(name).addFilter(_no_failure)
+        logging.getLogger(name).addFilter(_below_error)
 
 
-def _no_failure(record: logging.LogRecord) -> bool:
+def _below_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR
 
 
-def _shown() -> logging.Handler:
+def _stderr_handler() -> logging.Handler:
     if not sys.stderr.isatty():
         handler: logging.Handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

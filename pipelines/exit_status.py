@@ -1,9 +1,9 @@
-"""How the program ends, as whoever called it learns: one exit status for each way, decided here alone.
+"""Exit statuses of the program, decided in this module only.
 
 - 0: done.
-- 1: the work failed, or what it needs cannot be fetched, reached or trusted.
-- 2: refused before work began: what was asked for cannot be.
-- 130: interrupted, as a shell has it of Ctrl-C; what was made until then is stored.
+- 1: the work failed, or a file, host or store that it needs is missing, unreachable or damaged.
+- 2: refused before work began: the arguments or settings are invalid.
+- 130: interrupted (128 + SIGINT, as in shells); all results until then are stored.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
 
-_NO_REFUSAL = (CheckpointError, DamagedError, DownloadError, TrainingError, UnreachableError)  # whenever they come
+_NO_REFUSAL = (
+    CheckpointError,
+    DamagedError,
+    DownloadError,
+    TrainingError,
+    UnreachableError,
+)  # failures, also before work begins
 
 
 @contextmanager
 def working() -> Iterator[None]:
-    """A block, or a function that it decorates, in which work goes on: whatever goes wrong there is no refusal."""
+    """A block, or a decorated function, whose JukeboxErrors count as failures (status 1) and not as refusals (2)."""
     try:
         yield
     except JukeboxError as error:
@@ -42,7 +48,7 @@ def working() -> Iterator[None]:
 
 
 def exit_status(error: JukeboxError | KeyboardInterrupt) -> int:
-    """Returns the exit status of a program that `error` ends."""
+    """Returns the exit status of a program that ends with `error`."""
     if isinstance(error, KeyboardInterrupt | StoppedError):
         return INTERRUPTED
     return FAILED if error.at_work or isinstance(error, _NO_REFUSAL) else REFUSED

@@ -1,4 +1,4 @@
-"""Shows a model's terms to a person once, before the first download, and asks; nobody to ask is never waited for."""
+"""Shows a model's licence terms once, before the first download, and asks for acceptance; only at a terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def ask(files: ModelFiles, weights: WeightsConfig) -> None:
-    """Has the terms of `files` acknowledged at a terminal; elsewhere, a download without that will say what to set.
+    """Asks at a terminal to accept the terms of `files`; without a terminal it returns, and the download raises.
 
     Raises:
-        ConfigError: the person did not accept.
+        ConfigError: the user did not accept.
     """
     folder = home(weights)
     if is_offline(weights) or acknowledged(files.terms, folder):

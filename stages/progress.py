@@ -1,4 +1,4 @@
-"""Progress that a person can read: one line a window in the run's log, and a live bar in a terminal."""
+"""Progress of sampling: a line for each window in the run's log, and a live bar in a terminal."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def peak_memory() -> int:
 
 @dataclass
 class Meter:
-    """Counts sampled tokens and says how fast they come and how long the rest will take.
+    """Counts sampled tokens and estimates speed and remaining time.
 
-    Totals are tokens of all samples of the run, by level; windows sampled side by side share their seconds.
+    Totals are tokens of all samples of the run, by level; seconds of windows that are sampled in parallel count once.
     """
 
     left: dict[int, int] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, level: int) -> float:
-        """Notes that sampling at `level` goes on; returns the clock for `advance`."""
+        """Marks `level` as being sampled; returns the clock for `advance`, in seconds."""
         with self._lock:
             if self.bar is not None and not any(task.fields["level"] == level for task in self.bar.tasks):
                 self.bar.add_task(f"level {level}", total=self.left.get(level), level=level)
         return time.monotonic()
 
     def advance(self, level: int, tokens: int, since: float) -> float:
-        """Counts `tokens` new tokens of `level` made since the clock `since`; returns the clock now."""
+        """Counts `tokens` new tokens of `level` since the clock `since`; returns the present clock."""
         now = time.monotonic()
         with self._lock:
             self.seconds[level] = self.seconds.get(level, 0.0) + now - max(since, self._until.get(level, since))
@@ -75,17 +75,17 @@ class Meter:
         return now
 
     def rate(self, level: int) -> float:
-        """Tokens a second at `level` so far, all samples together."""
+        """Returns tokens per second at `level` so far, all samples together."""
         return self.tokens.get(level, 0) / max(self.seconds.get(level, 0.0), 1e-9)
 
     def remaining(self, level: int) -> str:
-        """Time left at `level` at its present rate, as m:ss or h:mm:ss."""
+        """Returns the remaining time at `level` at its present rate, as m:ss or h:mm:ss."""
         rate = self.rate(level)
         seconds = round(self.left.get(level, 0) / rate) if rate else 0
         return format_seconds(seconds)
 
     def window_done(self, nodes: Sequence[Node], seconds: float) -> None:
-        """Writes the line of a window that has just been sealed for these songs."""
+        """Logs the line of a window that has just been sealed for these nodes, after `seconds` of sampling."""
         node, new = nodes[0], sum(node.window.new for node in nodes)
         log.info(
             "level %d  window %d-%d  samples %s  %s new tokens  %.0f tokens/s  left at this level %s  peak %s",
@@ -104,13 +104,13 @@ _meter = Meter()
 
 
 def meter() -> Meter:
-    """Returns this process's meter; a worker process that was given none counts for itself."""
+    """Returns this process's meter; a worker process without one from `metering` has its own."""
     return _meter
 
 
 @contextmanager
 def metering(left: dict[int, int], *, live: bool) -> Iterator[Meter]:
-    """Installs a fresh meter for one run: `left` holds the tokens to sample by level; `live` shows bars on stderr."""
+    """Installs a new meter for one run; `left`: tokens to sample by level; `live`: show bars on stderr."""
     global _meter
     bar = None
     if live:

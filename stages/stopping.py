@@ -1,8 +1,8 @@
-"""Stopping in time: a flag that whoever samples looks at between two blocks of tokens.
+"""Cooperative stopping: a flag that sampling checks between two blocks of tokens.
 
-A signal reaches the main thread only, and windows may be sampled in others. So whoever learns that the run must end
-raises the flag, and each window stores what it has and leaves. A process that lost its run to another one leaves as
-well, and stores nothing more.
+A signal reaches the main thread only, and windows may be sampled in other threads. So the signal handler sets the flag,
+and each thread stores the tokens of its window and raises StoppedError. A process that lost its run's lock to another
+process ends too, and stores nothing more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StoppedError(JukeboxError):
 
 
 def request_stop() -> None:
-    """Asks every window that is being sampled in this process to store its tokens and leave."""
+    """Sets the flag: every window being sampled in this process stores its tokens and stops; idempotent."""
     _flag.set()
 
 
@@ -34,14 +34,14 @@ def stop_requested() -> bool:
     return _flag.is_set()
 
 
-def allow() -> None:
-    """Takes the request back: a new run begins."""
+def clear_request() -> None:
+    """Clears the flag: a new run begins."""
     _flag.clear()
 
 
 @contextmanager
 def holding(check: Callable[[], None]) -> Iterator[None]:
-    """A block within which `check`, a lock's, says before each write whether the run is still this process's."""
+    """A block in which `check`, of a lock, is called before each write; it raises RunError once the lock is lost."""
     _holds.append(check)
     try:
         yield
@@ -50,21 +50,21 @@ def holding(check: Callable[[], None]) -> Iterator[None]:
 
 
 def check_held() -> None:
-    """Leaves if this process has lost its run.
+    """Checks that this process still holds the lock of its run.
 
     Raises:
-        RunError: it has.
+        RunError: it has lost the lock.
     """
     for hold in _holds:
         hold()
 
 
 def check() -> None:
-    """Leaves if this process was asked to stop, or has lost its run.
+    """Checks that this process may continue sampling.
 
     Raises:
-        StoppedError: it was asked to.
-        RunError: it has lost its run.
+        StoppedError: it was asked to stop.
+        RunError: it has lost the lock of its run.
     """
     check_held()
     if _flag.is_set():

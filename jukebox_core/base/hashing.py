@@ -17,7 +17,7 @@ _Json: TypeAlias = "str | int | float | bool | list[_Json] | dict[str, _Json] | 
 
 
 def canonical_json(value: object) -> str:
-    """Returns the one JSON text of `value`: ASCII, keys sorted, no spaces, floats as Python's shortest exact form.
+    """Returns the canonical JSON of `value`: ASCII, keys sorted, no spaces, floats as Python's shortest exact form.
 
     Two values have the same text if and only if they are the same data. Lists and tuples count as the same, and so
     do a dataclass and the dict of its fields; 1, 1.0 and True stay apart.
@@ -48,7 +48,7 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Returns the sha256 of a file's content, as 64 hexadecimal digits, reading a little at a time.
+    """Returns the sha256 of a file's content, as 64 hexadecimal digits, reading it in blocks.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Where the files that are shipped with the program are. Imports no torch."""
+"""Locations of the files that are shipped with the program. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def conf_dir() -> Path:
     """Returns the folder with the configuration files: inside the package when installed, else the repository's.
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: neither exists.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "conf", package.parent / "conf"):

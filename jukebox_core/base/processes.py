@@ -50,7 +50,8 @@ def start_of(pid: int) -> int | None:
             boot = psutil.boot_time()
             created = process.create_time()
             if psutil.boot_time() == boot:  # else the clock was set between the two
-                return int(round((created - boot) * _TICKS))
+                ticks: int = round((created - boot) * _TICKS)
+                return ticks
             process = psutil.Process(pid)
     except psutil.NoSuchProcess:
         return None

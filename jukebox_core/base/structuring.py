@@ -1,7 +1,7 @@
-"""From plain data to frozen records and back, strictly: no unknown key, no missing one, no conversion of types.
+"""From plain data to frozen dataclasses and back, strictly: no unknown key, no missing one, no conversion of types.
 
-Used for everything that a person writes in YAML. The records' own checks run last and keep their words; every message
-begins with the dotted key of the value it is about.
+Used for everything that a user writes in YAML. The checks of the dataclasses themselves run last, with their own
+messages; every message begins with the dotted key of the value it is about.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def unknown_key(kind: type, name: str, key: str = "") -> str:
 
 
 def _paths(kind: type) -> Iterator[str]:
-    """Gives the dotted keys of all settings in a record of type `kind`, apart from those in lists and tables."""
+    """Yields the dotted keys of all settings in a record of type `kind`, apart from those in lists and tables."""
     for name, type_of in field_types(kind).items():
         yield name
         if get_origin(type_of) not in (tuple, dict) and (record := record_in(type_of)) is not None:
@@ -97,7 +97,7 @@ def _paths(kind: type) -> Iterator[str]:
 
 
 def record_in(kind: object) -> type | None:
-    """Returns the dataclass that `kind` is, or that it is besides None; None if there is none."""
+    """Returns the dataclass in `kind`: itself, or the option of a union that is one; None without one."""
     found = next((option for option in (kind, *get_args(kind)) if dataclasses.is_dataclass(option)), None)
     return cast("type | None", found)
 

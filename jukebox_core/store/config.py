@@ -1,4 +1,4 @@
-"""How patient a token store is, as frozen records. Imports no torch."""
+"""Retries, spool limits and lease times of a token store, as frozen dataclasses. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jukebox_core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryConfig:
-    """How often a request that failed for a passing reason is made again; the time between two grows twofold."""
+    """How often a request is repeated after a transient failure, with exponential backoff."""
 
     attempts: int = 5
     first_seconds: float = 0.2  # between the first two attempts
@@ -27,12 +27,12 @@ class RetryConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpoolConfig:
-    """Where windows wait while their remote store is away, and for how long a run goes on without it."""
+    """Where windows are kept during an outage of their remote store, and how long a run continues through one."""
 
     folder: str | None = None  # null: $JUKEBOX_SPOOL, or jukebox/spool in the user's cache folder
-    megabytes: float = 2048.0  # of windows that wait: a run that has more stops ...
-    seconds: float = 3600.0  # ... and so does one whose store has been away for so long
-    patience_seconds: float = 2.0  # a write waits so long for the store, as long as it answers
+    megabytes: float = 2048.0  # of pending windows: a run that has more stops ...
+    seconds: float = 3600.0  # ... and so does one whose outage lasts longer
+    patience_seconds: float = 2.0  # for which a write waits for its delivery, unless the store is degraded
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -41,13 +41,13 @@ class SpoolConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseConfig:
-    """How a run is held in a store that knows no locks: by an object that is written again and again."""
+    """The times of a lease, by which a run is locked in a store without locks."""
 
-    seconds: float = 30.0  # a holder that has not been heard of for so long has lost the run
-    refresh_seconds: float = 5.0  # between two signs of life
+    seconds: float = 30.0  # an owner that has not renewed it for so long has lost the run
+    refresh_seconds: float = 5.0  # between two renewals
 
     def __post_init__(self) -> None:
-        """Checks ranges, and that a sign of life may be late without harm."""
+        """Checks ranges, and that one late renewal loses nothing."""
         _above_zero(self, "seconds", "refresh_seconds")
         if self.refresh_seconds * 2 > self.seconds:
             raise ConfigError(

@@ -1,10 +1,10 @@
-"""Leases: holding a name in object storage, where nothing ends with the process that made it. Imports no torch.
+"""Leases: exclusive ownership of a name in object storage, which has no locks. Imports no torch.
 
-A lease is an object ``locks/<name>/<generation>.json`` that its holder writes again every few seconds. Who wants the
-name makes the object of the next generation, which the server lets exist only once, and only when the newest one is
-free: its holder was not heard of for the lease's time (by the server's clock, or by one's own while waiting), or was a
-process of this machine that is gone. The newest generation holds the name; a holder that finds a newer one, or misses
-its own, has lost it, and says so at once.
+A lease is an object ``locks/<name>/<generation>.json`` that its owner renews every few seconds. To acquire the name, a
+process creates the object of the next generation, which the server lets only one process do, and only when the newest
+generation is free: not renewed for the lease's time (by the server's clock, or by one's own while waiting), or owned by
+a process of this machine that has ended. The newest generation owns the name; an owner that finds a newer one, or no
+longer its own, has lost the name and reports it at once.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from jukebox_core.store.place import Objects
 
 _log = logging.getLogger("jukebox.store")
-_PATIENCE_SECONDS = 2.0  # for giving a lease back; it expires by itself
+_RELEASE_SECONDS = 2.0  # for releasing a lease; it expires by itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """Who holds a name."""
+    """The process that owns a name."""
 
-    token: str  # of this holding, unlike all others
+    token: str  # random, of this acquisition
     host: str
     pid: int
     since: str  # UTC, ISO format
-    machine: str | None  # where `pid` means a process: this boot and this set of processes; None: cannot be told
+    machine: str | None  # boot and PID namespace in which `pid` denotes a process; None: unknown
     started: int | None  # when the process began, in the clock ticks of its machine
     seconds: float = 0.0  # the lease's time
-    beat: int = 0  # signs of life so far
+    beat: int = 0  # renewals so far
 
     @classmethod
-    def this(cls, seconds: float = 0.0) -> Owner:
+    def current(cls, seconds: float = 0.0) -> Owner:
         """Returns this process as an owner."""
         return cls(
             token=secrets.token_hex(16),
@@ -61,8 +61,8 @@ class Owner:
         )
 
     @classmethod
-    def parse(cls, text: bytes) -> Owner | None:
-        """Returns the owner that a file or an object tells of; None if it tells of none."""
+    def from_json(cls, text: bytes) -> Owner | None:
+        """Returns the owner that `to_json` has written; None if the text is something else."""
         try:
             data: dict[str, Any] = json.loads(text)
             return cls(**{field.name: data[field.name] for field in fields(cls)})
@@ -71,15 +71,15 @@ class Owner:
 
     @classmethod
     def unknown(cls, seconds: float = 0.0) -> Owner:
-        """Returns the owner of which nothing can be read: it has just begun, or another program wrote it."""
-        return replace(cls.this(seconds), host="an unknown host", pid=0, machine=None)
+        """Returns an owner for a lock without a readable one: it is being written, or another program wrote it."""
+        return replace(cls.current(seconds), host="an unknown host", pid=0, machine=None)
 
-    def text(self) -> str:
-        """Returns what `parse` reads."""
+    def to_json(self) -> str:
+        """Returns the owner as text."""
         return json.dumps(asdict(self))
 
-    def gone(self) -> bool:
-        """Whether this was a process of this machine that is no more."""
+    def has_ended(self) -> bool:
+        """Whether this was a process of this machine that has ended; False for one of another machine."""
         return (
             self.machine is not None
             and self.machine == processes.machine_id()
@@ -91,85 +91,85 @@ class Owner:
 
 
 class Lease:
-    """Holds a name below the root of a store, from `acquire` to `release`, or until it is lost.
+    """Owns a name below the root of a store, from `acquire` to `release`, or until it is lost.
 
     Args:
-        objects: where; requests should fail fast, since they are repeated here.
+        objects: the place; requests should fail fast, since they are repeated here.
         name: the name.
-        config: its times.
-        on_lost: called once, from another thread, when the name turns out to be lost.
+        config: the times of the lease.
+        on_lost: called once, from another thread, when the name is found to be lost.
     """
 
     def __init__(self, objects: Objects, name: str, config: LeaseConfig, on_lost: Callable[[], None]) -> None:
         self._objects, self._folder, self._config, self._on_lost = objects, f"locks/{name}", config, on_lost
         self._mine: Owner | None = None
         self._generation = 0
-        self._heard = 0.0  # when the server last took a sign of life
-        self._seen: tuple[bytes, float] | None = None  # another's lease, and when it was first seen in this form
+        self._renewed = 0.0  # when the server last accepted a renewal
+        self._seen: tuple[bytes, float] | None = None  # another owner's lease, and when it was first seen in this form
         self._ended = threading.Event()
-        self._beating = threading.Lock()
+        self._renewing = threading.Lock()
         self.lost = False
 
-    def holder(self) -> Owner | None:
-        """Returns whose the name is; None if it is free."""
-        return self._holder(max(self._generations(), default=0))
+    def owner(self) -> Owner | None:
+        """Returns the owner of the name; None if it is free."""
+        return self._owner(max(self._generations(), default=0))
 
     def acquire(self) -> Owner | None:
-        """Takes the name if it is free, and returns None; returns its owner if it is not."""
+        """Acquires the name if it is free, and returns None; returns its owner if it is not."""
         newest = max(self._generations(), default=0)
-        if (owner := self._holder(newest)) is not None:
+        if (owner := self._owner(newest)) is not None:
             return owner
-        mine, generation = Owner.this(self._config.seconds), newest + 1
-        self._objects.create(self._name(generation), mine.text().encode())
-        data = self._objects.read(self._name(generation))  # whose it is; an answer that was lost says nothing
-        owner = None if data is None else Owner.parse(data)
+        mine, generation = Owner.current(self._config.seconds), newest + 1
+        self._objects.create(self._name(generation), mine.to_json().encode())
+        data = self._objects.read(self._name(generation))  # the owner; a lost response to `create` says nothing
+        owner = None if data is None else Owner.from_json(data)
         if owner is None or owner.token != mine.token:
             return owner or Owner.unknown(self._config.seconds)
-        self._mine, self._generation, self._heard = mine, generation, time.monotonic()
+        self._mine, self._generation, self._renewed = mine, generation, time.monotonic()
         self._objects.remove(*(self._name(number) for number in self._generations() if number < generation))
-        threading.Thread(target=self._beat_on, name=f"lease {self._folder}", daemon=True).start()
+        threading.Thread(target=self._renew_periodically, name=f"lease {self._folder}", daemon=True).start()
         return None
 
     def check(self) -> None:
-        """Makes sure that the name is still held; asks the server only if it was not heard of for the lease's time.
+        """Checks that the name is still owned; asks the server only if the lease was not renewed for its time.
 
         Raises:
             RunError: it was lost.
         """
-        if not self.lost and time.monotonic() - self._heard > self._config.seconds:
-            self._beat()  # this process was paused: another one may have begun
+        if not self.lost and time.monotonic() - self._renewed > self._config.seconds:
+            self._renew()  # this process was paused: another one may have acquired the name
         if self.lost:
             raise RunError(
-                f"another process took over {self._folder} in {self._objects.uri}, because this one was not heard of "
-                f"for {self._config.seconds:g} s; let that one go on"
+                f"another process took over {self._folder} in {self._objects.uri}, because this one did not renew "
+                f"its lease for {self._config.seconds:g} s; let that one go on"
             )
 
     def release(self) -> None:
-        """Gives the name up, if it is held; does not wait for a server that is slow to answer."""
+        """Releases the name, if it is owned; does not wait for a server that is slow to answer."""
         self._ended.set()
-        giving = threading.Thread(target=self._give_back, name=f"end of {self._folder}", daemon=True)
-        giving.start()
-        giving.join(_PATIENCE_SECONDS)
+        releasing = threading.Thread(target=self._remove_own, name=f"release {self._folder}", daemon=True)
+        releasing.start()
+        releasing.join(_RELEASE_SECONDS)
 
-    def _give_back(self) -> None:
-        with self._beating:
+    def _remove_own(self) -> None:
+        with self._renewing:
             mine, self._mine = self._mine, None
             if mine is not None and not self.lost:
                 try:
                     self._objects.remove(self._name(self._generation))
                 except StoreError as error:
-                    _log.info("%s was not given back and expires by itself: %s", self._folder, error)
+                    _log.info("%s was not released and expires by itself: %s", self._folder, error)
 
-    def _holder(self, newest: int) -> Owner | None:
-        """Returns whose the newest generation is; None if it is free, or there is none (0)."""
+    def _owner(self, newest: int) -> Owner | None:
+        """Returns the owner of the generation `newest`; None if it is free, or 0, which is none."""
         data = self._objects.read(self._name(newest)) if newest else None
-        if data is None or self._free(newest, data):
+        if data is None or self._is_free(newest, data):
             return None
-        return Owner.parse(data) or Owner.unknown(self._config.seconds)
+        return Owner.from_json(data) or Owner.unknown(self._config.seconds)
 
-    def _free(self, generation: int, data: bytes) -> bool:
-        owner = Owner.parse(data)
-        if owner is not None and owner.gone():
+    def _is_free(self, generation: int, data: bytes) -> bool:
+        owner = Owner.from_json(data)
+        if owner is not None and owner.has_ended():
             return True
         seconds = self._config.seconds if owner is None else owner.seconds
         now = time.monotonic()
@@ -179,23 +179,23 @@ class Lease:
             return age is None or age > seconds
         return now - self._seen[1] > seconds
 
-    def _beat_on(self) -> None:
+    def _renew_periodically(self) -> None:
         while not self._ended.wait(self._config.refresh_seconds) and not self.lost:
-            self._beat()
+            self._renew()
 
-    def _beat(self) -> None:
-        with self._beating:
+    def _renew(self) -> None:
+        with self._renewing:
             if self._mine is None or self.lost:
                 return
             try:
-                there = self._generations()
-                if self._generation in there and max(there) == self._generation:
+                generations = self._generations()
+                if self._generation in generations and max(generations) == self._generation:
                     self._mine = replace(self._mine, beat=self._mine.beat + 1)
-                    self._objects.replace(self._name(self._generation), self._mine.text().encode())
-                    self._heard = time.monotonic()
+                    self._objects.replace(self._name(self._generation), self._mine.to_json().encode())
+                    self._renewed = time.monotonic()
                     return
             except UnreachableError as error:
-                _log.debug("%s", error)  # whoever writes tokens says it
+                _log.debug("%s", error)  # the store's writers report the outage
                 return
             except StoreError as error:
                 _log.warning("the lease %s cannot be renewed: %s", self._folder, error)

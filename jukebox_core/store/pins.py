@@ -1,7 +1,7 @@
-"""Which windows runs name, told beside the windows: runs of other machines and folders use the same store.
+"""Pins: which windows each run needs, stored beside the windows, because runs of several machines share a store.
 
 One object a run, ``runs/<digits>.json`` below the store's root. It is written when the run is planned, before a window
-is sampled, so whatever collects garbage knows what a run needs that goes on at the same time. Imports no torch.
+is sampled, so that a concurrent garbage collection keeps the windows of the run. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The windows of one run."""
+    """The windows that one run needs."""
 
-    run: str  # its name
+    run: str  # the run's name
     place: str  # machine and folder, as in ``host:/home/me/outputs/run``
     keys: frozenset[str]
 
     @property
     def name(self) -> str:
-        """The name of its object."""
+        """The name of the object that holds it."""
         return f"runs/{digest([self.run, self.place])[:32]}.json"
 
 
@@ -49,21 +49,21 @@ class Pins:
         self._objects = open_objects(uri, options)
 
     def put(self, pin: Pin) -> None:
-        """Stores a pin in the place of the one that the same run had."""
+        """Stores a pin, in the place of the earlier one of the same run."""
         about = {"schema": SCHEMA, "run": pin.run, "place": pin.place, "windows": sorted(pin.keys)}
         self._objects.replace(pin.name, json.dumps(about, indent=0).encode("utf-8"))
 
     def drop(self, pins: Iterable[Pin]) -> None:
-        """Removes pins: from now on their runs need no window."""
+        """Removes pins: their runs need no windows any more. Pins that do not exist are ignored."""
         names = [pin.name for pin in pins]
         if names:
             self._objects.remove(*names)
 
     def all(self) -> list[Pin]:
-        """Returns every pin, by run and place.
+        """Returns every pin, sorted by run and place.
 
         Raises:
-            StoreError: one of them cannot be understood: what its run needs is not known, so nothing may be removed.
+            StoreError: one of them cannot be read: the needs of its run are unknown, so nothing may be removed.
         """
         found = ((name, self._objects.read(name)) for name in self._objects.sizes("runs"))
         pins = [_read(name, data) for name, data in found if data is not None]

@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _log = logging.getLogger("jukebox")
-_LOOK_SECONDS = 0.2  # between two looks at a lock that another process holds
+_POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
 
 
 class RunLock:
-    """Holds a run, for the length of a ``with`` block; a second process waits or is turned away.
+    """Locks a run, for the length of a ``with`` block; a second process waits, or raises RunError.
 
-    On local disk the lock ends with the process that holds it. On object storage it is a lease, which ends when its
-    holder has not been heard of for ``lease.seconds`` (at once, if the holder was a process of this machine). A holder
-    that was paused for longer may have lost the run: `check` raises then, and `on_lost` is called when it is noticed.
+    On local disk the lock ends with the process that holds it. On object storage it is a lease, which expires when its
+    owner has not renewed it for ``lease.seconds`` (at once, if the owner was a process of this machine). An owner
+    that was paused for longer may have lost the run: then `check` raises, and `on_lost` is called when it is noticed.
 
     Args:
-        place: the folder or address below which the run is held: ``<place>/locks/<name>``.
+        place: the folder or address below which the lock is: ``<place>/locks/<name>``.
         name: the run's name.
-        wait: wait for a process that holds it; else raise.
+        wait: wait for the process that holds it; else raise RunError.
         options: settings of the fsspec file system.
         lease: times of a lease.
-        say: told once, in one line, for whom this process waits.
-        on_lost: called once, from another thread, when the run turns out to be lost.
+        on_wait: called once with a line that names the process this one waits for.
+        on_lost: called once, from another thread, when the run is found to be lost.
     """
 
     def __init__(
@@ -49,27 +49,27 @@ class RunLock:
         wait: bool = False,
         options: Mapping[str, Any] | None = None,
         lease: LeaseConfig | None = None,
-        say: Callable[[str], None] = _log.info,
+        on_wait: Callable[[str], None] = _log.info,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", name):
             raise RunError(f"{name!r} cannot be locked; a run's name is that of a folder")
         objects = open_objects(str(place), options, RetryConfig(attempts=3))
-        self._name, self._wait, self._say = name, wait, say
-        self._held: _Local | Lease
+        self._name, self._wait, self._on_wait = name, wait, on_wait
+        self._held: _LocalRunLock | Lease
         if isinstance(objects, LocalObjects):
-            self._held = _Local(Path(objects.uri) / "locks" / f"{name}.lock")
+            self._held = _LocalRunLock(Path(objects.uri) / "locks" / f"{name}.lock")
         else:
             self._held = Lease(objects, name, lease or LeaseConfig(), on_lost)
 
     def acquire(self) -> None:
-        """Takes the run, at once or when it is free.
+        """Acquires the run, at once or when it is free.
 
         Raises:
             RunError: another process holds it, and `wait` is false.
             StoreError: the place cannot be used.
         """
-        told = False
+        reported = False
         while (owner := self._held.acquire()) is not None:
             expiry = f", or {owner.seconds:g} s after it was killed" if owner.seconds else ""
             if not self._wait:
@@ -77,13 +77,13 @@ class RunLock:
                     f"run {self._name} is worked on by {owner}; it is free when that process ends{expiry}: wait for "
                     "it, or stop it"
                 )
-            if not told:
-                self._say(f"run {self._name} is worked on by {owner}; waiting until that process ends{expiry}")
-                told = True
-            time.sleep(_LOOK_SECONDS)
+            if not reported:
+                self._on_wait(f"run {self._name} is worked on by {owner}; waiting until that process ends{expiry}")
+                reported = True
+            time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Makes sure that the run is still held; cheap enough to be called before every write.
+        """Checks that the run is still held; cheap enough to be called before every write.
 
         Raises:
             RunError: it was lost.
@@ -91,7 +91,7 @@ class RunLock:
         self._held.check()
 
     def release(self) -> None:
-        """Gives the run up, if it is held."""
+        """Releases the run, if it is held."""
         self._held.release()
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class RunLock:
 
 
 def is_held(place: str, name: str) -> bool | None:
-    """Whether some process, on whatever machine, works on a run; None where that cannot be told now.
+    """Whether any process, on any machine, holds a run; None if that cannot be determined now.
 
     Args:
         place: as of `RunLock`.
@@ -114,27 +114,27 @@ def is_held(place: str, name: str) -> bool | None:
         if isinstance(objects, LocalObjects):
             path = Path(objects.uri) / "locks" / f"{name}.lock"
             return FileLock(path).is_taken() if path.exists() else None
-        return Lease(objects, name, LeaseConfig(), lambda: None).holder() is not None
+        return Lease(objects, name, LeaseConfig(), lambda: None).owner() is not None
     except StoreError:
         return None
 
 
-class _Local:
-    """A lock on a local file, which tells who holds it."""
+class _LocalRunLock:
+    """A lock on a local file, whose content names its owner."""
 
     def __init__(self, path: Path) -> None:
         self._lock = FileLock(path)
 
     def acquire(self) -> Owner | None:
-        """Takes the lock if it is free, and returns None; returns its owner if it is not."""
+        """Acquires the lock if it is free, and returns None; returns its owner if it is not."""
         if try_lock(self._lock):
-            self._lock.write(Owner.this().text())
+            self._lock.write(Owner.current().to_json())
             return None
-        return Owner.parse(self._lock.path.read_bytes()) or Owner.unknown()
+        return Owner.from_json(self._lock.path.read_bytes()) or Owner.unknown()
 
     def check(self) -> None:
-        """A local lock cannot be lost."""
+        """Does nothing: a local lock cannot be lost."""
 
     def release(self) -> None:
-        """Gives the lock up, if it is held."""
+        """Releases the lock, if it is held."""
         self._lock.release()

@@ -1,1 +1,1 @@
-"""Tokens at rest: windows, keys, the graph of a song and the token store."""
+"""Tokens: window plans, the graph of a song, its tracks and spans, and codes files."""

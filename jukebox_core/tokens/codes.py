@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_ABOUT = "about"  # the array that holds the JSON text beside the levels
+_ABOUT = "about"  # the array with the JSON text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Codes:
 
 
 def write_codes(path: Path, codes: Codes) -> None:
-    """Writes a codes file, whole or not at all: arrays ``level_<l>`` int32 [time], and ``about``, a JSON text."""
+    """Writes a codes file, atomically: arrays ``level_<l>`` int32 [time], and ``about``, a JSON text."""
     arrays: dict[str, Any] = {f"level_{level}": np.asarray(tokens, np.int32) for level, tokens in codes.levels.items()}
     arrays[_ABOUT] = np.array(json.dumps(dict(codes.about)))
     with atomic_write(path) as file:
@@ -38,7 +38,7 @@ def write_codes(path: Path, codes: Codes) -> None:
 
 
 def read_codes(path: Path) -> Codes:
-    """Returns what a codes file holds.
+    """Returns the content of a codes file.
 
     Raises:
         StoreError: the file is missing, or is not a codes file.

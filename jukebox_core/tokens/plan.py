@@ -1,4 +1,4 @@
-"""Which windows make a level: integers only, apart from tensors (golden README 2.6)."""
+"""Window planning: integers only, apart from tensors (docs/upstream.md, Windows)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Window(NamedTuple):
     """One window of a level, in absolute token positions of the song's level."""
 
     start: int  # first token of the context
-    known: int  # one past the last token that is already there when the window begins
+    known: int  # one past the last token that is known when the window begins
     stop: int  # one past the last token that the window fills
 
     @property
@@ -48,7 +48,7 @@ def window_starts(total: int, context: int, hop: int) -> list[int]:
 def plan_windows(total: int, context: int, hop: int, have: int = 0) -> list[Window]:
     """Returns the windows that bring a level from `have` known tokens to `total`, in order.
 
-    Windows that are already full are left out, so every token from `have` to `total` is filled by exactly one window.
+    Windows that are full already are omitted, so every token from `have` to `total` is filled by exactly one window.
     A level shorter than the context is a single window that starts at 0.
     """
     if total < context:
@@ -65,7 +65,7 @@ def plan_windows(total: int, context: int, hop: int, have: int = 0) -> list[Wind
 def append_window(have: int, new: int, context: int) -> Window:
     """Returns the window that adds `new` tokens to `have` known ones, looking back as far as the context allows.
 
-    This is upstream's partial window (golden README 2.6), which it uses where a level is shorter than its context.
+    This is upstream's partial window (docs/upstream.md, Windows), used where a level is shorter than its context.
 
     Raises:
         ConfigError: more new tokens than the context holds.
@@ -76,9 +76,9 @@ def append_window(have: int, new: int, context: int) -> Window:
 
 
 def split_chunks(length: int, size: int | None) -> list[int]:
-    """Returns the sizes of the pieces that `length` is cut into: `size` each, the last one what is left.
+    """Returns the sizes of the chunks of `length`: `size` each, the last one the remainder.
 
-    `None` is one piece (golden README 2.5).
+    A `size` of None gives one chunk (docs/upstream.md, Sampling).
 
     Raises:
         ConfigError: `length` is negative or `size` is not positive.
@@ -96,7 +96,7 @@ def split_chunks(length: int, size: int | None) -> list[int]:
 
 
 def split_batch(n: int, size: int) -> list[int]:
-    """Returns how many of `n` samples each part of a batch holds: at most `size`, the last one what is left.
+    """Returns the sizes of the batches that `n` samples are split into: `size` each, the last one the remainder.
 
     Raises:
         ConfigError: as `split_chunks`.

@@ -1,7 +1,8 @@
-"""The command line: one program, one word for what it shall do. Imports neither torch nor Prefect before it must.
+"""The command line: one program with subcommands. Imports torch and Prefect only after the settings are checked.
 
-A command's settings are composed and checked first, for every job of a sweep; only then is the module that does the
-work imported. What goes wrong on the way is printed as one line for each mistake.
+Commands that compute take Hydra's overrides: settings are composed and checked first, for every job of a sweep; only
+then is the module that does the work imported. `runs`, `models` and `serve` are typer apps. Errors are printed as one
+line each.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ Work = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One word of the command line."""
+    """One subcommand."""
 
     usage: str
     summary: str
-    work: str  # module:function that is called with the settings of each job
-    own_flags: bool = False  # it reads its arguments itself, and is called with them
+    work: str  # module:function that is called with the settings of each job; of a typer app, with the arguments
+    is_app: bool = False  # the module has a typer app, `app`, which parses the arguments; otherwise Hydra does
 
 
 COMMANDS = {
@@ -41,34 +42,40 @@ COMMANDS = {
         "generate [OVERRIDES]", "make songs, from nothing or from a prompt", "pipelines.commands:generate"
     ),
     "continue": Command(
-        "continue RUN [OVERRIDES]", "make a finished run's songs longer", "pipelines.commands:generate"
+        "continue RUN [OVERRIDES]", "continue the songs of a finished run", "pipelines.commands:generate"
     ),
-    "upsample": Command("upsample RUN [OVERRIDES]", "finish the lower levels of a run", "pipelines.commands:generate"),
+    "upsample": Command("upsample RUN [OVERRIDES]", "sample the lower levels of a run", "pipelines.commands:generate"),
     "runs": Command(
         "runs COMMAND [RUN]",
-        "list, show, resume and remove runs; collect what none names",
+        "list, show, resume and remove runs; collect garbage",
         "pipelines.cli.runs:run",
-        True,
+        is_app=True,
     ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode"),
     "compose": Command(
-        "compose [OVERRIDES]", "write songs to learn from, by rules and dice", "pipelines.commands:compose"
+        "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),
     "dataset": Command(
-        "dataset audio=FOLDER", "check recordings, and encode them to learn from", "pipelines.commands:dataset"
+        "dataset audio=FOLDER", "check recordings and encode them for training", "pipelines.commands:dataset"
     ),
     "train": Command(
-        "train data.audio=FOLDER [OVERRIDES]", "make a model of one's own music", "pipelines.commands:train"
+        "train data.audio=FOLDER [OVERRIDES]", "train a model on your own music", "pipelines.commands:train"
     ),
     "finetune": Command(
-        "finetune data.audio=FOLDER [OVERRIDES]", "teach a trained model further music", "pipelines.commands:train"
+        "finetune data.audio=FOLDER [OVERRIDES]", "fine-tune a trained model", "pipelines.commands:train"
     ),
     "serve": Command(
-        "serve [--cron CRON] [OVERRIDES]", "make songs on demand and by schedule", "pipelines.serving.serve:serve", True
+        "serve [--cron CRON] [OVERRIDES]",
+        "make songs on demand and by schedule",
+        "pipelines.cli.serve:run",
+        is_app=True,
     ),
     "models": Command(
-        "models COMMAND [NAMES]", "list, fetch, verify, remove and carry models", "pipelines.cli.models:run", True
+        "models COMMAND [NAMES]",
+        "list, fetch, verify, remove and copy models",
+        "pipelines.cli.models:run",
+        is_app=True,
     ),
 }
 
@@ -86,22 +93,22 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program with `arguments`, by default the process's own; returns its exit status."""
+    """Returns the exit status of the program, run with `arguments`, by default those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return dispatch(given)
     except (JukeboxError, KeyboardInterrupt) as error:
-        interrupted = "interrupted; the same command continues from what is stored"
+        interrupted = "interrupted; the same command continues from the stored tokens"
         for line in (str(error) if isinstance(error, JukeboxError) else interrupted).splitlines():
             print(f"jukebox: {line}", file=sys.stderr)
         return exit_status(error)
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Runs what `arguments` ask for.
+    """Runs the command that `arguments` name; returns 0.
 
     Raises:
-        JukeboxError: as the command does; ConfigError for a command that does not exist.
+        JukeboxError: as the command does; ConfigError for an unknown command.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
@@ -119,14 +126,14 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def help_text() -> str:
-    """Returns what ``jukebox --help`` prints."""
+    """Returns the text that ``jukebox --help`` prints."""
     width = max(len(command.usage) for command in COMMANDS.values())
     lines = [f"  jukebox {command.usage:<{width}}  {command.summary}" for command in COMMANDS.values()]
     return "\n".join(["Makes music with Jukebox models.", "", *lines, "", EXAMPLES])
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    if COMMANDS[name].own_flags:
+    if COMMANDS[name].is_app:
         _work(name)(arguments)
         return 0
     from pipelines.settings.compose import from_command_line
@@ -150,7 +157,7 @@ def _work(name: str) -> Work:
 
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
-    """Returns where a command starts, and the arguments that are left for Hydra."""
+    """Returns the configuration root of a command, and the arguments that remain for Hydra."""
     from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN
 
     known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)
@@ -167,11 +174,16 @@ def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Answers the shell, which asks the bare program: completes a command's name, or asks the command itself."""
+    """Prints the completions of the shell's command line: of a command's name, or those of the command itself."""
     program, *words = os.environ.get("COMP_LINE", "jukebox ").split(" ")
     name = words[0] if words else ""
-    if len(words) < 2 or name not in COMMANDS or COMMANDS[name].own_flags:
-        print(" ".join(command for command in COMMANDS if command.startswith(name)))
+    if len(words) < 2 or name not in COMMANDS:
+        print("\n".join(command for command in COMMANDS if command.startswith(name)))
+        return 0
+    if COMMANDS[name].is_app:
+        from pipelines.cli.typer_app import print_completions
+
+        print_completions(import_module(COMMANDS[name].work.partition(":")[0]).app, " ".join(words))
         return 0
     os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])
     return _run("generate" if name in _FROM_RUN else name, arguments)

@@ -1,81 +1,76 @@
-"""``jukebox models``: what models there are, and fetching, verifying, finding, removing and carrying their files.
+"""``jukebox models``: lists, fetches, verifies, removes and copies the files of models.
 
-Imports no Prefect, and torch only for `memory`: each command answers at once, apart from those that move or hash
-gigabytes.
+Imports no Prefect, torch only for `memory`, and Hydra only for overrides that are not plain values: each command
+answers at once, except those that transfer or hash gigabytes.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from jukebox_core.base.text import format_bytes, format_table
-from jukebox_core.errors import ConfigError, DownloadError, did_you_mean
+from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models import catalogue
-from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.library import home
-from jukebox_core.models.presets import is_path, load_preset
+from jukebox_core.models.presets import is_path, load_preset, option_names
+from pipelines.cli.typer_app import new_app, run_app
+from pipelines.cli.weights_settings import weights_settings
 from pipelines.licence_prompt import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-HELP = """\
-jukebox models COMMAND [NAMES] [OVERRIDES]
-
-  list                  every model: size, licence, what is here, and when it was verified
-  fetch NAMES           bring models here; a broken download goes on where it broke
-  verify [NAMES]        hash what is here and compare; what is not as it should be is set aside
-  path NAME             where a model's files are
-  rm NAMES              remove models; files that another model here needs are kept. rm prepared: only what is made
-                        anew when it is needed, weights as they sample (weights.prepared)
-  export FOLDER NAMES   copy models to a folder, for a machine without network
-  import FOLDER [NAMES] copy models from such a folder
-  memory [NAMES]        which precision and how many samples side by side suit GPUs and computers of usual sizes
-
-NAMES are models, aliases (small, best), model files (.yaml), or all.
-OVERRIDES are those of the section weights, as weights.folder=/data weights.accept_licence=true
-"""
-
+    from jukebox_core.models.config import WeightsConfig
 
 _RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
 _MACHINES = {"cuda": (8, 16, 24, 80), "cpu": (8, 16, 32)}  # GiB: GPUs, and laptops that sample on their CPU
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelsSettings:
-    """What `jukebox models` is told (root conf/models.yaml)."""
-
-    weights: WeightsConfig
+app = new_app(
+    "List, fetch, verify, remove and copy the files of models.\n\n"
+    "NAMES are models, aliases (small, best), model files (.yaml), or all. OVERRIDES are settings of the section "
+    "weights, as in weights.folder=/data weights.accept_licence=true; both may be mixed in any order.",
+    subcommand_metavar="COMMAND [NAMES] [OVERRIDES]",
+)
 
 
 def run(arguments: Sequence[str]) -> None:
     """Runs ``jukebox models`` with `arguments`.
 
     Raises:
-        JukeboxError: what was asked for is unknown, or could not be done.
+        ConfigError: the arguments do not fit.
+        JukeboxError: as the command does.
     """
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        _say(HELP)
-        return
-    verb, *rest = arguments
-    if verb not in _VERBS:
-        raise ConfigError(
-            f"there is no command 'models {verb}'; choose one of {', '.join(_VERBS)}{did_you_mean(verb, _VERBS)}"
-        )
-    overrides = [each for each in rest if "=" in each and not is_path(each.partition("=")[0])]
-    names = [each for each in rest if each not in overrides]
-    unknown = next((each for each in names if each.startswith("-")), None)
-    if unknown is not None:
-        raise ConfigError(f"models {verb} has no option {unknown}; write overrides as weights.offline=true")
-    from pipelines.settings.compose import Root, compose
-
-    _VERBS[verb](names, compose(Root("models", ModelsSettings), overrides).weights)
+    run_app(app, "models", arguments or ["--help"])
 
 
-def _list(_names: Sequence[str], weights: WeightsConfig) -> None:
+def _complete_names(incomplete: str) -> list[str]:
+    return [name for name in (*option_names("model"), catalogue.ALL) if name.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="OVERRIDES", help="settings, as in weights.offline=true")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAMES", help="models, with overrides mixed in", autocompletion=_complete_names),
+]
+FolderAndNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FOLDER NAMES", help="a folder, then models", autocompletion=_complete_names),
+]
+
+
+@app.command("list")
+def list_models(words: Overrides = None) -> None:
+    """List every model: size, licence, presence, verification."""
+    names, weights = _parsed(words)
+    if names:
+        raise ConfigError(f"models list takes no names, but was given {names[0]!r}; it lists every model")
     rows: list[tuple[str, ...]] = [("MODEL", "SIZE", "HERE", "VERIFIED", "LICENCE")]
     for each in catalogue.listing(weights):
         name = f"{each.name} ({', '.join(each.aliases)})" if each.aliases else each.name
@@ -83,93 +78,109 @@ def _list(_names: Sequence[str], weights: WeightsConfig) -> None:
         here = "yes" if each.present == each.files else f"{each.present} of {each.files}" if each.present else "no"
         licence = each.licence.partition("(")[0].partition(":")[0].strip()
         rows.append((name, size, here, each.verified[:19].replace("T", " ") or "-", licence))
-    for line in format_table(rows):
-        _say(line)
+    _print(*format_table(rows))
     files, taken = catalogue.prepared(weights)
     if files:
-        _say(
+        _print(
             f"{format_bytes(taken)} more, in {files} files, hold weights as they sample; models rm prepared frees them"
         )
 
 
-def _fetch(names: Sequence[str], weights: WeightsConfig) -> None:
-    for name in catalogue.resolve(_some(names, "fetch")):
+@app.command()
+def fetch(words: Names = None) -> None:
+    """Download models; an interrupted download is resumed."""
+    names, weights = _parsed(words)
+    for name in catalogue.resolve(_required(names, "fetch")):
         ask(load_preset(name).files, weights)
-    for path in catalogue.fetch(names, weights).values():
-        _say(path)
+    _print(*catalogue.fetch(names, weights).values())
 
 
-def _verify(names: Sequence[str], weights: WeightsConfig) -> None:
+@app.command()
+def verify(words: Names = None) -> None:
+    """Hash the files of models; damaged ones are set aside.
+
+    Without NAMES, the files of all models that are here.
+    """
+    names, weights = _parsed(words)
     faults = 0
     for each in catalogue.check(names or [catalogue.ALL], weights):
         if each.fault == catalogue.ABSENT and not names:
-            continue  # nobody asked for all models to be here
-        _say(f"{'ok     ' if not each.fault else 'FAULT  '}{each.path}  {each.sha256 or each.fault}")
+            continue  # not every model needs to be here
+        _print(f"{'ok     ' if not each.fault else 'FAULT  '}{each.path}  {each.sha256 or each.fault}")
         faults += bool(each.fault)
     if faults:
-        raise DownloadError(f"{faults} files are not as they should be; fetch their models again")
+        raise DownloadError(f"{faults} files are damaged or missing; fetch their models again")
 
 
-def _path(names: Sequence[str], weights: WeightsConfig) -> None:
-    for name in _some(names, "path"):
-        for role, path in catalogue.paths(name, weights).items():
-            _say(f"{role}  {path}")
+@app.command()
+def path(words: Names = None) -> None:
+    """Print where the files of models are."""
+    names, weights = _parsed(words)
+    for name in _required(names, "path"):
+        _print(*(f"{role}  {file}" for role, file in catalogue.paths(name, weights).items()))
 
 
-def _rm(names: Sequence[str], weights: WeightsConfig) -> None:
-    removed, kept = catalogue.remove(_some(names, "rm"), weights)
-    for path in removed:
-        _say(f"removed  {path}")
-    for path in kept:
-        _say(f"kept     {path}  (another model that is here needs it)")
+@app.command()
+def rm(words: Names = None) -> None:
+    """Remove models; files that another model here needs are kept.
+
+    `rm prepared` removes only derived copies, weights in the form they are sampled with, which are made again when
+    needed (weights.prepared).
+    """
+    names, weights = _parsed(words)
+    removed, kept = catalogue.remove(_required(names, "rm"), weights)
+    _print(*(f"removed  {file}" for file in removed))
+    _print(*(f"kept     {file}  (another model that is here needs it)" for file in kept))
     if not removed and not kept:
-        _say(f"nothing of {', '.join(names)} is in {home(weights)}")
+        _print(f"nothing of {', '.join(names)} is in {home(weights)}")
 
 
-def _export(names: Sequence[str], weights: WeightsConfig) -> None:
-    folder, *models = _some(names, "export")
-    for path in catalogue.export(_some(models, f"export {folder}"), Path(folder).expanduser(), weights):
-        _say(path)
+@app.command()
+def export(words: FolderAndNames = None) -> None:
+    """Copy models to a folder, for a machine without network."""
+    names, weights = _parsed(words)
+    folder, *models = _required(names, "export")
+    _print(*catalogue.export(_required(models, f"export {folder}"), Path(folder).expanduser(), weights))
 
 
-def _import(names: Sequence[str], weights: WeightsConfig) -> None:
-    folder, *models = _some(names, "import")
+@app.command("import")
+def import_models(words: FolderAndNames = None) -> None:
+    """Copy models from such a folder, by default all in it."""
+    names, weights = _parsed(words)
+    folder, *models = _required(names, "import")
     weights = replace(weights, offline=True)
-    for path in catalogue.import_(Path(folder).expanduser(), weights, models or [catalogue.ALL]):
-        _say(path)
+    _print(*catalogue.import_(Path(folder).expanduser(), weights, models or [catalogue.ALL]))
 
 
-def _memory(names: Sequence[str], _weights: WeightsConfig) -> None:
+@app.command()
+def memory(words: Names = None) -> None:
+    """Print the precision and batch size chosen on usual machines."""
+    names, _ = _parsed(words)
     from jukebox_core.runtime.precision import advise  # needs torch
 
-    rows = [("MODEL", "DEVICE", "HARDWARE.DTYPE", "HARDWARE.BATCH_SIZE", "NEEDED")]
+    rows: list[tuple[str, ...]] = [("MODEL", "DEVICE", "HARDWARE.DTYPE", "HARDWARE.BATCH_SIZE", "NEEDED")]
     for name in catalogue.resolve(names) if names else _RELEASED:
         model = load_preset(name)
         for kind, sizes in _MACHINES.items():
             for advice in (advise(model.opened, model.config, size, kind) for size in sizes):
                 batch = str(advice.batch) if advice.batch else "does not fit"
                 rows.append((name, advice.device, advice.dtype, batch, f"{advice.bytes / 1e9:.1f} GB"))
-    for line in format_table(rows):
-        _say(line)
+    _print(*format_table(rows))
 
 
-_VERBS: dict[str, Callable[[Sequence[str], WeightsConfig], None]] = {
-    "list": _list,
-    "fetch": _fetch,
-    "verify": _verify,
-    "path": _path,
-    "rm": _rm,
-    "export": _export,
-    "import": _import,
-    "memory": _memory,
-}
+def _parsed(words: Sequence[str] | None) -> tuple[list[str], WeightsConfig]:
+    """Returns the names among `words`, and the settings that the overrides among them make."""
+    given = list(words or ())
+    overrides = [each for each in given if "=" in each and not is_path(each.partition("=")[0])]
+    return [each for each in given if each not in overrides], weights_settings(overrides)
 
 
-def _some(names: Sequence[str], verb: str) -> Sequence[str]:
+def _required(names: Sequence[str], verb: str) -> Sequence[str]:
     if not names:
-        raise ConfigError(f"models {verb} needs a name; see: jukebox models help")
+        raise ConfigError(f"models {verb} needs a name; `jukebox models {verb.partition(' ')[0]} --help` shows how")
     return names
 
 
-def _say(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
+def _print(*lines: object) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")

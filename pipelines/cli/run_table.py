@@ -1,4 +1,4 @@
-"""Runs as a person reads them: a table, a tree, and one run in full. Imports neither torch nor Prefect."""
+"""Runs as text: a table, a tree, and the details of one run. Imports neither torch nor Prefect."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Take
     from pipelines.runs.folder import RunFolder
 
-_LYRICS = 60  # characters of them that are shown
+_LYRICS = 60  # characters of lyrics that are shown
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a table says of a run; empty or None where its manifest does not say it."""
+    """One run as a row of the table; empty or None if its manifest lacks the value."""
 
     run: RunFolder
     status: str
@@ -34,18 +34,20 @@ class Summary:
 
     @classmethod
     def of(cls, run: RunFolder) -> Summary:
-        """Returns a run's summary, whatever state its folder is in."""
+        """Returns a run's summary; status ``unreadable`` if its manifest cannot be read."""
         try:
             manifest = run.manifest()
-            told = manifest["identity"]
-            levels = range(len(told["model"]["vqvae"]["downs"]))
+            identity = manifest["identity"]
+            levels = range(len(identity["model"]["vqvae"]["downs"]))
             return cls(
                 run=run,
                 status=status(manifest),
-                model=told["model"]["name"],
-                seconds=told["seconds"],
-                samples=told["sampling"]["n_samples"],
-                levels=" ".join(str(level) for level in reversed(levels) if level >= told["sampling"]["stop_level"]),
+                model=identity["model"]["name"],
+                seconds=identity["seconds"],
+                samples=identity["sampling"]["n_samples"],
+                levels=" ".join(
+                    str(level) for level in reversed(levels) if level >= identity["sampling"]["stop_level"]
+                ),
                 created=datetime.fromisoformat(manifest["created"]).isoformat(),
                 parent=manifest.get("parent", {}),
             )
@@ -54,20 +56,20 @@ class Summary:
 
 
 def status(manifest: Mapping[str, Any]) -> str:
-    """Returns how a run stands: finished, stopped, running, or killed if the process that ran it is gone.
+    """Returns the status of a run: planned, running, stopped, finished, or killed if the process that ran it is gone.
 
-    A process of another machine cannot be looked at, but it holds the run's lock for as long as it lives.
+    A process of another machine cannot be inspected, but it holds the run's lock for as long as it lives.
     """
-    told, process = str(manifest.get("status", "planned")), manifest.get("process")
-    if told != "running":
-        return told
+    recorded, process = str(manifest.get("status", "planned")), manifest.get("process")
+    if recorded != "running":
+        return recorded
     if process is None or is_dead(str(process)):
         return "killed"
     if not is_here(str(process)) and "lock" in manifest:
         from jukebox_core.store.run_lock import is_held
 
-        return "killed" if is_held(manifest["store"], manifest["lock"]) is False else told
-    return told
+        return "killed" if is_held(manifest["store"], manifest["lock"]) is False else recorded
+    return recorded
 
 
 def table(summaries: Sequence[Summary]) -> list[str]:
@@ -90,7 +92,7 @@ def table(summaries: Sequence[Summary]) -> list[str]:
 
 
 def tree(summaries: Sequence[Summary]) -> list[str]:
-    """Returns the lines of a tree: below each run, indented, those that go on from it."""
+    """Returns the lines of a tree: below each run, indented, those that continue it."""
     by_name = {each.run.name: each for each in summaries}
     below: dict[str, list[Summary]] = {}
     for each in sorted(summaries, key=lambda each: (each.created, each.run.name)):
@@ -115,7 +117,7 @@ def _leaf(each: Summary, *, known: bool) -> str:
 
 
 def origin_of(parent: Mapping[str, Any], *, named: bool = True) -> str:
-    """Returns what a run keeps of others, in words; `named` says which run it goes on from."""
+    """Returns in words which part of other runs a run keeps; `named` includes the name of its parent."""
     keep, samples, begins = parent.get("keep_seconds"), parent.get("samples", []), parent.get("begins_seconds", [])
     words = "all" if parent.get("splice") or not begins else f"{max(begins):.4g} s"
     words = f"keeps {words if keep is None else f'{keep:g} s'}" + (f" of {parent['run']}" if named else "")
@@ -126,14 +128,14 @@ def origin_of(parent: Mapping[str, Any], *, named: bool = True) -> str:
     return words
 
 
-def full(run: RunFolder) -> list[str]:
-    """Returns the lines that tell all that matters of one run.
+def details(run: RunFolder) -> list[str]:
+    """Returns the lines on one run: settings, takes, files and timings.
 
     Raises:
         RunError: its manifest cannot be read.
     """
     manifest = run.manifest()
-    told, summary = manifest.get("identity", {}), Summary.of(run)
+    identity, summary = manifest.get("identity", {}), Summary.of(run)
     lines = [
         f"run {run.name} in {run.path}",
         f"  {summary.status}, created {_local(summary.created) or 'at an unknown time'}"
@@ -144,30 +146,37 @@ def full(run: RunFolder) -> list[str]:
     ]
     if manifest.get("parent"):
         lines.append(f"  {manifest['parent']['command']}: {origin_of(manifest['parent'])}")
-    lines += ["", "settings", *_indented(_settings(told))]
+    lines += ["", "settings", *_indented(_settings(identity))]
     if manifest.get("takes"):
-        lines += ["", "takes", *_indented(_takes(run.takes(), manifest, told))]
+        lines += ["", "takes", *_indented(_takes(run.takes(), manifest, identity))]
     files = [*manifest.get("audio", []), *manifest.get("codes", [])]
     page = [f"  {run.path / 'report.html'}"] if (run.path / "report.html").is_file() else []
     if files or page:
         lines += ["", "files", *(f"  {run.path / record['path']}" for record in files), *page]
     if manifest.get("timings"):
-        lines += ["", "timings of the last time", *_indented(_timings(manifest["timings"]))]
+        lines += ["", "timings of the last invocation", *_indented(_timings(manifest["timings"]))]
     return lines
 
 
-def _settings(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, sampling = told.get("model", {}), told.get("sampling", {})
-    rows = [("model", str(model.get("name"))), ("seconds", f"{told.get('seconds')}"), ("dtype", f"{told.get('dtype')}")]
+def _settings(identity: Mapping[str, Any]) -> list[tuple[str, str]]:
+    model, sampling = identity.get("model", {}), identity.get("sampling", {})
+    rows = [
+        ("model", str(model.get("name"))),
+        ("seconds", f"{identity.get('seconds')}"),
+        ("dtype", f"{identity.get('dtype')}"),
+    ]
     rows += [
         (f"sampling.{name}", f"{sampling[name]}") for name in ("seed", "n_samples", "stop_level") if name in sampling
     ]
     levels = {name: value for name, value in sampling.items() if name.startswith("level_")}
     rows += [(f"sampling.{name}", ", ".join(f"{k} {v}" for k, v in value.items())) for name, value in levels.items()]
-    songs = [("song", told.get("song", {})), *((f"songs.{n}", song) for n, song in enumerate(told.get("songs", [])))]
+    songs = [
+        ("song", identity.get("song", {})),
+        *((f"songs.{n}", song) for n, song in enumerate(identity.get("songs", []))),
+    ]
     for where, song in songs:
         rows += [(f"{where}.{name}", _short(value)) for name, value in song.items() if value not in (None, "", 0.0)]
-    rows += [("prompt", path) for path in told.get("prompt", {}).get("files", [])]
+    rows += [("prompt", path) for path in identity.get("prompt", {}).get("files", [])]
     return rows
 
 
@@ -176,18 +185,18 @@ def _short(value: object) -> str:
     return text if len(text) <= _LYRICS else f"{text[: _LYRICS - 3]}..."
 
 
-def _takes(takes: Sequence[Take], manifest: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    vqvae = told.get("model", {}).get("vqvae", {})
+def _takes(takes: Sequence[Take], manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    vqvae = identity.get("model", {}).get("vqvae", {})
     kept = manifest.get("kept") or [[0] * len(take) for take in takes]
     rows: list[tuple[str, ...]] = [("SAMPLE", "LEVEL", "SECONDS", "TOKENS", "KEPT", "WINDOWS")]
     hop, hops = 1, []
     for down, stride in zip(vqvae["downs"], vqvae["strides"], strict=True):
         hop *= stride**down
         hops.append(hop)
-    for sample, (take, there) in enumerate(zip(takes, kept, strict=True)):
+    for sample, (take, kept_tokens) in enumerate(zip(takes, kept, strict=True)):
         for level in reversed(range(len(take))):
             seconds = len(take[level]) * hops[level] / vqvae["sample_rate"]
-            counts = (len(take[level]), there[level], len({span.key for span in take[level]}))
+            counts = (len(take[level]), kept_tokens[level], len({span.key for span in take[level]}))
             rows.append((str(sample), str(level), f"{seconds:.2f}", *map(str, counts)))
     return rows
 

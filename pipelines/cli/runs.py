@@ -1,92 +1,140 @@
-"""``jukebox runs``: what there is, how it hangs together, and what may go. Imports neither torch nor Prefect."""
+"""``jukebox runs``: lists, shows, resumes and removes runs, and collects garbage. Imports neither torch nor Prefect."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from jukebox_core.base.text import format_bytes
-from jukebox_core.errors import ConfigError, RunError, did_you_mean
-from pipelines.cli.run_table import Summary, full, table, tree
+from jukebox_core.errors import ConfigError, RunError
+from pipelines.cli.run_table import Summary, details, table, tree
+from pipelines.cli.typer_app import new_app, run_app
 from pipelines.exit_status import working
 from pipelines.runs.folder import RunFolder, find_run, runs_in
 from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from jukebox_core.store.pins import Pin
     from pipelines.runs.garbage import Garbage
 
-HOURS = 24.0  # what was stored less long ago is not collected
+HOURS = 24.0  # younger objects are not collected
+ROOT = StorageSettings().root
 
-USAGE = """\
-Runs: what there is, how it hangs together, and what may go.
-
-  jukebox runs list                     every run: model, status, length, and the run it goes on from
-  jukebox runs show RUN                 settings, takes, files and timings of one run
-  jukebox runs tree                     runs, and below each those that go on from it
-  jukebox runs resume RUN [OVERRIDES]   take a run up again, in its own folder, with its own settings
-  jukebox runs rm RUN [--yes]           remove a run's folder; what other runs use of it stays
-  jukebox runs gc [--dry-run] [--yes] [--older-than HOURS] [--store URI]
-                                        remove tokens that no run names
-
-RUN is a run's name or its folder. --root DIR looks for runs in DIR instead of outputs.
-"""
+app = new_app("List, show, resume and remove runs, and collect garbage.")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Does what ``jukebox runs ARGUMENTS`` asks for.
+    """Runs ``jukebox runs`` with `arguments`; ``storage.root=DIR`` is the same as ``--root DIR``.
 
     Raises:
-        ConfigError: the arguments are wrong.
+        ConfigError: the arguments do not fit.
         JukeboxError: as the command does.
     """
     given = [f"--root={a.partition('=')[2]}" if a.startswith("storage.root=") else a for a in arguments]
-    if not given or {"-h", "--help", "help"} & set(given):
-        _say([USAGE.rstrip()])
+    run_app(app, "runs", given or ["--help"])
+
+
+def _complete_runs(context: typer.Context, incomplete: str) -> list[str]:
+    found = runs_in(context.params.get("root") or ROOT)
+    return [each.name for each in found if each.name.startswith(incomplete)]
+
+
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="folder of the runs")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="name or folder of a run", autocompletion=_complete_runs, show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
+
+
+@app.command("list")
+def list_runs(root: Root = ROOT) -> None:
+    """List every run: model, status, length, and the run it continues."""
+    found = _summaries(root)
+    _print(table(found) if found else [f"{root} holds no runs"])
+
+
+@app.command()
+def show(run: RunName, root: Root = ROOT) -> None:
+    """Show settings, takes, files and timings of one run."""
+    _print(details(find_run(run, root)))
+
+
+@app.command("tree")
+def show_tree(root: Root = ROOT) -> None:
+    """List runs, and below each those that continue it."""
+    found = _summaries(root)
+    _print(tree(found) if found else [f"{root} holds no runs"])
+
+
+@app.command()
+def resume(
+    run: RunName,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES", help="settings to change")] = None,
+    root: Root = ROOT,
+) -> None:
+    """Run again from the stored tokens, in the same folder."""
+    from pipelines.runs.settings_of_run import resume_root
+    from pipelines.settings.compose import compose
+
+    given = overrides or []
+    settings = compose(resume_root(run, root, given), given)
+    from pipelines import commands
+
+    commands.generate(settings)
+
+
+@app.command("rm")
+def remove_run(run: RunName, root: Root = ROOT, yes: Yes = False) -> None:
+    """Remove a run's folder; tokens that other runs use stay."""
+    try:
+        found = find_run(run, root)
+    except RunError:
+        if not _drop_lost(run, root, yes=yes):
+            raise
         return
-    commands: dict[str, Callable[[argparse.Namespace], None]] = {
-        "list": _list,
-        "show": _show,
-        "tree": _tree,
-        "resume": _resume,
-        "rm": _remove,
-        "gc": _collect,
-    }
-    if given[0] not in commands:
-        hint = did_you_mean(given[0], commands)
-        raise ConfigError(f"there is no command runs {given[0]!r}; choose one of {', '.join(commands)}{hint}")
-    commands[given[0]](_parser(given[0]).parse_args(given[1:]))
+    with _idle(found):
+        _remove_folder(found, root, yes=yes)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; `jukebox runs --help` shows how it is used")
+@app.command("gc")
+def collect_garbage(
+    root: Root = ROOT,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be removed")] = False,
+    older_than: Annotated[float, typer.Option(metavar="HOURS", help="keep younger objects")] = HOURS,
+    store: Annotated[str | None, typer.Option(metavar="URI", help="a token store; default: those of the runs")] = None,
+) -> None:
+    """Remove tokens that no run names."""
+    from jukebox_core.store.pins import Pins
+    from pipelines.runs.garbage import find_garbage, remove, stores_of
+
+    if older_than < 0:
+        raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
+    scratch = Path(root).expanduser() / ".scratch"
+    for uri in [store] if store else stores_of(root):
+        garbage = find_garbage(root, uri, older_than, scratch)
+        _print(_described(garbage, older_than))
+        for pin in _lost(Pins(uri).all()):
+            kept = f"{len(pin.keys)} windows are kept for run {pin.run}, whose folder is gone"
+            _print([f"  {kept}: jukebox runs rm {pin.run}"])
+        if not garbage.bytes or dry_run:
+            continue
+        if _confirmed(f"remove {format_bytes(garbage.bytes)} from {uri}?", yes=yes):
+            with working():
+                windows, size = remove(garbage, root)
+            _print([f"removed {windows} windows, {format_bytes(size)} in all"])
 
 
-def _parser(command: str) -> _Parser:
-    parser = _Parser(prog=f"runs {command}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--root", default=StorageSettings().root)
-    if command in ("show", "resume", "rm"):
-        parser.add_argument("run", metavar="RUN")
-    if command == "resume":
-        parser.add_argument("overrides", metavar="OVERRIDES", nargs="*")
-    if command in ("rm", "gc"):
-        parser.add_argument("--yes", action="store_true")
-    if command == "gc":
-        parser.add_argument("--dry-run", action="store_true")
-        parser.add_argument("--older-than", metavar="HOURS", type=float, default=HOURS)
-        parser.add_argument("--store", metavar="URI")
-    return parser
-
-
-def _say(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)  # noqa: T201 - the command's answer
 
@@ -95,43 +143,8 @@ def _summaries(root: str) -> list[Summary]:
     return [Summary.of(each) for each in runs_in(root)]
 
 
-def _list(given: argparse.Namespace) -> None:
-    found = _summaries(given.root)
-    _say(table(found) if found else [f"{given.root} holds no runs"])
-
-
-def _tree(given: argparse.Namespace) -> None:
-    found = _summaries(given.root)
-    _say(tree(found) if found else [f"{given.root} holds no runs"])
-
-
-def _show(given: argparse.Namespace) -> None:
-    _say(full(find_run(given.run, given.root)))
-
-
-def _resume(given: argparse.Namespace) -> None:
-    from pipelines.runs.settings_of_run import resume_root
-    from pipelines.settings.compose import compose
-
-    settings = compose(resume_root(given.run, given.root, given.overrides), given.overrides)
-    from pipelines import commands as work
-
-    work.generate(settings)
-
-
-def _remove(given: argparse.Namespace) -> None:
-    try:
-        run = find_run(given.run, given.root)
-    except RunError:
-        if not _forget_lost(given.run, given.root, yes=given.yes):
-            raise
-        return
-    with _idle(run):
-        _remove_folder(run, given)
-
-
 def _idle(run: RunFolder) -> AbstractContextManager[object]:
-    """Returns the run's lock, so that nobody begins to work on it meanwhile; taking it fails if somebody does."""
+    """Returns the run's lock, so that no process starts to work on it meanwhile; raises RunError if one does now."""
     from jukebox_core.store.run_lock import RunLock
 
     manifest = run.manifest() if run.manifest_path.exists() else {}
@@ -142,24 +155,24 @@ def _idle(run: RunFolder) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def _remove_folder(run: RunFolder, given: argparse.Namespace) -> None:
+def _remove_folder(run: RunFolder, root: str, *, yes: bool) -> None:
     files = [path for path in run.path.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    branches = [each.run.name for each in _summaries(given.root) if each.parent.get("run") == run.name]
-    stay = f"; {', '.join(branches)} began with it and stay whole" if branches else ""
-    if not _agreed(
-        f"remove run {run.name}: {len(files)} files, {format_bytes(size)}, in {run.path}{stay}?", yes=given.yes
+    branches = [each.run.name for each in _summaries(root) if each.parent.get("run") == run.name]
+    stay = f"; {', '.join(branches)} began with it and stay complete" if branches else ""
+    if not _confirmed(
+        f"remove run {run.name}: {len(files)} files, {format_bytes(size)}, in {run.path}{stay}?", yes=yes
     ):
         return
-    _forget(run)
-    doomed = run.path.with_name(f".removed-{run.name}")  # no half-removed folder is ever taken for a run
+    _drop_pin(run)
+    doomed = run.path.with_name(f".removed-{run.name}")  # a half-removed folder must not look like a run
     run.path.replace(doomed)
     shutil.rmtree(doomed)
-    _say([f"removed {run.path}; its tokens stay until `jukebox runs gc`"])
+    _print([f"removed {run.path}; its tokens stay until `jukebox runs gc`"])
 
 
-def _forget(run: RunFolder) -> None:
-    """Tells the run's token store that the run needs no window any more."""
+def _drop_pin(run: RunFolder) -> None:
+    """Removes the run's pin from its token store: it needs no window any more."""
     from jukebox_core.store.pins import Pin, Pins
 
     manifest = run.manifest() if run.manifest_path.exists() else {}
@@ -167,8 +180,8 @@ def _forget(run: RunFolder) -> None:
         Pins(manifest["store"]).drop([Pin(run.name, run.place, frozenset())])
 
 
-def _forget_lost(name: str, root: str, *, yes: bool) -> bool:
-    """Lets go of what a store still keeps for a run of this machine whose folder is gone; whether there is one."""
+def _drop_lost(name: str, root: str, *, yes: bool) -> bool:
+    """Removes the pins of a run of this machine whose folder is gone; returns whether there were any."""
     from jukebox_core.store.pins import Pins
     from pipelines.runs.garbage import stores_of
 
@@ -176,10 +189,10 @@ def _forget_lost(name: str, root: str, *, yes: bool) -> bool:
     count = len({key for pins in lost.values() for pin in pins for key in pin.keys})
     if not any(lost.values()):
         return False
-    if _agreed(f"the folder of run {name} is gone; let go of the {count} windows that are kept for it?", yes=yes):
+    if _confirmed(f"the folder of run {name} is gone; release the {count} windows that are kept for it?", yes=yes):
         for store, pins in lost.items():
             Pins(store).drop(pins)
-        _say([f"run {name} is forgotten; `jukebox runs gc` removes what no other run names"])
+        _print([f"run {name} is forgotten; `jukebox runs gc` removes the windows that no other run names"])
     return True
 
 
@@ -189,28 +202,7 @@ def _lost(pins: Iterable[Pin]) -> list[Pin]:
     return [pin for pin in pins if pin.place.startswith(here) and not Path(pin.place.removeprefix(here)).is_dir()]
 
 
-def _collect(given: argparse.Namespace) -> None:
-    from jukebox_core.store.pins import Pins
-    from pipelines.runs.garbage import find_garbage, remove, stores_of
-
-    if given.older_than < 0:
-        raise ConfigError(f"--older-than is {given.older_than}; give hours, 0 or more")
-    scratch = Path(given.root).expanduser() / ".scratch"
-    for store in [given.store] if given.store else stores_of(given.root):
-        garbage = find_garbage(given.root, store, given.older_than, scratch)
-        _say(_told(garbage, given.older_than))
-        for pin in _lost(Pins(store).all()):
-            gone = f"{len(pin.keys)} windows are kept for run {pin.run}, whose folder is gone"
-            _say([f"  {gone}: jukebox runs rm {pin.run}"])
-        if not garbage.bytes or given.dry_run:
-            continue
-        if _agreed(f"remove {format_bytes(garbage.bytes)} from {store}?", yes=given.yes):
-            with working():
-                windows, size = remove(garbage, given.root)
-            _say([f"removed {windows} windows, {format_bytes(size)} in all"])
-
-
-def _told(garbage: Garbage, hours: float) -> list[str]:
+def _described(garbage: Garbage, hours: float) -> list[str]:
     parts = (
         (len(garbage.windows), "windows that no run names", garbage.windows),
         (len(garbage.partials), "unfinished windows that no run names", garbage.partials),
@@ -218,15 +210,15 @@ def _told(garbage: Garbage, hours: float) -> list[str]:
         (len(garbage.snapshots), "files of snapshots that no run names", garbage.snapshots),
     )
     lines = [f"{garbage.store}: {garbage.named} windows are named by runs"]
-    lines += [f"  {count} {what}, {format_bytes(sum(part.values()))}" for count, what, part in parts if count]
+    lines += [f"  {count} {name}, {format_bytes(sum(part.values()))}" for count, name, part in parts if count]
     if garbage.fresh:
         lines.append(f"  {garbage.fresh} windows that no run names stay: they are newer than {hours:g} hours")
     return lines if garbage.bytes else [*lines, "  nothing to remove"]
 
 
-def _agreed(question: str, *, yes: bool) -> bool:
+def _confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise ConfigError(f"{question} Nobody is there to answer; add --yes")
+        raise ConfigError(f"{question} stdin is not a terminal, so this cannot be asked; add --yes")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

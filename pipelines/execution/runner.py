@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from stages.sampling.sample import SamplingJob
     from stages.sampling.shard import WorkerContext
 
-_NAP = 0.2  # seconds between two looks at whether the run is to stop
-_FAREWELL = 5.0  # seconds that workers get to store what they have when the run is to stop
+POLL_SECONDS = 0.2  # seconds between two looks at whether the run is to stop
+STOP_GRACE_SECONDS = 5.0  # seconds that workers get to store what they have when the run is to stop
 _LOST = 60.0  # seconds without a worker, or without the result of a task that ended, after which a cluster is given up
 _LOOK = 2.0  # seconds between two looks at whether a cluster has workers
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
@@ -124,7 +124,7 @@ def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, conte
         try:
             yield pool
         except BaseException:
-            signals.disarm()  # workers are stopped in order; who interrupted that would leave some behind
+            signals.cancel_alarm()  # workers are stopped in order; an interruption would leave some running
             pool.stop()
             raise
 
@@ -159,10 +159,9 @@ class _Pool:
     ) -> None:
         self.count, self._stages = settings.workers, stages
         self._runner, self._job, self._context = runner, job, context
-        self._dask = (
-            getattr(runner, "client", None) if settings.address is None else None
-        )  # of a cluster of this run's own
-        self._manned = self._looked = time.monotonic()
+        own = settings.address is None  # a cluster that this run started
+        self._dask = getattr(runner, "client", None) if own else None
+        self._last_alive = self._looked = time.monotonic()
         self._pending: dict[Any, tuple[Unit, PrefectFuture[Any]]] = {}  # by task run
         self._finished: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
 
@@ -176,14 +175,14 @@ class _Pool:
         while True:
             stopping.check()
             try:
-                future = self._finished.get(timeout=_NAP)
+                future = self._finished.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                self._check_manned()
+                self._check_workers_alive()
                 continue
             unit, _ = self._pending.pop(future.task_run_id)
             return unit, _result(future)
 
-    def _check_manned(self) -> None:
+    def _check_workers_alive(self) -> None:
         """Looks whether there are workers: Dask replaces those that die, but not all that die while they start.
 
         Raises:
@@ -194,8 +193,8 @@ class _Pool:
             return
         self._looked = now
         if self._dask.nthreads():
-            self._manned = now
-        elif now - self._manned > _LOST:
+            self._last_alive = now
+        elif now - self._last_alive > _LOST:
             raise _lost("Dask", f"no worker for {_LOST:g} s")
 
     def stop(self) -> None:
@@ -205,7 +204,7 @@ class _Pool:
         with _asked_to_stop(self._runner, [future for _, future in self._pending.values()]):
             while self._pending:
                 try:
-                    done = self._finished.get(timeout=_FAREWELL)
+                    done = self._finished.get(timeout=STOP_GRACE_SECONDS)
                 except queue.Empty:
                     return
                 self._pending.pop(done.task_run_id)
@@ -222,7 +221,7 @@ def _result(future: PrefectFuture[list[TokensHandle]]) -> list[TokensHandle]:
     while True:
         stopping.check()
         try:
-            return future.result(timeout=_NAP)
+            return future.result(timeout=POLL_SECONDS)
         except TimeoutError as error:  # it ended, but the worker that had its result died, and nobody does it again
             if time.monotonic() > until:
                 raise _lost("the cluster", f"no result for {_LOST:g} s") from error
@@ -249,7 +248,7 @@ def _asked_to_stop(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -
         try:
             yield
         finally:
-            client.run(stopping.allow)  # the cluster may outlive this run
+            client.run(stopping.clear_request)  # the cluster may outlive this run
     elif type(runner).__name__ == "RayTaskRunner":
         import ray
 
@@ -263,7 +262,7 @@ def _asked_to_stop(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -
             yield
         finally:
             if not before:
-                stopping.allow()
+                stopping.clear_request()
 
 
 def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:

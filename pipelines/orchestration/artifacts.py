@@ -1,6 +1,6 @@
-"""What Prefect's pages show of a run: how far it is, its table of windows, and its songs with links and pictures.
+"""Prefect artifacts of a run: progress, a table of its windows, and its songs with links and pictures.
 
-A run goes well without: nothing here may fail it, and outside a flow run nothing here does anything.
+Artifacts are optional: an error in one is logged and never fails the run, and outside a flow run none is created.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("jukebox")
 
 LINKS = "JUKEBOX_LINKS"  # environment variable: the address that run folders are served under, as `jukebox serve` does
-UPDATE_SECONDS = 5.0  # from one update of progress and table to the next
+UPDATE_SECONDS = 5.0  # between two updates of progress and table
 PICTURES = 4  # songs whose picture is shown
 _P = ParamSpec("_P")
 
 
-def _harmless(function: Callable[_P, None]) -> Callable[_P, None]:
-    """Makes `function` do nothing outside a flow run, and keeps what goes wrong in it from the run."""
+def _best_effort(function: Callable[_P, None]) -> Callable[_P, None]:
+    """Returns `function` made a no-op outside a flow run, with its errors logged instead of raised."""
 
     @functools.wraps(function)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -40,16 +40,16 @@ def _harmless(function: Callable[_P, None]) -> Callable[_P, None]:
             if FlowRunContext.get() is not None:
                 function(*args, **kwargs)
         except Exception:
-            log.debug("Prefect was not told: %s", function.__name__, exc_info=True)
+            log.debug("Prefect artifact was not updated: %s", function.__name__, exc_info=True)
 
     return guarded
 
 
 class Board:
-    """Progress and table of windows of one run: made when sampling begins, updated as windows are sealed."""
+    """Progress artifact and table of windows of one run: created when sampling starts, updated as windows end."""
 
     def __init__(self, nodes: Sequence[Node], missing: Collection[str]) -> None:
-        """Takes all that is planned, and the keys of what is to be sampled."""
+        """Creates the artifacts from all planned nodes, and the keys of those that are to be sampled."""
         self._nodes = nodes
         self._missing = frozenset(missing)
         self._sealed = {node.key for node in nodes if node.key not in self._missing}
@@ -59,19 +59,19 @@ class Board:
         self._show()
 
     def window_done(self, nodes: Iterable[Node]) -> None:
-        """Notes that the windows of a shard are sealed."""
+        """Counts the windows of a shard as sealed."""
         self._sealed.update(node.key for node in nodes)
         if len(self._sealed) == len(self._nodes) or time.monotonic() - self._shown >= UPDATE_SECONDS:
             self._show()
 
     def percent(self) -> float:
-        """Share of the run's tokens that is sealed, reused ones included."""
+        """Returns the percentage of the run's tokens that is sealed, reused ones included; 0 to 100."""
         total = sum(node.window.new for node in self._nodes)
         sealed = sum(node.window.new for node in self._nodes if node.key in self._sealed)
         return 100 * sealed / total if total else 100.0
 
     def rows(self) -> list[dict[str, str | int]]:
-        """The table: a row for each window of a level, all songs together."""
+        """Returns the rows of the table: one for each window of a level, all samples together."""
         groups: dict[tuple[int, int, int], list[Node]] = {}
         for node in self._nodes:
             groups.setdefault((-node.level, node.window.start, node.window.stop), []).append(node)
@@ -87,7 +87,7 @@ class Board:
             for (level, start, stop), group in sorted(groups.items())
         ]
 
-    @_harmless
+    @_best_effort
     def _show(self) -> None:
         from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
         from prefect.client.orchestration import get_client
@@ -108,7 +108,7 @@ class Board:
             client.update_artifact(self._table, ArtifactUpdate(data=_table(rows)))
 
 
-@_harmless
+@_best_effort
 def show_songs(run: RunFolder) -> None:
     """Shows the audio files of a run with links, pictures of the lowest level, and a link to its report."""
     from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -120,7 +120,7 @@ def show_songs(run: RunFolder) -> None:
 
 
 def songs_markdown(run: RunFolder) -> str:
-    """Returns what `show_songs` shows."""
+    """Returns the Markdown text that `show_songs` publishes."""
     records = sorted(run.manifest().get("audio", []), key=lambda record: (record["sample"], record["level"]))
     lowest = min((record["level"] for record in records), default=0)
     lines = [f"# {run.name}", "", f"In `{run.path.absolute()}`", ""]
@@ -136,9 +136,9 @@ def songs_markdown(run: RunFolder) -> str:
     return "\n".join(lines)
 
 
-@_harmless
-def ask(text: str) -> None:
-    """Shows what somebody is asked to choose, and how to answer."""
+@_best_effort
+def show_question(text: str) -> None:
+    """Publishes `text`, a choice that a suspended run waits for and how to answer it."""
     from prefect.artifacts import create_markdown_artifact
 
     create_markdown_artifact(text, key="choose", description="this run waits for a choice")
@@ -150,7 +150,7 @@ def _link(run: RunFolder, path: str) -> str:
 
 
 def _picture(run: RunFolder, path: str) -> str:
-    """Returns an address that shows a picture: a page that a server gave may not load files of the disk."""
+    """Returns an address of a picture that a page of a server can load: it may not load file:// addresses."""
     if os.environ.get(LINKS):
         return _link(run, path)
     return "data:image/png;base64," + base64.b64encode((run.path / path).read_bytes()).decode("ascii")

@@ -1,7 +1,7 @@
-"""Prefect, kept to this project: its database under the run's storage, no telemetry, no noise.
+"""Prefect's environment and server: its database under the run's storage, no telemetry, warnings only.
 
 Prefect reads its environment when it is imported, so this module is imported, and `use` called, before it.
-A server that runs already is used: the one PREFECT_API_URL names, or one that ``jukebox serve`` started here.
+A running server is used: the one that PREFECT_API_URL names, or one that ``jukebox serve`` started for this storage.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from pipelines.exit_status import working
 
 OWNER = "JUKEBOX_PROCESS"  # environment variable: the process that a server was started for
 _RECORD = "server.json"
+_POLL_SECONDS = 0.1  # between two attempts to take the database's lock
 
 
 @working()
 def use(storage_root: str) -> None:
-    """Points Prefect at `storage_root`; what the user has set in the environment wins.
+    """Points Prefect at `storage_root`; variables that the user has set in the environment take precedence.
 
-    Where no server runs, Prefect's own is started on loopback, and ends with this process.
+    If no server runs, Prefect's own is started on loopback, and ends with this process.
 
     Raises:
         RunError: Prefect's database cannot be set up, or there is no loopback.
     """
-    home = settle(storage_root)
+    home = set_environment(storage_root)
     if not os.environ.get("PREFECT_API_URL"):
         url = running_server(home)
         if url is None:
@@ -49,15 +50,15 @@ def use(storage_root: str) -> None:
             os.environ["PREFECT_API_URL"] = url
 
 
-def settle(storage_root: str) -> Path:
-    """Sets Prefect's environment, all but the server's address; returns Prefect's home, which it makes."""
+def set_environment(storage_root: str) -> Path:
+    """Sets Prefect's environment variables, except the server's address; returns PREFECT_HOME, which it creates."""
     home = Path(storage_root).expanduser().absolute() / ".prefect"
     defaults = {
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a slow disk and a busy machine take their time
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # for a slow disk and a busy machine
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_UI_API_URL": "/api",  # pages ask where they came from: any port, or the end of a tunnel
+        "PREFECT_UI_API_URL": "/api",  # relative to the page: any port, and through a tunnel
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
@@ -81,19 +82,19 @@ def running_server(home: Path) -> str | None:
 
 
 def record_server(home: Path, url: str) -> None:
-    """Writes down that a server answers at `url`, for the commands that come after."""
+    """Records that a server answers at `url`, so that later commands use it; atomic."""
     with atomic_write(home / _RECORD) as file:
         file.write(json.dumps({"url": url}).encode())
 
 
 def forget_server(home: Path) -> None:
-    """Takes the record back."""
+    """Removes the record of a server."""
     (home / _RECORD).unlink(missing_ok=True)
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:
     """Whether a Prefect server answers at the API address `url`."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on loopback
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for loopback
     try:
         with opener.open(f"{url}/health", timeout=timeout) as reply:
             return bool(reply.status == 200)
@@ -102,23 +103,23 @@ def answers(url: str, timeout: float = 2.0) -> bool:
 
 
 def _check_loopback() -> None:
-    """Checks that this machine reaches itself; Prefect would wait minutes for its server, and then speak of a timeout.
+    """Checks that loopback works; without it Prefect would wait minutes for its server and then report a timeout.
 
     Raises:
-        RunError: it does not.
+        RunError: it does not work.
     """
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=5).close()
     except OSError as error:
         raise RunError(
-            f"127.0.0.1 cannot be reached ({error.strerror or error}), where Prefect's own server would be; bring the "
-            "loopback interface up (ip link set lo up), or set PREFECT_API_URL. The Python interface needs neither"
+            f"127.0.0.1 cannot be reached ({error.strerror or error}), where Prefect's own server would listen; bring "
+            "the loopback interface up (ip link set lo up), or set PREFECT_API_URL. The Python interface needs neither"
         ) from None
 
 
 def prepare_database(home: Path) -> None:
-    """Sets up Prefect's database once for each version of Prefect: two servers that both did it would collide.
+    """Migrates Prefect's database once for each version of Prefect; idempotent, and safe in parallel processes.
 
     Raises:
         RunError: it cannot be set up.
@@ -133,23 +134,24 @@ def prepare_database(home: Path) -> None:
         done = subprocess.run(upgrade, capture_output=True, text=True, check=False)  # noqa: S603 - ours
         if done.returncode:
             lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-            told = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
+            reason = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
             raise RunError(
-                f"Prefect's database in {home} cannot be set up ({told}); free the disk, or choose another storage.root"
+                f"Prefect's database in {home} cannot be set up ({reason}); free the disk, or choose "
+                "another storage.root"
             )
         ready.write_text(needed, "ascii")
 
 
 def start_server() -> None:
-    """Starts Prefect's own server, which Prefect finds running then, where Ctrl-C does not reach it.
+    """Starts Prefect's own server as a subprocess that ignores Ctrl-C; Prefect then finds it running.
 
-    A terminal sends Ctrl-C to every process of a command; a run whose server ended at once could tell nobody that it
-    stopped. A process begins with those signals blocked that the thread blocks which starts it.
+    A terminal sends SIGINT to every process of a command; if the server ended at once, the run could not record that
+    it stopped. A subprocess inherits the signal mask of the thread that starts it: here one that blocks SIGINT.
     """
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
-    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():  # by a profile of the user's
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():  # set in a profile of the user
         return
     failures: list[Exception] = []
 
@@ -157,7 +159,7 @@ def start_server() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             SubprocessASGIServer().start()
-        except Exception as error:  # it is raised where it is waited for
+        except Exception as error:  # raised below, in the thread that waits
             failures.append(error)
 
     thread = threading.Thread(target=start, name="prefect-server", daemon=True)

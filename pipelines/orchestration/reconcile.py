@@ -1,7 +1,7 @@
-"""What killed processes leave in Prefect, put right at the next start: runs that never end, servers that nobody uses.
+"""Reconciles Prefect with killed processes at the next start: runs that never end, and unused servers.
 
-A flow run is tagged with the process that runs it, and a server's environment names the process it was started for;
-only what belongs to a process of this machine that has ended is touched. Nothing here may fail a run.
+A flow run is tagged with the process that runs it, and the environment of a server names the process that it was
+started for; only runs and servers of processes of this machine that have ended are touched. Never fails a run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.processes import is_dead, own_name
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("jukebox")
 
 TAG = "jukebox"
-RESTARTS = 3  # a deployed run whose process was killed so often is not started again by itself
+RESTARTS = 3  # a deployed run whose process was killed more often is not restarted automatically
 _PROCESS = "process:"
+_SERVER_APP = "prefect.server.api.server:create_app"  # in the command line of a server
 
 
 def tags() -> list[str]:
@@ -41,43 +41,43 @@ def claim(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def stop_leaked_servers() -> list[int]:
-    """Ends servers of this Prefect home whose process was killed before it could end them; returns their numbers."""
+    """Ends servers of this PREFECT_HOME whose owner was killed before it could end them; returns their process IDs."""
     leaked = [pid for pid, owner in _servers(os.environ["PREFECT_HOME"]) if is_dead(owner)]
     for pid in leaked:
         try:
             os.kill(pid, signal.SIGTERM)
         except OSError as error:
-            log.debug("server %d cannot be ended: %s", pid, error)
+            log.debug("server %d cannot be stopped: %s", pid, error)
         else:
             log.info("ended a server of Prefect that a killed process had left (%d)", pid)
     return leaked
 
 
 def _servers(home: str) -> Iterator[tuple[int, str]]:
-    """Yields number and owner of each server process that Prefect started by itself for `home`."""
-    for folder in Path("/proc").glob("[0-9]*"):
+    """Yields process ID and owner of each ephemeral server that Prefect started for `home`."""
+    import psutil
+
+    for process in psutil.process_iter():
         try:
-            command = (folder / "cmdline").read_bytes()
-            if b"prefect.server.api.server:create_app" not in command:
+            if not any(_SERVER_APP in argument for argument in process.cmdline()):
                 continue
-            pairs = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile, or is another user's
+            environment = process.environ()
+        except (psutil.Error, OSError):  # it has ended, or belongs to another user
             continue
-        environment = dict(pair.decode("utf-8", "replace").partition("=")[::2] for pair in pairs)
         if environment.get("PREFECT__SERVER_EPHEMERAL") == "1" and environment.get("PREFECT_HOME") == home:
-            yield int(folder.name), environment.get(OWNER, "")
+            yield process.pid, environment.get(OWNER, "")
 
 
 def reconcile(*, restart: bool = False) -> int:
-    """Marks runs of killed processes of this machine as crashed, with their tasks; returns how many there were.
+    """Marks runs of killed processes of this machine as crashed, with their tasks; returns how many; idempotent.
 
     Args:
-        restart: schedule those of deployments again, as ``jukebox serve`` does: they go on from their stored tokens.
+        restart: reschedule those of deployments, as ``jukebox serve`` does; they continue from their stored tokens.
     """
     try:
         return _reconcile(restart=restart)
     except Exception:
-        log.debug("stale runs in Prefect were left as they are", exc_info=True)
+        log.debug("stale runs in Prefect could not be reconciled", exc_info=True)
         return 0
 
 
@@ -95,7 +95,7 @@ def _reconcile(*, restart: bool) -> int:
             client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
             log.info("run %s in Prefect was left by a killed process: marked as crashed", run.name)
             if restart and run.deployment_id is not None and run.run_count <= RESTARTS:
-                client.set_flow_run_state(run.id, AwaitingRetry(message="goes on from its stored tokens"), force=True)
+                client.set_flow_run_state(run.id, AwaitingRetry(message="continues from its stored tokens"), force=True)
     return len(stale)
 
 

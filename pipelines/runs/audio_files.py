@@ -1,4 +1,4 @@
-"""Which audio files a run leaves, and which of them are there already. Imports neither torch nor Prefect."""
+"""The audio files of a run, and which of them exist already. Imports neither torch nor Prefect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Sound:
     tokens: str  # digest of the track and of the VQ-VAE that decodes it
 
     def record(self, run: RunFolder) -> dict[str, Any] | None:
-        """Returns what the manifest says of the file, if it is there and was decoded from the same tokens."""
+        """Returns the file's record in the manifest if it exists and was decoded from the same tokens, else None."""
         path = run.path / self.path
         for record in run.manifest().get("audio", []):
             if record["path"] == self.path and record["tokens"] == self.tokens:

@@ -1,7 +1,7 @@
-"""Listening in the middle: a run stops after a level, and somebody says how it goes on. No Prefect here.
+"""Choices in the middle of a run: it stops after a level, the user listens, and chooses how to continue. No Prefect.
 
-A choice makes a run of its own, which starts from the tokens of the first: `first_part` is what is made before the
-choice, `after` what is made of it, and `advice` the commands that do the same from a shell.
+A choice starts a second run from the tokens of the first: `first_part` gives the settings before the choice, `after`
+those of the second run, and `advice` the shell commands that do the same.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """How a run goes on."""
+    """How a run continues."""
 
-    sample: int | None = None  # the sample to go on with; None: every one with itself
-    keep_seconds: float | None = None  # cut there, and sample this level again from there; None: go on to lower levels
+    sample: int | None = None  # the sample to continue with; None: each sample continues itself
+    keep_seconds: float | None = None  # cut there and sample this level again; None: continue with the lower levels
 
 
 def first_part(settings: Settings) -> Settings:
-    """Returns the settings of what is made before the choice; those given, if there is none to make."""
+    """Returns the settings of the run before the choice; the given ones if no choice is asked for."""
     level = settings.choose.after_level
     if level is None or level <= settings.sampling.stop_level:
         return settings
@@ -35,7 +35,7 @@ def first_part(settings: Settings) -> Settings:
 
 
 def check(settings: Settings, choice: Choice) -> None:
-    """Checks that a choice can be made.
+    """Checks that a choice is possible.
 
     Raises:
         ConfigError: it is out of range; the message gives the range.
@@ -54,9 +54,9 @@ def after(settings: Settings, run: RunFolder, choice: Choice) -> Settings:
     """Returns the settings of the run that follows the choice.
 
     Args:
-        settings: of the whole, as they were before `first_part`.
-        run: what was listened to.
-        choice: what was said.
+        settings: of both runs together, as they were before `first_part`.
+        run: the finished first run.
+        choice: how to continue it.
 
     Raises:
         ConfigError: the choice is out of range.
@@ -70,19 +70,19 @@ def after(settings: Settings, run: RunFolder, choice: Choice) -> Settings:
         samples=() if choice.sample is None else (choice.sample,),
     )
     prompt = replace(settings.prompt, files=(), seconds=None)
-    began = replace(settings, run=replace(settings.run, name=None), prompt=prompt, source=source)
+    second = replace(settings, run=replace(settings.run, name=None), prompt=prompt, source=source)
     songs = settings.songs if choice.sample is None else settings.songs[choice.sample : choice.sample + 1]
-    if again:  # the same noise at the same place would make the same music
+    if again:  # another seed: the same noise at the same position would draw the same tokens
         songs = songs if choice.sample is None else songs * settings.sampling.n_samples
-        return replace(began, songs=songs, sampling=replace(settings.sampling, seed=settings.sampling.seed + 1))
-    began = replace(began, choose=ChooseSettings())
+        return replace(second, songs=songs, sampling=replace(settings.sampling, seed=settings.sampling.seed + 1))
+    second = replace(second, choose=ChooseSettings())
     if choice.sample is None:
-        return began
-    return replace(began, songs=songs, sampling=replace(settings.sampling, n_samples=1))
+        return second
+    return replace(second, songs=songs, sampling=replace(settings.sampling, n_samples=1))
 
 
 def advice(settings: Settings, run: RunFolder) -> list[str]:
-    """Returns what to tell at the end of a run that stopped for a choice: what to listen to, and the next commands."""
+    """Returns the lines printed after a run that stopped for a choice: files to listen to, and the next commands."""
     level, samples = settings.choose.after_level, settings.sampling.n_samples
     if level is None or level < settings.sampling.stop_level:
         return []

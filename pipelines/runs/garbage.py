@@ -1,7 +1,7 @@
-"""What no run names any more: windows, what is left of unfinished ones, what was set aside as damaged, snapshots.
+"""Garbage collection of a token store: windows that no run names, unfinished and damaged ones, and snapshots.
 
-Safe beside runs that go on: a run tells the store what it needs before it samples or reuses anything (`tokens.pins`),
-and nothing that was stored lately is touched. Imports neither torch nor Prefect.
+Safe while runs are going on: a run pins the windows that it needs before it samples or reuses any (`store.pins`), and
+recent objects are kept. Imports neither torch nor Prefect.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pipelines.runs.folder import runs_in
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_ROUND = 500  # windows that are removed between two looks at what runs name
+_ROUND = 500  # windows that are removed between two reads of the pins
 _DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """What one store, and a folder of snapshots, could do without; bytes by key, name or path."""
+    """The garbage of one store and of a folder of snapshots: sizes in bytes, by key, name or path."""
 
     store: str
     windows: Mapping[str, int] = field(default_factory=dict)  # sealed ones
@@ -39,23 +39,23 @@ class Garbage:
 
     @property
     def bytes(self) -> int:
-        """How much room all of it takes."""
+        """The size of all garbage."""
         return sum(sum(part.values()) for part in (self.windows, self.partials, self.damaged, self.snapshots))
 
 
 def stores_of(root: str) -> list[str]:
-    """Returns the token stores that the runs below `root` use, and the one that lies there by default."""
+    """Returns the token stores that the runs below `root` use, and the default one if it exists."""
     found = {str(run.manifest()["store"]) for run in runs_in(root) if "store" in run.manifest()}
     default = Path(root).expanduser().absolute() / ".store"
     return sorted(found | ({str(default)} if default.is_dir() else set()))
 
 
 def named_windows(root: str, store: str) -> set[str]:
-    """Returns the keys of all windows that runs name: those below `root`, and those of other places in the store.
+    """Returns the keys of all windows that runs name: those below `root`, and others by their pins.
 
     Raises:
-        RunError: a run's manifest cannot be read, so what it names is not known.
-        StoreError: the same of a run elsewhere, or the store cannot be read.
+        RunError: a run's manifest cannot be read, so the windows that it names are not known.
+        StoreError: the same for the pin of a run elsewhere, or the store cannot be read.
     """
     named: set[str] = set()
     for pin in Pins(store).all():
@@ -67,13 +67,13 @@ def named_windows(root: str, store: str) -> set[str]:
 
 
 def find_garbage(root: str, store: str, hours: float, scratch: Path | None = None) -> Garbage:
-    """Returns what no run names and was stored more than `hours` ago; `scratch` is a folder of snapshots.
+    """Returns the objects that no run names and that are older than `hours`; `scratch` is a folder of snapshots.
 
     Raises:
         RunError: as `named_windows`.
         StoreError: as `named_windows`.
     """
-    sealed, partial = TokenStore(store).sizes()  # before names are read: a run that begins meanwhile is not missed
+    sealed, partial = TokenStore(store).sizes()  # before the pins are read: a run that starts meanwhile is not missed
     objects, snapshots = open_objects(store), _snapshots(scratch, hours)
     aside = objects.sizes(_DAMAGED)
     named = named_windows(root, store)
@@ -97,7 +97,7 @@ def find_garbage(root: str, store: str, hours: float, scratch: Path | None = Non
 
 
 def remove(garbage: Garbage, root: str) -> tuple[int, int]:
-    """Removes garbage, apart from what a run has named meanwhile; returns how many windows and bytes that was.
+    """Removes garbage, except windows that a run has named meanwhile; returns the number of windows and bytes removed.
 
     Raises:
         RunError: as `named_windows`; nothing is removed after it.
@@ -119,7 +119,7 @@ def remove(garbage: Garbage, root: str) -> tuple[int, int]:
 
 
 def _snapshots(folder: Path | None, hours: float) -> dict[Path, tuple[int, Collection[str]]]:
-    """Returns the files of snapshots that are older than `hours`: bytes, and the windows they are of."""
+    """Returns the files of snapshots that are older than `hours`: their bytes, and the keys of their windows."""
     found: dict[Path, tuple[int, Collection[str]]] = {}
     for path in folder.glob("*") if folder is not None and folder.is_dir() else ():
         keys: list[str] = []

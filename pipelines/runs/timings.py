@@ -1,4 +1,4 @@
-"""How long each stage of a run took, kept in its manifest across interruptions."""
+"""Timings of the stages of a run, kept in its manifest across interruptions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Times the stages of one invocation and writes them into the run's manifest as they end."""
+    """Measures the stages of one invocation and writes each to the run's manifest as it ends."""
 
     def __init__(self, run: RunFolder) -> None:
-        """Starts with no timings; an earlier invocation's are kept under ``earlier_timings``."""
+        """Starts with no timings; those of earlier invocations are kept under ``earlier_timings``."""
         self._run = run
         self.began = time.monotonic()
         self.timings: list[dict[str, Any]] = []
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def time(self, stage: str, **counts: int) -> Iterator[None]:
-        """Times what happens inside; `counts` (level, tokens, windows, reused) are kept beside it."""
+        """Measures the block in seconds; `counts` (level, tokens, windows, reused) are recorded with it."""
         began = time.monotonic()
         try:
             yield
@@ -34,6 +34,6 @@ class Stopwatch:
             self.add(stage, time.monotonic() - began, **counts)
 
     def add(self, stage: str, seconds: float, **counts: int) -> None:
-        """Notes how long a stage took that was timed elsewhere."""
+        """Records a stage that was measured elsewhere."""
         self.timings.append({"stage": stage, **counts, "seconds": round(seconds, 3)})
         self._run.update(timings=self.timings)

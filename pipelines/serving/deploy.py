@@ -1,7 +1,7 @@
-"""The flow that deployments run: a request comes in, songs come out; a choice in between suspends it.
+"""The flow that deployments run: it makes the songs of a request, and is suspended for each choice in between.
 
-Deployments name it ``pipelines.serving.deploy.generate`` (prefect.yaml, ``jukebox serve``). It does what the command
-line does, so a run that was interrupted goes on from its stored tokens, whoever starts it again.
+Deployments name it ``pipelines.serving.deploy.generate`` (prefect.yaml, ``jukebox serve``). It does the same as
+the command line, so an interrupted run continues from its stored tokens, on any worker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from jukebox_core.base.structuring import field_types, record_in
 from jukebox_core.errors import ConfigError, JukeboxError
 from pipelines import commands as work
-from pipelines.console import tell_failures_once
+from pipelines.console import hide_prefect_errors
 from pipelines.orchestration import artifacts, reconcile, signals
 from pipelines.runs import choice
 from pipelines.settings.compose import GENERATE, compose
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-GIVE_BACK_SECONDS = 2  # a stopped run waits so long for a worker: not the one that is just leaving
+REQUEUE_SECONDS = 2  # until a stopped run is offered to workers: not to the one that is ending now
 
 
 def _override_pattern() -> str:
-    """Returns what an override looks like: a setting or a group that exists, and a value.
+    """Returns a regular expression of overrides: an existing setting or group, and any value.
 
-    A server knows no more than a parameter's JSON schema; this much of the settings fits into it. Values are checked
-    when the run starts.
+    A Prefect server validates parameters by their JSON schema only, and a pattern is all that fits into it. Values are
+    validated when the run starts.
     """
     names = []
     for name, kind in field_types(Settings).items():
@@ -63,18 +63,18 @@ Override = Annotated[str, WithJsonSchema({"type": "string", "pattern": _override
 
 
 class GenerateRequest(BaseModel):
-    """What to make, in the words of the command line."""
+    """The songs to make, as overrides of the command line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     overrides: list[Override] = Field(
         default=[],
-        description="settings as on the command line, one an entry: experiment=demo, seconds=30, song.genre=jazz",
+        description="settings as on the command line, one per entry: experiment=demo, seconds=30, song.genre=jazz",
     )
     new_seed: bool = Field(
         default=False,
-        description="give each run a seed of its own, so that every night makes new songs; "
-        "without it the same request is made once and then found",
+        description="give each run its own seed, so that a schedule makes new songs each time; "
+        "without it the second run of the same request finds the songs of the first",
     )
 
     @field_validator("overrides")
@@ -87,7 +87,7 @@ class GenerateRequest(BaseModel):
         return overrides
 
     def settings(self, run: FlowRun) -> Settings:
-        """Returns the settings of one flow run: the same ones each time that run is taken up."""
+        """Returns the settings of one flow run; the same ones each time that run is resumed."""
         settings = compose(GENERATE, self.overrides)
         if not self.new_seed:
             return settings
@@ -95,7 +95,7 @@ class GenerateRequest(BaseModel):
 
 
 class ChoiceInput(RunInput):
-    """What a suspended run waits for. The bounds are set for each run."""
+    """The input that a suspended run waits for. Its bounds are set for each run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -107,18 +107,18 @@ class ChoiceInput(RunInput):
 def generate(request: GenerateRequest) -> str:
     """Makes songs, and suspends itself for each choice that ``choose.after_level`` asks for; returns the run's folder.
 
-    SIGTERM and SIGINT store the tokens and put the run back in the queue: the next worker goes on with it.
+    SIGTERM and SIGINT store the tokens and put the run back in the queue: the next worker resumes it.
     """
     run = _this_run()
-    signals.listen()  # to the process's end: a worker that is stopped too asks a second time
-    tell_failures_once()
+    signals.install_handlers()  # until the process ends: a worker that is stopped too sends a second signal
+    hide_prefect_errors()
     try:
         return _songs(request.settings(run), run)
     except StoppedError as stopped:
-        signals.hush()
-        raise _given_back(run) from stopped
+        signals.ignore_further_signals()
+        raise _requeued(run) from stopped
     except JukeboxError as error:
-        log.error("%s", error)  # noqa: TRY400 - the message says all; Prefect's page shows it with the run's lines
+        log.error("%s", error)  # noqa: TRY400 - the message is complete; Prefect's page shows it in the log of the run
         raise
     except Exception:
         log.exception("the run failed")
@@ -127,31 +127,34 @@ def generate(request: GenerateRequest) -> str:
 
 def _songs(settings: Settings, run: FlowRun) -> str:
     """Makes songs, choice after choice; returns the last run's folder."""
-    asked = 0
+    choices = 0
     with get_client(sync_client=True) as client:
         reconcile.claim(client, run)
     while True:
         made = work.make(choice.first_part(settings), in_flow=True)
         if choice.first_part(settings) == settings:
             return str(made.path)
-        asked += 1
-        settings = choice.after(settings, made, _choice(run, settings, made, asked))
+        choices += 1
+        settings = choice.after(settings, made, _choice(run, settings, made, choices))
 
 
 def _choice(run: FlowRun, settings: Settings, made: RunFolder, number: int) -> choice.Choice:
-    """Returns what somebody chose; suspends the run, and so does not return, where nobody did yet."""
+    """Returns the choice that was made; if none was made yet, suspends the flow run instead of returning."""
     last = settings.sampling.n_samples - 1
     bounded = create_model(
         "Choice",
         __base__=ChoiceInput,
-        sample=(int | None, Field(None, ge=0, le=last, description=f"go on with this sample, 0 to {last}; none: all")),
+        sample=(
+            int | None,
+            Field(None, ge=0, le=last, description=f"continue with this sample, 0 to {last}; none: all"),
+        ),
         keep_seconds=(
             float | None,
             Field(
                 None,
                 gt=0,
                 lt=settings.seconds,
-                description="cut there and sample on from there, then choose again; none: go on to the lower levels",
+                description="cut there and sample again from there, choose again; none: continue with the lower levels",
             ),
         ),
     )
@@ -163,24 +166,24 @@ def _choice(run: FlowRun, settings: Settings, made: RunFolder, number: int) -> c
     )
     key = f"choice-{number}"
     if key not in (run.empirical_policy.pause_keys or ()):
-        artifacts.ask(f"{artifacts.songs_markdown(made)}\n\n{how}\n")
+        artifacts.show_question(f"{artifacts.songs_markdown(made)}\n\n{how}\n")
     given = suspend_flow_run(wait_for_input=bounded.with_initial_data(description=how), key=key)
     return choice.Choice(sample=given.sample, keep_seconds=given.keep_seconds)
 
 
 def _this_run() -> FlowRun:
     context = FlowRunContext.get()
-    assert context is not None, "this is called by Prefect only"
-    assert context.flow_run is not None, "this is called by Prefect only"
+    assert context is not None, "only Prefect calls this flow"
+    assert context.flow_run is not None, "only Prefect calls this flow"
     return context.flow_run
 
 
-def _given_back(run: FlowRun) -> Pause:
-    """Puts a stopped run back in the queue, unless somebody cancelled it; returns what leaves the flow."""
+def _requeued(run: FlowRun) -> Pause:
+    """Puts a stopped run back in the queue, unless it was cancelled; returns the exception that ends the flow run."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run.id).state
         if state is not None and not state.is_cancelling():
-            soon = datetime.now(UTC) + timedelta(seconds=GIVE_BACK_SECONDS)
-            state = AwaitingRetry(scheduled_time=soon, message="stopped as asked; goes on from its stored tokens")
+            soon = datetime.now(UTC) + timedelta(seconds=REQUEUE_SECONDS)
+            state = AwaitingRetry(scheduled_time=soon, message="stopped on request; continues from its stored tokens")
             client.set_flow_run_state(run.id, state, force=True)
     return Pause(state=state)

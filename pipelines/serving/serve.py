@@ -1,12 +1,11 @@
-"""``jukebox serve``: a deployment, the worker that runs it, and a server if none runs yet, in one command.
+"""Serving: a Prefect deployment, the worker that runs it, and a server if none runs yet, in one process.
 
-What it starts it also ends: on SIGTERM the songs being sampled are stored and put back in the queue, the schedule
-stays, and the next start goes on.
+All processes that it starts end with it: on SIGTERM unfinished songs are stored and put back in the queue, the schedule
+stays, and the next start continues.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import signal
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from jukebox_core.base.processes import children, group_lives, is_dead, name_of
@@ -28,7 +27,6 @@ from jukebox_core.errors import ConfigError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home, reconcile
 from pipelines.orchestration.artifacts import LINKS
-from pipelines.settings.compose import GENERATE, compose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,107 +37,77 @@ if TYPE_CHECKING:
     from prefect.client.schemas.schedules import CronSchedule
 
 POOL = "jukebox"
+Role = Literal["both", "server", "worker"]
 ENTRYPOINT = "pipelines.serving.deploy.generate"
 START_SECONDS = 120  # a server on a slow disk
-STOP_SECONDS = 30  # until what does not end by itself is killed
+STOP_SECONDS = 30  # after which a process that has not ended is killed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
-    """What ``jukebox serve`` was told."""
+    """The settings of ``jukebox serve``."""
 
-    name: str
-    cron: str | None
-    timezone: str
-    host: str
+    name: str  # of the deployment: jukebox/NAME
+    cron: str | None  # None: on demand only
+    timezone: str  # of the cron expression
+    host: str  # of the server, if one is started
     port: int
-    role: str
-    limit: int
-    overrides: tuple[str, ...]
+    role: Role
+    limit: int  # runs at a time, of all workers together
+    overrides: tuple[str, ...]  # of each run, unless a request has its own
     storage_root: str
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.limit < 1:
+            raise ConfigError(f"--limit is {self.limit}; it must be 1 or more")
 
     @property
     def request(self) -> dict[str, Any]:
-        """What a run makes that is not told otherwise; a schedule without a seed of its own makes new songs."""
+        """The default request of a run; a schedule without a fixed seed makes new songs each time."""
         seeded = any(override.lstrip("+").startswith("sampling.seed=") for override in self.overrides)
         return {"overrides": list(self.overrides), "new_seed": self.cron is not None and not seeded}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; `jukebox serve --help` shows what there is")
-
-
-def parse(arguments: Sequence[str]) -> Serving:
-    """Returns what the arguments say.
+def serve(serving: Serving) -> None:
+    """Serves until a signal stops it.
 
     Raises:
-        ConfigError: a flag, a cron expression or an override that does not fit.
-        SystemExit: help was asked for, and printed.
+        ConfigError: the cron expression or the time zone is invalid.
+        RunError: the server cannot be reached or started, or the server or the worker ended unexpectedly.
     """
-    parser = _Parser(prog="jukebox serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--name", default="songs", help="of the deployment: jukebox/NAME (default: %(default)s)")
-    parser.add_argument("--cron", help="when to make songs by itself, as in '0 3 * * *'; default: only on demand")
-    parser.add_argument("--timezone", default="UTC", help="of the cron expression (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address of the server it starts (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=4200, help="port of the server it starts (default: %(default)s)")
-    parser.add_argument(
-        "--role",
-        choices=("both", "server", "worker"),
-        default="both",
-        help="server: the deployment, with workers elsewhere; worker: one more worker of a server that runs already",
-    )
-    parser.add_argument(
-        "--limit", type=int, default=1, help="runs at a time, of all workers together (default: %(default)s)"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="what a run makes that is not told otherwise")
-    given = parser.parse_intermixed_args(list(arguments))
-    if given.limit < 1:
-        raise ConfigError(f"--limit is {given.limit}; it must be 1 or more")
-    settings = compose(GENERATE, given.overrides)
-    return Serving(**vars(given) | {"overrides": tuple(given.overrides)}, storage_root=settings.storage.root)
-
-
-def serve(arguments: Sequence[str]) -> None:
-    """Serves until it is asked to stop.
-
-    Raises:
-        ConfigError: as `parse`.
-        RunError: the server cannot be reached or started, or it or the worker ended by itself.
-    """
-    serving = parse(arguments)
-    home = prefect_home.settle(serving.storage_root)
+    home = prefect_home.set_environment(serving.storage_root)
     _schedules(serving)
     reconcile.stop_leaked_servers()
     with working(), _terminating(), ExitStack() as stack:
         processes: list[subprocess.Popen[bytes]] = []
         url = _existing_server(home)
         if url is None and serving.role == "worker":
-            raise RunError("no server runs here that a worker could join; set PREFECT_API_URL to the address of one")
+            raise RunError("no server is running for this worker; set PREFECT_API_URL to the address of one")
         if url is None:
             url = f"http://{serving.host}:{serving.port}/api"
             processes.append(stack.enter_context(_server(serving, home, url)))
         os.environ["PREFECT_API_URL"] = url
         if serving.role != "worker":
-            links = stack.enter_context(_shelf(serving)) if serving.role == "both" else None
-            _tell(serving, url, register(serving, links))
+            links = stack.enter_context(run_file_server(serving)) if serving.role == "both" else None
+            _print_addresses(serving, url, register(serving, links))
         reconcile.reconcile(restart=True)
         if serving.role != "server":
             processes.append(stack.enter_context(_worker()))
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
-        raise RunError("the server or the worker ended by itself; see the lines above, then start again")
+        raise RunError("the server or the worker ended unexpectedly; see the lines above, then start again")
 
 
 def register(serving: Serving, links: str | None) -> str:
-    """Makes or updates the work pool and the deployment; returns the deployment's identifier.
+    """Creates or updates the work pool and the deployment; returns the deployment's identifier.
 
-    The pool limits how many runs there are at a time. A limit of the worker's own would do it too, but Prefect 3.8's
-    worker dies of it where a run that it just suspended or put back is resumed before it forgot that run.
+    The pool limits the number of concurrent runs. The worker has such a limit too, but with it Prefect 3.8's worker
+    crashes if a run that it has just suspended or requeued is resumed before it has forgotten that run.
 
     Args:
-        serving: what to serve.
-        links: the address that run folders are served under, if they are.
+        serving: the settings.
+        links: the address that run folders are served under; None: they are not served.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -165,10 +133,10 @@ def register(serving: Serving, links: str | None) -> str:
 
 
 def _schedules(serving: Serving) -> list[CronSchedule]:
-    """Returns the schedule as Prefect has it, or none.
+    """Returns the schedule in Prefect's form; empty without a cron expression.
 
     Raises:
-        ConfigError: the cron expression or the time zone is wrong.
+        ConfigError: the cron expression or the time zone is invalid.
     """
     from prefect.client.schemas.schedules import CronSchedule
 
@@ -178,7 +146,7 @@ def _schedules(serving: Serving) -> list[CronSchedule]:
         return [CronSchedule(cron=serving.cron, timezone=serving.timezone)]
     except ValueError:
         raise ConfigError(
-            f"--cron {serving.cron!r} in --timezone {serving.timezone!r} is no time; "
+            f"--cron {serving.cron!r} in --timezone {serving.timezone!r} is no schedule; "
             "write five fields, as in '0 3 * * *' for three o'clock every night"
         ) from None
 
@@ -194,7 +162,7 @@ def _existing_server(home: Path) -> str | None:
 
 @contextmanager
 def _server(serving: Serving, home: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server of one's own, known to the commands that come after; gives it when it answers."""
+    """Starts a server and records it for later commands; yields its process once it answers, and ends it at the end."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -220,7 +188,7 @@ def _server(serving: Serving, home: Path, url: str) -> Iterator[subprocess.Popen
 
 @contextmanager
 def _worker() -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a worker; when it is to end, the runs that it began end first, as a worker that ends kills them."""
+    """Starts a worker; yields its process. Its runs are stopped before it, as a worker that ends kills them."""
     command = ["worker", "start", "--pool", POOL, "--type", "process", "--install-policy", "never"]
     with _process([*command, "--name", f"{socket.gethostname()}-{os.getpid()}"]) as process:
         try:
@@ -230,9 +198,9 @@ def _worker() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _end_runs(worker: subprocess.Popen[bytes]) -> None:
-    """Asks the runs of a worker to store their tokens, and waits for them.
+    """Sends SIGTERM to the runs of a worker, so that they store their tokens, and waits for them.
 
-    The worker is made to stand still, and left so: it would take up again at once what goes back in the queue.
+    The worker is suspended first, and stays so: otherwise it would resume at once the runs that are requeued.
     """
     if worker.poll() is not None:
         return
@@ -248,14 +216,14 @@ def _end_runs(worker: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a command of Prefect in a group of its own; ends all of the group."""
+    """Runs a command of Prefect in its own process group; ends the whole group at the end."""
     process = subprocess.Popen([sys.executable, "-m", "prefect", *command], start_new_session=True)  # noqa: S603 - ours
     try:
         yield process
     finally:
         if process.poll() is None:
             process.terminate()
-            process.send_signal(signal.SIGCONT)  # one that stands still learns of it now
+            process.send_signal(signal.SIGCONT)  # a suspended process receives SIGTERM only now
         until = time.monotonic() + STOP_SECONDS
         while (process.poll() is None or group_lives(process.pid)) and time.monotonic() < until:
             time.sleep(0.1)
@@ -270,12 +238,12 @@ def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """Lets SIGTERM end this program as SIGINT does, once: what follows must not interrupt the ending."""
+    """Handles the first SIGTERM or SIGINT by ending the program in order, and ignores further ones."""
 
     def leave(number: int, _: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        _say("stopping; songs being sampled are stored and put back in the queue")
+        _print_line("stopping; unfinished songs are stored and put back in the queue")
         sys.exit(128 + number if number == signal.SIGINT else 0)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -286,8 +254,8 @@ def _terminating() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Shelf(SimpleHTTPRequestHandler):
-    """Lets a browser have what runs made, and nothing else: no stores, no databases, no lists of what there is."""
+class _RunFileHandler(SimpleHTTPRequestHandler):
+    """Serves the files of runs and nothing else: no hidden folders (stores, databases) and no folder listings."""
 
     def send_head(self) -> BytesIO | BinaryIO | None:
         if any(part.startswith(".") for part in unquote(urlsplit(self.path).path).split("/")):
@@ -299,14 +267,14 @@ class _Shelf(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.NOT_FOUND, f"{Path(path).name} is a folder; name a file")
 
     def log_message(self, *_: object) -> None:
-        """Says nothing: the worker's lines are what somebody wants to read."""
+        """Logs nothing: stderr is for the lines of the worker."""
 
 
 @contextmanager
-def _shelf(serving: Serving) -> Iterator[str]:
-    """Serves the run folders, so that links in Prefect's pages open; gives the address."""
+def run_file_server(serving: Serving) -> Iterator[str]:
+    """Serves the run folders by HTTP, so that links in Prefect's pages open; yields the address."""
     root = str(Path(serving.storage_root).expanduser().absolute())
-    server = ThreadingHTTPServer((serving.host, 0), functools.partial(_Shelf, directory=root))
+    server = ThreadingHTTPServer((serving.host, 0), functools.partial(_RunFileHandler, directory=root))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -316,12 +284,12 @@ def _shelf(serving: Serving) -> Iterator[str]:
         server.server_close()
 
 
-def _tell(serving: Serving, url: str, identifier: str) -> None:
+def _print_addresses(serving: Serving, url: str, identifier: str) -> None:
     page = url.removesuffix("/api")
-    when = f"by itself at {serving.cron!r} ({serving.timezone}) and on demand" if serving.cron else "on demand"
-    _say(f"serving jukebox/{serving.name}, {when}; pages at {page}/deployments/deployment/{identifier}")
-    _say(f"ask for songs with: PREFECT_API_URL={url} prefect deployment run jukebox/{serving.name}")
+    when = f"scheduled at {serving.cron!r} ({serving.timezone}) and on demand" if serving.cron else "on demand"
+    _print_line(f"serving jukebox/{serving.name}, {when}; pages at {page}/deployments/deployment/{identifier}")
+    _print_line(f"ask for songs with: PREFECT_API_URL={url} prefect deployment run jukebox/{serving.name}")
 
 
-def _say(line: str) -> None:
-    print(f"jukebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the person
+def _print_line(line: str) -> None:
+    print(f"jukebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for the user

@@ -74,7 +74,7 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: an override, a file or a value that does not fit; all that is known to be wrong, a line each.
     """
-    with _speaking(root, overrides):
+    with _hydra_errors_as_config_error(root, overrides):
         with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
             config = hydra.compose(root.name, _with_files(overrides))
         return _checked(root, config)
@@ -104,7 +104,11 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time that Hydra's own way to it takes
-    with _speaking(root, overrides), _arguments([*flags, *_with_files(overrides)]), _listing_choices():
+    with (
+        _hydra_errors_as_config_error(root, overrides),
+        _arguments([*flags, *_with_files(overrides)]),
+        _listing_choices(),
+    ):
         hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
         raise refused[0]
@@ -140,7 +144,7 @@ def _checked(root: Root[T], config: DictConfig) -> T:
 
 
 @contextmanager
-def _speaking(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
+def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
     """Has Hydra for one caller at a time, and turns what it complains of into a ConfigError."""
     with _HYDRA, _stored(root), warnings.catch_warnings():
         warnings.filterwarnings("error", message="provider=.* is not", category=UserWarning)

@@ -1,6 +1,6 @@
 """The report of a run: one HTML page beside its audio and pictures, to listen and choose.
 
-The page opens from disk, without a server and without network; the folder may be moved or zipped as a whole.
+The page needs neither a server nor a network, and the folder can be moved or zipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Song:
-    """One sample of the run: what it was asked to be, and its levels as sound, in any order."""
+    """One sample of the run: its labels, and its levels as sound, in any order."""
 
     index: int
     artist: str
@@ -49,7 +49,7 @@ class Song:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """What one stage, or one level of a stage, cost in this run. None: it has no tokens or no windows."""
+    """Cost of one stage, or of one level of a stage, in this run. None: it has no tokens or no windows."""
 
     stage: str
     seconds: float
@@ -60,18 +60,18 @@ class Timing:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """How fast tokens were sampled, or None where none were."""
+        """Tokens per second, or None if no token was sampled."""
         return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """All that the page shows. Settings are shown whole: leave credentials out of them."""
+    """The content of the page. All settings are shown: they must not contain credentials."""
 
     title: str
     model: str
     trained: bool
-    training_note: str = ""  # one line more on where the weights come from
+    training_note: str = ""  # one line on the training data
     licence: str
     settings: Mapping[str, object]
     songs: tuple[Song, ...]
@@ -80,14 +80,14 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Writes ``report.html`` into ``folder`` and returns its path. An older one is replaced in one step.
+    """Writes ``report.html`` into ``folder`` and returns its path. The write is atomic.
 
     Args:
         folder: the run's folder; it holds the audio and the pictures that the tracks name.
-        report: what to show. Every text is escaped: lyrics appear as they are and never act as HTML.
+        report: the content. Every text is escaped: lyrics are never interpreted as HTML.
 
     Raises:
-        RunError: a track names a file that is outside ``folder`` or not there, or a level twice.
+        RunError: a track names a file that is outside ``folder`` or missing, or a song has a level twice.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only a run that reaches its end needs it
 
@@ -115,12 +115,12 @@ def level_name(level: int) -> str:
 
 
 def standing(level: int) -> str:
-    """Returns what a level's sound is within the run: level 0 is final, the ones above it are drafts."""
+    """Returns ``final`` for level 0 and ``draft`` for the levels above it."""
     return "final" if level == 0 else "draft"
 
 
 def clock(seconds: float) -> str:
-    """Returns a duration the way players show it: ``6.0 s``, ``1:05``, ``1:02:03``."""
+    """Returns a duration in the format of players: ``6.0 s``, ``1:05``, ``1:02:03``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     return format_seconds(round(seconds))

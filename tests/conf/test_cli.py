@@ -1,4 +1,4 @@
-"""The command line as a person meets it."""
+"""The command line: help, errors, exit statuses, overrides and completion."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_an_unknown_command_is_told_with_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_refused_with_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["genrate"]) == status.REFUSED
     assert capsys.readouterr().err.endswith("; closest: 'generate'\n")
 
@@ -81,8 +81,8 @@ def test_generate_hands_over_checked_settings(jobs: list[Any]) -> None:
 
 
 def test_hydras_own_way_makes_the_same_settings(jobs: list[Any]) -> None:
-    told = ["generate", "sampling.seed=3", "experiment=demo"]
-    assert cli.main(told) == cli.main([*told, "hydra.job.name=other"]) == 0
+    given = ["generate", "sampling.seed=3", "experiment=demo"]
+    assert cli.main(given) == cli.main([*given, "hydra.job.name=other"]) == 0
     assert jobs[0] == jobs[1]
 
 
@@ -123,6 +123,21 @@ def test_cfg_shows_settings_and_hands_nothing_over(jobs: list[Any], capsys: pyte
     assert cli.main(["generate", "seconds=7", "--cfg", "job"]) == 0
     assert "seconds: 7" in capsys.readouterr().out
     assert jobs == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["runs"], ["models"], ["serve"], ["runs", "gc"], ["models", "fetch"], ["models", "import"]]
+)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_apps_have_help_in_one_style(capsys: pytest.CaptureFixture[str], arguments: list[str], flag: str) -> None:
+    assert cli.main([*arguments, flag]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: jukebox {' '.join(arguments)} ")
+    assert "Options:" in shown
+    assert "..." not in shown.partition("Commands:")[2], "a summary is cut short"
+    if len(arguments) == 1:
+        assert cli.main([*arguments, "help"]) == 0
+        assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("command", ["generate", "continue", "upsample", "encode", "decode", "compose", "dataset"])
@@ -183,7 +198,7 @@ def test_upsample_goes_down_to_the_bottom(jobs: list[Any]) -> None:
         (["continue", "broken"], "outputs/broken/config.yaml cannot be read as YAML"),
     ],
 )
-def test_a_wrong_run_is_told(
+def test_a_wrong_run_is_refused(
     jobs: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     store_run(Path("outputs/first"))
@@ -205,6 +220,14 @@ def test_a_wrong_run_is_told(
         ("jukebox generate seconds=9 prompt=", {"prompt=none", "prompt=tune"}),
         ("jukebox continue first song=", {"song=lantern", "song=unknown"}),
         ("jukebox encode level", {"levels."}),
+        ("jukebox runs ", {"list", "show", "tree", "resume", "rm", "gc"}),
+        ("jukebox runs re", {"resume"}),
+        ("jukebox runs show --", {"--root", "--help"}),
+        ("jukebox runs show fir", {"first"}),
+        ("jukebox models fetch min", {"mini"}),
+        ("jukebox models fetch mini 1b", {"1b_lyrics"}),
+        ("jukebox serve --ti", {"--timezone"}),
+        ("jukebox serve --role ", {"both", "server", "worker"}),
     ],
 )
 def test_the_shell_completes(
@@ -214,11 +237,12 @@ def test_the_shell_completes(
     line: str,
     expected: set[str],
 ) -> None:
+    store_run(Path("outputs/first"))
     monkeypatch.setenv("COMP_LINE", line)
     assert cli.main(["-sc", "query=bash"]) == 0
-    told = set(capsys.readouterr().out.split())
-    assert expected <= told
-    assert not any("=_" in word for word in told)
+    words = set(capsys.readouterr().out.split())
+    assert expected <= words
+    assert not any("=_" in word for word in words)
 
 
 def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +301,7 @@ def test_every_kind_of_error_has_its_statuses() -> None:
         ["runs", "list"],
         ["runs", "tree"],
         ["runs", "--help"],
+        ["models", "--help"],
     ],
 )
 def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, arguments: list[str]) -> None:

@@ -71,6 +71,6 @@ def test_the_released_models_are_known_for_the_lengths_that_the_pages_say() -> N
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+)\W([\d.]+) s \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert [name for name, *_ in rows] == ["mini", "1b_lyrics", "5b", "5b_lyrics"]
     for name, least, most in rows:
-        timing = load_preset(name).priors[2].timing
+        timing = load_preset(name).network.priors[2].timing
         assert timing is not None
         assert (timing.min_seconds, timing.max_seconds) == (float(least), float(most))

@@ -190,7 +190,7 @@ MINE = "defaults: [mini]\nname: mine\nfiles:\n  licence: mine\n"
 def test_a_file_of_ones_own_is_a_model(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", MINE)
     model = compose(GENERATE, [f"model={path}"]).model
-    assert (model.name, model.files.licence, model.priors) == ("mine", "mine", load_preset("mini").priors)
+    assert (model.name, model.files.licence, model.priors) == ("mine", "mine", load_preset("mini").network.priors)
     assert load_preset(path) == model
 
 

@@ -1,4 +1,4 @@
-"""What `jukebox serve` and a request are told, and how a mistake in them is answered. No server is started."""
+"""Options of `jukebox serve` and parameters of a request, and how mistakes are answered. No server is started."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jukebox_core.errors import ConfigError
+from pipelines.cli.serve import parse
 from pipelines.serving import serve
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.paths import ROOT
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def test_overrides_and_flags_may_be_mixed() -> None:
-    serving = serve.parse(["seconds=9", "--cron", "0 3 * * *", "song.genre=waltz", "--name", "nightly", "--limit=2"])
+    serving = parse(["seconds=9", "--cron", "0 3 * * *", "song.genre=waltz", "--name", "nightly", "--limit=2"])
+    assert serving is not None
     assert (serving.name, serving.cron, serving.limit) == ("nightly", "0 3 * * *", 2)
     assert serving.overrides == ("seconds=9", "song.genre=waltz")
 
@@ -32,36 +34,47 @@ def test_overrides_and_flags_may_be_mixed() -> None:
     [([], False), (["--cron", "0 3 * * *"], True), (["--cron", "0 3 * * *", "sampling.seed=4"], False)],
 )
 def test_a_schedule_makes_new_songs_unless_a_seed_is_given(arguments: list[str], new_seed: bool) -> None:
-    assert serve.parse(arguments).request["new_seed"] is new_seed
+    serving = parse(arguments)
+    assert serving is not None
+    assert serving.request["new_seed"] is new_seed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sampling.sed=1"], "sampling.sed is not a setting; closest: 'seed'"),
-        (["--corn", "x"], "unrecognized arguments: --corn; `jukebox serve --help` shows what there is"),
-        (["--port", "x"], "argument --port: invalid int value: 'x'; `jukebox serve --help` shows what there is"),
+        (["--corn", "x"], "serve has no option --corn; choose one of --name, --cron,"),
+        (["--corn", "x"], "; closest: '--cron'"),
+        (["--port", "x"], "serve: --port is 'x', which is not a whole number"),
+        (["--role", "sever"], "--role is 'sever', which is not one of 'both', 'server', 'worker'; closest: 'server'"),
         (["--limit", "0"], "--limit is 0; it must be 1 or more"),
     ],
 )
-def test_a_mistake_is_told_before_anything_starts(arguments: list[str], message: str) -> None:
+def test_a_mistake_is_refused_before_anything_starts(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        serve.parse(arguments)
+        parse(arguments)
     assert message in str(caught.value)
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
-    return serve.parse([f"storage.root={tmp_path}"])
+    serving = parse([f"storage.root={tmp_path}"])
+    assert serving is not None
+    return serving
 
 
-def test_the_shelf_gives_what_runs_made_and_nothing_else(serving: Serving, tmp_path: Path) -> None:
+def test_help_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--help"]) is None
+    assert "--timezone" in capsys.readouterr().out
+
+
+def test_only_the_files_of_runs_are_served(serving: Serving, tmp_path: Path) -> None:
     (tmp_path / "run" / "audio").mkdir(parents=True)
     (tmp_path / "run" / "audio" / "a b.wav").write_bytes(b"sound")
     (tmp_path / ".store").mkdir()
     (tmp_path / ".store" / "tokens").write_bytes(b"secret")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with serve._shelf(serving) as address:
+    with serve.run_file_server(serving) as address:
         with opener.open(f"{address}/run/audio/a%20b.wav", timeout=10) as reply:
             assert reply.read() == b"sound"
         for hidden in ("", "run/", ".store/tokens", "%2estore/tokens", "run/../.store/tokens", "../../etc/passwd"):
@@ -98,17 +111,17 @@ def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request(
 
 
 @pytest.mark.slow
-def test_a_request_speaks_as_the_command_line_does() -> None:
+def test_a_request_has_the_errors_of_the_command_line() -> None:
     from pydantic import ValidationError
 
     from pipelines.serving.deploy import GenerateRequest
 
     assert GenerateRequest(overrides=["seconds=9"]).overrides == ["seconds=9"]
-    with pytest.raises(ConfigError) as spoken:
+    with pytest.raises(ConfigError) as refused:
         compose(GENERATE, ["sampling.seed=-1", "seconds=x"])
     with pytest.raises(ValidationError) as caught:
         GenerateRequest(overrides=["sampling.seed=-1", "seconds=x"])
-    assert [error["msg"] for error in caught.value.errors()] == [str(spoken.value)]
+    assert [error["msg"] for error in caught.value.errors()] == [str(refused.value)]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,17 +208,17 @@ def test_the_zoo_takes_the_place_of_the_unchanged_entry_when_told_to(zoo: Site, 
     common = ["model=1b_lyrics", "seconds=30", f"weights.folder={tmp_path}", "weights.accept_licence=true"]
     told = compose(GENERATE, [*common, f"weights.substitute={zoo.url}", "weights.elsewhere=[]"])
     model = told.model
-    found = fetch_weights(model.config, model.files, told.weights)
+    found = fetch_weights(model, told.weights)
     assert {role: handle.sha256 for role, handle in found.items()}.keys() == set(model.files.weights)
     assert all(handle.read().suffix == ".safetensors" for handle in found.values())
-    words = fetch_vocabularies(model.files, told.weights)
+    words = fetch_vocabularies(model, told.weights)
     assert words["artists_v3"].sha256 == model.files.vocabularies["artists_v3"].sha256
     [apart] = (tmp_path / "substitutes").iterdir()
     assert {name for name in read_records(apart) if name.endswith(".tar")} == {
         s.path for s in model.files.weights.values()
     }
     asked = len(zoo.requests)
-    assert fetch_weights(model.config, model.files, told.weights) == found
+    assert fetch_weights(model, told.weights) == found
     assert len(zoo.requests) == asked
     original = apart / "5b/vqvae.pth.tar"
     recorded = read_records(apart)["5b/vqvae.pth.tar"].sha256
@@ -225,7 +226,7 @@ def test_the_zoo_takes_the_place_of_the_unchanged_entry_when_told_to(zoo: Site, 
     original.with_suffix("").with_suffix(".safetensors").unlink()
     zoo.files["5b/vqvae.pth.tar"] = zoo.files["5b/vqvae.pth.tar"][::-1]
     with pytest.raises(DownloadError, match=recorded):  # trusted once, compared ever after
-        fetch_weights(model.config, model.files, told.weights, roles=("vqvae",))
+        fetch_weights(model, told.weights, roles=("vqvae",))
 
 
 @pytest.mark.slow
@@ -247,7 +248,7 @@ def test_a_mirror_with_other_content_is_not_believed(
     local = {**{f: getattr(files, f) for f in ("weights", "vocabularies", "licence", "terms", "whole")}}
     lonely = type(files)(weight_sources=(zoo.url,), vocabulary_sources=(zoo.url,), **local)
     with pytest.raises(DownloadError, match=r"offers 628,555 bytes, but the file has 7,726,329"):
-        fetch_weights(settings.model.config, lonely, settings.weights, roles=("vqvae",))
+        fetch_weights(replace(settings.model, files=lonely), settings.weights, roles=("vqvae",))
 
 
 MEASURED = (

@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it: to the command and to all that it started, the server of Prefect among them."""
+"""Ctrl-C as a terminal sends it: to the command and all its child processes, including Prefect's server."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ COMMAND = [
 
 
 @pytest.mark.slow
-def test_a_run_ends_soon_with_one_line_and_is_taken_up_again(tmp_path: Path) -> None:
-    for said in ("loading mini", "tokens of an interrupted window taken up"):
-        lines = interrupted(tmp_path, when=said)
+def test_an_interrupted_run_ends_soon_with_one_line_and_is_resumed(tmp_path: Path) -> None:
+    for line in ("loading mini", "tokens of an interrupted window"):
+        lines = interrupted(tmp_path, when=line)
         noise = [line for line in lines if any(word in line for word in ("Traceback", "Aborted", "Unable to connect"))]
         assert not noise
         assert lines[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")
 
 
 def interrupted(folder: Path, when: str) -> list[str]:
-    """What the command says that is interrupted a few seconds after it said `when`."""
+    """The output of a command that is interrupted a few seconds after it printed `when`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
     with subprocess.Popen(
         COMMAND,

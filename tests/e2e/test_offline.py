@@ -34,7 +34,7 @@ from jukebox_core.models.config import WeightsConfig
 model = load_preset("1b_lyrics")
 weights = WeightsConfig(folder=sys.argv[1], offline=sys.argv[2] == "set", mirrors=("s3://b/m",))
 try:
-    obtain_weights(model.config, model.files, weights)
+    obtain_weights(model, weights)
 except DownloadError as error:
     assert "ids/" not in str(error)
 try:

@@ -1,4 +1,4 @@
-"""What killed commands leave behind: a server without an owner, a run that runs for ever. The next one tidies up."""
+"""Cleaning up after killed commands: a server without an owner, a run that never ends. The next command does it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from jukebox_core.base.processes import is_dead, name_of
@@ -16,6 +16,8 @@ from tests.helpers.models.own_model import write_own_model
 from tests.helpers.servers.prefect_site import environment, running, server, wait
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.helpers.servers.prefect_site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1200)]
@@ -27,7 +29,7 @@ def command(model: Path, *more: str) -> list[str]:
 
 
 def kill_while_sampling(folder: Path, arguments: list[str], env: dict[str, str]) -> None:
-    """Runs a command until it samples, then kills it, and nothing that it started."""
+    """Runs a command until it samples, then kills it without its child processes."""
     log = folder / "outputs" / "run" / "run.log"
     with running(arguments, folder / "command.log", folder, env) as process:
 
@@ -57,7 +59,7 @@ def test_runs_of_killed_commands_are_marked_as_crashed(tmp_path: Path) -> None:
         wait("the end of all tasks", lambda: set(states(site, "task_runs")) == {"COMPLETED", "CRASHED"}, 60)
 
 
-def test_a_server_that_a_killed_command_left_is_ended_by_the_next(tmp_path: Path) -> None:
+def test_a_server_that_a_killed_command_left_is_stopped_by_the_next(tmp_path: Path) -> None:
     model, env = write_own_model(tmp_path / "model"), environment(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
@@ -67,7 +69,7 @@ def test_a_server_that_a_killed_command_left_is_ended_by_the_next(tmp_path: Path
     try:
         elsewhere = [sys.executable, "-m", *command(model, "seconds=0.05", "sampling.stop_level=2")]
         subprocess.run(elsewhere, cwd=other, env=env, check=True, timeout=300, capture_output=True)
-        assert not is_dead(name), "a server of another folder is nobody else's business"
+        assert not is_dead(name), "a command stops only servers of its own folder"
         again = [sys.executable, "-m", *command(model, "seconds=0.6")]
         subprocess.run(again, cwd=tmp_path, env=env, check=True, timeout=300, capture_output=True)
         wait("the end of the server", lambda: is_dead(name), 30)
@@ -78,14 +80,14 @@ def test_a_server_that_a_killed_command_left_is_ended_by_the_next(tmp_path: Path
 
 
 def servers(folder: Path) -> list[int]:
-    """The servers that Prefect started by itself for the runs of a folder."""
-    home = f"PREFECT_HOME={folder / 'outputs' / '.prefect'}".encode()
+    """The process IDs of the ephemeral servers that Prefect started for the runs of a folder."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in psutil.process_iter():
         try:
-            command, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        except OSError:
+            command, variables = process.cmdline(), process.environ()
+        except (psutil.Error, OSError):
             continue
-        if b"create_app" in command and home in variables.split(b"\0"):
-            found.append(int(process.name))
+        ours = variables.get("PREFECT_HOME") == str(folder / "outputs" / ".prefect")
+        if ours and any("create_app" in argument for argument in command):
+            found.append(process.pid)
     return found

@@ -249,7 +249,7 @@ def store_run(name: str | None = None, *overrides: str, takes: object = None, **
     folder.mkdir(parents=True)
     made = identity(settings)
     made["model"] |= model
-    whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.vqvae.hops)
+    whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.config.hops)
     told = [take_to_json(whole)] if takes is None else takes
     manifest = {"schema": 1, "status": "finished", "identity": made, "takes": told}
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""A real server, its pages, a worker and its schedule: songs on demand, by the clock, after a choice, after a kill."""
+"""A real server, its pages, a worker and its schedule: songs on demand, scheduled, after a choice, after a kill."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def base(site: Site) -> list[str]:
 
 @pytest.fixture
 def served(site: Site, base: list[str]) -> Iterator[Site]:
-    """The site with a worker, and a deployment that a clock would start at night."""
+    """The site with a worker, and a deployment with a nightly schedule."""
     with serving(site, "--cron", NIGHTLY, *base, "seconds=0.1"):
         yield site
 
 
 def tokens(codes: Path) -> str:
-    """One digest of all the codes files of a run."""
+    """A digest of all the codes files of a run."""
     summed = hashlib.sha256()
     for path in sorted(codes.glob("*.npz")):
         with np.load(path) as arrays:
@@ -71,7 +71,7 @@ def folder_of(site: Site, name: str) -> Path:
 
 
 def test_requests_schedule_choice_and_pages(served: Site, base: list[str], tmp_path: Path) -> None:
-    """All that one worker can show: it takes a while to start."""
+    """Several checks with one worker, as it takes a while to start."""
     refused_requests(served, base)
     run = on_demand(served, base)
     declared(served)
@@ -109,12 +109,12 @@ def on_demand(site: Site, base: list[str]) -> str:
     assert "sample window" in names
     again = site.start([*base, "seconds=0.1", "sampling.n_samples=2", "run.name=asked"])
     assert site.ended(again)["type"] == "COMPLETED"
-    assert "windows" not in site.artifacts(again)  # all was there
+    assert "windows" not in site.artifacts(again)  # all windows were stored
     return run
 
 
 def declared(site: Site) -> None:
-    """Deployments of the file, by Prefect's own tools."""
+    """Deployments of prefect.yaml, made by Prefect's own command."""
     shutil.copy(ROOT / "prefect.yaml", site.folder)
     env = environment(site.folder, PREFECT_API_URL=site.url, PWD=str(site.folder))
     deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
@@ -198,7 +198,7 @@ def top_of(run: Path, sample: int) -> Any:
 
 
 def pages(site: Site, folder: Path, run: str, chosen: str) -> None:
-    """Prefect's pages as a person would see them."""
+    """Prefect's pages in a browser."""
     here = site.url.removesuffix("/api") + "/v2"
     names = {name: site.run(identifier)["name"] for name, identifier in (("run", run), ("chosen", chosen))}
     artifact = next(
@@ -226,7 +226,7 @@ def pages(site: Site, folder: Path, run: str, chosen: str) -> None:
 
 
 def browse(url: str, profile: Path, shot: Path) -> str:
-    """Opens a page in a headless browser; returns its text as it stands after a while, with a picture in `shot`."""
+    """Returns the DOM of a page in a headless browser, after its scripts ran; writes a screenshot to `shot`."""
     assert CHROMIUM is not None
     flags = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -255,7 +255,9 @@ def long_run(site: Site, base: list[str], name: str) -> list[str]:
     return [*base, LONG, f"run.name={name}", "storage.flush_tokens=64", f"storage.tokens={site.folder}/tokens-{name}"]
 
 
-def test_a_run_that_is_stopped_alone_is_taken_up_at_once(site: Site, base: list[str], uninterrupted: str) -> None:
+def test_a_run_that_is_stopped_without_its_worker_is_resumed_at_once(
+    site: Site, base: list[str], uninterrupted: str
+) -> None:
     with serving(site, "--name", "alone", *base):
         run = site.start(long_run(site, base, "alone"), "alone")
         log = folder_of(site, "alone") / "run.log"
@@ -268,7 +270,7 @@ def test_a_run_that_is_stopped_alone_is_taken_up_at_once(site: Site, base: list[
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["SIGTERM", "SIGKILL"])
-def test_a_run_goes_on_when_the_worker_is_back(site: Site, base: list[str], uninterrupted: str, killed: bool) -> None:
+def test_a_run_continues_when_the_worker_is_back(site: Site, base: list[str], uninterrupted: str, killed: bool) -> None:
     name = "killed" if killed else "stopped"
     with serving(site, "--name", "night", "--cron", NIGHTLY, *base) as process:
         run = site.start(long_run(site, base, name), "night")
@@ -306,7 +308,7 @@ def workers(parent: int) -> list[int]:
     return [int(line) for line in shown.stdout.split()]
 
 
-def test_serve_brings_a_server_of_its_own_and_takes_it_along(site: Site, base: list[str], tmp_path: Path) -> None:
+def test_serve_starts_and_stops_its_own_server(site: Site, base: list[str], tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "serve.log"
     env = environment(site.folder)
     with running(["pipelines.cli.main", "serve", "--port", str(port), *base], log, tmp_path, env) as process:

@@ -1,4 +1,4 @@
-"""Stored files with flipped bits or cut short: every one is noticed, none is used, and the song is what it was."""
+"""Stored files with flipped bits or truncated: each is detected, none is used, and the song is bit for bit the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers.fault_songs import Song, cradle
+from tests.helpers.fault_songs import Song
+from tests.helpers.fault_songs import fork_server as open_fork_server
 from tests.helpers.models.own_model import write_own_model
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ ROUNDS = 5
 
 
 def damage(path: Path, chance: random.Random) -> None:
-    """Flips one bit of a file, or cuts it short."""
+    """Flips one bit of a file, or truncates it."""
     data = bytearray(path.read_bytes())
     if chance.random() < 0.5:
         bit = chance.randrange(8 * len(data))
@@ -38,14 +39,14 @@ def test_damaged_files_are_never_used(tmp_path: Path, record_property: Callable[
     """Windows and audio of a finished song; then the unfinished windows of one that was stopped in the middle."""
     chance = random.Random(20261121)
     model = write_own_model(tmp_path / "model")
-    with cradle(tmp_path) as births:
-        song = Song(births, model, tmp_path / "song", str(tmp_path / "song" / "store"))
+    with open_fork_server(tmp_path) as fork_server:
+        song = Song(fork_server, model, tmp_path / "song", str(tmp_path / "song" / "store"))
         song.finish()
         first, windows, sounds = song.outcome(), 0, 0
         store = tmp_path / "song" / "store"
         for _ in range(ROUNDS):
             tokens = chance.sample([*store.glob("windows/*/*.safetensors")], DAMAGED // ROUNDS - 2)
-            audio = chance.sample([*song.run.glob("audio/*/*.wav")], 2)  # a run that has all its sound is not taken up
+            audio = chance.sample([*song.run.glob("audio/*/*.wav")], 2)  # a run with all its audio is not resumed
             for path in (*tokens, *audio):
                 damage(path, chance)
             windows, sounds = windows + len(tokens), sounds + len(audio)
@@ -54,28 +55,28 @@ def test_damaged_files_are_never_used(tmp_path: Path, record_property: Callable[
         assert len([*store.glob("damaged/*")]) == windows
         record_property(
             "figures",
-            f"{windows + sounds} bits flipped or files cut short ({windows} windows, {sounds} audio files): "
-            f"noticed {windows + sounds}, used 0, results that differ 0",
+            f"{windows + sounds} bits flipped or files truncated ({windows} windows, {sounds} audio files): "
+            f"detected {windows + sounds}, used 0, results that differ 0",
         )
 
 
-def test_damaged_beginnings_are_never_used(tmp_path: Path) -> None:
+def test_damaged_partial_windows_are_never_used(tmp_path: Path) -> None:
     chance = random.Random(7)
     model = write_own_model(tmp_path / "model", width=128)
-    with cradle(tmp_path) as births:
-        plain = Song(births, model, tmp_path / "plain", str(tmp_path / "plain" / "store"))
+    with open_fork_server(tmp_path) as fork_server:
+        plain = Song(fork_server, model, tmp_path / "plain", str(tmp_path / "plain" / "store"))
         plain.finish()
-        song = Song(births, model, tmp_path / "song", str(tmp_path / "song" / "store"))
+        song = Song(fork_server, model, tmp_path / "song", str(tmp_path / "song" / "store"))
         hit = 0
-        left: dict[Path, bytes] = {}  # what damage made of each
+        left: dict[Path, bytes] = {}  # content after the damage
         for draws in range(100, 1100, 100):
-            song.begin()
+            song.start()
             song.wait_for(draws=draws)
             os.kill(song.process, signal.SIGKILL)
-            song.end()
+            song.wait()
             for path in (tmp_path / "song" / "store").glob("windows/*/*.part.safetensors"):
                 if path.read_bytes() == left.get(path):
-                    continue  # it lies there as it was left: nobody read it before the kill
+                    continue  # unchanged: no process read it before the kill
                 damage(path, chance)
                 left[path] = path.read_bytes()
                 hit += 1

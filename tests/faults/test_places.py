@@ -1,4 +1,4 @@
-"""Runs whose store fails in the middle: a bucket that answers wrongly, late or never, and a disk that is full."""
+"""Runs whose store fails in the middle: a bucket with errors, delays or no answer, and a full disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jukebox_core.store.store import TokenStore
-from tests.helpers.fault_songs import Song, cradle
+from tests.helpers.fault_songs import Song
+from tests.helpers.fault_songs import fork_server as open_fork_server
 from tests.helpers.models.own_model import write_own_model
 from tests.helpers.servers.servers import S3Server, gate_before
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.helpers.fault_songs import Cradle
+    from tests.helpers.fault_songs import ForkServer
     from tests.helpers.servers.servers import Gate
 
 pytestmark = pytest.mark.slow
@@ -33,16 +34,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def births(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cradle]:
-    with cradle(tmp_path_factory.mktemp("cradle")) as made:
-        yield made
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with open_fork_server(tmp_path_factory.mktemp("fork_server")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def plain(births: Cradle, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Song:
-    """The song as a run makes it that nothing happens to."""
+def plain(fork_server: ForkServer, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Song:
+    """The song of a run without faults."""
     folder = tmp_path_factory.mktemp("plain")
-    song = Song(births, model, folder, str(folder / "store"), more=(LENGTH,))
+    song = Song(fork_server, model, folder, str(folder / "store"), more=(LENGTH,))
     song.finish()
     return song
 
@@ -61,53 +62,53 @@ def gate(s3: S3Server) -> Iterator[Gate]:
         yield gate
 
 
-def far_song(births: Cradle, model: Path, folder: Path, s3: S3Server, gate: Gate, *more: str) -> Song:
+def remote_song(fork_server: ForkServer, model: Path, folder: Path, s3: S3Server, gate: Gate, *more: str) -> Song:
     """A song whose tokens go through the gate."""
     environment = s3.environment | {"AWS_ENDPOINT_URL": gate.url, "JUKEBOX_SPOOL": str(folder / "spool")}
     overrides = (LENGTH, *more)
-    return Song(births, model, folder, f"s3://songs/{folder.name}", more=overrides, environment=environment)
+    return Song(fork_server, model, folder, f"s3://songs/{folder.name}", more=overrides, environment=environment)
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "refuse", "stall", "slow", "lose", "cut"])
 def test_a_bucket_that_fails_for_a_while_changes_nothing(
-    mode: str, births: Cradle, model: Path, plain: Song, s3: S3Server, gate: Gate, tmp_path: Path
+    mode: str, fork_server: ForkServer, model: Path, plain: Song, s3: S3Server, gate: Gate, tmp_path: Path
 ) -> None:
-    song = far_song(births, model, tmp_path, s3, gate)
-    song.begin()
+    song = remote_song(fork_server, model, tmp_path, s3, gate)
+    song.start()
     song.wait_for(draws=100)
     gate.mode, gate.delay = mode, 0.5
     time.sleep(OUTAGE)
     gate.mode = "pass"
-    assert song.end() == 0, song.said[-3000:]
+    assert song.wait() == 0, song.log[-3000:]
     assert song.outcome() == plain.outcome()
-    assert song.draws() == plain.draws(), "no token is drawn twice, and none is left out"
+    assert song.draws() == plain.draws(), "every token is drawn exactly once"
     assert not [*tmp_path.glob("spool/**/*.safetensors")]
 
 
-def test_a_bucket_that_stays_away_stops_the_run_with_everything_kept(
-    births: Cradle, model: Path, plain: Song, s3: S3Server, gate: Gate, tmp_path: Path
+def test_a_bucket_that_stays_unreachable_stops_the_run_and_no_token_is_lost(
+    fork_server: ForkServer, model: Path, plain: Song, s3: S3Server, gate: Gate, tmp_path: Path
 ) -> None:
-    song = far_song(births, model, tmp_path, s3, gate, "storage.spool.seconds=2")
-    song.begin()
+    song = remote_song(fork_server, model, tmp_path, s3, gate, "storage.spool.seconds=2")
+    song.start()
     song.wait_for(draws=100)
     gate.mode = "refuse"
-    assert song.end() == 1
-    assert "the same command delivers it and goes on" in song.said.splitlines()[-1]
+    assert song.wait() == 1
+    assert "the same command delivers it and goes on" in song.log.splitlines()[-1]
     assert [*tmp_path.glob("spool/**/*.safetensors")]
     gate.mode = "pass"
     song.finish()
     assert song.outcome() == plain.outcome()
-    assert song.again == 0
+    assert song.redrawn == 0
 
 
-def test_a_bucket_that_is_away_at_the_start_is_told_at_once(
-    births: Cradle, model: Path, s3: S3Server, gate: Gate, tmp_path: Path
+def test_a_bucket_that_refuses_access_is_reported_at_the_start(
+    fork_server: ForkServer, model: Path, s3: S3Server, gate: Gate, tmp_path: Path
 ) -> None:
-    song = far_song(births, model, tmp_path, s3, gate)
+    song = remote_song(fork_server, model, tmp_path, s3, gate)
     gate.mode = "403"
-    song.begin()
-    assert song.end() == 1
-    assert "access to s3://songs" in song.said.splitlines()[-1]
+    song.start()
+    assert song.wait() == 1
+    assert "access to s3://songs" in song.log.splitlines()[-1]
     assert not song.run.exists()
 
 
@@ -123,20 +124,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_goes_on(
-    births: Cradle, model: Path, plain: Song, small_disk: Path, tmp_path: Path
+def test_a_disk_that_fills_up_stops_the_run_and_the_same_command_resumes(
+    fork_server: ForkServer, model: Path, plain: Song, small_disk: Path, tmp_path: Path
 ) -> None:
-    song = Song(births, model, tmp_path / "song", str(small_disk / "store"), more=(LENGTH,))
+    song = Song(fork_server, model, tmp_path / "song", str(small_disk / "store"), more=(LENGTH,))
     ballast = small_disk / "ballast"
     for draws in (100, 600):
-        song.begin()
+        song.start()
         song.wait_for(draws=draws)
         with contextlib.suppress(OSError):
             ballast.write_bytes(b"x" * 2**21)
-        assert song.end() == 1
-        assert "no space left in" in song.said.splitlines()[-1]
-        song.begin()
-        assert song.end() == 1, "a disk that is full is told at the start"
+        assert song.wait() == 1
+        assert "no space left in" in song.log.splitlines()[-1]
+        song.start()
+        assert song.wait() == 1, "a full disk is reported at the start"
         store = TokenStore(song.store)
         sealed = store.keys()
         for key in sealed:

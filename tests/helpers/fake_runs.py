@@ -1,4 +1,4 @@
-"""Run folders with made-up tracks, and tokens to go with them: runs as their manifests tell them, without any model."""
+"""Fake run folders with manifests, tracks and tokens, without any model."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def made_up_take(settings: Settings, name: str, windows: int = 3, bottom: int = 0) -> Take:
     """Tracks of the song's length down to level `bottom`, each of as many spans."""
-    tracks = [Track()] * settings.model.vqvae.levels
-    for level, hop in enumerate(settings.model.vqvae.hops):
+    tracks = [Track()] * settings.model.network.vqvae.levels
+    for level, hop in enumerate(settings.model.config.hops):
         if level >= bottom:
             total = settings.length // hop
             stops = [*(total * (window + 1) // windows for window in range(windows - 1)), total]
@@ -43,7 +43,7 @@ def composed(overrides: tuple[str, ...]) -> Settings:
 
 
 def fake_run(name: str, *overrides: str, bottom: int = 0, status: str = "finished") -> RunFolder:
-    """A run that was planned, in outputs/, and finished unless `status` says other."""
+    """A planned run in outputs/, with `status`."""
     settings = replace(composed(overrides), run=RunSettings(name=name))
     takes = [made_up_take(settings, f"{name} {sample}", bottom=bottom) for sample in range(settings.sampling.n_samples)]
     return plan_fake_run(settings, takes, status)

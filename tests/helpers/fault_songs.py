@@ -1,4 +1,4 @@
-"""Songs made by as many processes as it takes, and what a fault cost them."""
+"""Songs made by processes that are killed and restarted, and how many tokens each fault cost."""
 
 from __future__ import annotations
 
@@ -24,73 +24,73 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("killable_run.py")
 FLUSH = 16  # tokens after which an unfinished window is stored
 SAMPLES = 2
-PATIENCE = 120.0  # seconds without an end, after which a run counts as hung
+TIMEOUT = 120.0  # seconds after which a process that has not ended counts as hung
 
 
 class HungError(AssertionError):
     """A process did not end."""
 
 
-class Cradle:
-    """Begins processes that make songs, one at a time."""
+class ForkServer:
+    """Starts processes that make songs, one at a time, by forking a process that has imported everything."""
 
     def __init__(self, log: Path) -> None:
         with log.open("ab") as file:
             self._parent = subprocess.Popen(
                 [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
             )
-        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._ear = threading.Thread(target=self._listen, daemon=True)
-        self._ear.start()
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         assert self._parent.stdout is not None
         for line in self._parent.stdout:
-            self._said.put(line)
+            self._answers.put(line)
 
-    def begin(self, order: dict[str, Any]) -> int:
-        """Begins a process; returns its number."""
+    def start(self, order: dict[str, Any]) -> int:
+        """Starts a process; returns its process ID."""
         assert self._parent.stdin is not None
         self._parent.stdin.write(json.dumps(order) + "\n")
         self._parent.stdin.flush()
-        word, number = self._said.get(timeout=PATIENCE).split()
+        word, number = self._answers.get(timeout=TIMEOUT).split()
         assert word == "began"
         return int(number)
 
-    def ended(self, patience: float) -> int | None:
-        """Waits for the end of the process; returns its status as of a shell, or None if it goes on."""
+    def wait(self, timeout: float) -> int | None:
+        """Waits for the end of the process; returns its exit status (negative: signal), or None if it still runs."""
         try:
-            word, status = self._said.get(timeout=patience).split() if patience else self._said.get_nowait().split()
+            word, status = self._answers.get(timeout=timeout).split() if timeout else self._answers.get_nowait().split()
         except queue.Empty:
             return None
         assert word == "ended"
         return -(int(status) & 0x7F) or int(status) >> 8
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the server."""
         self._parent.kill()
         self._parent.wait()
-        self._ear.join()
+        self._reader.join()
         for pipe in (self._parent.stdin, self._parent.stdout):
             assert pipe is not None
             pipe.close()
 
 
 @contextmanager
-def cradle(folder: Path) -> Iterator[Cradle]:
-    """A cradle that is there while the block runs."""
-    made = Cradle(folder / "cradle.log")
+def fork_server(folder: Path) -> Iterator[ForkServer]:
+    """A fork server that ends with the block."""
+    server = ForkServer(folder / "fork_server.log")
     try:
-        yield made
+        yield server
     finally:
-        made.close()
+        server.close()
 
 
 @dataclass
 class Song:
-    """One song of two samples: its run folder lies in `folder`, its tokens in `store`."""
+    """One song of two samples: its run folder is in `folder`, its tokens are in `store`."""
 
-    cradle: Cradle
+    server: ForkServer
     model: Path
     folder: Path
     store: str
@@ -98,8 +98,8 @@ class Song:
     more: tuple[str, ...] = ("seconds=0.4",)  # overrides
     environment: dict[str, str] = field(default_factory=dict)
     process: int = 0
-    worst: int = 0  # tokens of one sample that one process drew though they had been drawn before
-    again: int = 0  # such tokens of all samples and processes
+    most_redrawn: int = 0  # tokens of one sample that one process drew a second time
+    redrawn: int = 0  # such tokens of all samples and processes
     _counted: int = 0
 
     @property
@@ -111,12 +111,12 @@ class Song:
         return self.folder / "drawn"
 
     @property
-    def said(self) -> str:
-        """What its processes wrote to stderr."""
+    def log(self) -> str:
+        """The text that its processes wrote to stderr."""
         return (self.folder / "log").read_text()
 
-    def begin(self) -> None:
-        """Begins the run, or takes it up."""
+    def start(self) -> None:
+        """Starts the run, or resumes it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         overrides = [
             f"model={self.model}",
@@ -135,64 +135,64 @@ class Song:
             *self.more,
         ]
         order = {"overrides": overrides, "drawn": str(self.drawn), "log": str(self.folder / "log")}
-        self.process = self.cradle.begin(order | {"environment": self.environment})
+        self.process = self.server.start(order | {"environment": self.environment})
 
-    def end(self) -> int:
-        """Waits until the process ends; returns its status.
+    def wait(self) -> int:
+        """Waits until the process ends; returns its exit status.
 
         Raises:
             HungError: it does not.
         """
-        status = self.cradle.ended(PATIENCE)
+        status = self.server.wait(TIMEOUT)
         if status is None:
-            raise HungError(f"process {self.process} goes on after {PATIENCE} s: {self.said[-2000:]}")
-        self._count_again()
+            raise HungError(f"process {self.process} still runs after {TIMEOUT} s: {self.log[-2000:]}")
+        self._count_redrawn()
         return status
 
     def finish(self) -> None:
-        """Makes the song, from whatever is there."""
-        self.begin()
-        assert self.end() == 0, self.said[-3000:]
+        """Finishes the song from the stored tokens."""
+        self.start()
+        assert self.wait() == 0, self.log[-3000:]
 
-    def signalled(self, number: signal.Signals, after: float) -> bool:
-        """Begins the run and sends its process a signal after some seconds; whether it was still going on."""
-        self.begin()
+    def start_and_signal(self, number: signal.Signals, after: float) -> bool:
+        """Starts the run and signals its process after some seconds; returns whether it was still running."""
+        self.start()
         time.sleep(after)
-        status = self.cradle.ended(0)
+        status = self.server.wait(0)
         if status is not None:
-            assert status == 0, self.said[-3000:]
-            self._count_again()
+            assert status == 0, self.log[-3000:]
+            self._count_redrawn()
             return False
         os.kill(self.process, number)
         return True
 
     def wait_for(self, *, draws: int) -> None:
-        """Waits until so many tokens are drawn."""
-        until = time.monotonic() + PATIENCE
+        """Waits until `draws` tokens are drawn."""
+        until = time.monotonic() + TIMEOUT
         while not self.drawn.exists() or self.drawn.read_bytes().count(b"\n") < draws:
-            assert time.monotonic() < until, self.said[-3000:]
+            assert time.monotonic() < until, self.log[-3000:]
             time.sleep(0.02)
 
     def outcome(self) -> dict[str, Any]:
-        """All that a listener gets, by name: audio and codes."""
-        made: dict[str, Any] = {
+        """The results by name: bytes of audio files, lists of codes."""
+        results: dict[str, Any] = {
             path.relative_to(self.run).as_posix(): path.read_bytes() for path in sorted(self.run.glob("audio/**/*.wav"))
         }
         for path in sorted(self.run.glob("codes/*.npz")):
             with np.load(path) as arrays:
-                made |= {f"{path.name} {name}": arrays[name].tolist() for name in arrays.files if "level" in name}
-        assert len(made) == 6 * SAMPLES
-        return made
+                results |= {f"{path.name} {name}": arrays[name].tolist() for name in arrays.files if "level" in name}
+        assert len(results) == 6 * SAMPLES
+        return results
 
     def draws(self) -> Counter[str]:
-        """How often each token was drawn, by level, sample and position."""
+        """The number of times that each token was drawn, by level, sample and position."""
         return Counter(self.drawn.read_text().splitlines())
 
-    def _count_again(self) -> None:
-        """Counts what the process that just ended drew again."""
+    def _count_redrawn(self) -> None:
+        """Counts the tokens that the last process drew a second time."""
         lines = self.drawn.read_text().splitlines() if self.drawn.exists() else []
         before, now = set(lines[: self._counted]), lines[self._counted :]
-        again = Counter(line.split()[1] for line in now if line in before)
-        self.again += again.total()
-        self.worst = max(self.worst, *again.values(), 0)
+        redrawn = Counter(line.split()[1] for line in now if line in before)
+        self.redrawn += redrawn.total()
+        self.most_redrawn = max(self.most_redrawn, *redrawn.values(), 0)
         self._counted = len(lines)

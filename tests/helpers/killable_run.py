@@ -1,9 +1,9 @@
-"""Runs in processes of their own, to be killed: what `jukebox generate` does but for Prefect's server, draws counted.
+"""Fork server of runs that tests kill: the same as `jukebox generate` without Prefect's server, with draws logged.
 
-Reads a line of JSON for each run that it shall begin (`overrides`, `drawn`, `log`, `environment`) and forks: the child
-is a process like any other, except that torch and Prefect, which take seconds to import, are there already. Answers
-``began PID``, and ``ended STATUS`` once that process is no more. Every token is noted in the file `drawn` as it is
-drawn, so that a test can say which were drawn twice.
+Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `environment`) and forks: the child is an
+ordinary process, except that torch and Prefect, which take seconds to import, are imported already. Answers
+``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
+drawn, so that a test can count those drawn twice.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
-from prefect import Task
 
 from jukebox_core.errors import JukeboxError
+from jukebox_core.families.jukebox.sampling import prior_model
 from jukebox_core.sampling.noise import CounterNoise
 from pipelines import commands as work
 from pipelines.execution import preflight
 from pipelines.flows import generate
-from pipelines.orchestration import tasks
+from pipelines.orchestration import prefect_tasks
+from pipelines.orchestration.stage_calls import PLAIN
 from pipelines.settings.compose import GENERATE, compose
-from stages.sampling import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,7 @@ _LATER = (generate, preflight)  # imported here so that children need not
 
 def main() -> None:
     torch.set_num_threads(1)
-    for name, value in list(vars(tasks).items()):
-        if isinstance(value, Task):
-            setattr(tasks, name, value.fn)
+    prefect_tasks.prefect_stages = lambda: PLAIN  # type: ignore[assignment]
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -47,10 +45,10 @@ def main() -> None:
 
 def _run(order: dict[str, Any]) -> int:
     os.setpgid(0, 0)
-    os.environ.update(order["environment"], PREFECT_API_URL="http://127.0.0.1:9")  # which nobody asks
+    os.environ.update(order["environment"], PREFECT_API_URL="http://127.0.0.1:9")  # never connected to
     for number in (1, 2):
         os.dup2(os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    _note_draws(order["drawn"])
+    _log_draws(order["drawn"])
     try:
         work.make(compose(GENERATE, order["overrides"]), in_flow=True)
     except JukeboxError as error:
@@ -67,20 +65,20 @@ def _exit_with(status: int) -> None:
     os._exit(status)
 
 
-def _note_draws(path: str) -> None:
+def _log_draws(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    class NotedNoise(CounterNoise):
+    class LoggedNoise(CounterNoise):
         def __init__(self, seed: int, level: int, samples: Sequence[int], device: torch.device | None = None) -> None:
             super().__init__(seed, level, samples, device)
-            self._noted = level, samples
+            self._logged = level, samples
 
         def draw(self, position: int, count: int) -> Any:
-            level, samples = self._noted
+            level, samples = self._logged
             os.write(file, "".join(f"{level} {sample} {position}\n" for sample in samples).encode())
             return super().draw(position, count)
 
-    sample.CounterNoise = NotedNoise  # type: ignore[misc]
+    prior_model.CounterNoise = LoggedNoise  # type: ignore[misc]
 
 
 if __name__ == "__main__":

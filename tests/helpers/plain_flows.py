@@ -1,4 +1,4 @@
-"""Flows run as the plain functions they are made of, without Prefect's server."""
+"""The stages of a run called as plain functions, without Prefect's server."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from pipelines.settings.generate import Settings
 
 
-def run_plainly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs the generate flow in this process; returns the run's folder."""
-    from prefect import Task  # takes seconds: only for tests that need it
-
-    from jukebox_core.base.structuring import to_plain
-    from pipelines.flows.generate import generate_flow
-    from pipelines.orchestration import tasks
+def run_plainly(settings: Settings) -> Path:
+    """Makes a run's songs in this process; returns the run's folder."""
+    from pipelines.execution import preflight  # takes seconds: only for tests that need it
+    from pipelines.flows.generate import generate_songs
+    from pipelines.orchestration.stage_calls import PLAIN
     from pipelines.runs.folder import open_run
     from pipelines.settings.compose import dump
 
-    for name, value in list(vars(tasks).items()):
-        if isinstance(value, Task):
-            monkeypatch.setattr(tasks, name, value.fn)
+    prepared = preflight.check_machine(preflight.prepare(settings))
     run = open_run(settings, dump(settings))
-    generate_flow.fn(to_plain(settings), str(run.path))
+    generate_songs(prepared, run, PLAIN, live=False)
     return run.path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
+from jukebox_core.sampling.windows import FlushPolicy
 from stages.sampling.sample import SamplingJob
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ def shards(
     )
     plans = [plan_song(replace(spec, sample=song)) for song in range(songs)]
     job = SamplingJob(
+        family="jukebox",
         config=config,
-        weights={level: weights[f"level_{level}"] for level in range(config.top + 1)},
+        weights={f"level_{level}": weights[f"level_{level}"] for level in range(config.top + 1)},
         sampling=sampling,
         hardware=hardware,
         store=store,
-        flush_tokens=512,
-        flush_seconds=10.0,
+        policy=FlushPolicy(),
     )
     return job, [list(nodes) for nodes in zip(*(plan.nodes for plan in plans), strict=True)]

@@ -80,7 +80,8 @@ def model_text(config: JukeboxConfig, url: str, paths: dict[str, str], lists: di
         "licence": LICENCE,
         "terms": "made up",
     }
-    model = {"name": config.name, "vqvae": to_plain(config.vqvae), "priors": priors, "files": files, "trained": True}
+    network = {"vqvae": to_plain(config.vqvae), "priors": priors}
+    model = {"name": config.name, "family": "jukebox", "network": network, "files": files, "trained": True}
     return yaml.safe_dump(model, sort_keys=False)
 
 

@@ -11,9 +11,9 @@ import torch
 from jukebox_core.errors import CheckpointError
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior, load_vqvae
 from jukebox_core.families.jukebox.checkpoints.upstream import prior_config, vqvae_config
-from jukebox_core.families.jukebox.config import JukeboxConfig, PriorsConfig
-from jukebox_core.models.config import FileSpec, ModelFiles, WeightsConfig, WholeCopy
-from jukebox_core.models.presets import load_preset
+from jukebox_core.families.jukebox.config import JukeboxConfig, JukeboxNetwork, PriorsConfig
+from jukebox_core.models.config import FileSpec, WeightsConfig, WholeCopy
+from jukebox_core.models.presets import ModelSettings, load_preset
 from jukebox_core.models.resolve import obtain_weights
 from tests.helpers.models.golden_priors import (
     FILES,
@@ -54,13 +54,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
         yield site.files
 
 
-def entry(hub: dict[str, bytes], shards: list[Path]) -> ModelFiles:
+def entry(config: JukeboxConfig, hub: dict[str, bytes], shards: list[Path]) -> ModelSettings:
     for shard in shards:
         hub[f"{REPOSITORY}/resolve/main/{shard.name}"] = shard.read_bytes()
     copy = WholeCopy(
         layout="hub", sources=(f"hf://{REPOSITORY}",), shards=tuple(FileSpec(path=shard.name) for shard in shards)
     )
-    return replace(load_preset("1b_lyrics").files, whole=copy, terms=None)
+    files = replace(load_preset("1b_lyrics").files, whole=copy, terms=None)
+    network = JukeboxNetwork(vqvae=config.vqvae, priors=config.priors)
+    return ModelSettings(name=config.name, family="jukebox", network=network, files=files)
 
 
 @pytest.mark.slow
@@ -72,9 +74,9 @@ def test_the_hubs_copy_gives_the_same_logits_and_codes(
     config, models = tiny(golden, top), golden / "zoo/models"
     stored = {"vqvae": VQVAE_FILE, "priors.0": FILES[top], "priors.1": FILES["up1"], "priors.2": FILES["up0"]}
     sources = {prefix: need(models / f"{file}.pth.tar") for prefix, file in stored.items()}
-    files = entry(hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub"))
+    model = entry(config, hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub"))
     weights = WeightsConfig(folder=str(tmp_path / "weights"), pickles="replace")
-    obtained = obtain_weights(config, files, weights, meters=None)
+    obtained = obtain_weights(model, weights, meters=None)
     assert len({file.sha256 for file in obtained.values()}) == len(obtained)
     for level, kind in enumerate(("up0", "up1", top)):
         bundle = read_bundle(golden, f"prior_{kind}/teacher_forced")
@@ -87,7 +89,7 @@ def test_the_hubs_copy_gives_the_same_logits_and_codes(
     )
     hub.clear()  # the shards are gone, here and there, and not needed again
     assert not list((tmp_path / "weights").rglob("*.bin"))
-    assert obtain_weights(config, files, weights, meters=None) == obtained
+    assert obtain_weights(model, weights, meters=None) == obtained
 
 
 @pytest.mark.slow
@@ -95,9 +97,9 @@ def test_another_models_copy_is_refused_by_names(golden: Path, tmp_path: Path, h
     models = golden / "zoo/models"
     sources = {"vqvae": need(models / f"{VQVAE_FILE}.pth.tar"), "priors.0": need(models / f"{FILES['p5b']}.pth.tar")}
     config = tiny(golden, "p5bl")
-    files = entry(hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub", 1))
+    model = entry(config, hub, write_shards(whole_model(sources, config.vqvae.downs), tmp_path / "hub", 1))
     weights = WeightsConfig(folder=str(tmp_path / "weights"))
     with pytest.raises(CheckpointError, match=r"missing: .*lyric_encoder|missing: "):
-        obtain_weights(config, files, weights, roles=("level_2",), meters=None)
+        obtain_weights(model, weights, roles=("level_2",), meters=None)
     with pytest.raises(CheckpointError, match=r"hold no priors\.1\.\*"):
-        obtain_weights(config, files, weights, roles=("level_1",), meters=None)
+        obtain_weights(model, weights, roles=("level_1",), meters=None)

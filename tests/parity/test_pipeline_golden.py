@@ -17,11 +17,11 @@ import torch
 from jukebox_core.audio.files import read_audio
 from jukebox_core.families.jukebox.conditioning.labels import window_row
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
-from jukebox_core.families.jukebox.sampling.sampler import sample_level
 from jukebox_core.sampling.noise import GeneratorNoise
 from jukebox_core.tokens.plan import append_window, plan_windows
 from tests.helpers.golden import golden_files
 from tests.helpers.models.golden_priors import FILES, close, need, read_prior, read_vqvae, song_labels
+from tests.helpers.models.level_oracle import sample_level
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""The window plan over random lengths, against its rule stated the slow way (golden README 2.6)."""
+"""The window plan over random lengths, against its rule stated the slow way (docs/upstream.md, Windows)."""
 
 from __future__ import annotations
 

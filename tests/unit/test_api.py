@@ -129,7 +129,7 @@ def test_the_command_line_gives_the_same_tokens(
     told = [settings.song_of(sample) for sample in range(3)]
     songs = [jukebox.Song(artist=song.artist, genre=song.genre, offset_seconds=song.offset_seconds) for song in told]
     music = own.generate(songs, seconds=SECONDS, sampling=settings.sampling, start=start)
-    run = run_plainly(settings, monkeypatch)
+    run = run_plainly(settings)
     for sample in range(3):
         stored = read_codes(run / "codes" / f"sample_{sample}.npz")
         for level in range(3):

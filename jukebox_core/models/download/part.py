@@ -11,11 +11,13 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jukebox_core.base.processes import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 Span = tuple[int, int]  # first byte, and one past the last
 
@@ -23,7 +25,6 @@ SYNC_SECONDS = 10.0  # what a power loss may cost
 
 _CHUNK = 1 << 20  # read again and hashed at a time
 _WRITE_OUT = 16 << 20  # bytes given to the disk at a time
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
@@ -176,7 +177,4 @@ class Part:
 
 def _boot() -> str:
     """Changes whenever the machine starts: what a running machine has written, it also reads."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return "unknown"
+    return boot_id() or "unknown"

@@ -45,21 +45,24 @@ def _model(files: Path, width: int) -> dict[str, Any]:
     timing = {"bins": 8, "min_seconds": 0.05, "max_seconds": 60.0}
     return {
         "name": "own",
-        "vqvae": {
-            "sample_rate": 44100,
-            "downs": [3, 2, 2],
-            "strides": [2, 2, 2],
-            "multipliers": [2, 1, 1],
-            "width": 4,
-            "depth": 1,
-            "embedding_width": 8,
-            "bins": 32,
-            "dilation_growth": 3,
-        },
-        "priors": {
-            "level_0": prior(0, 256, upsample=conditioner),
-            "level_1": prior(1, 128, upsample=conditioner),
-            "level_2": prior(2, 32, timing=timing),
+        "family": "jukebox",
+        "network": {
+            "vqvae": {
+                "sample_rate": 44100,
+                "downs": [3, 2, 2],
+                "strides": [2, 2, 2],
+                "multipliers": [2, 1, 1],
+                "width": 4,
+                "depth": 1,
+                "embedding_width": 8,
+                "bins": 32,
+                "dilation_growth": 3,
+            },
+            "priors": {
+                "level_0": prior(0, 256, upsample=conditioner),
+                "level_1": prior(1, 128, upsample=conditioner),
+                "level_2": prior(2, 32, timing=timing),
+            },
         },
         "files": {
             "weight_sources": [files.as_uri()],

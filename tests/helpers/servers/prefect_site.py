@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The environment without what a person may have set for Prefect, and weights of its own."""
+    """The environment without the user's variables for Prefect, and with its own weights folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
     return kept | {"JUKEBOX_WEIGHTS": str(folder / "weights"), "DO_NOT_TRACK": "1"} | more
 

@@ -47,7 +47,7 @@ inners = st.builds(Inner, size=st.integers(1, 9), ratio=st.floats(0, 1))
         named=st.dictionaries(st.text(min_size=1), inners),
     )
 )
-def test_a_record_survives_the_way_to_plain_data_and_back(record: Outer) -> None:
+def test_a_record_round_trips_through_plain_data(record: Outer) -> None:
     assert build(Outer, to_plain(record)) == record
 
 
@@ -93,13 +93,13 @@ def test_a_whole_number_is_a_number_too() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_told_with_its_key(data: object, message: str) -> None:
+def test_a_value_that_does_not_fit_is_named_by_its_key(data: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(Outer, data)
     assert str(caught.value) == message
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         build(Outer, {"on": "yes", "kind": "c"}, "top")
     assert str(caught.value).splitlines() == [

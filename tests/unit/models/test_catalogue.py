@@ -140,10 +140,10 @@ def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, m
     weights = config(tmp_path, elsewhere=(str(theirs),), pickles="keep")
     before = sorted(theirs.rglob("*"))
     with pytest.raises(DownloadError, match="as published"):
-        obtain_weights(load_preset(mine).config, load_preset(mine).files, weights, meters=None)
+        obtain_weights(load_preset(mine), weights, meters=None)
     (theirs / PATHS["vqvae"]).write_bytes(CONTENT[PATHS["vqvae"]])
     model = load_preset(mine)
-    found = obtain_weights(model.config, model.files, weights, meters=None)
+    found = obtain_weights(model, weights, meters=None)
     assert found["level_2"].path == theirs / PATHS["level_2"]
     assert found["level_0"].path == tmp_path / "weights" / PATHS["level_0"]
     assert sorted(theirs.rglob("*")) == before
@@ -155,15 +155,15 @@ def test_a_file_of_ones_own_takes_a_role(tmp_path: Path, mine: str, site: Site) 
     own = tmp_path / "tuned.pth.tar"
     own.write_bytes(checkpoint(77))
     model, weights = load_preset(mine), config(tmp_path, paths={"level_2": str(own)})
-    found = obtain_weights(model.config, model.files, weights, roles=("level_2",), meters=None)
+    found = obtain_weights(model, weights, roles=("level_2",), meters=None)
     assert found["level_2"].path == own
     own.write_bytes(checkpoint(78))  # trained further: new content is no damage
-    assert obtain_weights(model.config, model.files, weights, roles=("level_2",), meters=None) != found
+    assert obtain_weights(model, weights, roles=("level_2",), meters=None) != found
     assert not site.requests
     with pytest.raises(ConfigError, match=r"weights\.paths\.level2 is no file of a model.*closest: 'level_2'"):
-        obtain_weights(model.config, model.files, config(tmp_path, paths={"level2": "x"}), meters=None)
+        obtain_weights(model, config(tmp_path, paths={"level2": "x"}), meters=None)
     with pytest.raises(DownloadError, match=r"weights\.paths\.level_2 is .*gone, but there is no such file"):
-        obtain_weights(model.config, model.files, config(tmp_path, paths={"level_2": "/gone"}), meters=None)
+        obtain_weights(model, config(tmp_path, paths={"level_2": "/gone"}), meters=None)
 
 
 @pytest.mark.parametrize("variable", [True, False])
@@ -222,7 +222,7 @@ def test_a_set_is_carried_to_a_machine_without_network(site: Site, tmp_path: Pat
 def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickles: str) -> None:
     model, weights = load_preset(mine), config(tmp_path, pickles=pickles)
     assert models.prepare(mine, weights, meters=None)
-    found = obtain_weights(model.config, model.files, weights, meters=None)["level_1"]
+    found = obtain_weights(model, weights, meters=None)["level_1"]
     original = tmp_path / "weights" / PATHS["level_1"]
     assert original.exists() == (pickles != "replace")
     assert found.path.suffix == (".tar" if pickles == "keep" else ".safetensors")
@@ -233,7 +233,7 @@ def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickl
     assert (opened.step, opened.metadata["level"], opened.own_names) == (9, 2, False)
     asked, written = len(site.requests), found.path.stat().st_mtime_ns
     site.files.clear()
-    assert obtain_weights(model.config, model.files, weights, meters=None)["level_1"] == found
+    assert obtain_weights(model, weights, meters=None)["level_1"] == found
     assert (len(site.requests), found.path.stat().st_mtime_ns) == (asked, written)
     assert models.paths(mine, weights)["level_1"] == found.path
     assert all(not each.fault for each in models.check([mine], weights))
@@ -251,7 +251,7 @@ def test_a_pickle_with_code_is_set_aside_and_not_run(
     site.files[PATHS["level_2"]] = evil + b"\0" * (len(CONTENT[PATHS["level_2"]]) - len(evil))
     model = load_preset(mine)
     with pytest.raises(CheckpointError, match=r"was set aside as prior_level_2\.pth\.tar\.damaged"):
-        obtain_weights(model.config, model.files, config(tmp_path), meters=None)
+        obtain_weights(model, config(tmp_path), meters=None)
     target = tmp_path / "weights" / PATHS["level_2"]
     assert not target.exists()
     assert target.with_name("prior_level_2.pth.tar.damaged").exists()
@@ -263,8 +263,8 @@ def test_a_substitute_is_kept_apart_and_the_published_never_mixed_with_it(
 ) -> None:
     with serving({path: checkpoint(50 + i) for i, path in enumerate(CONTENT)}) as other:
         model, weights = load_preset(mine), config(tmp_path, substitute=other.url, pickles="keep")
-        theirs = obtain_weights(model.config, model.files, weights, meters=None)
-        ours = obtain_weights(model.config, model.files, replace(weights, substitute=None), meters=None)
+        theirs = obtain_weights(model, weights, meters=None)
+        ours = obtain_weights(model, replace(weights, substitute=None), meters=None)
     assert not {file.path for file in theirs.values()} & {file.path for file in ours.values()}
     assert theirs["vqvae"].sha256 != ours["vqvae"].sha256 == model.files.weights["vqvae"].sha256
     assert "5b/vqvae.pth.tar" in read_records(tmp_path / "weights")

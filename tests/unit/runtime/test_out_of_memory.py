@@ -21,7 +21,6 @@ from jukebox_core.runtime.batches import Batches, is_out_of_memory
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.heap import untouched
 from stages.fetch import fetch_weights
-from stages.resident import resident_prior
 from stages.sampling.sample import sample_shard
 from tests.helpers.shards import shards
 
@@ -100,10 +99,10 @@ def sample_within(folder: Path, songs: float | None) -> tuple[list[list[int]], l
     threading.stack_size(1 << 18)  # of the thread that stores tokens: its usual 8 MB would be a few songs
     torch.set_num_threads(1)
     model, hardware = load_preset("mini"), HardwareConfig(device="cpu", dtype="float32")
-    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(folder / "weights")))
+    weights = fetch_weights(model, WeightsConfig(folder=str(folder / "weights")))
     top = model.config.top
     job, (first, *_) = shards(model, weights, str(folder / "store"), hardware, tokens=8, songs=SONGS, stop_level=top)
-    resident_prior(model.config, top, job.weights[top], hardware)
+    job.network(top).open()
     if songs is not None:
         a_song = estimate_bytes(model.config, top, "float32", 2) - estimate_bytes(model.config, top, "float32", 1)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import pytest
-from jukebox_core.families.jukebox.sampling.precision import (
-    GIB,
-    USABLE,
-    advise,
-    choose_dtype,
-    most_side_by_side,
-    needed_bytes,
-)
 
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.runtime.precision import GIB, USABLE, SamplingMemory, advise, choose_dtype, max_batch_size
 from pipelines.cli import models
 from pipelines.settings import hardware
 from pipelines.settings.common import RunnerSettings
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.paths import ROOT
 
-LEVELS = range(3)
+
+def memory(model: str, **changes: object) -> SamplingMemory:
+    preset = load_preset(model)
+    return SamplingMemory(family=preset.opened, config=preset.config, levels=range(3), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
 @pytest.mark.parametrize("gibibytes", [8, 16, 24, 80])
 def test_what_is_advised_fits_and_one_song_more_would_not(gibibytes: int, kind: str) -> None:
-    config, room = load_preset("1b_lyrics").config, gibibytes * GIB * USABLE[kind]
-    advice = advise(config, gibibytes, kind)
-    assert advice.bytes == needed_bytes(config, LEVELS, advice.dtype, advice.batch) <= room
-    assert advice.batch == 64 or needed_bytes(config, LEVELS, advice.dtype, advice.batch + 1) > room
+    taken, room = memory("1b_lyrics"), gibibytes * GIB * USABLE[kind]
+    advice = advise(taken.family, taken.config, gibibytes, kind)
+    assert advice.bytes == taken.bytes(advice.dtype, advice.batch) <= room
+    assert advice.batch == 64 or taken.bytes(advice.dtype, advice.batch + 1) > room
 
 
 def test_a_cpu_is_exact_while_that_fits_and_a_gpu_takes_half() -> None:
-    config = load_preset("5b_lyrics").config
-    assert [choose_dtype(config, LEVELS, "cpu", size * GIB) for size in (64, 16, 12)] == ["float32", "bfloat16", "int8"]
-    assert choose_dtype(config, LEVELS, "cuda", 80 * GIB) == "bfloat16"
-    assert choose_dtype(config, LEVELS, "old cuda", 80 * GIB) == "float16"
-    assert choose_dtype(config, LEVELS, "cuda", 10 * GIB) == "int8"
-    assert choose_dtype(config, LEVELS, "cpu", 1) == "int8"  # refused later, with what would fit
+    taken = memory("5b_lyrics")
+    assert [choose_dtype(taken, "cpu", size * GIB) for size in (64, 16, 12)] == ["float32", "bfloat16", "int8"]
+    assert choose_dtype(taken, "cuda", 80 * GIB) == "bfloat16"
+    assert choose_dtype(taken, "old cuda", 80 * GIB) == "float16"
+    assert choose_dtype(taken, "cuda", 10 * GIB) == "int8"
+    assert choose_dtype(taken, "cpu", 1) == "int8"  # refused later, with what would fit
 
 
-def test_models_that_stay_in_memory_together_leave_less_room() -> None:
-    config, free = load_preset("1b_lyrics").config, 20e9
-    apart = most_side_by_side(config, LEVELS, "float32", free, 64)
-    assert 0 < most_side_by_side(config, LEVELS, "float32", free, 64, together=True) < apart
-    assert most_side_by_side(config, LEVELS, "float32", 1e9, 64) == 0
+def test_networks_that_stay_in_memory_together_leave_less_room() -> None:
+    def fitting(taken: SamplingMemory, free: float) -> int:
+        return max_batch_size(free, 64, lambda count: taken.bytes("float32", count))
+
+    apart = fitting(memory("1b_lyrics"), 20e9)
+    assert 0 < fitting(memory("1b_lyrics", together=True), 20e9) < apart
+    assert fitting(memory("1b_lyrics"), 1e9) == 0
 
 
 def test_settings_say_a_precision_and_what_is_given_stays() -> None:
@@ -66,13 +64,13 @@ def test_a_batch_is_what_fits_the_memory_that_is_free(
     batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "jukebox")
-    config, cpu = load_preset("mini").config, HardwareConfig(device="cpu", dtype="float32")
-    free = needed_bytes(config, LEVELS, "float32", batch)
+    taken, cpu = memory("mini"), HardwareConfig(device="cpu", dtype="float32")
+    free = taken.bytes("float32", batch)
     monkeypatch.setattr("jukebox_core.runtime.device.free_memory", lambda _: free)
-    assert hardware.with_batch(config, cpu, LEVELS, 16, RunnerSettings()).batch_size == batch
-    assert f"{batch} of 16 samples side by side; about " in caplog.text
+    assert hardware.with_batch(taken, cpu, 16, RunnerSettings()).batch_size == batch
+    assert f"batch of {batch} of 16 samples; about " in caplog.text
     given = HardwareConfig(device="cpu", dtype="float32", batch_size=3)
-    assert hardware.with_batch(config, given, LEVELS, 16, RunnerSettings()) is given
+    assert hardware.with_batch(taken, given, 16, RunnerSettings()) is given
 
 
 def test_the_page_for_users_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

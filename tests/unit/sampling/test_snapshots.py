@@ -11,11 +11,12 @@ import torch
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
+from jukebox_core.families.jukebox.sampling.prior_model import Prefix
+from jukebox_core.sampling import snapshots
 from jukebox_core.sampling.noise import CounterNoise
 from jukebox_core.sampling.snapshots import Snapshots
 from jukebox_core.tokens.graph import make_node
 from jukebox_core.tokens.plan import Window
-from stages.sampling import snapshot
 from tests.helpers.models.tiny_priors import CONFIGS, tiny_codes, tiny_condition, tiny_prior
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KNOWN, COUNT, START = 5, 20, 100
+NOTHING = [Prefix(np.zeros(1, np.int32))]
+
+
+def progress(drawn: Tensor) -> list[Prefix]:
+    """What a window has drawn of each song."""
+    return [Prefix(row) for row in drawn.numpy().astype(np.int32)]
 
 
 def node(sample: int):  # type: ignore[no-untyped-def]
@@ -55,9 +62,9 @@ def test_a_restored_window_goes_on_bit_for_bit(kind: str, at: int, tmp_path: Pat
     blocks = draw(first, kind, None)
     drawn = torch.cat([next(blocks) for _ in range(at)], dim=1)
     kept = Snapshots(str(tmp_path), [node(0), node(1)], share=0.5)
-    kept.write(first.save(), drawn.numpy().astype(np.int32))
+    kept.write(first.save(), progress(drawn))
     forced = whole[:, : min(at + 2, COUNT)]  # two more tokens were stored after the snapshot
-    saved = kept.read(forced.numpy().astype(np.int32))
+    saved = kept.read(progress(forced))
     assert saved is not None
     second = fresh(kind)
     second.restore(saved)
@@ -73,19 +80,20 @@ def test_a_snapshot_that_does_not_fit_is_not_used(tmp_path: Path, monkeypatch: p
     decoder = fresh("top")
     drawn = torch.cat([block for block, _ in zip(draw(decoder, "top", None), range(6), strict=False)], dim=1)
     tokens = drawn.numpy().astype(np.int32)
+    whole = progress(drawn)
     kept = Snapshots(str(tmp_path), [node(0), node(1)], share=0.5)
-    kept.write(decoder.save(), tokens)
-    assert kept.read(tokens) is not None
-    assert kept.read(tokens[:, :5]) is None  # fewer tokens than it has read
-    assert kept.read(np.where(tokens == tokens[0, 0], tokens + 1, tokens)) is None
-    assert Snapshots(str(tmp_path), [node(0)], share=0.5).read(tokens) is None
+    kept.write(decoder.save(), whole)
+    assert kept.read(whole) is not None
+    assert kept.read(progress(drawn[:, :5])) is None  # fewer tokens than it has read
+    assert kept.read([Prefix(row) for row in np.where(tokens == tokens[0, 0], tokens + 1, tokens)]) is None
+    assert Snapshots(str(tmp_path), [node(0)], share=0.5).read(whole[:1]) is None
     data = bytearray(kept.path.read_bytes())
     data[-3] ^= 1
     kept.path.write_bytes(data)
-    assert kept.read(tokens) is None
-    kept.write(decoder.save(), tokens)
+    assert kept.read(whole) is None
+    kept.write(decoder.save(), whole)
     monkeypatch.setattr(torch, "__version__", "0.0.1")
-    assert kept.read(tokens) is None
+    assert kept.read(whole) is None
     kept.remove()
     assert list(tmp_path.iterdir()) == []
 
@@ -99,21 +107,21 @@ def test_a_state_of_another_batch_is_refused() -> None:
 
 def test_writing_takes_no_more_than_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(snapshot.time, "monotonic", lambda: now)
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: now)
     monkeypatch.setattr(Snapshots, "last_cost", 0.0)
     kept = Snapshots(str(tmp_path), [node(0)], share=0.01)
     assert not kept.due(10.0)
     now = 11.0
     assert kept.due(10.0)
-    real = snapshot.save_file
+    real = snapshots.save_file
 
     def slow(*args: object) -> None:
         nonlocal now
         now += 2.0
         real(*args)
 
-    monkeypatch.setattr(snapshot, "save_file", slow)
-    kept.write({"x": torch.zeros(3)}, np.zeros((1, 1), np.int32))
+    monkeypatch.setattr(snapshots, "save_file", slow)
+    kept.write({"x": torch.zeros(3)}, NOTHING)
     now += 199.0
     assert not kept.due(10.0)
     now += 2.0
@@ -124,5 +132,5 @@ def test_writing_takes_no_more_than_its_share(tmp_path: Path, monkeypatch: pytes
 def test_no_folder_no_snapshots() -> None:
     kept = Snapshots(None, [node(0)], share=0.01)
     assert not kept.due(0.0)
-    assert kept.read(np.zeros((1, 1), np.int32)) is None
+    assert kept.read(NOTHING) is None
     kept.remove()

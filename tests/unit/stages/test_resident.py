@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from jukebox_core.families.jukebox.checkpoints import prepared
 from jukebox_core.families.jukebox.checkpoints.prepared import sampling_prior
 from jukebox_core.families.jukebox.model.transformer import Transformer
 from jukebox_core.models.config import WeightsConfig
@@ -27,23 +28,32 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.cache import TransformerCache
     from jukebox_core.families.jukebox.model.prior import Prior
+    from jukebox_core.family import TokenModel
 
 CPU = HardwareConfig(device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Prior]:
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TokenModel]:
     folder = tmp_path_factory.mktemp("own")
     model = load_preset(write_own_model(folder / "model"))
-    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(folder / "weights")))
-    return lambda level: resident.resident_prior(model.config, level, weights[f"level_{level}"], CPU)
+    weights = fetch_weights(model, WeightsConfig(folder=str(folder / "weights")))
+
+    def network(level: int) -> TokenModel:
+        role = f"level_{level}"
+        spec = resident.NetworkSpec(
+            family="jukebox", config=model.config, role=role, weights=weights[role], hardware=CPU
+        )
+        return spec.open()
+
+    return network
 
 
 @pytest.fixture
 def prior(load: Callable[[int], Prior]) -> Iterator[Callable[[int], Prior]]:
     resident.release()
     yield load
-    resident.keep_priors(1)
+    resident.keep_networks(1)
     resident.release()
 
 
@@ -55,13 +65,13 @@ def test_one_prior_at_a_time(prior: Callable[[int], Prior]) -> None:
 
 
 def test_all_priors_at_once(prior: Callable[[int], Prior]) -> None:
-    resident.keep_priors(3)
+    resident.keep_networks(3)
     held = [prior(level) for level in range(3)]
     assert [prior(level) for level in range(3)] == held
 
 
 def test_the_prior_used_least_recently_makes_room(prior: Callable[[int], Prior]) -> None:
-    resident.keep_priors(2)
+    resident.keep_networks(2)
     top, middle = prior(2), prior(1)
     assert prior(2) is top
     prior(0)
@@ -75,7 +85,7 @@ def test_by_level_a_level_s_weights_and_caches_are_gone_before_the_next_are_load
 ) -> None:
     """Every tensor that a prior sampled with, and every cache, is dead when the next prior is asked for."""
     model = load_preset(write_own_model(tmp_path / "model"))
-    weights = fetch_weights(model.config, model.files, WeightsConfig(folder=str(tmp_path / "weights")))
+    weights = fetch_weights(model, WeightsConfig(folder=str(tmp_path / "weights")))
     alive: list[list[weakref.ref[torch.Tensor]]] = []
     before_loading: list[list[int]] = []
 
@@ -91,7 +101,7 @@ def test_by_level_a_level_s_weights_and_caches_are_gone_before_the_next_are_load
         return cache
 
     new_cache = Transformer.new_cache
-    monkeypatch.setattr(resident, "sampling_prior", noting)
+    monkeypatch.setattr(prepared, "sampling_prior", noting)
     monkeypatch.setattr(Transformer, "new_cache", caching)
     resident.release()
     job, units = shards(model, weights, str(tmp_path / "store"), replace(CPU, engine=engine), tokens=34)

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _allowed() -> Iterator[None]:
+def _cleared() -> Iterator[None]:
     yield
-    stopping.allow()
+    stopping.clear_request()
 
 
 def lost() -> None:
     raise RunError("another process took over")
 
 
-def test_a_request_is_told_with_what_continues() -> None:
+def test_a_request_raises_and_names_the_way_to_continue() -> None:
     stopping.check()
     stopping.request_stop()
     with pytest.raises(stopping.StoppedError, match="run the same command to continue"):
         stopping.check()
-    stopping.allow()
+    stopping.clear_request()
     stopping.check()
 
 
-def test_a_lost_run_is_told_as_lost_and_not_as_stopped() -> None:
-    stopping.request_stop()  # as who notices the loss does
+def test_a_lost_lock_is_reported_before_a_request_to_stop() -> None:
+    stopping.request_stop()  # as the lease does when it notices the loss
     with stopping.holding(lost):
         with pytest.raises(RunError, match="another process took over"):
             stopping.check()

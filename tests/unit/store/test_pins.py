@@ -1,4 +1,4 @@
-"""What runs tell a store that they need, on local disk, in memory and on S3; and garbage collected there."""
+"""Pins of runs, on local disk, in memory and on S3; and garbage collected there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_pins_are_kept_replaced_and_dropped(store: str) -> None:
     assert pins.all() == [theirs]
 
 
-def test_a_pin_of_a_newer_version_or_of_no_sense_is_an_error(store: str) -> None:
+def test_a_pin_of_a_newer_version_or_without_sense_is_an_error(store: str) -> None:
     pin = Pin("run", "here:/a/run", frozenset(KEYS))
     for data, message in ((b'{"schema": 9}', "newer than the 1 known here"), (b"\xff", "does not say which windows")):
         open_objects(store).replace(pin.name, data)
@@ -60,7 +60,7 @@ def test_a_pin_of_a_newer_version_or_of_no_sense_is_an_error(store: str) -> None
             Pins(store).all()
 
 
-def test_the_age_of_objects_is_told_in_one_listing(store: str) -> None:
+def test_one_listing_gives_the_age_of_all_objects(store: str) -> None:
     objects = open_objects(store)
     assert objects.ages("windows") == {}
     objects.replace("windows/a", b"1")
@@ -72,7 +72,7 @@ def test_the_age_of_objects_is_told_in_one_listing(store: str) -> None:
     assert 60 > ages["windows/a"] > ages["windows/b/c"] >= 0
 
 
-def test_garbage_goes_and_what_runs_name_stays(store: str) -> None:
+def test_garbage_is_removed_and_pinned_windows_stay(store: str) -> None:
     run = fake_run("first", "seconds=6", f"storage.tokens={store}")
     named = [span for take in run.takes() for track in take for span in track]
     seal(store, named)
@@ -105,7 +105,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return made
 
 
-def test_the_second_process_on_a_run_leaves(hasty: list[str]) -> None:
+def test_a_second_process_on_a_run_is_refused(hasty: list[str]) -> None:
     settings = compose(GENERATE, [])
     with (
         RunLock(settings.storage.tokens, lock_name(settings)),

@@ -41,7 +41,7 @@ if elsewhere == "elsewhere":
     processes.machine_id = lambda: "another machine"
 lock = RunLock(
     place, name, wait=wait == "wait", lease=LeaseConfig(seconds=3.0, refresh_seconds=0.3),
-    say=lambda line: say("waits: " + line), on_lost=lambda: say("lost"),
+    on_wait=lambda line: say("waits: " + line), on_lost=lambda: say("lost"),
 )
 with lock:
     say("held")
@@ -110,7 +110,7 @@ def _ask(process: subprocess.Popen[str]) -> str:
     return _line(process)
 
 
-def test_the_second_is_turned_away_and_told_by_whom(place: str) -> None:
+def test_a_second_process_is_refused_with_the_name_of_the_owner(place: str) -> None:
     message = rf"run run is worked on by process {os.getpid()} on .* since .*stop it"
     with RunLock(place, "run"), RunLock(place, "other"), pytest.raises(RunError, match=message):
         RunLock(place, "run").acquire()
@@ -118,12 +118,12 @@ def test_the_second_is_turned_away_and_told_by_whom(place: str) -> None:
         lock.check()
 
 
-def test_the_second_waits_and_says_for_whom(place: str) -> None:
+def test_a_second_process_waits_and_reports_the_owner(place: str) -> None:
     said: list[str] = []
     order: list[str] = []
 
     def second() -> None:
-        with RunLock(place, "run", wait=True, lease=SHORT, say=said.append):
+        with RunLock(place, "run", wait=True, lease=SHORT, on_wait=said.append):
             order.append("second")
 
     with RunLock(place, "run", lease=SHORT):
@@ -148,7 +148,7 @@ def test_a_killed_process_does_not_block(place: str, hold: Callable[..., subproc
             RunLock(place, "run").acquire()
         holder.kill()
         holder.wait()
-        with RunLock(place, "run"):  # its lease has half a minute to go: the process itself is looked for
+        with RunLock(place, "run"):  # its lease has half a minute to go: the process itself is looked up
             pass
 
 
@@ -159,7 +159,7 @@ def test_a_process_killed_on_another_machine_blocks_for_the_time_of_its_lease(
     holder = hold(s3, elsewhere=True)
     assert _line(holder) == "held"
     time.sleep(3.5)
-    with pytest.raises(RunError, match="or 3 s after it was killed"):  # it is refreshed all the time
+    with pytest.raises(RunError, match="or 3 s after it was killed"):  # it is renewed all the time
         RunLock(s3, "run", lease=SHORT).acquire()
     holder.kill()
     holder.wait()
@@ -170,7 +170,7 @@ def test_a_process_killed_on_another_machine_blocks_for_the_time_of_its_lease(
     assert _line(holder) == "held"
     holder.kill()
     holder.wait()
-    time.sleep(5)  # the server's clock tells whole seconds
+    time.sleep(5)  # the server's clock has whole seconds
     with RunLock(s3, "run", lease=SHORT):  # without waiting: by the server's clock
         pass
 
@@ -199,7 +199,7 @@ def test_a_paused_process_that_lost_the_run_notices(s3: str, hold: Callable[...,
 
 
 @pytest.mark.slow
-def test_many_want_it_and_one_gets_it(place: str, hold: Callable[..., subprocess.Popen[str]]) -> None:
+def test_one_of_many_processes_acquires_the_run(place: str, hold: Callable[..., subprocess.Popen[str]]) -> None:
     holders = [hold(place) for _ in range(5)]
     said = [_line(holder) for holder in holders]
     assert sorted(said) == ["", "", "", "", "held"]
@@ -209,7 +209,7 @@ def test_many_want_it_and_one_gets_it(place: str, hold: Callable[..., subprocess
 
 
 @pytest.mark.slow
-def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(server: S3Server) -> None:
+def test_an_outage_does_not_lose_the_run(server: S3Server) -> None:
     uri, lost = f"s3://store/{uuid.uuid4().hex}", threading.Event()
     config = LeaseConfig(seconds=0.6, refresh_seconds=0.1)
     with gate_before(server.url) as gate:
@@ -222,12 +222,12 @@ def test_a_store_that_is_away_for_a_while_costs_nobody_the_run(server: S3Server)
             time.sleep(1)
             lock.check()
         assert not lost.is_set()
-        with RunLock(uri, "run", lease=config):  # it was given back
+        with RunLock(uri, "run", lease=config):  # it was released
             pass
 
 
-def test_giving_back_does_not_wait_for_a_silent_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "_PATIENCE_SECONDS", 0.2)
+def test_releasing_does_not_wait_for_an_unresponsive_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_RELEASE_SECONDS", 0.2)
     with gate_before(server.url) as gate:
         _hold_and_leave(gate)
         gate.mode = "pass"
@@ -242,7 +242,7 @@ def _hold_and_leave(gate: Gate) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_lost_answer_to_taking_it_is_no_loss(server: S3Server) -> None:
+def test_a_lost_response_to_the_acquisition_is_no_loss(server: S3Server) -> None:
     with gate_before(server.url) as gate:
         lock = RunLock(f"s3://store/{uuid.uuid4().hex}", "run", options={"endpoint_url": gate.url})
 
@@ -252,7 +252,7 @@ def test_a_lost_answer_to_taking_it_is_no_loss(server: S3Server) -> None:
             lock.check()
 
 
-def test_a_lease_that_nobody_can_read_holds_for_its_time(s3: str) -> None:
+def test_an_unreadable_lease_holds_for_its_time(s3: str) -> None:
     open_objects(s3).replace("locks/run/00000007.json", b"what?")
     with pytest.raises(RunError, match="process 0 on an unknown host"):
         RunLock(s3, "run", lease=SHORT).acquire()
@@ -261,23 +261,23 @@ def test_a_lease_that_nobody_can_read_holds_for_its_time(s3: str) -> None:
         assert list(names) == ["locks/run/00000008.json"]
 
 
-def test_owners_of_this_machine_are_looked_for_and_others_are_not() -> None:
-    mine = Owner.this()
-    assert Owner.parse(mine.text().encode()) == mine
-    assert not mine.gone()
+def test_only_owners_of_this_machine_are_looked_up() -> None:
+    mine = Owner.current()
+    assert Owner.from_json(mine.to_json().encode()) == mine
+    assert not mine.has_ended()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-        data = json.loads(mine.text()) | {"pid": process.pid}
-    dead = Owner.parse(json.dumps(data).encode())
+        data = json.loads(mine.to_json()) | {"pid": process.pid}
+    dead = Owner.from_json(json.dumps(data).encode())
     assert dead is not None
-    assert dead.gone() == (mine.machine is not None)
-    reused = Owner.parse(json.dumps(json.loads(mine.text()) | {"started": 1}).encode())
+    assert dead.has_ended() == (mine.machine is not None)
+    reused = Owner.from_json(json.dumps(json.loads(mine.to_json()) | {"started": 1}).encode())
     assert reused is not None
-    assert reused.gone() == (mine.machine is not None)
-    other = Owner.parse(json.dumps(data | {"machine": "another"}).encode())
+    assert reused.has_ended() == (mine.machine is not None)
+    other = Owner.from_json(json.dumps(data | {"machine": "another"}).encode())
     assert other is not None
-    assert not other.gone()
-    assert Owner.parse(b"[]") is Owner.parse(b"{}") is Owner.parse(b"\xff") is None
+    assert not other.has_ended()
+    assert Owner.from_json(b"[]") is Owner.from_json(b"{}") is Owner.from_json(b"\xff") is None
 
 
 def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A bucket that cannot be used as it is: what is tried once only, and what a person is told to mend."""
+"""Buckets that cannot be used: permanent failures are not retried, and their messages name the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.helpers.servers.servers import Gate
 
 
-def test_what_cannot_get_better_is_not_tried_again(s3_gate: Gate, gated_uri: str) -> None:
+def test_a_permanent_failure_is_not_retried(s3_gate: Gate, gated_uri: str) -> None:
     store = TokenStore(gated_uri, options=options(s3_gate), retry=QUICK)
     s3_gate.mode = "403"
     s3_gate.requests.clear()

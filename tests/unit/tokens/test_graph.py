@@ -37,7 +37,7 @@ def test_spans_that_follow_each_other_under_one_key_are_one() -> None:
     assert len(Track((Span("a", 4, 10), Span("a", 0, 4))).spans) == 2
 
 
-def test_a_track_reaches_to_the_first_key_that_is_not_there() -> None:
+def test_a_track_reaches_to_the_first_unsealed_key() -> None:
     assert TRACK.reach(()) == 30
     assert TRACK.reach({"b", "c"}) == 10
     assert Track((Span("x", 100, 104), Span("y", 3, 5))).reach({"y"}) == 4

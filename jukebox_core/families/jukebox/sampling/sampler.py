@@ -1,4 +1,4 @@
-"""Sampling one window, or a whole level, of a batch of songs (golden README 2.5 and 2.6).
+"""Sampling one window of a batch of songs (docs/upstream.md, Sampling and Windows).
 
 Shape suffixes: B songs, T tokens of this level, N label columns.
 """
@@ -6,17 +6,14 @@ Shape suffixes: B songs, T tokens of this level, N label columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, clamp_codes, draw_codes
-from jukebox_core.runtime.batches import Batches
-from jukebox_core.tokens.plan import split_batch
+from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WindowInputs:
-    """What a window of a batch of songs reads."""
+    """Inputs of one window of a batch of songs."""
 
     window: Window
     known_BT: Tensor  # tokens [start, known) of this level, int64
@@ -36,27 +33,27 @@ class WindowInputs:
     labels_BN: Tensor  # label rows of this window, int64
 
     @property
-    def told_alike(self) -> bool:
-        """Whether all songs are told the same: labels, lyrics and codes above."""
-        return all(_alike(rows).all() for rows in (self.labels_BN, self.above_BT) if rows is not None)
+    def same_conditioning(self) -> bool:
+        """Whether all songs have identical conditioning: labels, lyrics and codes of the upper level."""
+        return all(_equal_columns(rows).all() for rows in (self.labels_BN, self.above_BT) if rows is not None)
 
     @property
-    def known_alike(self) -> int:
-        """How many of the known tokens begin the window of every song."""
-        return int(_alike(self.known_BT).cumprod(0).sum())
+    def common_prefix(self) -> int:
+        """Length of the prefix of known tokens that all songs share."""
+        return int(_equal_columns(self.known_BT).cumprod(0).sum())
 
 
 @torch.inference_mode()
 def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
-    """Returns the decoder of a window that has read nothing yet; what is constant in the window is computed here.
+    """Returns the decoder of a window before prefill; what is constant in the window is computed here.
 
-    Songs that are told the same share what is computed of it.
+    Samples with identical conditioning share one computation, broadcast over the batch.
     """
     device, songs = next(prior.parameters()).device, len(inputs.labels_BN)
-    different = slice(1 if inputs.told_alike else songs)
+    different = slice(1 if inputs.same_conditioning else songs)
     above = None if inputs.above_BT is None else inputs.above_BT[different].to(device)
     condition = prior.condition(inputs.labels_BN[different].to(device), above)
-    return WindowDecoder(prior, condition.for_songs(songs) if inputs.told_alike else condition)
+    return WindowDecoder(prior, condition.for_songs(songs) if inputs.same_conditioning else condition)
 
 
 def sample_window(
@@ -71,11 +68,11 @@ def sample_window(
 ) -> Iterator[Tensor]:
     """Yields the window's new tokens as they are drawn, int64 [B, at most `block`], in order.
 
-    `forced_BT` are tokens that an interrupted attempt drew before: they are taken through the same steps again, not
-    drawn again and not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
+    `forced_BT` are tokens that an interrupted attempt drew: the same steps are repeated with them, without a draw, and
+    they are not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
     """
     device = next(decoder.prior.parameters()).device
-    shared = decoder.prior.config.lyric_positions + inputs.known_alike if inputs.told_alike else 0
+    shared = decoder.prior.config.lyric_positions + inputs.common_prefix if inputs.same_conditioning else 0
     return draw_codes(
         decoder,
         inputs.known_BT.to(device),
@@ -90,54 +87,6 @@ def sample_window(
     )
 
 
-def _alike(rows_BN: Tensor) -> Tensor:
+def _equal_columns(rows_BN: Tensor) -> Tensor:
     """Returns which columns are the same in every row, bool [N]."""
     return (rows_BN == rows_BN[:1]).all(0)
-
-
-def sample_level(
-    prior: Prior,
-    windows: Iterable[Window],
-    tokens_BT: Tensor,
-    *,
-    labels: Callable[[Window, slice], Tensor],
-    above_BT: Tensor | None,
-    factor: int,
-    sampling: LevelSampling,
-    noise: Callable[[slice], Noise],
-    batch_size: int,
-    prefill_chunk: int | None = None,
-) -> Tensor:
-    """Returns `tokens_BT` with every window of the level filled, int64 [B, T].
-
-    The whole batch takes a window before any of it takes the next; parts of at most `batch_size` songs go one after
-    the other, half as many where memory runs out. Label rows come from ``labels(window, songs)`` and noise from
-    ``noise(songs)``, where `songs` is the slice of the batch. `factor` is how many tokens of this level one token
-    above stands for.
-    """
-    parts, batches = _parts(tokens_BT.shape[0], batch_size), Batches()
-
-    def fill(window: Window, some: Sequence[int]) -> Tensor:
-        songs = slice(some[0], some[-1] + 1)
-        inputs = WindowInputs(
-            window=window,
-            known_BT=tokens_BT[songs, window.start : window.known],
-            above_BT=None if above_BT is None else above_BT[songs, window.start // factor : window.stop // factor],
-            labels_BN=labels(window, songs),
-        )
-        blocks = sample_window(open_window(prior, inputs), inputs, sampling, noise(songs), prefill_chunk=prefill_chunk)
-        return clamp_codes(torch.cat([*blocks], dim=1))
-
-    for window in windows:
-        work = f"level {prior.config.level}"
-        filled = [codes for part in parts for codes in batches.work(work, part, partial(fill, window))]
-        tokens_BT = torch.cat([tokens_BT[:, : window.known], torch.cat(filled).to(tokens_BT.device)], dim=1)
-    return tokens_BT
-
-
-def _parts(samples: int, batch_size: int) -> Sequence[range]:
-    parts, start = [], 0
-    for size in split_batch(samples, batch_size):
-        parts.append(range(start, start + size))
-        start += size
-    return parts

@@ -1,4 +1,4 @@
-"""``jukebox runs``: what it shows, and what it removes and what not. Runs are made up; nothing is sampled."""
+"""``jukebox runs``: listing, resuming and removing runs, and garbage collection. Runs are fake; nothing is sampled."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def branch(run: str, name: str, *overrides: str) -> RunFolder:
-    """A run that goes on from another, and adds a window to each track."""
+    """A run that continues another one, and adds a window to each track."""
     settings = compose(run_root("continue", run, overrides), overrides)
     settings = replace(settings, run=replace(settings.run, name=name))
     start = starting_takes(settings)
@@ -74,16 +74,16 @@ def keys(run: RunFolder) -> set[str]:
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     status = cli.main(["runs", *arguments])
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    return said.out
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return printed.out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert cli.main(["runs", *arguments]) == status.REFUSED
-    said = capsys.readouterr()
-    assert said.out == ""
-    return said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err
 
 
 def make_old(seconds: float = 2 * DAY) -> None:
@@ -93,7 +93,7 @@ def make_old(seconds: float = 2 * DAY) -> None:
             os.utime(path, (before, before))
 
 
-def test_the_list_tells_what_each_run_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_has_a_row_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, "list") == "outputs holds no runs\n"
     fake_run("first", *SHORT, "sampling.stop_level=2").update(created="2026-01-01T00:00:00+00:00")
     branch("first", "second", "seconds=8").update(created="2026-01-02T00:00:00+00:00")
@@ -116,8 +116,8 @@ def test_a_run_whose_process_is_gone_was_killed(capsys: pytest.CaptureFixture[st
     host, pid, start = own_name().rsplit("/", 2)
     fake_run("dead", "seconds=7", status="running").update(process=f"{host}/{pid}/{int(start) + 1}")
     fake_run("elsewhere", "seconds=8", status="running").update(process=f"not-{host}/1/1")
-    told = dict(line.split()[0:3:2] for line in shown(capsys, "list").splitlines()[1:])
-    assert told == {"alive": "running", "dead": "killed", "elsewhere": "running"}
+    statuses = dict(line.split()[0:3:2] for line in shown(capsys, "list").splitlines()[1:])
+    assert statuses == {"alive": "running", "dead": "killed", "elsewhere": "running"}
 
 
 def test_a_run_of_another_machine_is_as_alive_as_its_lock(
@@ -127,16 +127,16 @@ def test_a_run_of_another_machine_is_as_alive_as_its_lock(
         monkeypatch.setenv(f"AWS_{name}", value)
     run = fake_run("elsewhere", status="running")
     run.update(process="another-machine/1/1")
-    told = run.manifest()
+    manifest = run.manifest()
 
     def status() -> str:
         return shown(capsys, "list").splitlines()[1].split()[2]
 
-    with RunLock(told["store"], told["lock"]):
+    with RunLock(manifest["store"], manifest["lock"]):
         assert status() == "running"
     assert status() == "killed"
     run.update(store="s3://no-such-bucket-here/tokens")
-    assert status() == "running", "a store that does not answer says nothing"
+    assert status() == "running", "a store that does not answer does not change the status"
 
 
 def test_the_tree_shows_what_each_branch_keeps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,14 +162,14 @@ def test_the_tree_shows_what_each_branch_keeps(capsys: pytest.CaptureFixture[str
     assert "longer  finished  8 s  2 samples  keeps 5.999 s of trunk" in shown(capsys, "tree").splitlines()
 
 
-def test_show_tells_settings_takes_and_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_settings_takes_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     fake_run("first", *SHORT)
     run = branch("first", "second", "seconds=8", "song.genre=waltz", "sampling.seed=77")
     run.update(
         audio=[{"path": "audio/level_0/sample_0.wav"}],
         timings=[{"stage": "sample", "level": 2, "tokens": 600, "windows": 1, "reused": 3, "seconds": 2.5}],
     )
-    told = [" ".join(line.split()) for line in shown(capsys, "show", "second").splitlines()]
+    lines = [" ".join(line.split()) for line in shown(capsys, "show", "second").splitlines()]
     for line in (
         "continue: keeps 5.999 s of first",
         "sampling.seed 77",
@@ -179,7 +179,7 @@ def test_show_tells_settings_takes_and_files(capsys: pytest.CaptureFixture[str])
         "outputs/second/audio/level_0/sample_0.wav",
         "sample 2 2.5 600 1 3",
     ):
-        assert line in told
+        assert line in lines
 
 
 @pytest.mark.parametrize(
@@ -194,17 +194,19 @@ def test_show_tells_settings_takes_and_files(capsys: pytest.CaptureFixture[str])
         (["rm", "firrt"], "closest: 'first'"),
         (
             ["lst"],
-            "jukebox: there is no command runs 'lst'; choose one of list, show, tree, resume, rm, gc; closest: 'l",
+            "jukebox: there is no command 'runs lst'; choose one of list, show, tree, resume, rm, gc; closest: 'l",
         ),
-        (["show"], "jukebox: runs show: the following arguments are required: RUN"),
-        (["list", "--al"], "jukebox: runs list: unrecognized arguments: --al"),
-        (["gc", "--older-than", "x"], "jukebox: runs gc: argument --older-than: invalid float value: 'x'"),
+        (["show"], "jukebox: runs show needs RUN; write: jukebox runs show [OPTIONS] RUN\n"),
+        (["list", "--al"], "jukebox: runs list has no option --al; choose one of --root, --help"),
+        (["gc", "--older-than", "x"], "jukebox: runs gc: --older-than is 'x', which is not a number\n"),
+        (["list", "first"], "jukebox: runs list takes no argument 'first'; write: jukebox runs list [OPTIONS]\n"),
+        (["show", "--root"], "jukebox: runs: --root needs a value; `jukebox runs --help` shows how it is used\n"),
         (["gc", "--older-than", "-1"], "jukebox: --older-than is -1.0; give hours, 0 or more"),
         (["gc", "--store", "s4://bucket"], "jukebox: s4://bucket cannot be a store"),
-        (["rm", "first"], "Nobody is there to answer; add --yes"),
+        (["rm", "first"], "stdin is not a terminal, so this cannot be asked; add --yes"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     fake_run("first", *SHORT)
@@ -213,7 +215,7 @@ def test_mistakes_are_told(
     assert [run.name for run in runs_in("outputs")] == ["first"]
 
 
-def test_resume_begins_with_the_run_as_it_was() -> None:
+def test_resume_starts_with_the_settings_of_the_run() -> None:
     fake_run("first", *SHORT, "sampling.seed=5")
     settings: Settings = compose(resume_root("first", "outputs", []), ["hardware.batch_size=1"])
     assert (settings.run.name, settings.sampling.seed, settings.hardware.batch_size) == ("first", 5, 1)
@@ -236,7 +238,7 @@ def test_rm_leaves_the_tokens_and_the_branches(capsys: pytest.CaptureFixture[str
     assert not first.path.exists()
 
 
-def test_a_run_is_removed_only_if_nobody_works_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_a_process_works_on_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
     run = fake_run("first", *SHORT)
     with RunLock(run.manifest()["store"], run.manifest()["lock"]):
         assert "is worked on by" in refused(capsys, "rm", "first", "--yes")
@@ -265,9 +267,9 @@ def test_gc_removes_what_no_run_names_and_nothing_else(capsys: pytest.CaptureFix
     assert "newer than 24 hours" in shown(capsys, "gc", "--yes")
     assert store.sealed(stray)
     make_old()
-    told = shown(capsys, "gc", "--dry-run")
-    assert "1 windows that no run names" in told
-    assert "1 unfinished windows that no run names" in told
+    planned = shown(capsys, "gc", "--dry-run")
+    assert "1 windows that no run names" in planned
+    assert "1 unfinished windows that no run names" in planned
     assert store.sealed(stray)
     assert "removed 2 windows" in shown(capsys, "gc", "--yes")
     assert set(store.keys()) == keys(run) - {wanted}
@@ -306,7 +308,7 @@ def test_windows_that_runs_of_other_places_name_stay(capsys: pytest.CaptureFixtu
     assert not store.sealed(key)
 
 
-def test_a_folder_that_was_deleted_by_hand_is_let_go_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_was_deleted_by_hand_is_released_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     sealed_run("first", *SHORT)
     shutil.rmtree("outputs/first")
     make_old()
@@ -323,11 +325,11 @@ def test_nothing_is_removed_where_it_is_not_known_what_runs_need(capsys: pytest.
     TokenStore(STORE).seal(digest("stray"), [1], first=0, causes={})
     make_old()
     [pin] = Path(STORE, "runs").iterdir()
-    told = pin.read_bytes()
+    content = pin.read_bytes()
     for damage in (b"?", b"{}", b'{"schema": 2}'):
         pin.write_bytes(damage)
         assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
-    pin.write_bytes(told)
+    pin.write_bytes(content)
     Path("outputs/first/manifest.json").write_text("{", "utf-8")
     assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
     assert len(TokenStore(STORE).keys()) == 19

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.execution.planning import needed_weights, plan_run, song_requests
+from pipelines.execution.planning import plan_run
 from pipelines.settings.compose import GENERATE, compose
 from stages.fetch import fetch_vocabularies
-from stages.handles import FileHandle
-from stages.sampling.label import label_songs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,18 +27,16 @@ def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def plan(settings: Settings, changed: str = "") -> RunPlan:
     """The plan with made-up weights for the roles that the run needs; those of one role may be others."""
-    weights = {
-        role: FileHandle(uri=role, sha256="", identity=f"{role} {role == changed}", bytes=0, modified_ns=0)
-        for role in needed_weights(settings)
-    }
-    vocabularies = fetch_vocabularies(settings.model.files, settings.weights)
-    return plan_run(settings, label_songs(settings.model.config, vocabularies, song_requests(settings)), weights)
+    weights = {role: f"{role} {role == changed}" for role in settings.roles}
+    vocabularies = fetch_vocabularies(settings.model, settings.weights)
+    paths = {role: handle.read() for role, handle in vocabularies.items()}
+    return plan_run(settings, {}, settings.family.condition(settings, paths), weights)
 
 
 def test_a_run_needs_the_weights_of_the_levels_that_it_samples() -> None:
-    assert needed_weights(compose(GENERATE, [*TOP])) == ("vqvae", "level_2")
-    assert needed_weights(compose(GENERATE, ["sampling.stop_level=1"])) == ("vqvae", "level_1", "level_2")
-    assert needed_weights(compose(GENERATE, [])) == ("vqvae", "level_0", "level_1", "level_2")
+    assert compose(GENERATE, [*TOP]).roles == ("vqvae", "level_2")
+    assert compose(GENERATE, ["sampling.stop_level=1"]).roles == ("vqvae", "level_1", "level_2")
+    assert compose(GENERATE, []).roles == ("vqvae", "level_0", "level_1", "level_2")
 
 
 def test_weights_of_a_level_change_its_keys_and_those_below() -> None:

@@ -113,12 +113,12 @@ def test_a_cluster_without_workers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     class Started:
         client = Cluster()
 
-    monkeypatch.setattr(runner, "_NAP", 0.01)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(runner, "_LOOK", 0.0)
     monkeypatch.setattr(runner, "_LOST", 0.05)
-    pool = runner._Pool(Started(), RunnerSettings(kind="dask"), None, None)  # type: ignore[arg-type]
+    pool = runner._Pool(Started(), RunnerSettings(kind="dask"), None, None, None)  # type: ignore[arg-type]
     for _ in range(10):
-        pool._check_manned()
+        pool._check_workers_alive()
         time.sleep(0.01)
     Cluster.workers = {}
     with pytest.raises(RunError, match="Dask lost its workers or itself"):

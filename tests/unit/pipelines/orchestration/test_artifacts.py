@@ -44,7 +44,7 @@ def test_progress_is_the_share_of_tokens_that_is_sealed() -> None:
     assert Board([], ()).percent() == 100
 
 
-def test_outside_a_flow_run_prefect_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_flow_run_no_artifact_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect.artifacts", None)  # importing it would raise
     Board(NODES, ()).window_done(NODES)
 

@@ -1,4 +1,4 @@
-"""Prefect is kept to the storage folder, its database is set up once, and a server that runs is used."""
+"""Prefect stays below the storage folder, its database is migrated once, and a running server is used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Health(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Something on loopback that answers as a Prefect server does when asked how it is."""
+    """A loopback server that answers the health check of a Prefect server."""
     with HTTPServer(("127.0.0.1", 0), _Health) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/api"
@@ -55,7 +55,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would be run; they succeed. No server is started."""
+    """The commands that would be run; all succeed, and no server is started."""
     ran: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -68,10 +68,10 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 class _Setting(NamedTuple):
-    of_the_person: str | bool
+    of_the_user: str | bool
 
     def value(self) -> str | bool:
-        return self.of_the_person
+        return self.of_the_user
 
 
 def stand_in_for_prefect(monkeypatch: pytest.MonkeyPatch, server: type, url: str = "", own: bool = True) -> None:
@@ -86,26 +86,26 @@ def stand_in_for_prefect(monkeypatch: pytest.MonkeyPatch, server: type, url: str
 
 
 def test_an_interrupt_does_not_reach_the_server_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    blocked: list[str] = []
 
     class Server:
         def start(self) -> None:
             program = "import signal; print(*signal.pthread_sigmask(signal.SIG_BLOCK, []))"
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-            told.append(done.stdout.strip())
+            blocked.append(done.stdout.strip())
 
     stand_in_for_prefect(monkeypatch, Server)
     prefect_home.start_server()
-    assert told == [str(signal.SIGINT)]
+    assert blocked == [str(signal.SIGINT)]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     stand_in_for_prefect(monkeypatch, Server, url="http://elsewhere/api")
     prefect_home.start_server()
     stand_in_for_prefect(monkeypatch, Server, own=False)
     prefect_home.start_server()
-    assert len(told) == 1
+    assert len(blocked) == 1
 
 
-def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Server:
         def start(self) -> None:
             raise RuntimeError("it took too long")
@@ -136,7 +136,7 @@ def test_a_database_of_another_version_is_set_up_again(tmp_path: Path, commands:
     assert len(commands) == 2
 
 
-def test_a_database_that_cannot_be_set_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_cannot_be_set_up_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "first\nOperationalError: disk is full\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RunError, match=r"cannot be set up \(OperationalError: disk is full\)"):
@@ -145,7 +145,7 @@ def test_a_database_that_cannot_be_set_up_is_told(tmp_path: Path, monkeypatch: p
 
 
 def test_a_server_that_runs_is_used(tmp_path: Path, url: str, commands: list[list[str]]) -> None:
-    home = prefect_home.settle(str(tmp_path))
+    home = prefect_home.set_environment(str(tmp_path))
     prefect_home.record_server(home, url)
     prefect_home.use(str(tmp_path))
     assert os.environ["PREFECT_API_URL"] == url
@@ -154,25 +154,25 @@ def test_a_server_that_runs_is_used(tmp_path: Path, url: str, commands: list[lis
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", json.dumps({"url": "http://127.0.0.1:9/api"})])
 def test_a_record_of_a_server_that_is_gone_is_not_used(tmp_path: Path, record: str, commands: list[list[str]]) -> None:
-    home = prefect_home.settle(str(tmp_path))
+    home = prefect_home.set_environment(str(tmp_path))
     (home / "server.json").write_text(record)
     prefect_home.use(str(tmp_path))
     assert "PREFECT_API_URL" not in os.environ
     assert len(commands) == 1
 
 
-def test_what_the_person_set_wins(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefect_home.record_server(prefect_home.settle(str(tmp_path)), url)
+def test_variables_of_the_user_take_precedence(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefect_home.record_server(prefect_home.set_environment(str(tmp_path)), url)
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
     prefect_home.use(str(tmp_path))
     assert os.environ["PREFECT_API_URL"] == "http://elsewhere/api"
 
 
 @pytest.mark.slow
-def test_processes_that_meet_in_a_fresh_folder_set_it_up_once(tmp_path: Path) -> None:
+def test_parallel_processes_set_up_a_fresh_folder_once(tmp_path: Path) -> None:
     program = (
         "from pipelines.orchestration import prefect_home\n"
-        f"prefect_home.prepare_database(prefect_home.settle({str(tmp_path)!r}))\n"
+        f"prefect_home.prepare_database(prefect_home.set_environment({str(tmp_path)!r}))\n"
         "from pathlib import Path\n"
         f"print(Path({str(tmp_path / '.prefect' / 'database.version')!r}).stat().st_mtime_ns)\n"
     )

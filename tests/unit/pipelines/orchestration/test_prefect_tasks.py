@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow  # Prefect takes seconds to import
 
 
 def test_plain_stages_are_the_functions_themselves() -> None:
-    assert PLAIN.fetch_weights is fetch.fetch_fitting_weights
-    assert TRAINING.fetch_weights is fetch.fetch_fitting_weights
+    assert PLAIN.fetch_weights is fetch.fetch_checked_weights
+    assert TRAINING.fetch_weights is fetch.fetch_checked_weights
     assert PLAIN.sample_unit is shard.sample_unit
 
 

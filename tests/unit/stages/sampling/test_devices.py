@@ -35,7 +35,7 @@ def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(devices, "_PATIENCE", 0.02)
     yield
     devices.give_back()
-    stopping.allow()
+    stopping.clear_request()
 
 
 def holder() -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ from jukebox_core.tokens.graph import Take, Track
 from pipelines.execution.previews import lowest_level
 from stages import resident
 from stages.fetch import fetch_weights
+from stages.resident import CodecSpec
 from stages.sound.decode import decode_codes
 from stages.sound.preview import Preview
 from tests.helpers.models.own_model import write_own_model
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.families.jukebox.config import JukeboxConfig
-    from stages.handles import FileHandle
 
 CPU = HardwareConfig(device="cpu", dtype="float32", threads=1)
 TOP = 400  # tokens of the top level
@@ -40,9 +40,8 @@ class Song:
     def __init__(self, folder: Path) -> None:
         model = load_preset(write_own_model(folder / "model"))
         self.config: JukeboxConfig = model.config
-        self.vqvae: FileHandle = fetch_weights(self.config, model.files, WeightsConfig(folder=str(folder / "w")))[
-            "vqvae"
-        ]
+        weights = fetch_weights(model, WeightsConfig(folder=str(folder / "w")), ("vqvae",))
+        self.codec = CodecSpec.of(model, weights["vqvae"], CPU)
         self.store, random = str(folder / "store"), np.random.default_rng(0)
         tracks, self.sounds = [], []
         for level, hop in enumerate(self.config.vqvae.hops):
@@ -53,10 +52,10 @@ class Song:
                 TokenStore(self.store).seal(digest(causes), part, first=len(track), causes=causes)
                 track = track.extend(digest(causes), len(track) + len(part))
             tracks.append(track)
-            self.sounds.append(decode_codes(self.config, self.vqvae, CPU, level, codes.astype(np.int32)))
+            self.sounds.append(decode_codes(self.codec, level, codes.astype(np.int32)))
         self.take: Take = tuple(tracks)
         self.path = folder / "audio" / "preview" / "sample_0.wav"
-        self.preview = Preview(self.config, self.vqvae, CPU, self.store, self.path)
+        self.preview = Preview(self.codec, self.store, self.path)
 
     def heard(self, *parts: int) -> NDArray[np.float32]:
         """The preview when so many windows of each level are there, bottom level first."""

@@ -71,13 +71,13 @@ def test_a_run_that_stopped_early_calls_nothing_final(folder):
     assert "final" not in page.text
 
 
-def test_a_song_without_sound_says_so(folder):
+def test_a_song_without_sound_is_marked(folder):
     assert "No sound was rendered" in Page(write_report(folder, report(song(tracks=())))).text
 
 
 @pytest.mark.parametrize("where", ["title", "model", "training_note", "licence", "lyrics", "artist", "genre", "note",
                                    "setting", "stage", "audio"])  # fmt: skip
-def test_text_is_shown_as_it_is_and_never_acts(folder, where):
+def test_text_is_escaped(folder, where):
     evil = """</div></title></style><script>alert('1')</script>"'&amp;<img src=x onerror=alert(1)>"""
     shown = report(song())
     if where in ("title", "model", "training_note", "licence"):
@@ -139,18 +139,18 @@ def test_a_level_given_twice_is_refused(folder):
         write_report(folder, report(song(3, tracks=(track(1), track(1)))))
 
 
-def test_untrained_weights_are_said_out_loud(folder):
+def test_untrained_weights_are_marked_with_a_warning(folder):
     assert "never trained" in Page(write_report(folder, report(song(), trained=False))).text
     assert "never trained" not in Page(write_report(folder, report(song()))).text
 
 
-def test_a_peak_beyond_full_scale_is_said(folder):
+def test_a_peak_beyond_full_scale_is_marked(folder):
     for peak, said in ((1.0, False), (1.5, True)):
         page = Page(write_report(folder, report(song(tracks=(track(0, peak=peak),)))))
         assert ("clipped" in page.text) is said
 
 
-def test_timings_tell_reused_windows_from_sampled_ones(folder):
+def test_timings_separate_reused_windows_from_sampled_ones(folder):
     timings = (
         Timing(stage="weights", seconds=0.25),
         Timing(stage="sample", level=2, seconds=80, tokens=100, windows_sampled=3, windows_reused=0),

@@ -42,7 +42,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def load(library: Path, tmp_path: Path) -> Callable[..., Prior]:
     model = load_preset(write_own_model(tmp_path / "model"))
-    files = obtain_weights(model.config, model.files, WeightsConfig(folder=str(library)))
+    files = obtain_weights(model, WeightsConfig(folder=str(library)))
 
     def loaded(level: int = 2, dtype: str = "int8", engine: str = "native", kept_in: Path | None = library) -> Prior:
         found = files[f"level_{level}"]
