@@ -80,14 +80,14 @@ LYRICS = "model.network.priors.level_2.lyrics"
         (
             {"depth": 32},
             {"alignment_layer": 14},
-            f"{LYRICS}.alignment_layer is 14, but guided attention needs a layer that attends to lyrics alone, and layer 14 "
-            "does not; choose 15, 31, or null for the last of these",
+            f"{LYRICS}.alignment_layer is 14, but guided attention needs a layer that attends to lyrics alone, "
+            "and layer 14 does not; choose 15, 31, or null for the last of these",
         ),
         (
             {"depth": 6},  # mini's own layer is 15
             {},
-            f"{LYRICS}.alignment_layer is 15, but guided attention needs a layer that attends to lyrics alone, and none of "
-            "this model does; set it to null",
+            f"{LYRICS}.alignment_layer is 15, but guided attention needs a layer that attends to lyrics alone, "
+            "and none of this model does; set it to null",
         ),
         ({}, {"alignment_head": 2}, f"{LYRICS}.alignment_head is 2; choose from 0 to 1, or null for the first"),
     ],

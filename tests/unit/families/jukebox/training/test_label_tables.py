@@ -72,7 +72,9 @@ def test_only_priors_of_the_vocabulary_grow() -> None:
 
 def test_vocabularies_with_new_names_are_written_beside_the_model(tmp_path: Path) -> None:
     model = load_preset("mini")
-    files = {role: file.path for role, file in obtain_vocabularies(model.files, WeightsConfig()).items()}
+    files = {
+        role: file.path for role, file in obtain_vocabularies(model.files, WeightsConfig(folder=str(tmp_path))).items()
+    }
     same = add_names(model.config, model.network, NewNames(), files, tmp_path)
     assert same == (model.network, {})
     names = NewNames(artists={"my band": None})
