@@ -20,7 +20,7 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
     """Returns the launched Fabric of a training; several processes must have been started by torchrun.
 
     Args:
-        devices: what to run on.
+        devices: number and kind.
         precision: of the computation, as Fabric names it.
         units: the classes of modules that are sharded one by one with fsdp.
 

@@ -3,9 +3,9 @@
 A *part* is one network of a model, named by its role (`jukebox_core.family`). A part learns from recordings, or from
 the codes that the model's codec makes of them.
 
-    >>> family = open_family("jukebox").training()
-    >>> family.parts(preset.config)
-    ('vqvae', 'level_2', 'level_1', 'level_0')
+    >>> training = preset.opened.training()
+    >>> for role in training.parts(preset.config):
+    ...     subject = training.subject(role, inputs)
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class TrainableFamily(Protocol):
         vocabularies: Mapping[str, Path],
         lengths: Sequence[SongLength],
     ) -> None:
-        """Checks what only the family knows of a training, before it starts.
+        """Checks the family's own requirements of a training, before it starts.
 
         Raises:
             ConfigError: a hyperparameter, a vocabulary or a recording does not fit the model.

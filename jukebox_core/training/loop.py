@@ -48,7 +48,7 @@ class IndexedDataset(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One part of a model in training: its module, its data and what is logged of it.
+    """One part of a model in training: its module, its data and its logged samples.
 
     ``step(batch, generator)`` returns the loss and the metrics, scalar tensors by name.
     """

@@ -64,7 +64,7 @@ def write_model(folder: Path, plan: ModelPlan) -> Path:
     """
     inputs = plan.inputs(folder)
     base = inputs.base
-    # 1) what the family decides: network settings, parts that must change, the card
+    # 1) the family's share: network settings, parts that must change, the card
     finished = base.opened.training().finish(inputs)
     # 2) files
     files = ModelFiles(

@@ -111,7 +111,7 @@ def train_part(plan: PartPlan) -> Trained:
     # 2) the loop, until the last step or a signal
     subject = family.subject(plan.role, inputs)
     _run(plan, subject, settings)
-    # 3) what it wrote
+    # 3) the record of it
     trained = _recorded(plan, settings)
     assert trained is not None
     return trained

@@ -1,4 +1,4 @@
-"""The original's small models, cut down to seconds: from a folder of music to sound, by the commands that people type.
+"""The original's small models, cut down to seconds: from a folder of music to sound, by commands of the command line.
 
 Their two levels, hops, kinds of attention and of lyrics are the original's; widths, depths and contexts are not.
 """

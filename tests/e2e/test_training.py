@@ -143,7 +143,7 @@ def test_two_processes_train_about_as_one_with_twice_the_batch_size(made: Path, 
     for part in ("vqvae", "level_2"):
         one, both = (losses(tmp_path / name / "training" / part) for name in ("one", "two"))
         assert len(one) == 2
-        # Each process initialises codebooks from its own batch; priors, which have none, are compared exactly elsewhere.
+        # Each process initialises codebooks from its own batch; priors are compared exactly elsewhere.
         assert both == pytest.approx(one, rel=0.05)
     assert load_preset(tmp_path / "two").trained
 

@@ -1,4 +1,4 @@
-"""Estimated memory of training, compared with what a process of its own took."""
+"""Estimated memory of training, compared with the memory of a separate process."""
 
 from __future__ import annotations
 

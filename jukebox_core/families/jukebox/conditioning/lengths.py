@@ -52,7 +52,7 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
         stop_level: the last level that is sampled.
 
     Raises:
-        ConfigError: `seconds` is not positive and finite, below a top-level token, or below an upsampler's full context.
+        ConfigError: `seconds` is not positive and finite, or below a top-level token or an upsampler's full context.
     """
     if not 0 < seconds < math.inf:
         raise ConfigError(f"seconds is {seconds}; it must be above 0 and finite")
@@ -83,7 +83,7 @@ def song_times(
         offset_seconds: where in the song the music begins.
 
     Raises:
-        ConfigError: a negative length, a song that ends before the music, or one outside the lengths that the model knows.
+        ConfigError: a negative length, a song that ends before the music, or one outside the range that the model knows.
     """
     if not 0 <= offset_seconds < math.inf:
         raise ConfigError(f"offset_seconds is {offset_seconds}; it cannot be negative or infinite")

@@ -101,8 +101,8 @@ def lyric_window(
         total_length: length of the song, in samples.
         offset: start of the window in the song, in samples.
         duration: length of the window, in samples.
-        single_precision: whether the middle is computed in 32-bit floating point, as upstream does for windows; otherwise
-            in 64-bit, as it does for whole songs. They sometimes differ by one.
+        single_precision: whether the middle is computed in 32-bit floating point, as upstream does for windows;
+            otherwise in 64-bit, as it does for whole songs. They sometimes differ by one.
 
     Raises:
         LabelError: the lyrics are at least `size` long, and `offset` is outside the song.

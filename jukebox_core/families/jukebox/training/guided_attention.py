@@ -2,7 +2,7 @@
 
 Without it, a prior learns only after very many steps that lyrics and music progress together. The loss assumes an even
 pace, as the choice of a window's lyrics does (docs/upstream.md, Lyrics), and grows with the distance of the attention
-from there.
+from it.
 
 Shape suffixes: B batch, T music positions, N lyric tokens.
 """

@@ -32,7 +32,7 @@ def model_card(inputs: FinishInputs, head: AlignmentHead | None) -> str:
     lines += ["", "| part | steps | on held-out music |", "|---|---|---|"]
     for role in model.files.weights:
         part = inputs.trained.get(role)
-        measured = _metrics(role, part.metrics) if part else "as it was"
+        measured = _metrics(role, part.metrics) if part else "unchanged"
         lines.append(f"| {role} | {part.steps if part else ''} | {measured} |")
     lines += ["", "Sample from it with `jukebox generate model=<this folder>`.", ""]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The VQ-VAE and the priors in training: module, data, and what an evaluation logs."""
+"""The VQ-VAE and the priors in training: module, data, and the samples of an evaluation."""
 
 from __future__ import annotations
 

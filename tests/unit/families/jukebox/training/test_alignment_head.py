@@ -51,9 +51,9 @@ def test_a_head_that_was_planted_is_found(kind: str, depth: int, order: int, lay
 
 
 def plant(prior: Prior, layer: int, head: int) -> None:
-    """Has one head follow the lyrics: what is sung and what sings it point the same way, half a turn from end to end.
+    """Makes one head follow the lyrics: keys and queries of the same time have the same angle, 0 to half a turn.
 
-    Nothing else is in the residual stream, so all other heads look everywhere alike.
+    The residual stream holds nothing else, so that all other heads attend uniformly.
     """
     config = prior.config
     assert config.lyrics is not None
