@@ -83,7 +83,7 @@ def song_times(
         offset_seconds: where in the song the music begins.
 
     Raises:
-        ConfigError: a negative length, a song that ends before the music, or one outside the range that the model knows.
+        ConfigError: a negative length, a song that ends before the music, or one outside the range of the model.
     """
     if not 0 <= offset_seconds < math.inf:
         raise ConfigError(f"offset_seconds is {offset_seconds}; it cannot be negative or infinite")
