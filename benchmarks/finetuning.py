@@ -1,7 +1,7 @@
-"""Effect of fine-tuning on ten clips of a new artist: losses on the new artist, and on those known before.
+"""What further training does to a model: ten clips of an artist that it never heard, and those it knew before.
 
-The new artist is two known ones playing in unison, under a new name. Losses are bits per token of the top prior on
-held-out songs; before the fine-tuning the new artist has the label unknown. ``python -m benchmarks.finetuning
+The new artist is two known ones playing in unison, under a name of its own. Bits a token are those of the top prior on
+songs that neither training heard; before, the new artist is told as unknown. ``python -m benchmarks.finetuning
 --help``; the last line printed is JSON.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.composer.album import plan_album, render_score
+from jukebox_core.composer.album import perform, plan_album
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import ARTISTS
 from jukebox_core.datasets.config import CheckConfig
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NEW = "unison"
-PLAYERS = ("organ", "music box")  # the new artist is both in unison
+PLAYERS = ("organ", "music box")  # of whom the new artist consists
 GENRE = "waltz"
-SEED, HELD_OUT_SEED = 141_421, 161_803  # of albums that no training set uses
+SEED, HELD_OUT_SEED = 141_421, 161_803  # of albums that no other training uses
 
 log = logging.getLogger("jukebox")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Folder, model, and the mean length of songs in seconds."""
+    """Where things lie, and for how many seconds songs last."""
 
     folder: Path
     model: str
@@ -61,7 +61,7 @@ class Place:
 
     @property
     def weights(self) -> WeightsConfig:
-        """Settings of the weights folder."""
+        """Where files of models are kept."""
         return WeightsConfig(folder=str(self.folder / "weights"))
 
 
@@ -72,7 +72,7 @@ def write_unison(place: Place, name: str, songs: int, seed: int, artist: str) ->
     known = []
     for track in plan_album(album):
         scores = [replace(track, artist=player).compose() for player in PLAYERS]
-        played = [render_score(replace(scores[0], artist=player), album) for player in PLAYERS]
+        played = [perform(replace(scores[0], artist=player), album) for player in PLAYERS]
         length = min(len(each) for each in played)
         path = folder / track.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +83,14 @@ def write_unison(place: Place, name: str, songs: int, seed: int, artist: str) ->
 
 
 def write_known(place: Place) -> Path:
-    """Writes one song of every known artist; returns their folder."""
+    """Writes a song of every artist that the model knows; returns their folder."""
     folder, rate = place.folder / "known", load_preset(place.model).config.sample_rate
     album = AlbumConfig(songs=len(ARTISTS), seconds=place.seconds, seed=HELD_OUT_SEED, sample_rate=rate)
     known = []
     for track, artist in zip(plan_album(album), ARTISTS, strict=True):
         score, path = replace(track, artist=artist).compose(), folder / track.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(path, render_score(score, album), rate, album.format)
+        write_audio(path, perform(score, album), rate, album.format)
         known.append(Song(name=track.name, path=path, artist=artist, genre=track.genre, lyrics=score.lyrics))
     write_metadata(folder / "metadata.jsonl", known)
     return folder
@@ -98,7 +98,7 @@ def write_known(place: Place) -> Path:
 
 @torch.no_grad()
 def bits(place: Place, model: str, audio: Path) -> float:
-    """Returns the mean loss of a model's top prior on the songs of a folder, in bits per token."""
+    """Returns the bits a token that a model's top prior needs for the songs of a folder."""
     settings = load_preset(model)
     config, top = settings.config, settings.config.top
     files = obtain_weights(settings, place.weights)
@@ -118,21 +118,21 @@ def bits(place: Place, model: str, audio: Path) -> float:
 
 
 def finetuned(place: Place, audio: Path, overrides: Sequence[str]) -> Path:
-    """Returns the folder of a model fine-tuned on the songs of a folder, as by ``jukebox finetune``."""
+    """Returns the folder of a model that has learnt the songs of a folder, as ``jukebox finetune`` makes it."""
     where = [f"data.audio={audio}", f"folder={place.folder / 'model'}", f"weights.folder={place.weights.folder}"]
-    labels = [f"+labels.artists={{{NEW}: null}}", "data.validation=0", "training.devices.accelerator=cpu"]
-    return train(compose(FINETUNE, [f"model={place.model}", *where, *labels, *overrides]), PLAIN)
+    told = [f"+labels.artists={{{NEW}: null}}", "data.validation=0", "training.devices.accelerator=cpu"]
+    return train(compose(FINETUNE, [f"model={place.model}", *where, *told, *overrides]), PLAIN)
 
 
 def run(place: Place, clips: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the losses before and after."""
-    training = write_unison(place, "learnt", clips, SEED, NEW)
+    """Returns what was measured, before and after."""
+    learnt = write_unison(place, "learnt", clips, SEED, NEW)
     held_out = [write_unison(place, name, 4, HELD_OUT_SEED, artist) for name, artist in
                 (("as_unknown", "unknown"), ("as_new", NEW))]  # fmt: skip
     known = write_known(place)
     before = {"new": bits(place, place.model, held_out[0]), "known": bits(place, place.model, known)}
     began = time.monotonic()
-    model = finetuned(place, training, overrides)
+    model = finetuned(place, learnt, overrides)
     took = time.monotonic() - began
     after = {"new": bits(place, str(model), held_out[1]), "known": bits(place, str(model), known)}
     rise = after["known"] / before["known"] - 1
@@ -147,19 +147,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="length of a song, on average")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", help="of `jukebox finetune`, as training.level_2.schedule.start=30")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "overrides", nargs="*", help="of `jukebox finetune`, as training.level_2.schedule.decay_start=30"
+    )
+    asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    loop = f"training.level_2.loop.steps={options.steps}", f"training.level_2.loop.batch={options.batch}"
-    half = options.steps // 2
-    course = f"training.level_2.schedule.start={half}", f"training.level_2.schedule.decay={options.steps - half}"
+    loop = f"training.level_2.loop.max_steps={asked.steps}", f"training.level_2.loop.batch_size={asked.batch}"
+    half = asked.steps // 2
+    course = (
+        f"training.level_2.schedule.decay_start={half}",
+        f"training.level_2.schedule.decay_steps={asked.steps - half}",
+    )
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), options.model, options.seconds)
-        found = run(place, options.clips, [*loop, *course, *options.overrides])
-    print("bits per token      before  after")
+        place = Place(Path(folder), asked.model, asked.seconds)
+        found = run(place, asked.clips, [*loop, *course, *asked.overrides])
+    print("bits a token        before  after")
     for name, words in (("new", "the new artist"), ("known", "artists known before")):
         print(f"{words:20}{found['before'][name]:6.3f} {found['after'][name]:6.3f}")
-    print(json.dumps({"steps": options.steps, "batch": options.batch, **found}))
+    print(json.dumps({"steps": asked.steps, "batch": asked.batch, **found}))
 
 
 if __name__ == "__main__":

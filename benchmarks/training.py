@@ -185,7 +185,7 @@ def data_share(codes: Path, workers: int, count: int) -> float:
         windows = CodeWindows(codes, level=top, context=config.context, augment=True)
         data = LabelledWindows(windows, config, mini.config.hops[top], known)
         how = Training(
-            loop=LoopConfig(steps=count, batch=4, workers=workers, log_every=1, check_batches=0),
+            loop=LoopConfig(max_steps=count, batch_size=4, num_workers=workers, logging_steps=1, eval_batches=0),
             schedule=ScheduleConfig(),
         )
         step = PriorStep(new_prior(mini.config, top, 0))

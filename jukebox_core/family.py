@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
+    from jukebox_core.training.family import TrainableFamily
 
 DEFAULT_FAMILY = "jukebox"  # of settings that name none, as those of runs made before there were families
 ENTRY_POINTS = "jukebox_core.families"
@@ -350,6 +351,14 @@ class Family(Protocol):
 
     def approximate_parameters(self, config: Any) -> int:
         """Returns about how many parameters all networks have, from the hyperparameters alone, without torch."""
+        ...
+
+    def training(self) -> TrainableFamily:
+        """Returns the training of the family's models, without torch.
+
+        Raises:
+            ConfigError: models of this family cannot be trained here.
+        """
         ...
 
 

@@ -1,1 +1,1 @@
-"""Training as any token model would use it: optimiser, schedules, averaged weights, checkpoints and the loop."""
+"""Training of any token model: optimiser, schedule, moving average, checkpoints, the loop, and its protocol."""

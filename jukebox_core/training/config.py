@@ -1,6 +1,7 @@
-"""How a model is trained, as frozen records that check themselves. Imports no torch.
+"""Hyperparameters of training, as frozen records that check themselves. Imports no torch.
 
-`conf/training/*.yaml` mirrors these records one to one.
+`conf/training/*.yaml` mirrors these records one to one. Names are those of Hugging Face's `TrainingArguments` and of
+Lightning Fabric where they have one.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
-    """Adam as the released models were trained with it (golden README 2.2)."""
+    """Adam as the released models were trained with it (docs/upstream.md, Training)."""
 
     learning_rate: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.0
-    clip: float | None = 1.0  # gradients are scaled down to this norm; null: never
+    max_grad_norm: float | None = 1.0  # gradients are clipped to this norm; null: never
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -33,59 +34,77 @@ class OptimiserConfig:
             _require(value > 0, f"{name} is {value}; it must be positive")
         _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it cannot be negative")
         _require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; each must be from 0 to below 1")
-        _require(self.clip is None or self.clip > 0, f"clip is {self.clip}; it must be positive, or null")
+        _require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"max_grad_norm is {self.max_grad_norm}; it must be positive, or null",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """The learning rate's course: a linear warm-up, then a fall in steps or along a line; counted in steps."""
+    """Learning rate schedule: a linear warm-up, then decay in steps or linearly to 0. Counted in optimiser steps."""
 
-    warmup: int = 100
-    kind: Literal["steps", "linear"] = "steps"
-    start: int = 0  # where the line begins to fall
-    decay: int = 10_000_000_000  # steps between two falls, or until the line is at 0
-    gamma: float = 1.0  # factor of each fall
+    warmup_steps: int = 100
+    kind: Literal["step", "linear"] = "step"
+    decay_start: int = 0  # linear: the step at which the decay begins
+    decay_steps: int = 10_000_000_000  # step: steps between two decays; linear: steps until the rate is 0
+    gamma: float = 1.0  # step: factor of each decay
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _require(self.kind in ("steps", "linear"), f"kind is {self.kind!r}; choose 'steps' or 'linear'")
+        _require(self.kind in ("step", "linear"), f"kind is {self.kind!r}; choose 'step' or 'linear'")
         _require(
-            self.warmup >= 0 and self.start >= 0, f"warmup {self.warmup}, start {self.start}: neither may be negative"
+            self.warmup_steps >= 0 and self.decay_start >= 0,
+            f"warmup_steps {self.warmup_steps}, decay_start {self.decay_start}: neither may be negative",
         )
-        _require(self.decay > 0 and self.gamma > 0, f"decay {self.decay} and gamma {self.gamma} must be positive")
+        _require(
+            self.decay_steps > 0 and self.gamma > 0,
+            f"decay_steps {self.decay_steps} and gamma {self.gamma} must be positive",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
-    """How long and on what a part is trained, and how often it is looked at."""
+    """Length of a training, batch size, precision, and how often it logs, saves and evaluates."""
 
-    steps: int
-    batch: int  # samples of one step on one device, before accumulation
-    accumulate: int = 1  # batches whose gradients are summed in one step
+    max_steps: int
+    batch_size: int  # items of one forward pass on one device
+    gradient_accumulation_steps: int = 1  # batches whose gradients are accumulated for one optimiser step
     seed: int = 0
-    average: float | None = 0.99  # share of the averaged weights that a step keeps; null: the last weights count
+    ema_decay: float | None = 0.99  # of the exponential moving average of the weights; null: no average
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
-    checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more time
-    workers: int = 0  # processes that read and prepare data; 0: the trainer does it itself
-    log_every: int = 20  # steps
-    save_every: int = 500
-    check_every: int = 500  # losses on held-out data, and samples to look at and listen to
-    check_batches: int = 4
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more time
+    num_workers: int = 0  # processes of the data loader; 0: the main process reads and prepares data
+    logging_steps: int = 20
+    save_steps: int = 500
+    eval_steps: int = 500  # steps between two evaluations: losses on held-out data, and logged samples
+    eval_batches: int = 4
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        for name in ("steps", "batch", "accumulate", "log_every", "save_every", "check_every"):
+        positive = (
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "save_steps",
+            "eval_steps",
+        )
+        for name in positive:
             value = getattr(self, name)
             _require(value > 0, f"{name} is {value}; it must be positive")
-        for name in ("workers", "check_batches"):
+        for name in ("num_workers", "eval_batches"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} is {value}; it cannot be negative")
-        _require(self.average is None or 0 < self.average < 1, f"average is {self.average}; choose 0 to 1, or null")
+        _require(
+            self.ema_decay is None or 0 < self.ema_decay < 1,
+            f"ema_decay is {self.ema_decay}; it must be above 0 and below 1, or null",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How something is trained: for how long, by which optimiser, at which rates."""
+    """Hyperparameters of training one part of a model."""
 
     loop: LoopConfig
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -94,19 +113,24 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DevicesConfig:
-    """What a part is trained on."""
+    """Devices and processes of a training, as Lightning Fabric names them."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # ddp: a whole model a device; fsdp: a share of one
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # ddp: a full replica on each device; fsdp: sharded
     devices: int = 1  # on this machine; torchrun starts them
-    nodes: int = 1
+    num_nodes: int = 1
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        for name in ("devices", "nodes"):
+        for name in ("devices", "num_nodes"):
             value = getattr(self, name)
             _require(value > 0, f"{name} is {value}; it must be positive")
         _require(
-            self.strategy != "fsdp" or self.devices * self.nodes > 1,
+            self.strategy != "fsdp" or self.world_size > 1,
             "strategy is 'fsdp', but there is one device; set devices to the number of them, or strategy to auto",
         )
+
+    @property
+    def world_size(self) -> int:
+        """Processes of the whole training."""
+        return self.devices * self.num_nodes

@@ -1,4 +1,4 @@
-"""Where a training runs: processes, precision and how a model is spread over them, by Lightning Fabric."""
+"""Processes, precision and sharding of a training, by Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Module], ...] = ()) -> Fabric:
-    """Returns the fabric that training is written for; several processes must have been started by torchrun.
+    """Returns the launched Fabric of a training; several processes must have been started by torchrun.
 
     Args:
-        devices: what to run on.
-        precision: of the computation, in Fabric's words.
-        units: the modules that are kept, sent and recomputed as a whole where a model is shared out (fsdp).
+        devices: number and kind.
+        precision: of the computation, as Fabric names it.
+        units: the classes of modules that are sharded one by one with fsdp.
 
     Raises:
-        ConfigError: several processes are asked for, and torchrun did not start this one.
+        ConfigError: Fabric is not installed, or several processes are configured and torchrun did not start this one.
     """
     try:
         from lightning_fabric import Fabric
@@ -33,7 +33,7 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
         need = "training needs lightning-fabric and tensorboard"
         raise ConfigError(f"{need}; pip install 'jukebox-pipelines[train]'") from None
 
-    processes = devices.devices * devices.nodes
+    processes = devices.world_size
     if processes > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         raise ConfigError(
             f"{processes} processes are asked for, but this is a single one; start it as "
@@ -41,24 +41,24 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
         )
     strategy: Any = "ddp" if devices.strategy == "auto" and processes > 1 else devices.strategy
     if strategy == "fsdp":
-        strategy = _sharing(units, processes)
+        strategy = _fsdp_strategy(units, processes)
     fabric = Fabric(
         accelerator=devices.accelerator,
         strategy=strategy,
         devices=devices.devices,
-        num_nodes=devices.nodes,
+        num_nodes=devices.num_nodes,
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
 
 
-def _sharing(units: tuple[type[nn.Module], ...], processes: int) -> Any:
-    """Returns the strategy by which every process holds a share of each parameter (torch's ``fully_shard``)."""
+def _fsdp_strategy(units: tuple[type[nn.Module], ...], processes: int) -> Any:
+    """Returns the strategy by which every process holds a shard of each parameter (torch's ``fully_shard``)."""
     from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
     from torch.distributed.fsdp import fully_shard
 
-    def share(module: nn.Module, mesh: Any) -> nn.Module:
+    def shard(module: nn.Module, mesh: Any) -> nn.Module:
         for part in module.modules():
             if isinstance(part, units):
                 fully_shard(part, mesh=mesh["data_parallel"])
@@ -66,38 +66,38 @@ def _sharing(units: tuple[type[nn.Module], ...], processes: int) -> Any:
         return module
 
     return ModelParallelStrategy(
-        share, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        shard, data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
     )
 
 
-def is_shared(tensor: Tensor) -> bool:
-    """Whether each process holds a share of the tensor only (fsdp)."""
+def is_sharded(tensor: Tensor) -> bool:
+    """Returns whether each process holds only a shard of the tensor (fsdp)."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Returns the tensor as it is on one device; one that processes share is put together, and all must ask for it."""
-    return cast("Any", tensor).full_tensor() if is_shared(tensor) else tensor
+def gathered(tensor: Tensor) -> Tensor:
+    """Returns the full tensor; a sharded one is gathered, which all processes must do together."""
+    return cast("Any", tensor).full_tensor() if is_sharded(tensor) else tensor
 
 
-def copy_whole(target: Tensor, source: Tensor) -> None:
-    """Sets a tensor, whole or shared, to the values of a whole one; all processes must do so."""
-    if is_shared(target):
+def copy_gathered(target: Tensor, source: Tensor) -> None:
+    """Copies a full tensor into `target`, full or sharded, in place; all processes must do so together."""
+    if is_sharded(target):
         from torch.distributed.tensor import distribute_tensor
 
-        shared = cast("Any", target)
-        source = distribute_tensor(source.to(target.device), shared.device_mesh, shared.placements)
+        sharded = cast("Any", target)
+        source = distribute_tensor(source.to(target.device), sharded.device_mesh, sharded.placements)
     target.copy_(source)
 
 
-def recompute(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
-    """Has every part of `module` that is one of `units` forget its activations and compute them again going back."""
+def enable_gradient_checkpointing(module: nn.Module, units: tuple[type[nn.Module], ...]) -> None:
+    """Makes every submodule of a class in `units` recompute its activations in the backward pass, in place."""
     for part in module.modules():
         if isinstance(part, units):
-            part.forward = _recomputed(part.forward)
+            part.forward = _checkpointed(part.forward)
 
 
-def _recomputed(forward: Any) -> Any:
+def _checkpointed(forward: Any) -> Any:
     def call(*arguments: Any, **named: Any) -> Any:
         return checkpoint(forward, *arguments, use_reentrant=False, **named)
 

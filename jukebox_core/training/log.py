@@ -1,4 +1,4 @@
-"""What a training tells as it goes: JSON lines, and the same for TensorBoard with pictures and sound."""
+"""Metrics of a training: JSON lines, and the same for TensorBoard with images and audio."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ METRICS_NAME = "metrics.jsonl"
 
 
 class Log:
-    """The log of one part's training in a folder of its own.
+    """The log of one part's training, in a folder of its own.
 
     Args:
-        folder: local; made if need be.
-        done: how many steps are done: entries of later ones, left by a process that was killed, go.
+        folder: local; made if it does not exist.
+        done: steps done so far. Entries of later steps, left by a process that was killed, are removed.
     """
 
     def __init__(self, folder: Path, done: int) -> None:
@@ -34,27 +34,27 @@ class Log:
         self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
-        """Notes numbers of one step; `part` is 'train' or 'check'."""
+        """Logs metrics of one step; `part` is 'train', or 'check' for an evaluation."""
         with self.path.open("a") as file:
             file.write(json.dumps({"part": part, "step": step, **values}) + "\n")
         for name, value in values.items():
             self._writer.add_scalar(f"{part}/{name}", value, step)
 
-    def sound(self, name: str, step: int, audio_T: Tensor, rate: int) -> None:
-        """Notes mono sound, float32 in [-1, 1]."""
+    def audio(self, name: str, step: int, audio_T: Tensor, rate: int) -> None:
+        """Logs mono audio, float32 in [-1, 1]; `rate` in Hz."""
         self._writer.add_audio(name, audio_T[None].clamp(-1, 1), step, rate)
 
-    def picture(self, name: str, step: int, pixels_HWC: NDArray[np.uint8]) -> None:
-        """Notes a picture, RGB."""
+    def image(self, name: str, step: int, pixels_HWC: NDArray[np.uint8]) -> None:
+        """Logs an RGB image."""
         self._writer.add_image(name, pixels_HWC, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes what is still to be written."""
+        """Flushes and closes the log."""
         self._writer.close()
 
 
 def read_entries(path: Path) -> list[dict[str, float]]:
-    """Returns the entries of a log, those of a file that ends in half a line too; none if there is no file."""
+    """Returns the entries of a log in order, without a truncated last line; none if the file does not exist."""
     if not path.is_file():
         return []
     entries = []

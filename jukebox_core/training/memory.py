@@ -1,4 +1,4 @@
-"""How much memory training takes, counted on a step that is taken without any: shapes, but no numbers."""
+"""Memory of a training, estimated from one step on fake tensors: shapes without values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from jukebox_core.training.devices import recompute
+from jukebox_core.training.devices import enable_gradient_checkpointing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,64 +20,64 @@ if TYPE_CHECKING:
 
     from jukebox_core.training.config import LoopConfig
 
-_COUNTED = 16  # items of a batch that are counted; what more of them take follows
-_WORKING_BYTES = 60_000_000  # what kernels and the allocator keep for themselves, as measured on a CPU
+_MAX_COUNTED = 16  # items of a batch that are counted; memory of larger batches is extrapolated
+_WORKING_BYTES = 60_000_000  # kernels and the allocator, measured on a CPU
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes that a training takes on its device, about, where each process holds a whole model."""
+    """Estimated bytes of a training on its device, where each process holds a full replica."""
 
     weights: int
-    optimiser: int  # two moments for each parameter
-    average: int  # of the weights
-    step: int  # gradients and activations of a batch, at their most
+    optimiser: int  # two moments of each parameter
+    ema: int
+    step: int  # peak of gradients and activations
     working: int = _WORKING_BYTES
 
     @property
     def total(self) -> int:
         """Bytes in all."""
-        return self.weights + self.optimiser + self.average + self.step + self.working
+        return self.weights + self.optimiser + self.ema + self.step + self.working
 
 
 def training_memory(
     build: Callable[[int], tuple[nn.Module, Callable[[], Tensor]]], units: tuple[type[nn.Module], ...], loop: LoopConfig
 ) -> TrainingMemory:
-    """Returns what training a module takes.
+    """Returns the estimated memory of training a module.
 
     Args:
-        build: makes the module, and a function that gives the loss of a batch of so many; called where tensors have
-            no numbers.
-        units: the parts that are recomputed as a whole, if the loop says so.
-        loop: batch, precision and average.
+        build: returns the module, and a function that returns the loss of a batch of the given size; it is called
+            under torch's `FakeTensorMode`.
+        units: the modules that recompute their activations, with `loop.gradient_checkpointing`.
+        loop: batch size, precision and moving average.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes seconds to import
 
-    counted = min(loop.batch, _COUNTED)
-    with FakeTensorMode(), _Held() as held:
+    counted = min(loop.batch_size, _MAX_COUNTED)
+    with FakeTensorMode(), _LiveBytes() as live:
         module, loss = build(counted)
         if loop.precision == "bf16-true":
             module.to(torch.bfloat16)
-        if loop.checkpointing:
-            recompute(module, units)
+        if loop.gradient_checkpointing:
+            enable_gradient_checkpointing(module, units)
         parameters = sum(tensor.nbytes for tensor in module.parameters())
         weights = parameters + sum(tensor.nbytes for tensor in module.buffers())
-        held.peak = before = held.now
+        live.peak = before = live.now
         with torch.autocast("cpu", torch.bfloat16, enabled=loop.precision != "32-true"):
             total = loss()
         total.backward()  # type: ignore[no-untyped-call]
+    batch = (live.peak - before) * loop.batch_size // counted
+    update = 3 * parameters  # the gradients, and two temporaries of the optimiser
     return TrainingMemory(
         weights=weights,
         optimiser=2 * parameters,
-        average=parameters if loop.average is not None else 0,
-        step=max(
-            (held.peak - before) * loop.batch // counted, 3 * parameters
-        ),  # an update holds gradients, and twice as much for a moment
+        ema=parameters if loop.ema_decay is not None else 0,
+        step=max(batch, update),
     )
 
 
-class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that are alive."""
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all live tensors, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,8 +100,8 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._known.add(key)
             self.now += size
             self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._gone, key, size)
+            weakref.finalize(storage, self._release, key, size)
 
-    def _gone(self, key: int, size: int) -> None:
+    def _release(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size

@@ -1,4 +1,4 @@
-"""The optimiser, the course of its learning rate, and averaged weights (golden README 2.2)."""
+"""Adam, the learning rate schedule, and the moving average of the weights (docs/upstream.md, Training)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from jukebox_core.training.devices import copy_whole, whole
+from jukebox_core.training.devices import copy_gathered, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from jukebox_core.training.config import OptimiserConfig, ScheduleConfig
 
 
-def rate_factor(step: int, schedule: ScheduleConfig) -> float:
-    """Returns what the learning rate is multiplied by at `step`, counted from 0: the first step's is 0 in a warm-up."""
-    warm = min(1.0, step / schedule.warmup) if schedule.warmup else 1.0
+def lr_factor(step: int, schedule: ScheduleConfig) -> float:
+    """Returns the factor of the learning rate at `step`, counted from 0; with a warm-up, the first step's is 0."""
+    warmup = min(1.0, step / schedule.warmup_steps) if schedule.warmup_steps else 1.0
     if schedule.kind == "linear":
-        return warm * max(0.0, 1.0 - max(0, step - schedule.start) / schedule.decay)
-    return warm * math.pow(schedule.gamma, step // schedule.decay)
+        return warmup * max(0.0, 1.0 - max(0, step - schedule.decay_start) / schedule.decay_steps)
+    return warmup * math.pow(schedule.gamma, step // schedule.decay_steps)
 
 
 class UpstreamAdam(Optimizer):
@@ -50,7 +50,7 @@ class UpstreamAdam(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Moves every parameter that has a gradient; returns what `closure` does, which is called first if given."""
+        """Updates every parameter that has a gradient; returns the result of `closure`, which is called first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,10 +58,10 @@ class UpstreamAdam(Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                self._move(parameters, group)
+                self._update(parameters, group)
         return loss
 
-    def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 moments = {"first": torch.zeros_like(parameter), "second": torch.zeros_like(parameter)}
@@ -73,43 +73,46 @@ class UpstreamAdam(Optimizer):
         gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
         first: list[Tensor] = [state["first"] for state in states]
         second: list[Tensor] = [state["second"] for state in states]
+        # 1) moments
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        # 2) m / (sqrt(v) + epsilon) + decay * p
         update: list[Tensor] | tuple[Tensor, ...] = torch._foreach_sqrt(second)
         torch._foreach_add_(update, group["eps"])
         update = torch._foreach_div(first, update)
         if group["weight_decay"]:
             torch._foreach_add_(update, list(parameters), alpha=group["weight_decay"])
-        taken = int(states[0]["step"])  # parameters of one group start together
+        # 3) the rate with bias correction; parameters of one group have the same number of steps
+        taken = int(states[0]["step"])
         rate = group["lr"] * math.sqrt(1 - beta2**taken) / (1 - beta1**taken)
         torch._foreach_add_(list(parameters), update, alpha=-rate)
 
 
-class WeightAverage:
-    """The exponential moving average of a module's parameters: what is evaluated and shipped in place of the last ones.
+class ExponentialMovingAverage:
+    """Exponential moving average of a module's trained parameters: evaluated and exported in place of the last ones.
 
     Args:
-        module: its parameters are followed, those that are trained.
-        keep: the share of the average that an update keeps.
+        module: its parameters that require gradients are averaged.
+        decay: share of the average that an update keeps.
     """
 
-    def __init__(self, module: nn.Module, keep: float) -> None:
-        self.keep = keep
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.averages = [parameter.detach().clone() for parameter in self.parameters]
         self.updates = 0
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the parameters as they are now into the average; early on it follows them faster."""
+        """Averages the current parameters in; during the first updates with a smaller decay."""
         self.updates += 1
-        keep = min(self.keep, self.updates / (self.updates + 10))
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - keep)
+        decay = min(self.decay, self.updates / (self.updates + 10))
+        torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Has the module use the averages within the block."""
+        """Makes the module use the averages within the block."""
         self.swap()
         try:
             yield
@@ -118,19 +121,19 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the module's parameters and the averages."""
-        for parameter, average in zip(self.parameters, self.average, strict=True):
+        """Exchanges the module's parameters and the averages, in place."""
+        for parameter, average in zip(self.parameters, self.averages, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(average)
             average.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` takes."""
-        return {"average": [whole(average) for average in self.average], "updates": self.updates}
+        """Returns the state for a checkpoint, with full tensors; all processes must call it together."""
+        return {"averages": [gathered(average) for average in self.averages], "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a stored state."""
+        """Restores the state that `state_dict` returned."""
         self.updates = int(state["updates"])
-        tensors: list[Tensor] = state["average"]
-        for average, stored in zip(self.average, tensors, strict=True):
-            copy_whole(average, stored)
+        tensors: list[Tensor] = state["averages"]
+        for average, stored in zip(self.averages, tensors, strict=True):
+            copy_gathered(average, stored)

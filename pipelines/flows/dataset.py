@@ -28,14 +28,14 @@ def dataset_flow(config: dict[str, Any]) -> str:
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:
     """Checks recordings and their labels, and encodes them; returns the folder of codes, or the report's path."""
-    model, folder = settings.model.config, Path(settings.folder).expanduser()
+    folder = Path(settings.folder).expanduser()
     songs = stages.find_songs(settings.audio, settings.metadata)
     if settings.check_labels:
         vocabularies = stages.fetch_vocabularies(settings.model, settings.weights)
-        stages.check_labels(model, vocabularies, songs)
+        stages.check_labels(settings.model, vocabularies, songs)
     with working():
         if not settings.encode:
-            return stages.check_songs(settings.checks, songs, model.sample_rate, folder)
+            return stages.check_songs(settings.checks, songs, settings.model.config.sample_rate, folder)
         role = settings.model.opened.codec_role
         weights = stages.fetch_weights(settings.model, settings.weights, roles=(role,))
         codec = CodecSpec.of(settings.model, weights[role], settings.hardware)

@@ -1,4 +1,4 @@
-"""The flow that trains a model: compose, train the VQ-VAE, encode, train the priors, write the model's folder."""
+"""The flow that trains a model: compose, train the codec, encode, train the other parts, write the model's folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from jukebox_core.base.structuring import build
-from jukebox_core.families.jukebox.config import level_of
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.exit_status import working
@@ -18,16 +17,22 @@ from pipelines.orchestration.prefect_tasks import as_prefect_tasks
 from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.orchestration.training_calls import PLAIN
 from pipelines.settings.train import TrainSettings
-from stages.handles import FileHandle
 from stages.resident import CodecSpec
 from stages.training.dataset import songs_of_codes
+from stages.training.model_folder import ModelPlan
 from stages.training.readiness import encoded_lengths, recorded_lengths
-from stages.training.train import Plan
+from stages.training.train import PartPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning_fabric import Fabric
+
     from jukebox_core.datasets.songs import Song
+    from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.training.family import SongLength
     from pipelines.orchestration.training_calls import TrainingStages
-    from stages.training.readiness import Length
+    from stages.handles import FileHandle
     from stages.training.train import Trained
 
 log = logging.getLogger("jukebox")
@@ -35,10 +40,10 @@ log = logging.getLogger("jukebox")
 
 @flow(name="train", persist_result=False, validate_parameters=False)
 def train_flow(config: dict[str, Any]) -> str:
-    """Trains the parts that `config` names, each from its last checkpoint; returns the model's folder.
+    """Trains the parts that `config` names, each from its last checkpoint on; returns the model's folder.
 
     Raises:
-        StoppedError: a signal asked the process to stop; the same command continues.
+        StoppedError: a signal asked the process to stop; the same command resumes.
     """
     with stopping_on_signals():
         return str(train(build(TrainSettings, config), as_prefect_tasks(PLAIN)))
@@ -46,82 +51,102 @@ def train_flow(config: dict[str, Any]) -> str:
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
-    folder, base = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
+    folder, model = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
+    # 1) music and labels
     if fabric.is_global_zero and settings.album is not None:
         stages.write_album(settings.album)
     fabric.barrier()
-    started = base.config
-    widened = stages.add_names(started, stages.fetch_vocabularies(base, settings.weights), settings.labels, folder)
-    vocabularies, base = widened.vocabularies, replace(base, network=replace(base.network, priors=widened.priors))
+    labelled = stages.add_labels(model, stages.fetch_vocabularies(model, settings.weights), settings.labels, folder)
+    vocabularies, model = labelled.vocabularies, replace(model, network=labelled.network)
     songs, lengths = _music(settings, stages)
-    if set(settings.parts) != {"vqvae"}:
-        stages.check_labels(base.config, vocabularies, songs)
-    stages.check_training(
-        base.config, settings.parts, settings.training, vocabularies, lengths, settings.data.validation
-    )
+    # 2) checks of everything, before hours of training
+    if any(settings.family.learns_from_codes(role) for role in settings.roles):
+        stages.check_labels(model, vocabularies, songs)
+    validation = settings.data.validation
+    stages.check_training(model, settings.roles, settings.training, vocabularies, lengths, validation)
     weights = dict(stages.fetch_weights(settings.model, settings.weights, settings.given))
+    codec_role = model.opened.codec_role
     if settings.data.codes is not None:
-        stages.check_codes(base.config, weights["vqvae"], Path(settings.codes))
+        stages.check_codes(model, weights[codec_role], Path(settings.codes))
     with working():
+        # 3) parts, each from its last checkpoint on
         trained: dict[str, Trained] = {}
-        encoded = False
-        for role in settings.parts:
-            plan = _plan(settings, base.config, started, weights.get(role))
-            if role == "vqvae":
-                assert settings.audio is not None, "TrainSettings demands recordings to train the VQ-VAE"
-                part = stages.train_vqvae(plan, settings.training.vqvae, settings.audio, settings.data.metadata)
-                weights[role] = FileHandle.of(part.path, part.sha256)
-            else:
-                if fabric.is_global_zero and settings.data.codes is None and not encoded:
-                    checks, codes = settings.data.checks, Path(settings.codes)
-                    codec = CodecSpec.of(base, weights["vqvae"], HardwareConfig())
-                    stages.encode_songs(codec, checks, songs, codes)
-                    encoded = True
-                fabric.barrier()
-                level = level_of(role)
-                how = settings.training.prior(level)
-                part = stages.train_prior(plan, level, how, settings.codes, vocabularies, weights["vqvae"])
-            trained[role] = part
+        encoded = settings.data.codes is not None
+        for role in settings.roles:
+            if settings.family.learns_from_codes(role) and not encoded:
+                _encode(settings, stages, fabric, model, weights[codec_role], songs)
+                encoded = True
+            trained[role] = stages.train_part(_part_plan(settings, model, role, weights, vocabularies))
+            weights[role] = trained[role].weights
+        # 4) the model's folder
         if fabric.is_global_zero:
-            stages.write_model(
-                folder,
-                base,
-                started,
-                trained,
-                weights,
-                vocabularies,
-                settings.codes,
-                _training_note(settings),
-                settings.licence,
+            finished = ModelPlan(
+                base=model,
+                start_config=settings.model.config,
+                trained=trained,
+                given={role: handle for role, handle in weights.items() if role not in trained},
+                vocabularies=vocabularies,
+                codes=settings.codes,
+                data=_training_note(settings),
+                licence=settings.licence,
             )
+            stages.write_model(folder, finished)
             log.info("model in %s", folder)
         fabric.barrier()
     return folder
 
 
-def _plan(settings: TrainSettings, config: Any, started: Any, weights: FileHandle | None) -> Plan:
-    """Returns the plan of one part: `config` is the new model's, `started` and `weights` those it starts from."""
-    assert weights is not None or settings.start != "model", "TrainSettings.given names the weights to start from"
-    return Plan(
-        config=config,
-        devices=settings.training.devices,
+def _part_plan(
+    settings: TrainSettings,
+    model: ModelSettings,
+    role: str,
+    weights: Mapping[str, FileHandle],
+    vocabularies: Mapping[str, FileHandle],
+) -> PartPlan:
+    """Returns the plan of one part of `model`; `weights` has the codec's, if the part learns from codes."""
+    from_codes = settings.family.learns_from_codes(role)
+    return PartPlan(
+        family=model.family,
+        role=role,
+        config=model.config,
+        training=settings.training,
+        validation=settings.data.validation,
+        audio=settings.audio,
+        metadata=settings.data.metadata,
+        codes=settings.codes,
+        vocabularies=vocabularies,
+        codec=weights[model.opened.codec_role] if from_codes else None,
+        start=weights[role] if settings.start == "model" else None,
+        start_config=settings.model.config,
         folder=str(Path(settings.folder).expanduser()),
         checkpoints=settings.checkpoints,
-        validation=settings.data.validation,
-        start=weights if settings.start == "model" else None,
-        started=started,
     )
 
 
-def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song], list[Length]]:
-    """Returns the training songs, and the lengths of those that are long enough."""
+def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song], list[SongLength]]:
+    """Returns the training songs, and the durations of the usable ones."""
     if settings.data.codes is not None:
         codes = Path(settings.codes)
         return songs_of_codes(codes), encoded_lengths(codes)
-    assert settings.audio is not None, "TrainSettings demands recordings or codes"
+    assert settings.audio is not None, "TrainSettings requires recordings or codes"
     songs = stages.find_songs(settings.audio, settings.data.metadata)
     return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
+
+
+def _encode(
+    settings: TrainSettings,
+    stages: TrainingStages,
+    fabric: Fabric,
+    model: ModelSettings,
+    codec: FileHandle,
+    songs: list[Song],
+) -> None:
+    """Encodes all songs in the first process; the others wait for it."""
+    if fabric.is_global_zero:
+        spec = CodecSpec.of(model, codec, HardwareConfig())
+        stages.encode_songs(spec, settings.data.checks, songs, Path(settings.codes))
+    fabric.barrier()
 
 
 def _training_note(settings: TrainSettings) -> str:

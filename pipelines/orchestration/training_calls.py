@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pipelines.orchestration.stage_calls import Stages
-from stages.training import album, model_folder, new_names, readiness, train
+from stages.training import album, model_folder, new_labels, readiness, train
 
 
 class TrainingStages(Stages):
     """The stages that a training calls: Prefect tasks in rank 0, plain functions in the other ranks."""
 
     write_album = staticmethod(album.write_album)
-    add_names = staticmethod(new_names.add_names)
+    add_labels = staticmethod(new_labels.add_labels)
     check_training = staticmethod(readiness.check_training)
     check_codes = staticmethod(readiness.check_codes)
-    train_vqvae = staticmethod(train.train_vqvae)
-    train_prior = staticmethod(train.train_prior)
+    train_part = staticmethod(train.train_part)
     write_model = staticmethod(model_folder.write_model)
 
 

@@ -1,4 +1,4 @@
-"""Everything `dataset` is told (root conf/dataset.yaml). Imports neither torch nor OmegaConf."""
+"""Settings of `dataset`, as a frozen record. Imports neither torch nor OmegaConf."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.settings.common import StorageSettings  # noqa: TC001  records ar
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSettings:
-    """Recordings to look at and to encode once."""
+    """All settings of `dataset` (root conf/dataset.yaml): recordings to check and encode."""
 
     model: ModelSettings
     hardware: HardwareConfig
@@ -23,12 +23,12 @@ class DatasetSettings:
     audio: str  # the folder of recordings, and of their metadata
     metadata: str | None = None  # the file of metadata; null: metadata.csv or metadata.jsonl in that folder
     checks: CheckConfig
-    check_labels: bool = True  # whether the model must know every artist, genre and text
-    encode: bool = True  # false: look, and write no codes
+    check_labels: bool = True  # whether the model must have the labels of every song
+    encode: bool = True  # false: check only
     folder: str = "outputs/dataset"  # codes, their index and the report are written here
 
     def __post_init__(self) -> None:
-        """Checks that both folders are named and are not one."""
+        """Checks that both folders are named and differ."""
         for name in ("audio", "folder"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; name a folder")

@@ -1,4 +1,4 @@
-"""Everything `train` is told, as one tree of frozen records. Imports neither torch nor OmegaConf.
+"""Settings of `train` and `finetune`, as frozen records. Imports neither torch nor OmegaConf.
 
 `conf/train.yaml` mirrors `TrainSettings` one to one.
 """
@@ -7,81 +7,98 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.errors import ConfigError, did_you_mean
-from jukebox_core.families.jukebox.training.config import NewNames, TrainingConfig
+from jukebox_core.family import family_of
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
 from jukebox_core.models.resolve import seed_of
-from pipelines.settings.common import StorageSettings
+from pipelines.settings.common import StorageSettings, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jukebox_core.training.family import TrainableFamily
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSettings:
-    """The music that a model learns from."""
+    """The training data."""
 
     audio: str | None = None  # folder of audio files, with metadata.csv or metadata.jsonl
-    metadata: str | None = None  # that file, where it lies elsewhere
-    codes: str | None = None  # folder that `jukebox dataset` made; null: made from the audio, beside the model
-    checks: CheckConfig = field(default_factory=CheckConfig)  # what recordings must be like
+    metadata: str | None = None  # that file, if it lies elsewhere
+    codes: str | None = None  # folder that `jukebox dataset` made; null: encoded from the audio, beside the model
+    checks: CheckConfig = field(default_factory=CheckConfig)  # requirements of recordings
     validation: float = 0.05  # share of the songs that is held out
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if not 0 <= self.validation < 1:
-            raise ConfigError(f"validation is {self.validation}; it is the share of songs held out: from 0 to below 1")
+        require(
+            0 <= self.validation < 1,
+            f"validation is {self.validation}; it is the share of songs held out: from 0 to below 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSettings:
-    """Everything `train` is told (root conf/train.yaml)."""
+    """All settings of `train` and `finetune` (roots conf/train.yaml and conf/finetune.yaml).
+
+    The model's family decides which records `training` and `labels` are.
+    """
 
     model: ModelSettings
-    training: TrainingConfig
+    training: Any  # the family's `TrainingSettings`
     weights: WeightsConfig
     storage: StorageSettings = field(default_factory=StorageSettings)
     data: DataSettings
-    album: AlbumConfig | None = None  # music that the composer makes first; null: what data names is there
-    parts: tuple[str, ...] = ("vqvae", "level_2", "level_1", "level_0")  # what is trained, in this order
+    album: AlbumConfig | None = None  # music that the composer makes first; null: the data of `data`
+    parts: tuple[str, ...] | None = None  # roles that are trained, in this order; null: all of the model's
     start: Literal["new", "model"] = "new"  # new: from random weights; model: from the model's own
-    labels: NewNames = field(default_factory=NewNames)  # artists and genres that the model learns in addition
+    labels: Any = None  # the family's `NewLabels`: labels that are added to the model's
     name: str  # of the model that is made
     licence: str = "its maker's; nothing was said of others' use"  # of its weights, in a line
-    folder: str  # receives the model; what is there already is gone on from
-    checkpoints: str | None = None  # what a killed training goes on from: any address; null: <folder>/training
+    folder: str  # receives the model; a training in it is resumed
+    checkpoints: str | None = None  # folder of checkpoints: any URL; null: <folder>/training
+
+    @classmethod
+    def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the types of the sections that the model's family decides."""
+        family = family_of(data.get("model")).training()
+        return {"training": family.training_type, "labels": family.new_labels_type}
 
     def __post_init__(self) -> None:
         """Checks the settings against each other; every message names the dotted keys."""
-        roles = self.model.opened.roles(self.model.config)
-        for part in self.parts:
-            if part not in roles:
-                raise ConfigError(
-                    f"parts names {part!r}, but {self.model.name} consists of {', '.join(roles)}; "
-                    f"take it out of parts{did_you_mean(part, roles)}"
-                )
-        if not self.parts or len(set(self.parts)) != len(self.parts):
-            raise ConfigError(f"parts is {list(self.parts)}; name at least one part, and each once")
-        if "vqvae" in self.parts[1:]:
-            raise ConfigError(f"parts is {list(self.parts)}; the VQ-VAE comes first: priors learn its codes")
-        if self.audio is None and ("vqvae" in self.parts or self.data.codes is None):
-            raise ConfigError("data.audio is null; name the folder of music to learn from, as in data.audio=/my/music")
-        if self.data.codes is not None and "vqvae" in self.parts:
-            raise ConfigError(
-                f"data.codes is {self.data.codes!r}, but the VQ-VAE is trained too and its codes are not known yet; "
-                "set data.codes to null, or leave vqvae out of parts"
-            )
-        if self.checkpoints is not None and "://" in self.checkpoints and self.training.devices.strategy == "fsdp":
-            raise ConfigError(
-                f"checkpoints is {self.checkpoints!r}, but with training.devices.strategy=fsdp they are written to a "
-                "disk that all processes see; name a folder there, or null"
-            )
-        if self.start == "model" and not self.model.trained:
-            raise ConfigError(
-                f"start is 'model', but {self.model.name} is untrained; set start=new, or choose a trained model"
-            )
+        if self.labels is None:
+            object.__setattr__(self, "labels", self.family.new_labels_type())
+        self._check_parts()
+        self._check_data()
+        require(
+            self.checkpoints is None or "://" not in self.checkpoints or self.training.devices.strategy != "fsdp",
+            f"checkpoints is {self.checkpoints!r}, but with training.devices.strategy=fsdp they are written to a "
+            "disk that all processes see; name a folder there, or null",
+        )
+        require(
+            self.start != "model" or self.model.trained,
+            f"start is 'model', but {self.model.name} is untrained; set start=new, or choose a trained model",
+        )
+
+    @property
+    def family(self) -> TrainableFamily:
+        """Training of the model's family."""
+        return self.model.opened.training()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the parts that are trained, in order."""
+        return self.family.parts(self.model.config) if self.parts is None else self.parts
+
+    @property
+    def trains_codec(self) -> bool:
+        """Whether the codec is trained, so that its codes are not known before."""
+        return self.model.opened.codec_role in self.roles
 
     @property
     def audio(self) -> str | None:
@@ -90,17 +107,45 @@ class TrainSettings:
 
     @property
     def codes(self) -> str:
-        """The folder of codes that priors learn from."""
+        """The folder of codes."""
         return str(Path(self.data.codes or f"{self.folder}/codes").expanduser())
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The parts whose weights the model brings, because something is done with them."""
+        """The roles whose weights the model brings: to start from, to encode with, to copy or to change."""
         return tuple(role for role in self.model.files.weights if self._is_used(role))
 
     def _is_used(self, role: str) -> bool:
-        if role in self.parts:
+        if role in self.roles:
             return self.start == "model"
-        if role == "vqvae" or seed_of(self.model.files) is not None:
+        if role == self.model.opened.codec_role or seed_of(self.model.files) is not None:
             return True  # encodes the songs; is copied into the new folder
-        return bool(self.labels.artists or self.labels.genres)  # is given more rows
+        return not self.labels.is_empty  # receives more rows
+
+    def _check_parts(self) -> None:
+        known, parts, codec = self.model.opened.roles(self.model.config), self.roles, self.model.opened.codec_role
+        for part in parts:
+            require(
+                part in known,
+                f"parts names {part!r}, but {self.model.name} consists of {', '.join(known)}; "
+                f"take it out of parts{did_you_mean(part, known)}",
+            )
+        require(
+            bool(parts) and len(set(parts)) == len(parts),
+            f"parts is {list(parts)}; name at least one part, and each once",
+        )
+        require(
+            codec not in parts[1:],
+            f"parts is {list(parts)}; {codec} comes first: the others learn its codes",
+        )
+
+    def _check_data(self) -> None:
+        codec = self.model.opened.codec_role
+        needs_audio = any(not self.family.learns_from_codes(role) for role in self.roles)
+        if self.audio is None and (needs_audio or self.data.codes is None):
+            raise ConfigError("data.audio is null; name the folder of music to learn from, as in data.audio=/my/music")
+        require(
+            self.data.codes is None or not self.trains_codec,
+            f"data.codes is {self.data.codes!r}, but {codec} is trained too and its codes are not known yet; "
+            f"set data.codes to null, or leave {codec} out of parts",
+        )

@@ -1,4 +1,4 @@
-"""Writes an album of the composer's songs: a folder of audio and what is known of it. Imports no torch."""
+"""Writes an album of the composer's songs: a folder of audio and its metadata. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_RECIPE = "album.json"  # says what the folder's songs were made from
+_RECIPE = "album.json"  # the settings that the folder's songs were made from
 _METADATA = "metadata.jsonl"
 
 
 def write_album(config: AlbumConfig) -> Path:
-    """Writes the songs that are not written yet, then what is known of them; returns the folder.
+    """Writes the missing songs of an album, then its metadata; returns the folder.
 
-    A folder that holds a part of the same album is completed, also if it is to have more songs than before.
+    Idempotent: a folder with a part of the same album is completed, also if the number of songs has grown.
 
     Raises:
-        ConfigError: the folder holds another album, or other things.
+        ConfigError: the folder holds another album, or other files.
         AudioError: a song cannot be written.
     """
     folder = Path(config.folder).expanduser()
@@ -48,7 +48,7 @@ def write_album(config: AlbumConfig) -> Path:
 
 
 def _claim(folder: Path, config: AlbumConfig) -> None:
-    """Marks the folder as this album's; how many songs it has may change, the folder may have been moved."""
+    """Marks the folder as this album's. The number of songs may differ, and the folder may have been moved."""
     recipe = {name: value for name, value in to_plain(config).items() if name not in ("songs", "folder")}
     path = folder / _RECIPE
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Makes a folder of codes out of a folder of recordings: each is looked at, labelled, and encoded once."""
+"""Encodes a folder of recordings into a folder of codes: each recording is checked, labelled and encoded once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.checks import Checks
 from jukebox_core.datasets.songs import Song, scan_songs
 from jukebox_core.datasets.windows import CodesIndex, EncodedSong, read_index, write_index
-from jukebox_core.errors import LabelError, StoreError
-from jukebox_core.families.jukebox.conditioning.labels import label_levels
-from jukebox_core.families.jukebox.conditioning.lyrics import alphabet
-from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
+from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import Codes, read_codes, write_codes
 
 if TYPE_CHECKING:
@@ -29,8 +26,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.datasets.checks import Checked
     from jukebox_core.datasets.config import CheckConfig
-    from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.family import ModelConfig
+    from jukebox_core.models.presets import ModelSettings
     from stages.handles import FileHandle
     from stages.resident import CodecSpec
 
@@ -38,64 +35,49 @@ log = logging.getLogger("jukebox")
 
 REPORT_NAME = "checks.json"
 
-_NAMED = 3  # songs that an error names
-_TOKEN_BYTES = 2  # about what a token takes in a codes file
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TOKEN_BYTES = 2  # about, in a codes file
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def check_labels(config: JukeboxConfig, vocabularies: Mapping[str, FileHandle], songs: Sequence[Song]) -> None:
-    """Checks that a model knows the artist, the genre and the letters of every song.
+def check_labels(model: ModelSettings, vocabularies: Mapping[str, FileHandle], songs: Sequence[Song]) -> None:
+    """Checks that a model can be conditioned on the labels of every song.
+
+    Args:
+        model: its settings.
+        vocabularies: by role.
+        songs: with labels as their metadata say.
 
     Raises:
-        LabelError: it does not; the first few songs are named, with near misses.
+        LabelError: it cannot; the first few songs are named, with near misses.
     """
-    known = load_vocabularies({role: handle.read() for role, handle in vocabularies.items()})
-    wrong: list[str] = []
-    partly: list[str] = []
-    lyrics = config.priors[config.top].lyrics
-    for song in songs:
-        try:
-            label_levels(
-                known, config, artist=song.artist, genre=song.genre, lyrics=song.lyrics, total_length=1, offset=0
-            )
-        except LabelError as error:
-            wrong.append(f"{song.name}: {error}")
-        else:
-            if lyrics is not None and len(alphabet(lyrics.characters).clean(song.lyrics)) < len(song.lyrics):
-                partly.append(song.name)
-    if wrong:
-        more = f"\nand {len(wrong) - _NAMED} more songs" if len(wrong) > _NAMED else ""
-        raise LabelError("\n".join(wrong[:_NAMED]) + more)
-    if partly:
-        log.warning(
-            "lyrics of %d songs have characters that the model lacks, first %s: left out", len(partly), partly[0]
-        )
+    paths = {role: handle.read() for role, handle in vocabularies.items()}
+    model.opened.training().check_labels(model.config, paths, songs)
 
 
 def encode_songs(codec: CodecSpec, checks: CheckConfig, songs: Sequence[Song], folder: Path) -> Path:
-    """Writes the codes of every song that can be used, at all levels, then the folder's index; returns its path.
+    """Writes the codes of every usable song, at all levels, then the folder's index; returns the folder.
 
-    What an earlier, broken off call has encoded is taken as it is, if its sound and its model are the same.
+    Idempotent: codes that an interrupted call wrote are kept, if recording and model are the same.
 
     Raises:
-        AudioError: too many files cannot be read, or none can be used.
+        AudioError: too many files cannot be read, or none is usable.
         StoreError: the disk is full, or the folder cannot be written.
     """
-    looked = Checks(checks, codec.config.sample_rate)
+    checked = Checks(checks, codec.config.sample_rate)
     encoded: list[EncodedSong] = []
     try:
-        _require_room(codec.config, songs, folder)
+        _check_free_space(codec.config, songs, folder)
         for number, song in enumerate(songs, 1):
-            found = looked.check(song)
+            found = checked.check(song)
             if found is not None:
-                encoded.append(_encoded(codec, *found, folder))
+                encoded.append(_encode(codec, *found, folder))
             if number % 100 == 0:
-                log.info("%d of %d songs, %.1f minutes encoded", number, len(songs), looked.seconds / 60)
-        _report(looked, folder)
-        looked.require_enough(songs[0].path.parent)
-        write_index(folder, CodesIndex(_about(codec), encoded))
+                log.info("%d of %d songs, %.1f minutes encoded", number, len(songs), checked.seconds / 60)
+        _write_report(checked, folder)
+        checked.require_enough(songs[0].path.parent)
+        write_index(folder, CodesIndex(_header(codec), encoded))
     except OSError as error:
-        full = "the disk is full" if error.errno in _FULL else f"it cannot be written ({error.strerror})"
+        full = "the disk is full" if error.errno in _DISK_FULL else f"it cannot be written ({error.strerror})"
         raise StoreError(
             f"{folder}: {full}; {len(encoded)} of {len(songs)} songs are encoded and kept: "
             "make room and run the same command, or choose another folder"
@@ -104,12 +86,12 @@ def encode_songs(codec: CodecSpec, checks: CheckConfig, songs: Sequence[Song], f
 
 
 def check_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, folder: Path) -> Path:
-    """Looks at every song and writes what it found; errors as `encode_songs`. Returns the report's path."""
-    looked = Checks(checks, rate)
+    """Checks every song and writes the report; returns its path. Errors as `encode_songs`."""
+    checked = Checks(checks, rate)
     for song in songs:
-        looked.check(song)
-    _report(looked, folder)
-    looked.require_enough(songs[0].path.parent)
+        checked.check(song)
+    _write_report(checked, folder)
+    checked.require_enough(songs[0].path.parent)
     return folder / REPORT_NAME
 
 
@@ -128,23 +110,23 @@ def songs_of_codes(codes: Path) -> list[Song]:
     ]
 
 
-def _about(codec: CodecSpec) -> dict[str, object]:
+def _header(codec: CodecSpec) -> dict[str, object]:
     from stages.sound.encode import codes_header
 
     return codes_header(codec)
 
 
-def _encoded(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder: Path) -> EncodedSong:
+def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder: Path) -> EncodedSong:
     from stages.sound.encode import encode_audio
 
     hop = codec.config.hops[-1]
     audio = audio[: len(audio) // hop * hop]
     path = folder / f"{found.song.name}.npz"
-    about = _about(codec) | {"sound": found.sound}
-    if not _holds(path, about):
+    header = _header(codec) | {"sound": found.sound}
+    if not _has_header(path, header):
         levels = range(len(codec.config.hops))
         codes = encode_audio(codec, audio, levels)
-        write_codes(path, Codes(dict(zip(levels, codes, strict=True)), about))
+        write_codes(path, Codes(dict(zip(levels, codes, strict=True)), header))
     return EncodedSong(
         name=found.song.name,
         codes=path.relative_to(folder).as_posix(),
@@ -155,24 +137,25 @@ def _encoded(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folde
     )
 
 
-def _holds(path: Path, about: Mapping[str, object]) -> bool:
+def _has_header(path: Path, header: Mapping[str, object]) -> bool:
+    """Returns whether a codes file is complete, and of the same recording and codec."""
     try:
-        return dict(read_codes(path).about) == dict(about)
+        return dict(read_codes(path).about) == dict(header)
     except StoreError:
         return False
 
 
-def _report(looked: Checks, folder: Path) -> None:
-    lines = looked.summary()
+def _write_report(checked: Checks, folder: Path) -> None:
+    lines = checked.summary()
     for line in lines:
         log.info("%s", line)
-    report = {"summary": lines, "findings": [to_plain(finding) for finding in looked.findings]}
+    report = {"summary": lines, "findings": [to_plain(finding) for finding in checked.findings]}
     with atomic_write(folder / REPORT_NAME) as file:
         file.write(json.dumps(report, indent=1).encode())
 
 
-def _require_room(config: ModelConfig, songs: Sequence[Song], folder: Path) -> None:
-    """Checks that all codes will find room, as far as the recordings' headers tell their length."""
+def _check_free_space(config: ModelConfig, songs: Sequence[Song], folder: Path) -> None:
+    """Checks that the disk has room for all codes, estimated from the recordings' headers."""
     from jukebox_core.audio.files import audio_seconds
     from jukebox_core.errors import AudioError
 

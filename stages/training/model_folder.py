@@ -1,99 +1,114 @@
-"""Finishes a trained model's folder: finds the head that follows the lyrics, writes model.yaml and the card."""
+"""Completes the folder of a trained model: weights, vocabularies, model.yaml and the model card."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jukebox_core.datasets.windows import CodeWindows
-from jukebox_core.families.jukebox.checkpoints.loading import load_prior
-from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
-from jukebox_core.families.jukebox.config import JukeboxConfig, level_of
-from jukebox_core.families.jukebox.training.alignment_head import AlignmentHead, find_alignment
-from jukebox_core.families.jukebox.training.label_tables import widen
-from jukebox_core.families.jukebox.training.model_card import Making, TrainedPart, write_folder
-from jukebox_core.families.jukebox.training.prior import LabelledWindows, collate
-from jukebox_core.families.jukebox.training.weights import write_half
+import yaml
+
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.config import FileSpec, ModelFiles
+from jukebox_core.models.resolve import seed_of
+from jukebox_core.training.family import FinishInputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.training.family import FinishedModel
     from stages.handles import FileHandle
     from stages.training.train import Trained
 
-log = logging.getLogger("jukebox")
+MODEL_NAME = "model.yaml"
+CARD_NAME = "README.md"
 
-_WINDOWS = 16  # enough to tell the head that follows the lyrics from the others
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """A trained model, and the handles of everything that it consists of."""
+
+    base: ModelSettings  # the model that is made, with the files of the model that it started from
+    start_config: Any  # `ModelConfig` of these files: their tables of labels may have fewer rows
+    trained: Mapping[str, Trained]  # by role
+    given: Mapping[str, FileHandle]  # weights of the parts that were not trained, by role
+    vocabularies: Mapping[str, FileHandle]  # by role
+    codes: str  # folder of codes
+    data: str  # a line about the training data
+    licence: str  # a line
+
+    def inputs(self, folder: Path) -> FinishInputs:
+        """Returns the same with verified local files; CheckpointError if a file is gone or has changed."""
+        return FinishInputs(
+            base=self.base,
+            start_config=self.start_config,
+            trained={role: part.part() for role, part in self.trained.items()},
+            given={role: handle.read() for role, handle in self.given.items()},
+            vocabularies={role: handle.read() for role, handle in self.vocabularies.items()},
+            codes=Path(self.codes),
+            data=self.data,
+            licence=self.licence,
+            folder=folder,
+        )
 
 
-def write_model(
-    folder: Path,
-    base: ModelSettings,
-    started: JukeboxConfig,
-    trained: Mapping[str, Trained],
-    weights: Mapping[str, FileHandle],
-    vocabularies: Mapping[str, FileHandle],
-    codes: str,
-    data: str,
-    licence: str,
-) -> Path:
-    """Writes what makes a model of trained weights in `folder`; returns the path of its model.yaml.
+def write_model(folder: Path, plan: ModelPlan) -> Path:
+    """Writes everything that a model needs besides its trained weights into `folder`; returns the path of model.yaml.
 
-    Args:
-        folder: where the trained weights lie.
-        base: the model whose sizes and vocabularies it has, and whose weights where none were trained.
-        started: the sizes of those weights: their tables of names may be shorter.
-        trained: the parts that were trained, by role.
-        weights: all parts' weights, by role.
-        vocabularies: by role.
-        codes: the folder of codes that priors learnt from.
-        data: what it was trained on, for the card.
-        licence: its own, in a line.
+    Weights that were not trained keep the base model's sources; those of an untrained base are copied. Idempotent;
+    model.yaml is written last, so that a folder with it is complete.
     """
-    top = trained.get(f"level_{base.config.top}")
-    head = _alignment(base, top, codes, vocabularies) if top is not None else None
-    if head is not None:
-        log.info("lyrics are followed by head %d of layer %d, score %.2f", head.head, head.layer, head.score)
-    given = {role: handle.read() for role, handle in weights.items() if role not in trained}
-    changed = {role: _widened(folder, base, started, role, path) for role, path in given.items()}
-    making = Making(
-        parts={role: TrainedPart(part.steps, part.checked) for role, part in trained.items()},
-        given=given | {role: path for role, path in changed.items() if path is not None},
-        changed=frozenset(role for role, path in changed.items() if path is not None),
-        vocabularies={role: handle.read() for role, handle in vocabularies.items()},
-        head=head,
-        data=data,
-        licence=licence,
+    inputs = plan.inputs(folder)
+    base = inputs.base
+    # 1) the family's share: network settings, parts that must change, the card
+    finished = base.opened.training().finish(inputs)
+    # 2) files
+    files = ModelFiles(
+        weight_sources=("./",),
+        vocabulary_sources=("./",),
+        weights={role: _weights(inputs, finished, role) for role in base.files.weights},
+        vocabularies={role: _vocabulary(inputs, role) for role in inputs.vocabularies},
+        licence=inputs.licence,
+        terms=None if set(inputs.trained) == set(base.files.weights) else base.files.terms,
     )
-    return write_folder(folder, base, making)
+    model = replace(base, files=files, trained=True, network=finished.network)
+    # 3) card and preset
+    with atomic_write(folder / CARD_NAME) as file:
+        file.write(finished.card.encode())
+    with atomic_write(folder / MODEL_NAME) as file:
+        file.write(yaml.safe_dump(to_plain(model), sort_keys=False, allow_unicode=True).encode())
+    return folder / MODEL_NAME
 
 
-def _widened(folder: Path, base: ModelSettings, started: JukeboxConfig, role: str, path: Path) -> Path | None:
-    """Writes a prior that was not trained with tables that have room for new names; None if it has room."""
-    if role == "vqvae":
-        return None
-    level = level_of(role)
-    labels = base.network.priors[level].labels
-    if labels is None or labels == started.priors[level].labels:
-        return None
-    prior = load_prior(started, level, path)
-    widen(prior, labels)
-    target = folder / f"{role}.safetensors"
-    write_half(prior, target, {"role": role, "model": base.name})
-    return target
+def _weights(inputs: FinishInputs, finished: FinishedModel, role: str) -> FileSpec:
+    """Returns the entry of one part's weights; copies them into the folder if they have no source."""
+    base, target = inputs.base, inputs.folder / f"{role}.safetensors"
+    if role in inputs.trained:
+        return _file_spec(target, base.name, "trained here")
+    if role in finished.rewritten:
+        return _file_spec(finished.rewritten[role], base.name, "with rows for new names")
+    if seed_of(base.files) is not None:
+        _copy(inputs.given[role], target)
+        return _file_spec(target, base.name, "untrained")
+    spec = base.files.weights[role]
+    return replace(spec, sources=(*spec.sources, *base.files.weight_sources))
 
 
-def _alignment(
-    base: ModelSettings, part: Trained, codes: str, vocabularies: Mapping[str, FileHandle]
-) -> AlignmentHead | None:
-    config = base.network.priors[base.config.top]
-    if config.lyrics is None:
-        return None
-    prior = load_prior(base.config, config.level, part.path)
-    windows = CodeWindows(codes, level=config.level, context=config.context)
-    names = load_vocabularies({name: handle.read() for name, handle in vocabularies.items()})
-    data = LabelledWindows(windows, config, base.config.hops[config.level], names)
-    count = min(_WINDOWS, len(data))
-    return find_alignment(prior, collate([data[place * len(data) // count] for place in range(count)]))
+def _vocabulary(inputs: FinishInputs, role: str) -> FileSpec:
+    """Returns the entry of one vocabulary; copies it into the folder."""
+    base, target = inputs.base, inputs.folder / f"{role}.txt"
+    _copy(inputs.vocabularies[role], target)
+    return _file_spec(target, base.name, base.files.vocabularies[role].purpose)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+
+
+def _file_spec(path: Path, model: str, purpose: str) -> FileSpec:
+    return FileSpec(path=path.name, bytes=path.stat().st_size, sha256=digest_file(path), purpose=f"{model}: {purpose}")

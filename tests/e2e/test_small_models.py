@@ -1,4 +1,4 @@
-"""The original's small models, cut down to seconds: from a folder of music to sound, by the commands that people type.
+"""The original's small models, cut down to seconds: from a folder of music to sound, by commands of the command line.
 
 Their two levels, hops, kinds of attention and of lyrics are the original's; widths, depths and contexts are not.
 """
@@ -47,8 +47,8 @@ LABELLED = (
     "+labels.artists={organ: null, string quartet: null, synthesizer: null}",  # of the three songs that are composed
     "+labels.genres={blues: null, waltz: null, chorale: null}",
 )
-LYRICS = (*LABELLED, "model.network.priors.level_1.lyrics.tokens=64", "training.level_1.lyric_guide=0.1")
-KINDS = {  # depth: so many layers that one reads the lyrics
+LYRICS = (*LABELLED, "model.network.priors.level_1.lyrics.tokens=64", "training.level_1.guided_attention_weight=0.1")
+KINDS = {  # depth: enough layers for one that attends to lyrics
     "small_prior": ("model.network.priors.level_1.transformer.depth=3",),
     "small_labelled_prior": ("model.network.priors.level_1.transformer.depth=3", *LABELLED),
     "small_single_enc_dec_prior": ("model.network.priors.level_1.transformer.depth=16", *LYRICS),
@@ -66,7 +66,7 @@ IN_ONE = "import sys\nfrom pipelines.cli.main import main\n" + (
 
 
 def typed(folder: Path, prefect: str, *commands: list[str]) -> list[str]:
-    """The lines that commands print, which are run in one process: what each imports takes longer than what it does."""
+    """Returns the printed lines of commands that run in one process, because imports take longer than the commands."""
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE.format(commands=commands)],
         cwd=folder,
@@ -80,18 +80,18 @@ def typed(folder: Path, prefect: str, *commands: list[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def told(kind: str) -> list[str]:
-    """What the song of a model is told: all that it can be."""
+def conditioning(kind: str) -> list[str]:
+    """All conditioning that the model has."""
     labels = ["song.artist=organ", "song.genre=waltz", "song.total_seconds=8"] if LABELLED[0] in KINDS[kind] else []
     return [*labels, "song.lyrics=over the water"] if LYRICS[-1] in KINDS[kind] else labels
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_music_becomes_a_model_and_the_model_makes_sound(kind: str, tmp_path: Path, prefect_api: str) -> None:
-    loop = {"steps": STEPS, "batch": 2, "workers": 0, "log_every": 1, "check_batches": 1}
+    loop = {"max_steps": STEPS, "batch_size": 2, "num_workers": 0, "logging_steps": 1, "eval_batches": 1}
     few = [f"training.{part}.loop.{name}={value}" for part in PARTS for name, value in loop.items()]
     data = ["data.audio=songs", "data.validation=0", "data.checks.shortest_seconds=2", "folder=made"]
-    song = [f"seconds={SECONDS}", f"sampling.n_samples={SAMPLES}", "run.name=song", *told(kind)]
+    song = [f"seconds={SECONDS}", f"sampling.n_samples={SAMPLES}", "run.name=song", *conditioning(kind)]
     _, made, *sounds = typed(
         tmp_path,
         prefect_api,
@@ -116,7 +116,7 @@ def test_music_becomes_a_model_and_the_model_makes_sound(kind: str, tmp_path: Pa
 
 
 def check_model(folder: Path, model: ModelSettings, kind: str) -> None:
-    """Every part took its steps, to losses that are numbers, and lies there whole."""
+    """Every part took its steps, with finite losses, and its files are complete."""
     assert (model.name, model.trained, model.network.vqvae.hops, model.config.top) == (kind, True, (32, 256), 1)
     assert set(model.files.weights) == set(PARTS)
     for spec in (*model.files.weights.values(), *model.files.vocabularies.values()):
@@ -126,9 +126,9 @@ def check_model(folder: Path, model: ModelSettings, kind: str) -> None:
         taken = [entry for entry in entries if entry["part"] == "train"]
         assert [entry["step"] for entry in taken] == list(range(1, STEPS + 1))
         assert all(np.isfinite(entry["loss"]) for entry in taken)
-        guided = part == "level_1" and "training.level_1.lyric_guide=0.1" in KINDS[kind]
+        guided = part == "level_1" and "training.level_1.guided_attention_weight=0.1" in KINDS[kind]
         assert all(("guide_bits" in entry) == guided for entry in taken)
-    lyrics = model.priors[1].lyrics
+    lyrics = model.network.priors[1].lyrics
     assert (lyrics is not None) == ("enc_dec" in kind)
     if lyrics is not None:
         assert lyrics.alignment_layer == {"small_single_enc_dec_prior": 15, "small_sep_enc_dec_prior": 9}[kind]

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jukebox_core.base.paths import conf_dir
-from jukebox_core.models.presets import load_preset
+from jukebox_core.models.presets import load_preset, option_data, option_path
 from jukebox_core.training.log import METRICS_NAME, read_entries
 from tests.helpers.models.own_model import write_own_model
 
@@ -33,21 +32,23 @@ def done(*arguments: str) -> str:
 
 
 def training(steps: int) -> dict[str, Any]:
-    """mini's, cut down to a few steps."""
-    told: dict[str, Any] = yaml.safe_load((conf_dir() / "training" / "mini.yaml").read_text())
+    """mini's settings with a few steps."""
+    data: dict[str, Any] = option_data(option_path("mini", "training"), "training")
     for part in ("vqvae", "level_0", "level_1", "level_2"):
-        told[part]["loop"] |= {"steps": steps, "batch": 2, "log_every": 1, "save_every": 2, "check_batches": 1}
-    told["devices"]["accelerator"] = "cpu"
-    return told
+        data[part]["loop"] |= {
+            "max_steps": steps, "batch_size": 2, "logging_steps": 1, "save_steps": 2, "eval_batches": 1,
+        }  # fmt: skip
+    data["devices"]["accelerator"] = "cpu"
+    return data
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with songs, a model whose weights are nowhere to be had, and what was made of them: model/."""
+    """A folder with songs, a model without weights anywhere, and the trained model: model/."""
     folder = tmp_path_factory.mktemp("training")
     own = yaml.safe_load(write_own_model(folder).read_text())
-    own["priors"]["level_2"]["timing"] = {"bins": 8, "min_seconds": 0.05, "max_seconds": 60.0}
-    own["files"]["weight_sources"] = [(folder / "nowhere").as_uri()]  # all parts are trained: none is asked for
+    own["network"]["priors"]["level_2"]["timing"] = {"bins": 8, "min_seconds": 0.05, "max_seconds": 60.0}
+    own["files"]["weight_sources"] = [(folder / "nowhere").as_uri()]  # all parts are trained: none is fetched
     (folder / "own.yaml").write_text(yaml.safe_dump(own))
     (folder / "few.yaml").write_text(yaml.safe_dump(training(2)))
     done("compose", "songs=4", "seconds=8", "seed=1", f"folder={folder / 'songs'}", 'artists=["music box"]')
@@ -60,12 +61,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, *more: str) -> list[str]:
-    told = (f"model={folder / 'own.yaml'}", f"training={folder / 'few.yaml'}", f"data.audio={folder / 'songs'}")
+    given = (f"model={folder / 'own.yaml'}", f"training={folder / 'few.yaml'}", f"data.audio={folder / 'songs'}")
     checks = ("data.checks.shortest_seconds=2", "data.validation=0", "name=mine", f"folder={folder / 'model'}")
-    return ["train", *told, *checks, f"storage.root={folder / 'outputs'}", *more]
+    return ["train", *given, *checks, f"storage.root={folder / 'outputs'}", *more]
 
 
-def test_the_folder_holds_all_that_a_model_is(made: Path) -> None:
+def test_the_folder_holds_a_complete_model(made: Path) -> None:
     model = load_preset(made / "model")
     assert (model.name, model.trained) == ("mine", True)
     for spec in (*model.files.weights.values(), *model.files.vocabularies.values()):
@@ -76,7 +77,7 @@ def test_the_folder_holds_all_that_a_model_is(made: Path) -> None:
     assert list((made / "model" / "training" / "vqvae" / "log").glob("events.out.tfevents.*"))
 
 
-def test_checks_let_be_heard_what_is_made(made: Path) -> None:
+def test_evaluations_log_audio_and_spectrograms(made: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for part, names in (("vqvae", {"original", "level_0", "level_1", "level_2"}), ("level_2", {"music", "continued"})):
@@ -85,14 +86,14 @@ def test_checks_let_be_heard_what_is_made(made: Path) -> None:
         assert set(tags["audio"]) == names
         assert set(tags["images"]) == {f"{name}_spectrogram" for name in names}
         assert all(len(sound.encoded_audio_string) > 1000 for sound in events.Audio(min(names)))
-        told = {"train/usage_l1", "train/usage_l2", "train/usage_l3"} if part == "vqvae" else {"train/bits"}
-        assert told <= set(tags["scalars"])
+        metrics = {"train/usage_l1", "train/usage_l2", "train/usage_l3"} if part == "vqvae" else {"train/bits"}
+        assert metrics <= set(tags["scalars"])
 
 
-def test_it_samples_at_once_also_from_another_place(made: Path, tmp_path: Path) -> None:
+def test_the_model_samples_also_from_another_folder(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "model", tmp_path / "moved")
-    told = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")
-    sounds = done("generate", *told, "hardware=cpu", f"weights.folder={tmp_path / 'weights'}").split()
+    given = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")
+    sounds = done("generate", *given, "hardware=cpu", f"weights.folder={tmp_path / 'weights'}").split()
     assert sounds
     assert all(Path(sound).stat().st_size > 44 for sound in sounds)
 
@@ -109,12 +110,12 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
     ("more", "message"),
     [
         (["data.audio=/nowhere"], "/nowhere"),
-        (["parts=[level_2,vqvae]"], "the VQ-VAE comes first"),
+        (["parts=[level_2,vqvae]"], "vqvae comes first"),
         (["parts=[level_3]"], "parts names 'level_3'"),
         (["data.codes=/codes"], "its codes are not known yet"),
         (["training.vqvae.seconds=900"], "none of 4 songs to learn from is as long as a clip of 900 s"),
-        (["training.level_2.loop.steps=0"], "steps is 0; it must be positive"),
-        (["training.vqvae.loop.batch=1000000000"], "vqvae: training takes about"),
+        (["training.level_2.loop.max_steps=0"], "max_steps is 0; it must be positive"),
+        (["training.vqvae.loop.batch_size=1000000000"], "vqvae: training takes about"),
         (["model.network.priors.level_2.timing.max_seconds=6"], "knows songs from 0.05 s to below 6 s; take them out"),
         (
             ["model.network.priors.level_2.labels.artists=2"],
@@ -122,16 +123,16 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_one_clear_line(made: Path, tmp_path: Path, more: list[str], message: str) -> None:
+def test_wrong_settings_are_one_clear_line(made: Path, tmp_path: Path, more: list[str], message: str) -> None:
     ended = jukebox(*train(made, f"folder={tmp_path / 'model'}", *more))
     assert ended.returncode == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_two_processes_train_about_what_one_trains_with_twice_the_batch(made: Path, tmp_path: Path) -> None:
-    told = ["training.vqvae.loop.batch=1", "training.level_2.loop.batch=1", "parts=[vqvae,level_2]"]
-    two = ["training.devices.devices=2", *told, f"folder={tmp_path / 'two'}"]
+def test_two_processes_train_about_as_one_with_twice_the_batch_size(made: Path, tmp_path: Path) -> None:
+    parts = ["training.vqvae.loop.batch_size=1", "training.level_2.loop.batch_size=1", "parts=[vqvae,level_2]"]
+    two = ["training.devices.devices=2", *parts, f"folder={tmp_path / 'two'}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run(
         [*torchrun, "-m", "pipelines.cli.main", *train(made, *two)],
@@ -142,7 +143,7 @@ def test_two_processes_train_about_what_one_trains_with_twice_the_batch(made: Pa
     for part in ("vqvae", "level_2"):
         one, both = (losses(tmp_path / name / "training" / part) for name in ("one", "two"))
         assert len(one) == 2
-        # Each process begins codebooks from its own batch; priors, which have none, are compared exactly elsewhere.
+        # Each process initialises codebooks from its own batch; priors are compared exactly elsewhere.
         assert both == pytest.approx(one, rel=0.05)
     assert load_preset(tmp_path / "two").trained
 
@@ -152,7 +153,7 @@ def losses(folder: Path) -> list[float]:
     return [entry["loss"] for entry in entries if entry["part"] == "train"]
 
 
-def test_a_label_that_the_model_does_not_know_is_told_before_anything_is_trained(made: Path, tmp_path: Path) -> None:
+def test_a_label_that_the_model_does_not_know_is_refused_before_training(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "songs", tmp_path / "songs")
     path = tmp_path / "songs" / "metadata.jsonl"
     path.write_text(path.read_text().replace("organ_trio", "organ_tria"))

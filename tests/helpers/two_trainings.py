@@ -1,4 +1,4 @@
-"""One of two processes that train together; started by torchrun with a folder, a strategy and a number of steps."""
+"""One of two processes that train together; arguments: folder, strategy, number of steps."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, strategy, steps = sys.argv[1:]
     devices = DevicesConfig(accelerator="cpu", devices=2, strategy=strategy)  # type: ignore[arg-type]
-    run(Path(folder), devices=devices, steps=int(steps))
+    run(Path(folder), devices=devices, max_steps=int(steps))

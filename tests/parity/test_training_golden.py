@@ -16,7 +16,7 @@ from jukebox_core.families.jukebox.checkpoints.renames import VQVAE_RENAMES
 from jukebox_core.families.jukebox.training.config import Bandwidths, CodebookConfig, LossConfig
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
 from jukebox_core.training.config import OptimiserConfig, ScheduleConfig
-from jukebox_core.training.optimiser import UpstreamAdam, rate_factor
+from jukebox_core.training.optimiser import UpstreamAdam, lr_factor
 from tests.helpers.models.golden_priors import read_vqvae
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def test_vqvae_steps(golden: Path, case: str) -> None:
     step = VQVAEStep(
         vqvae,
         LossConfig(bandwidths=Bandwidths(**recorded["bandwidth"])),
-        CodebookConfig(keep=protocol["mu"], revive_below=protocol["threshold"]),
-        expected=trained,
+        CodebookConfig(ema_decay=protocol["mu"], threshold_ema_dead_code=protocol["threshold"]),
+        expected_counts=trained,
     ).train()
     config = OptimiserConfig(
         learning_rate=protocol["lr"],
         weight_decay=protocol["weight_decay"],
         betas=tuple(protocol["betas"]),
         epsilon=protocol["eps"],
-        clip=protocol["clip"],
+        max_grad_norm=protocol["clip"],
     )
     optimiser = UpstreamAdam(vqvae.parameters(), config)
     for number, record in enumerate(recorded["steps"]):
@@ -75,7 +75,7 @@ def test_vqvae_steps(golden: Path, case: str) -> None:
             found = {"k": codec.codebook, "k_sum": learner.sums_VC, "k_elem": learner.counts_V}
             for name, tensor in found.items():
                 torch.testing.assert_close(tensor, expected[f"step{number}.l{level}.{name}"], **TENSOR)
-        norm = torch.nn.utils.clip_grad_norm_(vqvae.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(vqvae.parameters(), config.max_grad_norm)
         assert math.isclose(norm.item(), record["grad_norm"], rel_tol=METRIC_RTOL)
         optimiser.step()
         for name, value in record["param_norm_after"].items():
@@ -92,12 +92,12 @@ def test_learning_rates(golden: Path) -> None:
     for case in json.loads(path.read_text()):
         settings = {"lr_warmup": 100.0, "lr_decay": 1e10, "lr_gamma": 1.0, "lr_scale": 1.0} | case["overrides"]
         schedule = ScheduleConfig(
-            warmup=int(settings["lr_warmup"]),
-            kind="linear" if settings.get("lr_use_linear_decay") else "steps",
-            start=settings.get("lr_start_linear_decay", 0),
-            decay=int(settings["lr_decay"]),
+            warmup_steps=int(settings["lr_warmup"]),
+            kind="linear" if settings.get("lr_use_linear_decay") else "step",
+            decay_start=settings.get("lr_start_linear_decay", 0),
+            decay_steps=int(settings["lr_decay"]),
             gamma=settings["lr_gamma"],
         )
         for step, rate in case["steps"].items():
-            found = case["lr"] * settings["lr_scale"] * rate_factor(int(step), schedule)
+            found = case["lr"] * settings["lr_scale"] * lr_factor(int(step), schedule)
             assert math.isclose(found, rate, rel_tol=1e-6, abs_tol=1e-12), (case["overrides"], step)

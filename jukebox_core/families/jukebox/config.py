@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTENTION_ORDERS = range(13)
+CODEC = "vqvae"  # the role of the VQ-VAE; `level_of` gives the level of any other
 
 
 def _require(condition: bool, message: str) -> None:

@@ -14,7 +14,7 @@ from jukebox_core.families.jukebox.conditioning.labels import label_levels
 from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times
 from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
-from jukebox_core.families.jukebox.config import JukeboxConfig, JukeboxNetwork, level_of
+from jukebox_core.families.jukebox.config import CODEC, JukeboxConfig, JukeboxNetwork, level_of
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
+    from jukebox_core.families.jukebox.training.family import JukeboxTraining
     from jukebox_core.family import RunRequest
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
-CODEC = "vqvae"
 _PLANNED = 32  # songs whose plans are kept: a command plans before the run, and again after damage
 _planned = lru_cache(maxsize=_PLANNED)(plan_song)
 
@@ -224,6 +224,12 @@ class JukeboxFamily:
         """Returns about how many parameters the transformers have: projections and feed-forward layers."""
         sizes = [prior.transformer for prior in config.priors]
         return sum(t.depth * t.width * (4 * t.attention_width + 2 * t.mlp_width) for t in sizes)
+
+    def training(self) -> JukeboxTraining:
+        """Returns the training of the VQ-VAE and the priors."""
+        from jukebox_core.families.jukebox.training.family import TRAINING
+
+        return TRAINING
 
 
 FAMILY = JukeboxFamily()

@@ -1,4 +1,4 @@
-"""A training as small as one can be, for tests; as a program it trains until it is done or killed."""
+"""A minimal training for tests; as a program it trains until the last step, or until it is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Items:
-    """Windows of random codes, the same for the same number."""
+    """Windows of random codes, a function of their index."""
 
     def __init__(self, kind: str, count: int) -> None:
         self.prior, self.count = tiny_prior(kind), count
@@ -31,20 +31,22 @@ class Items:
     def __getitem__(self, index: int) -> Item:
         generator = torch.Generator().manual_seed(index)
         codes = torch.randint(VQVAE.bins, (self.prior.config.context,), generator=generator)
-        above = codes_above(self.prior, 1)
-        untold = torch.full((2,), torch.nan)
-        return Item(codes, label_rows(self.prior, 1)[0], None if above is None else above[0], untold)
+        upper = codes_above(self.prior, 1)
+        no_pace = torch.full((2,), torch.nan)
+        return Item(codes, label_rows(self.prior, 1)[0], None if upper is None else upper[0], no_pace)
 
 
 def subject(kind: str, items: int = 10) -> Subject:
     assert kind in CONFIGS
     prior = tiny_prior(kind).train().requires_grad_(requires_grad=True)
     data = Items(kind, items)
-    return Subject(name=kind, step=PriorStep(prior), units=(Block,), collate=collate, data=data, held_out=data)
+    return Subject(name=kind, step=PriorStep(prior), units=(Block,), collate=collate, data=data, eval_data=data)
 
 
 def loop(**changes: Any) -> LoopConfig:
-    settings = {"steps": 12, "batch": 2, "log_every": 1, "save_every": 4, "check_every": 6, "check_batches": 1}
+    settings = {
+        "max_steps": 12, "batch_size": 2, "logging_steps": 1, "save_steps": 4, "eval_steps": 6, "eval_batches": 1,
+    }  # fmt: skip
     return LoopConfig(**{**settings, **changes})
 
 
@@ -52,7 +54,7 @@ CPU = DevicesConfig(accelerator="cpu")
 
 
 def training(**changes: Any) -> Training:
-    optimiser, schedule = OptimiserConfig(learning_rate=1e-3), ScheduleConfig(warmup=3)
+    optimiser, schedule = OptimiserConfig(learning_rate=1e-3), ScheduleConfig(warmup_steps=3)
     return Training(loop=loop(**changes), optimiser=optimiser, schedule=schedule)
 
 
@@ -72,4 +74,4 @@ def run(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), steps=int(sys.argv[2]))
+    run(Path(sys.argv[1]), max_steps=int(sys.argv[2]))

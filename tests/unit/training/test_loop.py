@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from jukebox_core.errors import ConfigError, TrainingError
+from jukebox_core.training.batch_order import EndlessBatchSampler
 from jukebox_core.training.config import DevicesConfig, ScheduleConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.log import METRICS_NAME, read_entries
 from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, TrainingLoop
-from jukebox_core.training.optimiser import WeightAverage, rate_factor
-from jukebox_core.training.order import StepOrder
+from jukebox_core.training.optimiser import ExponentialMovingAverage, lr_factor
 from tests.helpers.models.tiny_training import run, subject, training
 from tests.helpers.paths import ROOT, TESTS
 
@@ -36,14 +36,14 @@ def weights(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, accumulate: int) -> None:
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_stopped_training_resumes_without_a_difference(tmp_path: Path, batches: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run(whole, accumulate=accumulate).finished
+    assert run(whole, gradient_accumulation_steps=batches).finished
     calls = iter(range(100))
-    first = run(parts, lambda: next(calls) == 6, accumulate=accumulate)
+    first = run(parts, lambda: next(calls) == 6, gradient_accumulation_steps=batches)
     assert (first.step, first.finished) == (7, False)
-    second = run(parts, accumulate=accumulate)
+    second = run(parts, gradient_accumulation_steps=batches)
     assert second.finished
     assert losses(parts) == losses(whole)
     assert losses(parts, "check") == losses(whole, "check")
@@ -52,12 +52,12 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     assert mine["step"] == theirs["step"] == 12
     for name, tensor in theirs["module"].items():
         assert tensor.equal(mine["module"][name]), name
-    for one, other in zip(mine["average"]["average"], theirs["average"]["average"], strict=True):
+    for one, other in zip(mine["ema"]["averages"], theirs["ema"]["averages"], strict=True):
         assert one.equal(other)
 
 
 @pytest.mark.slow
-def test_a_training_that_was_killed_goes_on_with_the_losses_it_would_have_had(tmp_path: Path) -> None:
+def test_a_killed_training_resumes_with_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
     program = [sys.executable, str(TESTS / "helpers/models/tiny_training.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     steps, parts, whole = "60", tmp_path / "parts", tmp_path / "whole"
@@ -81,10 +81,10 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = TESTS / "helpers/two_trainings.py"
-    for steps in ("4", "6"):  # the second goes on where the first ended
-        told = [str(script), str(tmp_path / "two"), strategy, steps]
-        subprocess.run([*program, *told], env=environment, check=True, timeout=300)
-    run(tmp_path / "one", steps=6, batch=4)
+    for steps in ("4", "6"):  # the second resumes where the first ended
+        arguments = [str(script), str(tmp_path / "two"), strategy, steps]
+        subprocess.run([*program, *arguments], env=environment, check=True, timeout=300)
+    run(tmp_path / "one", max_steps=6, batch_size=4)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, rel=1e-4)
@@ -92,27 +92,27 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
     mine, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     for name, tensor in theirs["module"].items():
         torch.testing.assert_close(mine["module"][name], tensor, rtol=1e-3, atol=1e-4)
-    for found, wanted in zip(mine["average"]["average"], theirs["average"]["average"], strict=True):
+    for found, wanted in zip(mine["ema"]["averages"], theirs["ema"]["averages"], strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_a_checkpoint_may_lie_at_any_address(tmp_path: Path) -> None:
-    address = "memory://checkpoints/one"
+def test_checkpoints_may_have_any_url(tmp_path: Path) -> None:
+    url = "memory://checkpoints/one"
     run(tmp_path / "whole")
     calls = iter(range(100))
-    run(tmp_path / "parts", lambda: next(calls) == 6, checkpoints=address)
-    assert run(tmp_path / "parts", checkpoints=address).finished
+    run(tmp_path / "parts", lambda: next(calls) == 6, checkpoints=url)
+    assert run(tmp_path / "parts", checkpoints=url).finished
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert not list(tmp_path.rglob("parts/*.pt"))
 
 
-def test_one_device_has_nothing_to_share() -> None:
+def test_fsdp_on_one_device_is_refused() -> None:
     with pytest.raises(ConfigError, match="strategy is 'fsdp', but there is one device"):
         DevicesConfig(strategy="fsdp")
 
 
-def test_a_killed_save_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path, steps=4)
+def test_a_killed_save_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, max_steps=4)
     before = (tmp_path / CHECKPOINT_NAME).read_bytes()
 
     def broken(*_: Any, **__: Any) -> None:
@@ -121,24 +121,24 @@ def test_a_killed_save_leaves_the_state_before(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("lightning_fabric.Fabric.save", broken)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, steps=8)
+        run(tmp_path, max_steps=8)
     assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
 
 
 def test_recomputed_activations_change_no_loss(tmp_path: Path) -> None:
-    run(tmp_path / "kept", steps=3)
-    run(tmp_path / "recomputed", steps=3, checkpointing=True)
+    run(tmp_path / "kept", max_steps=3)
+    run(tmp_path / "recomputed", max_steps=3, gradient_checkpointing=True)
     assert losses(tmp_path / "kept") == pytest.approx(losses(tmp_path / "recomputed"), rel=1e-6)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, steps=4)
+    run(tmp_path, max_steps=4)
     with pytest.raises(TrainingError, match="is no checkpoint of this training"):
-        run(tmp_path, steps=8, kind="top")
+        run(tmp_path, max_steps=8, kind="top")
 
 
-def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    broken, how = subject("top"), training(steps=3)
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    broken, how = subject("top"), training(max_steps=3)
     with torch.no_grad():
         broken.step.prior.output.weight.fill_(torch.nan)
     fabric = start_fabric(DevicesConfig(accelerator="cpu"), how.loop.precision)
@@ -153,9 +153,9 @@ def test_several_processes_need_torchrun(monkeypatch: pytest.MonkeyPatch) -> Non
         start_fabric(DevicesConfig(accelerator="cpu", devices=2), "32-true")
 
 
-def test_every_item_of_an_epoch_is_learnt_once_and_the_order_is_a_function_of_the_batch() -> None:
+def test_an_epoch_has_every_item_once_and_its_order_is_a_function_of_the_batch_number() -> None:
     def batches(count: int, **changes: int) -> list[list[int]]:
-        order = iter(StepOrder(10, 2, 3, **changes))
+        order = iter(EndlessBatchSampler(10, 2, 3, **changes))
         return [next(order) for _ in range(count)]
 
     epoch = [item for batch in batches(5) for item in batch]
@@ -164,32 +164,32 @@ def test_every_item_of_an_epoch_is_learnt_once_and_the_order_is_a_function_of_th
     assert sorted(following) == list(range(10, 20))
     assert [item - 10 for item in following] != epoch
     assert batches(10)[5:] == batches(5, first=5)
-    shared = [batches(5, rank=rank, world=2) for rank in range(2)]
+    shared = [batches(5, rank=rank, world_size=2) for rank in range(2)]
     assert [[*one, *two] for one, two in zip(*shared, strict=True)] == [
         [*one, *two] for one, two in zip(batches(10)[::2], batches(10)[1::2], strict=True)
     ]
 
 
-def test_the_average_follows_and_is_swapped_in_and_out() -> None:
+def test_the_moving_average_is_updated_and_swapped_in_and_out() -> None:
     module = torch.nn.Linear(2, 2)
-    average = WeightAverage(module, 0.5)
+    average = ExponentialMovingAverage(module, 0.5)
     begun = module.weight.detach().clone()
     with torch.no_grad():
         module.weight.add_(1)
-    average.update()  # its first update keeps 1/11
+    average.update()  # the decay of the first update is 1/11
     with average.swapped_in():
         torch.testing.assert_close(module.weight.detach(), begun + 10 / 11)
     assert module.weight.detach().equal(begun + 1)
 
 
-def test_the_rate_rises_then_falls() -> None:
-    line = ScheduleConfig(warmup=10, kind="linear", start=20, decay=10)
-    assert [rate_factor(step, line) for step in (0, 5, 10, 20, 25, 30, 99)] == [0, 0.5, 1, 1, 0.5, 0, 0]
-    with pytest.raises(ConfigError, match="decay 0"):
-        replace(line, decay=0)
+def test_the_learning_rate_warms_up_then_decays() -> None:
+    line = ScheduleConfig(warmup_steps=10, kind="linear", decay_start=20, decay_steps=10)
+    assert [lr_factor(step, line) for step in (0, 5, 10, 20, 25, 30, 99)] == [0, 0.5, 1, 1, 0.5, 0, 0]
+    with pytest.raises(ConfigError, match="decay_steps 0"):
+        replace(line, decay_steps=0)
 
 
-def test_half_a_line_of_a_log_is_no_entry(tmp_path: Path) -> None:
+def test_a_truncated_last_line_of_a_log_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / METRICS_NAME
     path.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
     assert read_entries(path) == [{"step": 1, "loss": 2.0}]

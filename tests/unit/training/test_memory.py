@@ -1,4 +1,4 @@
-"""What training is said to take, against what a process of its own took."""
+"""Estimated memory of training, compared with the memory of a separate process."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_what_a_step_holds_is_counted() -> None:
+def test_the_tensors_of_a_step_are_counted() -> None:
     width = 1000
 
     def build(batch: int) -> tuple[nn.Module, object]:
         layers = nn.Sequential(*[nn.Sequential(nn.Linear(width, width, bias=False), nn.Sigmoid()) for _ in range(4)])
         return layers, lambda: layers(torch.zeros(5000 * batch, width)).sum()
 
-    loop = LoopConfig(steps=1, batch=1)
+    loop = LoopConfig(max_steps=1, batch_size=1)
     found = training_memory(build, (nn.Sequential,), loop)  # type: ignore[arg-type]
     parameters, activation = 4 * 4_000_000, 20_000_000
-    assert (found.weights, found.optimiser, found.average) == (parameters, 2 * parameters, parameters)
+    assert (found.weights, found.optimiser, found.ema) == (parameters, 2 * parameters, parameters)
     assert 5 * activation <= found.step <= 8 * activation + parameters  # the input, four sigmoids; then gradients
-    many = training_memory(build, (nn.Sequential,), LoopConfig(steps=1, batch=48)).step
-    assert 48 * 5 * activation <= many <= 48 * (8 * activation + parameters), "all are reckoned, few are counted"
-    assert training_memory(build, (), LoopConfig(steps=1, batch=1, average=None)).average == 0  # type: ignore[arg-type]
+    many = training_memory(build, (nn.Sequential,), LoopConfig(max_steps=1, batch_size=48)).step
+    assert 48 * 5 * activation <= many <= 48 * (8 * activation + parameters), "memory of a large batch is extrapolated"
+    without = LoopConfig(max_steps=1, batch_size=1, ema_decay=None)
+    assert training_memory(build, (), without).ema == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""What a prior is told about a song, and the row of numbers that tells it (golden README 2.4, 2.6, 2.7).
+"""Labels that condition a prior, as the row of numbers it reads (docs/upstream.md, Labels and Windows).
 
-Lengths and offsets are in audio samples. Imports no torch, so that a wrong label is known before a model is loaded.
+Lengths and offsets are in audio samples. Imports no torch, so that labels are checked before a model is loaded.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.conditioning.vocabulary import Vocabulary, VocabularyKind
     from jukebox_core.families.jukebox.config import JukeboxConfig, LabelConfig, PriorConfig
 
-NO_GENRE = -1  # fills the genre columns that a song leaves free
+NO_GENRE = -1  # padding of the genre columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SongLabels:
-    """A song in the terms of one prior."""
+    """Labels of a song for one prior."""
 
     artist_id: int
     genre_ids: tuple[int, ...]
@@ -33,10 +33,10 @@ class SongLabels:
 
 
 class WindowLabels(NamedTuple):
-    """A window in the terms of one prior."""
+    """Labels of a window for one prior."""
 
     row: tuple[int, ...]
-    lyric_indices: tuple[int, ...]  # the place in the song's lyrics of each lyric column, -1 for padding
+    lyric_indices: tuple[int, ...]  # position in the song's lyrics of each lyric column, -1 for padding
 
 
 def label_song(
@@ -50,21 +50,21 @@ def label_song(
     config: PriorConfig,
     strict: bool = True,
 ) -> SongLabels:
-    """Returns the labels of a song for the prior of `config`. What a length may be is `lengths.song_times`' matter.
+    """Returns the labels of a song for the prior of `config`; lengths are checked by `lengths.song_times`.
 
     Args:
-        vocabularies: by kind; the one that the prior was trained with must be there.
+        vocabularies: by kind; the one that the prior was trained with is required.
         artist: a name, or 'unknown'.
         genre: a name, or 'unknown'; for a v2 prior, known words.
-        lyrics: those of the whole song, as written; ignored by a prior without lyrics.
+        lyrics: of the whole song, as plain text; ignored by a prior without lyrics.
         total_length: length of the whole song, in samples.
         offset: where in the song the music starts, in samples.
         config: the prior.
-        strict: whether an unlisted artist or genre is an error; else it counts as unknown, as an upsampler takes the
-            names that only its top prior's vocabulary lists.
+        strict: whether an unlisted artist or genre is an error; otherwise it counts as unknown, as in an upsampler
+            whose vocabulary lacks names of the top prior's.
 
     Raises:
-        ConfigError: the prior's vocabulary is not there.
+        ConfigError: the prior's vocabulary is missing.
         LabelError: a name is not listed, no character of the lyrics is known, or the offset is outside the song.
     """
     if not 0 <= offset < total_length:
@@ -97,7 +97,7 @@ def label_levels(
 ) -> tuple[SongLabels, ...]:
     """Returns the labels of a song for every prior of a model, bottom level first; arguments as `label_song`.
 
-    An upsampler with another vocabulary than the top prior's takes a name that it does not list as unknown.
+    An upsampler whose vocabulary differs from the top prior's treats unlisted names as unknown.
 
     Raises:
         ConfigError, LabelError: as `label_song`.
@@ -124,7 +124,7 @@ def _name_ids(
     vocabulary = vocabularies.get(config.vocabulary)
     if vocabulary is None:
         raise ConfigError(
-            f"a prior needs the {config.vocabulary} vocabulary, but there is {', '.join(vocabularies) or 'none'}; "
+            f"a prior needs the {config.vocabulary} vocabulary, but the model has {', '.join(vocabularies) or 'none'}; "
             f"add artists_{config.vocabulary} and genres_{config.vocabulary} to the model's vocabularies"
         )
     artist_id = vocabulary.artist_id(artist, strict=strict)
@@ -143,21 +143,21 @@ def _check_rows(noun: str, name: str, ids: tuple[int, ...], rows: int) -> None:
 
 
 def window_row(labels: SongLabels, config: PriorConfig, *, sample_length: int, start: int) -> WindowLabels:
-    """Returns what the prior is told of one window.
+    """Returns the labels of one window.
 
     Args:
-        labels: the song's, made for the same prior.
+        labels: of the song, for the same prior.
         config: the prior.
-        sample_length: of a full window of the prior's level, in samples, whatever the length of this window.
-        start: the window's first token, from where the music starts.
+        sample_length: length of a full window of the prior's level, in samples, even if this window is shorter.
+        start: index of the window's first token, counted from the start of the music.
 
     Returns:
-        The row: total length, offset of the window, `sample_length`, artist, genres filled up with -1, lyric tokens;
-        without artist and genres for a prior without labels. And the place of each lyric token in the lyrics.
+        The row: total length, offset of the window, `sample_length`, artist, genres padded with -1, lyric tokens;
+        without artist and genres for a prior without labels. And the position of each lyric token in the lyrics.
 
     Raises:
         ConfigError: `sample_length` is not a multiple of the context.
-        LabelError: the window starts outside the song, and the lyrics are long enough for that to matter.
+        LabelError: the window starts outside the song, and the lyrics are at least as long as the window's.
     """
     hop, rest = divmod(sample_length, config.context)
     if rest or hop < 1:

@@ -1,6 +1,6 @@
-"""Lengths: seconds as people give them, whole tokens and audio samples as the models have them. Imports no torch.
+"""Lengths: from seconds of the settings to whole tokens and audio samples. Imports no torch.
 
-Messages begin with the name of the argument concerned, so that a caller may put a dotted key before it.
+Messages begin with the name of the argument concerned, so that a caller can prefix a dotted key.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from jukebox_core.tokens.plan import whole_tokens
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
-_ROUNDING = 1e-6  # of a sample or token: what a decimal number of seconds may miss a whole one by
+_ROUNDING = 1e-6  # of a sample or token: rounding error of a decimal number of seconds
 
 
 class SongTimes(NamedTuple):
-    """Where the music lies in its song, as a top prior is told; in audio samples."""
+    """Position of the music in its song, the timing labels of a top prior; in audio samples."""
 
     total_length: int  # of the whole song
     offset: int  # where in it the music begins
@@ -30,14 +30,14 @@ def whole_samples(config: JukeboxConfig, seconds: float) -> int:
 
 
 def top_level_samples(config: JukeboxConfig, seconds: float) -> int:
-    """Returns the audio samples of as many top-level tokens as fit into `seconds`: there, every level ends together."""
+    """Returns the audio samples of the whole top-level tokens in `seconds`, where all levels end together."""
     return whole_tokens(config, config.top, seconds) * config.hops[-1]
 
 
 def window_hop(config: JukeboxConfig, level: int, hop_fraction: float) -> int:
-    """Returns how many tokens of `level` a window starts after the one before (golden README 2.6).
+    """Returns how many tokens of `level` a window starts after the one before (docs/upstream.md, Windows).
 
-    At least one, and whole tokens of the level above, which is what the window reads.
+    At least one, and whole tokens of the upper level, because the window is conditioned on those.
     """
     step = 1 if level == config.top else config.upsampling_factor(level)
     return max(1, int(hop_fraction * config.priors[level].context) // step) * step
@@ -48,18 +48,18 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
 
     Args:
         config: the model.
-        seconds: what is asked for.
+        seconds: the requested length.
         stop_level: the last level that is sampled.
 
     Raises:
-        ConfigError: `seconds` is no length, is less than a top-level token, or less than an upsampler's full context.
+        ConfigError: `seconds` is not positive and finite, or below a top-level token or an upsampler's full context.
     """
     if not 0 < seconds < math.inf:
         raise ConfigError(f"seconds is {seconds}; it must be above 0 and finite")
     length, token = top_level_samples(config, seconds), config.seconds(config.top, 1)
     if not length:
         raise ConfigError(f"seconds is {seconds}, shorter than one top-level token ({token:.4f} s); ask for more")
-    for level in reversed(range(stop_level, config.top)):  # the upper ones need the most
+    for level in reversed(range(stop_level, config.top)):  # upper levels need the longest music
         context = config.priors[level].context
         if length < config.context_length(level):
             least = math.ceil(config.seconds(level, context) / token - _ROUNDING) * token
@@ -74,7 +74,7 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
 def song_times(
     config: JukeboxConfig, *, seconds: float, total_seconds: float | None, offset_seconds: float
 ) -> SongTimes:
-    """Returns where music lies in its song (golden README 2.4).
+    """Returns the position of the music in its song (docs/upstream.md, Conditioning).
 
     Args:
         config: the model.
@@ -83,7 +83,7 @@ def song_times(
         offset_seconds: where in the song the music begins.
 
     Raises:
-        ConfigError: a negative length, a song that does not hold the music, or one outside what the model knows.
+        ConfigError: a negative length, a song that ends before the music, or one outside the range of the model.
     """
     if not 0 <= offset_seconds < math.inf:
         raise ConfigError(f"offset_seconds is {offset_seconds}; it cannot be negative or infinite")

@@ -1,4 +1,4 @@
-"""Lyrics as characters the priors know, and the part that a window sees (golden README 2.7). Imports no torch."""
+"""Lyrics as character tokens, and the part that conditions a window (docs/upstream.md, Lyrics). Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jukebox_core.errors import ConfigError, LabelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PADDING = 0  # the token of no character; it prints as nothing
-PADDING_INDEX = -1  # the place in the lyrics of a padding token
+PADDING = 0  # the padding token; its text is empty
+PADDING_INDEX = -1  # position in the lyrics of a padding token
 _BEFORE_PLUS = string.ascii_uppercase + string.ascii_lowercase + string.digits + ".,:;!?-"
 _AFTER_PLUS = "'\"()[] \t\n"
 
@@ -27,21 +27,21 @@ class Alphabet:
 
     @property
     def size(self) -> int:
-        """How many tokens there are, padding included."""
+        """Number of tokens, padding included."""
         return len(self.characters) + 1
 
     def clean(self, lyrics: str) -> str:
         """Returns the lyrics in known characters only: transliterated to ASCII, a newline for each backslash."""
-        # Half of a surrogate pair is no character; Unidecode would drop it too, with a warning.
-        whole = lyrics.encode("utf-8", "ignore").decode("utf-8")
-        ascii_only: str = unidecode(whole)
+        # Lone surrogates are no characters; Unidecode would drop them too, with a warning.
+        valid = lyrics.encode("utf-8", "ignore").decode("utf-8")
+        ascii_only: str = unidecode(valid)
         return "".join(c for c in ascii_only.replace("\\", "\n") if c in self.characters)
 
     def tokens(self, lyrics: str) -> tuple[int, ...]:
         """Returns the tokens of the cleaned lyrics, one a character.
 
         Raises:
-            LabelError: there are lyrics, but not one character of them is known.
+            LabelError: the lyrics are not empty, but none of their characters is known.
         """
         clean = self.clean(lyrics)
         if lyrics and not clean:
@@ -53,7 +53,7 @@ class Alphabet:
         return tuple(token_of[character] for character in clean)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Returns the characters of `tokens`; padding is left out."""
+        """Returns the text of `tokens`, without padding."""
         return "".join(self.characters[token - 1] for token in tokens if token != PADDING)
 
 
@@ -65,7 +65,7 @@ def alphabet(size: int) -> Alphabet:
     """Returns the alphabet of `size` tokens, padding included: 80 is v2, 79 is v3.
 
     Raises:
-        ConfigError: there is no alphabet of that size.
+        ConfigError: no alphabet has that size.
     """
     known = {each.size: each for each in (ALPHABET_V2, ALPHABET_V3)}
     if size not in known:
@@ -74,10 +74,10 @@ def alphabet(size: int) -> Alphabet:
 
 
 class LyricWindow(NamedTuple):
-    """The lyrics that a window sees."""
+    """Lyric tokens of a window."""
 
     tokens: tuple[int, ...]
-    indices: tuple[int, ...]  # the place of each token in the song's lyrics, -1 for padding
+    indices: tuple[int, ...]  # position of each token in the song's lyrics, -1 for padding
 
 
 def lyric_window(
@@ -89,22 +89,22 @@ def lyric_window(
     duration: int,
     single_precision: bool = True,
 ) -> LyricWindow:
-    """Returns the `size` tokens of a song's lyrics that a window sees.
+    """Returns the `size` tokens of a song's lyrics that condition a window.
 
-    Lyrics shorter than `size` are padded on the left. Of longer ones it is the part whose middle lies as far into the
-    lyrics as the window's middle lies into the song, moved to stay within them.
+    Lyrics shorter than `size` are padded on the left. Of longer ones it is the part whose middle has the same relative
+    position in the lyrics as the window's middle has in the song, moved to stay within the lyrics.
 
     Args:
         full: all lyric tokens of the song.
-        size: how many tokens the prior sees.
-        total_length: length of the song, in samples, as are `offset` and `duration`.
-        offset: where in the song the window begins.
-        duration: length of the window.
-        single_precision: whether the middle is computed in 32-bit floating point, as a window's was when the released
-            models were sampled; else in 64-bit, as a whole song's labels were. They differ by one now and then.
+        size: lyric tokens of the prior's input.
+        total_length: length of the song, in samples.
+        offset: start of the window in the song, in samples.
+        duration: length of the window, in samples.
+        single_precision: whether the middle is computed in 32-bit floating point, as upstream does for windows;
+            otherwise in 64-bit, as it does for whole songs. They sometimes differ by one.
 
     Raises:
-        LabelError: the lyrics fill the window, and `offset` is not within the song.
+        LabelError: the lyrics are at least `size` long, and `offset` is outside the song.
     """
     count = len(full)
     if count < size:

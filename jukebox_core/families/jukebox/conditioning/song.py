@@ -10,27 +10,29 @@ from jukebox_core.errors import ConfigError, LabelError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Song:
-    """Conditioning of a song: artist, genre, lyrics, and where in the whole song the music lies."""
+    """Conditioning of a song: artist, genre, lyrics, and the position of the music in the whole song."""
 
     artist: str = "unknown"
     genre: str = "unknown"
     lyrics: str = ""
     lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
-    total_seconds: float | None = None  # the whole song's length; null: what is made, or the model's minimum if longer
-    offset_seconds: float = 0.0  # where in that song the music begins
+    total_seconds: float | None = (
+        None  # length of the whole song; null: that of the music, or the model's minimum if longer
+    )
+    offset_seconds: float = 0.0  # start of the music in that song
 
     def __post_init__(self) -> None:
-        """Checks that lyrics come from one place; lengths are checked where the music's own is known."""
+        """Checks that lyrics are given once; lengths are checked later, with the length of the music."""
         if self.lyrics and self.lyrics_file:
             raise ConfigError(f"lyrics and lyrics_file={self.lyrics_file} are both set; give one of them")
 
     @property
     def has_lyrics(self) -> bool:
-        """Whether the song has words."""
+        """Whether the song has lyrics."""
         return bool(self.lyrics.strip()) or self.lyrics_file is not None
 
     def read_lyrics(self) -> str:
-        """Returns the lyrics, given in either way.
+        """Returns the lyrics, from `lyrics` or `lyrics_file`.
 
         Raises:
             LabelError: the file is missing, is not text, or is blank.
@@ -49,7 +51,7 @@ class Song:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SongOverride:
-    """What one sample's song has different from `song`; null leaves a field as it is there."""
+    """Fields of one sample's song that replace those of `song`; null keeps a field."""
 
     artist: str | None = None
     genre: str | None = None
@@ -59,7 +61,7 @@ class SongOverride:
     offset_seconds: float | None = None
 
     def apply(self, song: Song) -> Song:
-        """Returns `song` with the fields given here replaced; words given either way replace words given either way."""
+        """Returns `song` with these fields replaced; `lyrics` and `lyrics_file` replace each other."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         if "lyrics" in given or "lyrics_file" in given:
             given = {"lyrics": "", "lyrics_file": None} | given

@@ -1,7 +1,7 @@
-"""Artist and genre names, and the ids the priors know them by (golden README 2.7). Imports no torch.
+"""Artist and genre names, and their ids in the priors (docs/upstream.md, Labels). Imports no torch.
 
 A vocabulary is a pair of text files with one ``name;id`` a line; several names may share an id, and id 0 is 'unknown'.
-There are two kinds, which differ in how a name is written and in what a genre is:
+Two kinds exist, with different normalisation of names and different genres:
 
     v2   names are lower case with ``_`` for everything but letters and digits; a genre is a list of known words
     v3   names are lower case; a genre is one known name
@@ -23,15 +23,15 @@ VocabularyKind: TypeAlias = Literal["v2", "v3"]
 
 UNKNOWN = "unknown"
 UNKNOWN_ID = 0
-_FEW_NAMES = 12  # so many are listed whole to whoever asks for another
+_FEW_NAMES = 12  # a table of at most so many names is listed in full in errors
 
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    """Names and their ids, as one file lists them."""
+    """Names and their ids, from one file."""
 
     ids: Mapping[str, int]
-    entries: int  # lines of the file; a name that is listed twice has the id of its last line
+    entries: int  # lines of the file; of a repeated name the last line counts
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, int]]) -> Self:
@@ -50,7 +50,7 @@ class NameTable:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise LabelError(f"vocabulary {path} cannot be read ({error}); fetch the model's files again") from error
-        # Not splitlines(): some names hold characters that it would take for the end of a line.
+        # Not splitlines(): some names contain characters that it treats as line breaks.
         table = cls.from_pairs(
             _parse(line, f"{path}:{number}") for number, line in enumerate(text.split("\n"), 1) if line
         )
@@ -80,12 +80,12 @@ class Vocabulary:
         return cls(kind, NameTable.load(artists), NameTable.load(genres))
 
     def normalise(self, name: str) -> str:
-        """Returns `name` as this kind of vocabulary writes it."""
+        """Returns `name` normalised for this kind of vocabulary."""
         lower = name.lower()
         return lower if self.kind == "v3" else re.sub("[^a-z0-9]+", "_", lower).strip("_")
 
     def artist_id(self, artist: str, *, strict: bool = True) -> int:
-        """Returns the id of an artist; 0 for 'unknown' and, unless `strict`, for whoever is not listed.
+        """Returns the id of an artist; 0 for 'unknown' and, unless `strict`, for an unlisted name.
 
         Raises:
             LabelError: `strict`, and the artist is not listed.
@@ -99,10 +99,10 @@ class Vocabulary:
         return self.artists.ids.get(name, UNKNOWN_ID)
 
     def genre_ids(self, genre: str, *, max_words: int, strict: bool = True) -> tuple[int, ...]:
-        """Returns the ids of a genre: one (v3), or one a word (v2); what is not listed is 0 unless `strict`.
+        """Returns the ids of a genre: one (v3), or one for each word (v2); an unlisted one is 0 unless `strict`.
 
         Raises:
-            LabelError: more than `max_words` words, whether `strict` or not; or `strict`, and one is not listed.
+            LabelError: more than `max_words` words, even if not `strict`; or `strict`, and one is not listed.
         """
         name = self.normalise(genre)
         words = [name] if self.kind == "v3" else name.split("_")
@@ -124,7 +124,7 @@ class Vocabulary:
 
 
 def _known(name: str, table: NameTable) -> bool:
-    # An empty name is listed in v2 (as unknown), but a user who leaves nothing of a name has made a mistake.
+    # v2 lists the empty name (as unknown), but a name that is empty after normalisation is a mistake of the user.
     return name == UNKNOWN or (name != "" and name in table.ids)
 
 
@@ -138,13 +138,13 @@ def load_vocabularies(paths: Mapping[str, Path]) -> dict[VocabularyKind, Vocabul
     """Reads a model's vocabularies.
 
     Args:
-        paths: files by role, as a model names them: ``artists_v2``, ``genres_v2``, ``artists_v3``, ``genres_v3``.
+        paths: files by role: ``artists_v2``, ``genres_v2``, ``artists_v3``, ``genres_v3``.
 
     Returns:
-        The vocabularies by kind, of the kinds that are named.
+        The vocabularies by kind, of the given kinds.
 
     Raises:
-        ConfigError: a role is unknown, or has no counterpart.
+        ConfigError: a role is unknown, or only one of a pair is given.
         LabelError: as `NameTable.load`.
     """
     kinds: tuple[VocabularyKind, ...] = get_args(VocabularyKind)

@@ -1,1 +1,1 @@
-"""Training of Jukebox models: what a step of the VQ-VAE and of a prior computes, and the model folder it ends in."""
+"""Training of Jukebox: steps of the VQ-VAE and the priors, checks before a training, and the model card."""

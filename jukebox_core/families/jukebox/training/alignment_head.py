@@ -1,4 +1,4 @@
-"""Which attention head reads the lyrics along with the music: found by looking, recorded with the model.
+"""The attention head that follows the lyrics, found by measurement (docs/upstream.md, Lyrics).
 
 Shape suffixes: B batch, H heads, T music positions, N lyric tokens.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentHead:
-    """A head, and how well it follows the lyrics: 1 as evenly as the music moves on, 0 not at all."""
+    """A head, and how well it follows the lyrics: 1 at an even pace with the music, 0 not at all."""
 
     layer: int
     head: int
@@ -30,17 +30,17 @@ class AlignmentHead:
 
 
 def lyric_layers(config: TransformerConfig) -> list[int]:
-    """Returns the layers that attend to lyrics alone, counted from 0."""
+    """Returns the indices of the layers that attend only to lyrics, counted from 0."""
     kinds = attention_types(config.attention_order, config.depth)
     return [layer for layer, kind in enumerate(kinds) if kind in (AttentionType.PRIME, AttentionType.CROSS)]
 
 
 @torch.no_grad()
 def find_alignment(prior: Prior, batch: PriorBatch) -> AlignmentHead | None:
-    """Returns the head whose attention to the lyrics moves on with the music best; None for a prior without lyrics.
+    """Returns the head whose attention follows the lyrics best; None for a prior, or a batch, without lyrics.
 
-    A head's score is the correlation of the time with the place in the lyrics where its attention lies on average,
-    times the share of its attention that the lyrics get; averaged over the items that have lyrics.
+    A head's score is the correlation of time with the mean position of its attention in the lyrics, times the share of
+    its attention on lyrics; averaged over the items that have lyrics.
     """
     config = prior.config
     if config.lyrics is None:
@@ -50,7 +50,7 @@ def find_alignment(prior: Prior, batch: PriorBatch) -> AlignmentHead | None:
     sung_B = (lyrics_BN > 0).any(1)
     if not layers or not sung_B.any():
         return None
-    condition = prior.condition(batch.labels_BN, batch.above_BU)
+    condition = prior.condition(batch.labels_BN, batch.upper_BU)
     found = prior.attention_weights(batch.codes_BT, condition, layers)
     present_BN = (lyrics_BN > 0).float()
     scores = []
@@ -61,7 +61,7 @@ def find_alignment(prior: Prior, batch: PriorBatch) -> AlignmentHead | None:
 
 
 def _scores(weights_BHTN: Tensor, present_BN: Tensor) -> Tensor:
-    """Returns [B, H]."""
+    """Returns the score of each head, [B, H]."""
     on_words_BHTN = weights_BHTN * present_BN[:, None, None]
     mass_BHT = on_words_BHTN.sum(-1)
     places_N = torch.arange(on_words_BHTN.shape[-1], device=on_words_BHTN.device, dtype=torch.float32)

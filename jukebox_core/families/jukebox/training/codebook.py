@@ -1,4 +1,4 @@
-"""Codebooks that learn by averaging (golden README 2.2): an entry is the mean of the features that chose it lately.
+"""Codebooks that learn by exponential moving average of their entries' features (docs/upstream.md, VQ-VAE).
 
 Shape suffixes: N feature rows, V codebook entries, C channels.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class CodebookLearner(nn.Module):
-    """What a codebook's averaging keeps from step to step: running sums and counts of the features of each entry.
+    """State of a codebook's moving average: sums and counts of the features assigned to each entry.
 
-    The codebook itself stays with the network; it is changed in place.
+    The codebook itself belongs to the network, and is updated in place.
     """
 
     sums_VC: Tensor
@@ -35,14 +35,14 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def restore(self, codebook_VC: Tensor, expected: float) -> None:
-        """Goes on from a trained codebook, as if each entry had been chosen `expected` times a step."""
+        """Initialises the averages from a trained codebook, with a count of `expected` for each entry."""
         self.counts_V.fill_(expected)
         self.sums_VC.copy_(codebook_VC * expected)
         self.started.fill_(value=True)
 
     @torch.no_grad()
     def start(self, codebook_VC: Tensor, rows_NC: Tensor, generator: torch.Generator | None = None) -> None:
-        """Fills the codebook with random rows, once; later calls change nothing and draw nothing."""
+        """Initialises the codebook with random rows, in place, at the first call; later calls do nothing."""
         if self.started:
             return
         codebook_VC.copy_(_random_rows(rows_NC, len(codebook_VC), generator))
@@ -52,14 +52,14 @@ class CodebookLearner(nn.Module):
     def update(
         self, codebook_VC: Tensor, rows_NC: Tensor, codes_N: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Moves each entry to the mean of its features, and gives entries that few choose the place of a random one.
+        """Sets each entry to the mean of its features, and replaces dead entries by random rows, in place.
 
-        The random rows are drawn whether or not an entry needs one. In distributed training counts and sums are those
-        of all processes, and the rows are the first process's.
+        Random rows are drawn in every call, needed or not. In distributed training counts and sums are all-reduced,
+        and the rows are those of the first process.
 
         Returns:
-            Scalars: entropy of the codes (nats), used_curr and usage (how many entries this batch, and lately, made
-            use of), dk (how far entries moved).
+            Scalars: entropy of the codes (nats), used_curr and usage (entries in use in this batch, and on average),
+            dk (root mean square change of the entries).
         """
         old_VC, entries = codebook_VC.clone(), len(codebook_VC)
         counts_V = torch.bincount(codes_N, minlength=entries).to(self.counts_V.dtype)
@@ -69,21 +69,21 @@ class CodebookLearner(nn.Module):
             dist.broadcast(random_VC, 0)
             dist.all_reduce(counts_V)
             dist.all_reduce(sums_VC)
-        self.sums_VC.lerp_(sums_VC, 1 - self.config.keep)
-        self.counts_V.lerp_(counts_V, 1 - self.config.keep)
-        alive_V1 = (self.counts_V >= self.config.revive_below)[:, None]
+        self.sums_VC.lerp_(sums_VC, 1 - self.config.ema_decay)
+        self.counts_V.lerp_(counts_V, 1 - self.config.ema_decay)
+        alive_V1 = (self.counts_V >= self.config.threshold_ema_dead_code)[:, None]
         codebook_VC.copy_(torch.where(alive_V1, self.sums_VC / self.counts_V[:, None], random_VC))
         shares_V = counts_V / counts_V.sum()
         return {
             "entropy": -(shares_V * (shares_V + 1e-8).log()).sum(),
-            "used_curr": (counts_V >= self.config.revive_below).sum().float(),
+            "used_curr": (counts_V >= self.config.threshold_ema_dead_code).sum().float(),
             "usage": alive_V1.sum().float(),
             "dk": (codebook_VC - old_VC).norm() / math.sqrt(old_VC.numel()),
         }
 
 
 def _random_rows(rows_NC: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """Returns `count` rows; fewer than that are repeated with a little noise, so that no two entries are the same."""
+    """Returns `count` random rows; if there are fewer, they are repeated with a little noise."""
     if len(rows_NC) < count:
         rows_NC = rows_NC.repeat(-(-count // len(rows_NC)), 1)
         noise_NC = torch.randn(rows_NC.shape, generator=generator, device=rows_NC.device, dtype=rows_NC.dtype)

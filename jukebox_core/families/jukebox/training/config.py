@@ -1,4 +1,4 @@
-"""What a VQ-VAE and a prior are trained for, as frozen records that check themselves. Imports no torch.
+"""Hyperparameters of training the VQ-VAE and the priors, as frozen records. Imports no torch.
 
 `conf/training/*.yaml` mirrors these records one to one.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.config import CODEC
 from jukebox_core.training.config import DevicesConfig, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bandwidths:
-    """Typical sizes in the training data: mean absolute value, mean square, and norm of a spectrogram."""
+    """Typical magnitudes in the training data, by which losses are divided (docs/upstream.md, Training)."""
 
-    l1: float = 1.0
-    l2: float = 1.0
-    spec: float = 1.0
+    l1: float = 1.0  # mean absolute value
+    l2: float = 1.0  # variance
+    spec: float = 1.0  # norm of a spectrogram
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -37,7 +38,7 @@ class Resolution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """Which distances count, and how much. The defaults are the released VQ-VAE's."""
+    """Weights of the losses. The defaults are the released VQ-VAE's."""
 
     bandwidths: Bandwidths = Bandwidths()
     l1: float = 0.0
@@ -57,26 +58,28 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodebookConfig:
-    """How codebooks follow the features that were assigned to them."""
+    """Exponential moving average by which codebooks learn (docs/upstream.md, VQ-VAE)."""
 
-    keep: float = 0.99  # share of sums and counts that a step keeps
-    revive_below: float = 1.0  # a code that fewer features than this chose, on average, is replaced by one of them
+    ema_decay: float = 0.99  # of the sums and counts of each entry
+    threshold_ema_dead_code: float = 1.0  # an entry chosen less often than this, on average, is replaced
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if not 0 < self.keep < 1 or self.revive_below < 0:
-            raise ConfigError(f"keep is {self.keep}, revive_below {self.revive_below}; choose 0 to 1, and at least 0")
+        if not 0 < self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be above 0 and below 1")
+        if self.threshold_ema_dead_code < 0:
+            raise ConfigError(f"threshold_ema_dead_code is {self.threshold_ema_dead_code}; it cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VQVAETraining(Training):
-    """How the VQ-VAE is trained."""
+    """Hyperparameters of training the VQ-VAE."""
 
-    seconds: float  # of sound in each item
+    seconds: float  # length of a clip
     loss: LossConfig = LossConfig()
     codebook: CodebookConfig = CodebookConfig()
-    measure_bandwidths: bool = True  # from the data, in place of loss.bandwidths
-    augment: bool = True  # random blends of the two channels
+    measure_bandwidths: bool = True  # on the data, instead of loss.bandwidths
+    augment: bool = True  # random mixes of the two channels
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -86,26 +89,30 @@ class VQVAETraining(Training):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriorTraining(Training):
-    """How the prior of one level is trained; what it is told follows from the model."""
+    """Hyperparameters of training the prior of one level."""
 
-    unknown: float = 0.0  # share of items told neither artist nor genre, so that the model can do without
-    augment: bool = True  # windows are shifted in time
-    lyric_guide: float = 0.0  # weight of the loss that has the alignment head follow the lyrics; 0: left to itself
-    lyric_spread: float = 2.0  # characters by which words may well be ahead or behind of an even pace
+    label_dropout: float = 0.0  # share of items whose artist and genre are replaced by the unknown ones
+    augment: bool = True  # random shifts of windows in time
+    guided_attention_weight: float = 0.0  # of the loss that makes the alignment head follow the lyrics; 0: none
+    guided_attention_sigma: float = 2.0  # characters; tolerance around an even pace of the lyrics
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if not 0 <= self.unknown <= 1:
-            raise ConfigError(f"unknown is {self.unknown}; it is a share, 0 to 1")
-        if self.lyric_guide < 0:
-            raise ConfigError(f"lyric_guide is {self.lyric_guide}; it cannot be negative (0 leaves the head to itself)")
-        if self.lyric_spread <= 0:
-            raise ConfigError(f"lyric_spread is {self.lyric_spread}; it is a number of characters above 0")
+        if not 0 <= self.label_dropout <= 1:
+            raise ConfigError(f"label_dropout is {self.label_dropout}; it is a share, 0 to 1")
+        if self.guided_attention_weight < 0:
+            raise ConfigError(
+                f"guided_attention_weight is {self.guided_attention_weight}; it cannot be negative (0: no guidance)"
+            )
+        if self.guided_attention_sigma <= 0:
+            raise ConfigError(
+                f"guided_attention_sigma is {self.guided_attention_sigma}; it is a number of characters above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """How each part of a model is trained."""
+    """Hyperparameters of training each part of a model, and the devices (section ``training``)."""
 
     vqvae: VQVAETraining
     level_0: PriorTraining
@@ -113,14 +120,23 @@ class TrainingConfig:
     level_2: PriorTraining
     devices: DevicesConfig = field(default_factory=DevicesConfig)
 
-    def prior(self, level: int) -> PriorTraining:
-        """How the prior of `level` is trained."""
-        return (self.level_0, self.level_1, self.level_2)[level]
+    def prior(self, role: str) -> PriorTraining:
+        """Returns the hyperparameters of a prior; KeyError for any other role."""
+        return {"level_0": self.level_0, "level_1": self.level_1, "level_2": self.level_2}[role]
+
+    def part(self, role: str) -> VQVAETraining | PriorTraining:
+        """Returns the hyperparameters of one part; KeyError for an unknown role."""
+        return self.vqvae if role == CODEC else self.prior(role)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewNames:
-    """Names to add: each maps to a name that the model knows, whose row it shares, or to null for a row of its own."""
+    """New names (section ``labels``): each maps to a known name, whose row it shares, or to null for a new row."""
 
     artists: dict[str, str | None] = field(default_factory=dict)
     genres: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no name is added."""
+        return not self.artists and not self.genres

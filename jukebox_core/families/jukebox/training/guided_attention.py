@@ -1,8 +1,8 @@
-"""Guided attention: shows the head that is to read the lyrics about where the music is in them.
+"""Guided attention: a loss that makes one head attend to the lyrics that are sung (Tachibana et al. 2018, section 3.3).
 
-Left alone, a prior finds out only after very many steps that words pass with the music. The guide says so from the
-start: words are taken to pass evenly, as the choice of a window's lyrics takes them to (golden README 2.6), and the
-further from there a head looks, the more it costs (Tachibana et al. 2018, section 3.3, for speech).
+Without it, a prior learns only after very many steps that lyrics and music progress together. The loss assumes an even
+pace, as the choice of a window's lyrics does (docs/upstream.md, Lyrics), and grows with the distance of the attention
+from it.
 
 Shape suffixes: B batch, T music positions, N lyric tokens.
 """
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 class Pace(NamedTuple):
-    """Where in a window's lyric columns the music is, if words pass evenly."""
+    """Position in a window's lyric columns as a linear function of the token, if the lyrics pass evenly."""
 
-    first: float  # the column that is sung at the window's beginning; what is not in the window counts on
-    step: float  # columns that a code takes
+    first: float  # the column sung at the window's first token; may lie outside the window
+    step: float  # columns a token
 
 
 def pace(labels: SongLabels, indices: Sequence[int], *, start: int, hop: int) -> Pace | None:
-    """Returns the pace of a window, or None for a song without words.
+    """Returns the pace of a window, or None for a song without lyrics.
 
     Args:
         labels: the song's.
         indices: the place in the lyrics of each lyric column, -1 for padding.
-        start: the window's first token, from where the music starts.
-        hop: samples of a token.
+        start: index of the window's first token, counted from the start of the music.
+        hop: samples a token.
     """
     seen = [column for column, index in enumerate(indices) if index >= 0]
     if not seen:
@@ -51,12 +51,12 @@ def pace(labels: SongLabels, indices: Sequence[int], *, start: int, hop: int) ->
 
 
 def guided_head(config: PriorConfig) -> tuple[int, int] | None:
-    """Returns layer and head that are guided: those that the model names, else the first of the last layer for lyrics.
+    """Returns the guided layer and head: those of the model's settings, else the first of the last layer on lyrics.
 
-    None for a prior that reads no lyrics.
+    None for a prior without lyrics.
 
     Raises:
-        ConfigError: the model names a layer that does not attend to lyrics, or a head that the layer does not have.
+        ConfigError: the settings name a layer that does not attend to lyrics, or a head that the layer does not have.
     """
     lyrics = config.lyrics
     if lyrics is None:
@@ -67,7 +67,7 @@ def guided_head(config: PriorConfig) -> tuple[int, int] | None:
     if layer is not None and layer not in layers:
         choice = f"choose {', '.join(map(str, layers))}, or null for the last of these" if layers else "set it to null"
         raise ConfigError(
-            f"{where}.alignment_layer is {layer}, but the guide needs a layer that attends to lyrics alone, and "
+            f"{where}.alignment_layer is {layer}, but guided attention needs a layer that attends to lyrics alone, and "
             f"{f'layer {layer} does not' if layers else 'none of this model does'}; {choice}"
         )
     if not 0 <= head < heads:
@@ -75,14 +75,14 @@ def guided_head(config: PriorConfig) -> tuple[int, int] | None:
     return (layers[-1] if layer is None else layer, head) if layers else None
 
 
-def guide_loss(weights_BTN: Tensor, pace_B2: Tensor, *, spread: float) -> Tensor:
-    """Returns the bits by which one head's attention is away from the words sung, 0-dimensional; 0 without words.
+def guided_attention_loss(weights_BTN: Tensor, pace_B2: Tensor, *, sigma: float) -> Tensor:
+    """Returns the negative log2 of one head's attention near the sung lyrics, a scalar tensor; 0 without lyrics.
 
     Args:
-        weights_BTN: its attention to the lyric positions. Position n has read the characters before n, so that
-            character n, sung from n to n + 1, is known to position n + 1.
-        pace_B2: each item's `Pace`; no number for an item without words.
-        spread: characters by which singing may well be ahead or behind.
+        weights_BTN: its attention to the lyric positions. Position n holds the characters before n, so that
+            character n, sung from n to n + 1, is known at position n + 1.
+        pace_B2: `Pace` of each item; NaN for an item without lyrics.
+        sigma: characters; standard deviation of the tolerated distance from the pace.
     """
     sung_B = pace_B2.isfinite().all(1)
     if not sung_B.any():
@@ -92,5 +92,5 @@ def guide_loss(weights_BTN: Tensor, pace_B2: Tensor, *, spread: float) -> Tensor
     time_T = torch.arange(music, device=weights_BTN.device)
     place_BT = pace_B2[:, :1] + pace_B2[:, 1:] * time_T
     away_BTN = torch.arange(lyrics, device=weights_BTN.device) - (place_BT[..., None] + 0.5)
-    near_BT = (weights_BTN * torch.exp(-away_BTN.square() / (2 * spread**2))).sum(-1)
+    near_BT = (weights_BTN * torch.exp(-away_BTN.square() / (2 * sigma**2))).sum(-1)
     return -near_BT.clamp_min(1e-6).log().mean() / math.log(2)

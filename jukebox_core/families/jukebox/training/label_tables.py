@@ -1,4 +1,4 @@
-"""New artists and genres for a model that is trained on: further names of rows that it has, or rows of their own."""
+"""New artists and genres for a trained model: further names of existing rows, or new rows of the embedding tables."""
 
 from __future__ import annotations
 
@@ -7,25 +7,59 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import ConfigError, LabelError
-from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, Vocabulary
+from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, Vocabulary, load_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import nn
 
-    from jukebox_core.families.jukebox.config import LabelConfig, PriorsConfig
+    from jukebox_core.families.jukebox.config import JukeboxConfig, JukeboxNetwork, LabelConfig, PriorsConfig
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.training.config import NewNames
 
 
-def extended(vocabulary: Vocabulary, names: NewNames) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the ids of all artists and of all genres once `names` are added; rows of their own come last.
+def add_names(
+    config: JukeboxConfig, network: JukeboxNetwork, names: NewNames, vocabularies: Mapping[str, Path], folder: Path
+) -> tuple[JukeboxNetwork, Mapping[str, Path]]:
+    """Returns the network with rows for `names`, and the vocabularies that list them, by role; written atomically.
+
+    Args:
+        config: the model.
+        network: its settings.
+        names: artists and genres to add to the top prior's vocabulary.
+        vocabularies: files by role.
+        folder: receives the extended vocabularies.
 
     Raises:
-        LabelError: a name is there already, or the one it shall share a row with is not.
+        ConfigError: the top prior has neither artists nor genres.
+        LabelError: as `extended`.
+    """
+    if names.is_empty:
+        return network, {}
+    labels = config.priors[config.top].labels
+    if labels is None:
+        raise ConfigError(f"{config.name} was trained without artists and genres; remove labels.artists and .genres")
+    kind = labels.vocabulary
+    artists, genres = extended(load_vocabularies(vocabularies)[kind], names)
+    written = {}
+    for role, ids in ((f"artists_{kind}", artists), (f"genres_{kind}", genres)):
+        written[role] = folder / f"{role}.txt"
+        with atomic_write(written[role]) as file:
+            file.write(as_text(ids).encode())
+    rows = (max(artists.values()) + 1, max(genres.values()) + 1)
+    return replace(network, priors=widened_priors(network.priors, kind, *rows)), written
+
+
+def extended(vocabulary: Vocabulary, names: NewNames) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns the ids of all artists and of all genres with `names` added; new rows come last.
+
+    Raises:
+        LabelError: a name exists already, or the one that it should share a row with does not.
     """
     tables = []
     known: Mapping[str, int]
@@ -49,12 +83,12 @@ def extended(vocabulary: Vocabulary, names: NewNames) -> tuple[dict[str, int], d
 
 
 def as_text(ids: Mapping[str, int]) -> str:
-    """Returns a table as a vocabulary file holds it."""
+    """Returns the text of a vocabulary file."""
     return "".join(f"{name};{number}\n" for name, number in ids.items())
 
 
 def widened_priors(priors: PriorsConfig, kind: str, artists: int, genres: int) -> PriorsConfig:
-    """Returns the priors with tables of so many rows, those whose vocabulary is of `kind`."""
+    """Returns the priors with tables of at least so many rows where the vocabulary is of `kind`."""
     plain: dict[str, Any] = to_plain(priors)
     for prior in plain.values():
         if prior is not None and prior["labels"] is not None and prior["labels"]["vocabulary"] == kind:
@@ -67,10 +101,10 @@ def widened_priors(priors: PriorsConfig, kind: str, artists: int, genres: int) -
 
 @torch.no_grad()
 def widen(prior: Prior, labels: LabelConfig) -> None:
-    """Gives a prior's tables as many rows as `labels` says; each new one begins as the mean of those that are there.
+    """Extends a prior's label tables to the rows of `labels`, in place; new rows start as the mean of the old ones.
 
     Raises:
-        ConfigError: a table would lose rows, or there is none.
+        ConfigError: a table would lose rows, or the prior has none.
     """
     tables, old = prior.labels, prior.config.labels
     if tables is None or old is None:
@@ -87,6 +121,6 @@ def _widen(name: str, table: nn.Embedding, rows: int) -> None:
             f"the checkpoint has {len(weight)} {name} but the model's configuration {rows}; "
             "tables can grow, not shrink: set as many or more"
         )
-    fresh = weight[1:].mean(0, keepdim=True).expand(rows - len(weight), -1)  # the first row is the unknown's
-    table.weight = torch.nn.Parameter(torch.cat([weight, fresh]), requires_grad=weight.requires_grad)
+    added = weight[1:].mean(0, keepdim=True).expand(rows - len(weight), -1)  # the first row is the unknown label's
+    table.weight = torch.nn.Parameter(torch.cat([weight, added]), requires_grad=weight.requires_grad)
     table.num_embeddings = rows

@@ -1,6 +1,6 @@
-"""What the VQ-VAE is trained on: distances between sound and its reconstruction (paper, section 3; golden README 2.2).
+"""Losses of the VQ-VAE: distances between audio and its reconstruction (paper, section 3; docs/upstream.md, VQ-VAE).
 
-Pure functions. Every distance is divided by a *bandwidth*, its typical size in the data, so that terms compare.
+Pure functions. Every distance is divided by a *bandwidth*, its typical magnitude in the data: terms are comparable.
 
 Shape suffixes: B batch, T time (samples), C channels, F frequency bins, S spectrogram frames.
 """
@@ -47,7 +47,7 @@ def reconstruction_loss(target_BT: Tensor, output_BT: Tensor, config: LossConfig
     """Returns the weighted sum of l1, l2 and linf that upstream calls lmix, a scalar.
 
     Raises:
-        AudioError: linf counts and the audio has fewer than `config.linf_k` samples.
+        AudioError: linf has a weight, and the audio has fewer than `config.linf_k` samples.
     """
     loss = config.l1 * l1_loss(target_BT, output_BT, config.bandwidths)
     loss = loss + config.l2 * l2_loss(target_BT, output_BT, config.bandwidths)
@@ -57,10 +57,10 @@ def reconstruction_loss(target_BT: Tensor, output_BT: Tensor, config: LossConfig
 
 
 def spectrogram(audio_BT: Tensor, resolution: Resolution) -> Tensor:
-    """Returns magnitudes, [B, F, S], of centred, mirrored frames under a periodic Hann window.
+    """Returns magnitudes, [B, F, S], of centred frames with reflection padding under a periodic Hann window.
 
     Raises:
-        AudioError: the audio is too short to be mirrored by half a frame.
+        AudioError: the audio is shorter than the padding of half a frame.
     """
     half = resolution.n_fft // 2
     if audio_BT.shape[1] <= half:
@@ -112,20 +112,20 @@ def spectral_convergence(target_BT: Tensor, output_BT: Tensor, resolution: Resol
 
 
 def commitment_loss(features_BCT: Tensor, codewords_BCT: Tensor) -> Tensor:
-    """Returns the mean squared distance of the features from their codewords, which receive no gradient; a scalar."""
+    """Returns the mean squared distance of the features from their codewords, which receive no gradient, a scalar."""
     return (codewords_BCT.detach() - features_BCT).square().mean()
 
 
 def vqvae_loss(
     target_BT: Tensor, outputs_BT: Sequence[Tensor], commitments: Sequence[Tensor], config: LossConfig
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Returns the loss to minimise, a scalar, and every metric by its name, scalars too.
+    """Returns the loss to minimise, a scalar, and the metrics by name, scalars.
 
     Losses are summed over levels; ``..._l1`` to ``..._l3`` are those of level 0 to 2. Metrics that carry no level
     and are not such sums (l1, l2, linf and spectral_convergence) describe level 0.
 
     Args:
-        target_BT: the sound, mono.
+        target_BT: audio, mono.
         outputs_BT: its reconstruction from each level, bottom first.
         commitments: `commitment_loss` of each level.
         config: weights, bandwidths and resolutions.

@@ -1,4 +1,4 @@
-"""How much memory training a part of a Jukebox model takes."""
+"""Memory of training the VQ-VAE or a prior, estimated."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 
 def vqvae_memory(config: JukeboxConfig, training: VQVAETraining) -> TrainingMemory:
-    """Returns what training the VQ-VAE takes."""
+    """Returns the estimated memory of training the VQ-VAE, in bytes."""
     samples = int(training.seconds * config.vqvae.sample_rate)
 
     def build(batch: int) -> Built:
-        step = VQVAEStep(VQVAE(config.vqvae), training.loss, training.codebook).eval()  # codebooks need numbers
+        step = VQVAEStep(
+            VQVAE(config.vqvae), training.loss, training.codebook
+        ).eval()  # updates of codebooks depend on values
         step.requires_grad_(requires_grad=True)
         return step, lambda: step(torch.zeros(batch, samples))[0]
 
@@ -37,7 +39,7 @@ def vqvae_memory(config: JukeboxConfig, training: VQVAETraining) -> TrainingMemo
 
 
 def prior_memory(config: JukeboxConfig, level: int, training: PriorTraining) -> TrainingMemory:
-    """Returns what training the prior of a level takes."""
+    """Returns the estimated memory of training the prior of one level, in bytes."""
     prior_config = config.priors[level]
 
     def build(batch: int) -> Built:
@@ -48,7 +50,7 @@ def prior_memory(config: JukeboxConfig, level: int, training: PriorTraining) -> 
 
 
 def _condition(prior: Prior, batch: int) -> Condition:
-    """Returns a condition of the right shapes, without looking at labels, of which there are none."""
+    """Returns conditioning of the right shapes; fake tensors hold no labels to compute it from."""
     config, width = prior.config, prior.config.transformer.width
     start_B1W = torch.zeros(batch, 1, width, requires_grad=True)
     signal_BTW = torch.zeros(batch, config.context, width, requires_grad=True) if prior.timing is not None else None

@@ -1,6 +1,6 @@
-"""One training step of a prior, and its data: windows of codes with what the prior is told of them.
+"""One training step of a prior, and its data: windows of codes with their conditioning.
 
-Shape suffixes: B batch, T codes, N label columns, U codes of the level above.
+Shape suffixes: B batch, T codes, N label columns, U codes of the upper level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_song, window_row
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN
-from jukebox_core.families.jukebox.training.guided_attention import guide_loss, guided_head, pace
+from jukebox_core.families.jukebox.training.guided_attention import guided_attention_loss, guided_head, pace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,52 +27,52 @@ if TYPE_CHECKING:
 
 
 class Windows(Protocol):
-    """Windows of codes, numbered without end; `len` is an epoch's."""
+    """Windows of codes, with one for every index from 0 on; `len` is the number of an epoch."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> CodeWindow: ...
 
 
 class PriorBatch(NamedTuple):
-    """What a step of a prior learns from; int64 but for the pace."""
+    """A batch of windows; int64 except the pace."""
 
     codes_BT: Tensor
     labels_BN: Tensor
-    above_BU: Tensor | None
-    pace_B2: Tensor  # how words pass (`guide.Pace`), float32; no number where there are none
+    upper_BU: Tensor | None
+    pace_B2: Tensor  # of the lyrics (`guided_attention.Pace`), float32; NaN for items without lyrics
 
 
 class Item(NamedTuple):
-    """One window of a batch, likewise."""
+    """One window of a batch; likewise."""
 
     codes_T: Tensor
     labels_N: Tensor
-    above_U: Tensor | None
+    upper_U: Tensor | None
     pace_2: Tensor
 
 
 class PriorStep(nn.Module):
-    """A prior whose call gives the loss of a batch, in bits a token (golden README 2.4).
+    """A prior whose call returns the loss of a batch, in bits a token (docs/upstream.md, Training).
 
     Args:
-        prior: is trained.
-        lyric_guide: the weight of `guide_loss` while it learns; without effect on a prior that reads no lyrics.
-        lyric_spread: characters by which singing may well be ahead or behind of an even pace.
+        prior: trained in place.
+        guided_attention_weight: of `guided_attention_loss` in training mode; no effect on a prior without lyrics.
+        guided_attention_sigma: characters; tolerance of that loss.
     """
 
-    def __init__(self, prior: Prior, lyric_guide: float = 0.0, lyric_spread: float = 2.0) -> None:
+    def __init__(self, prior: Prior, guided_attention_weight: float = 0.0, guided_attention_sigma: float = 2.0) -> None:
         super().__init__()
         self.prior = prior
-        self.lyric_guide, self.lyric_spread = lyric_guide, lyric_spread
-        self._guided = guided_head(prior.config) if lyric_guide else None
+        self.guided_attention_weight, self.guided_attention_sigma = guided_attention_weight, guided_attention_sigma
+        self._guided = guided_head(prior.config) if guided_attention_weight else None
 
     def forward(self, batch: PriorBatch, _generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the loss of a batch, and its parts by name: bits a music token and, with lyrics, a character.
+        """Returns the loss of a batch, and its terms by name: bits a music token and, with lyrics, bits a character.
 
         Raises:
-            LabelError: a label or a time is outside what the prior knows.
+            LabelError: a label or a time is outside the range of the prior.
         """
-        condition = self.prior.condition(batch.labels_BN, batch.above_BU)
+        condition = self.prior.condition(batch.labels_BN, batch.upper_BU)
         guided = self._guided if self.training else None
         losses = self.prior.losses(batch.codes_BT, condition, record=() if guided is None else guided[:1])
         metrics = {"bits": losses.music.detach()}
@@ -81,21 +81,22 @@ class PriorStep(nn.Module):
         if guided is None:
             return losses.total, metrics
         layer, head = guided
-        away = guide_loss(losses.attention[layer][:, head], batch.pace_B2, spread=self.lyric_spread)
-        metrics["guide_bits"] = away.detach()
-        return losses.total + self.lyric_guide * away, metrics
+        weights_BTN = losses.attention[layer][:, head]
+        guide = guided_attention_loss(weights_BTN, batch.pace_B2, sigma=self.guided_attention_sigma)
+        metrics["guide_bits"] = guide.detach()
+        return losses.total + self.guided_attention_weight * guide, metrics
 
 
 class LabelledWindows:
-    """Windows of codes with their label rows, numbered without end.
+    """Windows of codes with their label rows, with one for every index from 0 on.
 
     Args:
         windows: of the prior's level.
         config: the prior.
-        hop: samples of a token of its level.
-        vocabularies: by kind; the prior's own must be there.
-        unknown: the share of items that are told neither artist nor genre, so that the model can do without.
-        seed: of their choice.
+        hop: samples a token of its level.
+        vocabularies: by kind; the prior's own is required.
+        label_dropout: share of items whose artist and genre are replaced by the unknown ones.
+        seed: of the dropout.
     """
 
     def __init__(
@@ -105,35 +106,35 @@ class LabelledWindows:
         hop: int,
         vocabularies: Mapping[VocabularyKind, Vocabulary],
         *,
-        unknown: float = 0.0,
+        label_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._windows, self._config, self._hop = windows, config, hop
-        self._vocabularies, self._unknown, self._seed = vocabularies, unknown, seed
-        self._song = cache(self._labels)  # reading lyrics is slow, and a song has many windows
+        self._vocabularies, self._label_dropout, self._seed = vocabularies, label_dropout, seed
+        self._song_labels = cache(self._label)  # tokenising lyrics is slow, and a song has many windows
 
     def __len__(self) -> int:
-        """How many windows an epoch has."""
+        """Returns the number of windows of an epoch."""
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Item:
-        """Returns item ``index``, from 0 on without end.
+        """Returns item ``index``, any number from 0 on.
 
         Raises:
-            LabelError: an artist or genre that is not in the vocabulary, or lyrics without a known character.
+            LabelError: the artist or genre is not in the vocabulary, or the lyrics have no known character.
         """
         window = self._windows[index]
         artist, genre = window.artist, window.genre
-        if self._unknown and np.random.default_rng((self._seed, index)).random() < self._unknown:
+        if self._label_dropout and np.random.default_rng((self._seed, index)).random() < self._label_dropout:
             artist = genre = UNKNOWN
-        labels = self._song(artist, genre, window.lyrics, window.total_tokens)
+        labels = self._song_labels(artist, genre, window.lyrics, window.total_tokens)
         length = self._config.context * self._hop
         row, lyric_indices = window_row(labels, self._config, sample_length=length, start=window.start_tokens)
-        passing = pace(labels, lyric_indices, start=window.start_tokens, hop=self._hop) or (math.nan, math.nan)
+        lyric_pace = pace(labels, lyric_indices, start=window.start_tokens, hop=self._hop) or (math.nan, math.nan)
         upper_T = window.upper_T if self._config.upsample is not None else None
-        return Item(window.codes_T, torch.tensor(row), upper_T, torch.tensor(passing))
+        return Item(window.codes_T, torch.tensor(row), upper_T, torch.tensor(lyric_pace))
 
-    def _labels(self, artist: str, genre: str, lyrics: str, tokens: int) -> SongLabels:
+    def _label(self, artist: str, genre: str, lyrics: str, tokens: int) -> SongLabels:
         return label_song(
             self._vocabularies,
             artist=artist,
@@ -146,7 +147,7 @@ class LabelledWindows:
 
 
 def collate(items: Sequence[Item]) -> PriorBatch:
-    """Returns items side by side."""
-    codes, rows, above, paces = zip(*items, strict=True)
-    upper_BU = None if above[0] is None else torch.stack(above)
+    """Returns the items as a batch."""
+    codes, rows, upper, paces = zip(*items, strict=True)
+    upper_BU = None if upper[0] is None else torch.stack(upper)
     return PriorBatch(torch.stack(codes), torch.stack(rows), upper_BU, torch.stack(paces))

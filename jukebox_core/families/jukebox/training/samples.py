@@ -1,4 +1,4 @@
-"""What a training lets be heard and seen at its checks: sound through its codes, and what a prior goes on with."""
+"""Audio and spectrograms that an evaluation logs: reconstructions of the VQ-VAE, continuations of a prior."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
     from jukebox_core.training.log import Log
 
-_NEW_TOKENS = 256  # at most half a context: enough to hear, and few enough that checks stay short
+_NEW_TOKENS = 256  # at most half a context: enough to hear, and fast to sample
 
 
-def show_reconstruction(to: Log, number: int, step: VQVAEStep, audio_BT: Tensor, folder: Path) -> None:
-    """Logs a clip, and what each level makes of it."""
+def log_reconstruction(to: Log, number: int, step: VQVAEStep, audio_BT: Tensor, folder: Path) -> None:
+    """Logs the first clip of a batch and its reconstruction from each level; `folder` is for temporary files."""
     device = next(step.parameters()).device
     sounds = {"original": audio_BT[0]}
     for level, output_BT in enumerate(step.reconstructions(audio_BT.to(device))):
@@ -37,11 +37,11 @@ def show_reconstruction(to: Log, number: int, step: VQVAEStep, audio_BT: Tensor,
     _log_sounds(to, number, sounds, step.vqvae.config.sample_rate, folder)
 
 
-def show_continuation(to: Log, number: int, prior: Prior, vqvae: VQVAE, given: PriorBatch, folder: Path) -> None:
-    """Logs a window of music through its codes, and the same with its end replaced by what the prior goes on with."""
+def log_continuation(to: Log, number: int, prior: Prior, vqvae: VQVAE, batch: PriorBatch, folder: Path) -> None:
+    """Logs a window decoded from its codes, and the same with its last tokens sampled by the prior."""
     device, level = next(prior.parameters()).device, prior.config.level
-    codes_BT, above_BU = given.codes_BT.to(device), given.above_BU
-    condition = prior.condition(given.labels_BN.to(device), None if above_BU is None else above_BU.to(device))
+    codes_BT, upper_BU = batch.codes_BT.to(device), batch.upper_BU
+    condition = prior.condition(batch.labels_BN.to(device), None if upper_BU is None else upper_BU.to(device))
     new = min(_NEW_TOKENS, prior.config.context // 2)
     known_BT = codes_BT[:, :-new]
     noise = CounterNoise(0, level, range(len(codes_BT)))
@@ -53,12 +53,12 @@ def show_continuation(to: Log, number: int, prior: Prior, vqvae: VQVAE, given: P
 
 
 def _log_sounds(to: Log, number: int, sounds: Mapping[str, Tensor], rate: int, folder: Path) -> None:
-    """Logs each sound, [T], and its spectrogram; `folder` holds the picture for a moment."""
+    """Logs each sound, [T], and its spectrogram; `folder` is for temporary files."""
     picture = folder / "spectrogram.png"
     for name, audio_T in sounds.items():
-        heard_T = audio_T.detach().float().cpu()
-        to.sound(name, number, heard_T, rate)
-        spectrogram_png(heard_T.numpy(), rate, picture)
+        audio_cpu_T = audio_T.detach().float().cpu()
+        to.audio(name, number, audio_cpu_T, rate)
+        spectrogram_png(audio_cpu_T.numpy(), rate, picture)
         with Image.open(picture) as drawn:
-            to.picture(f"{name}_spectrogram", number, np.asarray(drawn.convert("RGB")))
+            to.image(f"{name}_spectrogram", number, np.asarray(drawn.convert("RGB")))
     picture.unlink()

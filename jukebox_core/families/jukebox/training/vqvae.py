@@ -1,4 +1,4 @@
-"""One training step of the VQ-VAE (golden README 2.2).
+"""One training step of the VQ-VAE (docs/upstream.md, VQ-VAE and Training).
 
 Shape suffixes: B batch, T time (samples or tokens), C channels, N feature rows.
 """
@@ -22,32 +22,38 @@ if TYPE_CHECKING:
 
 
 class VQVAEStep(nn.Module):
-    """The VQ-VAE with what its training needs beside it: calling it gives the loss of a batch and moves the codebooks.
+    """The VQ-VAE with the state of its codebooks: a call returns the loss of a batch and updates the codebooks.
 
     Args:
         vqvae: trained in place.
-        loss: which distances count.
-        codebook: how codebooks follow the features.
-        trained: its codebooks are gone on from; else they start as features of the first batch.
-        expected: how often a batch is expected to choose an entry of each level, for codebooks that are gone on from.
+        loss: weights and bandwidths of the losses.
+        codebook: settings of the moving average.
+        expected_counts: how often a batch is expected to choose an entry of each level, to continue trained codebooks;
+            None: codebooks are initialised with features of the first batch.
     """
 
     def __init__(
-        self, vqvae: VQVAE, loss: LossConfig, codebook: CodebookConfig, *, expected: Iterable[float] | None = None
+        self,
+        vqvae: VQVAE,
+        loss: LossConfig,
+        codebook: CodebookConfig,
+        *,
+        expected_counts: Iterable[float] | None = None,
     ) -> None:
         super().__init__()
         self.vqvae, self.loss = vqvae, loss
         self.learners = nn.ModuleList(CodebookLearner(codec.codebook, codebook) for codec in self._codecs)
-        for learner, codec, times in zip(self.learners, self._codecs, expected or (), strict=expected is not None):
-            cast("CodebookLearner", learner).restore(codec.codebook, times)
+        if expected_counts is not None:
+            for learner, codec, count in zip(self.learners, self._codecs, expected_counts, strict=True):
+                cast("CodebookLearner", learner).restore(codec.codebook, count)
 
     def forward(self, audio_BT: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the loss of a batch of mono sound, and every metric by its name, all scalars.
+        """Returns the loss of a batch of mono audio and the metrics by name, all scalars.
 
-        In training mode the codebooks are started, then updated; codes are those of the codebooks before the update.
+        In training mode the codebooks are initialised, then updated; codes are those before the update.
 
         Raises:
-            AudioError: the sound is too short for a token, for linf or for a spectrogram.
+            AudioError: the audio is too short for a token, for linf or for a spectrogram.
         """
         outputs_BT, commitments, measured = [], [], []
         for level, codec in enumerate(self._codecs):
@@ -55,15 +61,15 @@ class VQVAEStep(nn.Module):
             outputs_BT.append(output_BT)
             commitments.append(commitment)
             measured.append(metrics)
-        heard_BT = audio_BT[:, : min(output_BT.shape[1] for output_BT in outputs_BT)]
-        outputs_BT = [output_BT[:, : heard_BT.shape[1]] for output_BT in outputs_BT]
-        loss, losses = vqvae_loss(heard_BT, outputs_BT, commitments, self.loss)
+        target_BT = audio_BT[:, : min(output_BT.shape[1] for output_BT in outputs_BT)]
+        outputs_BT = [output_BT[:, : target_BT.shape[1]] for output_BT in outputs_BT]
+        loss, losses = vqvae_loss(target_BT, outputs_BT, commitments, self.loss)
         means = {name: torch.stack([each[name] for each in measured]).mean() for name in measured[0]}
         usage = {f"usage_l{level + 1}": each["usage"] for level, each in enumerate(measured) if "usage" in each}
         return loss, {**losses, **means, **usage}
 
     def reconstructions(self, audio_BT: Tensor) -> list[Tensor]:
-        """Returns what each level makes of mono sound, [B, T] each, bottom level first."""
+        """Returns the reconstruction of mono audio from each level, [B, T] each, bottom level first."""
         codes = self.vqvae.encode(audio_BT)
         return [self.vqvae.decode(codes_BT, level) for level, codes_BT in enumerate(codes)]
 
@@ -84,7 +90,7 @@ class VQVAEStep(nn.Module):
         }
         if self.training:
             metrics |= learner.update(codec.codebook, rows_NC, codes_BT.flatten(), generator)
-        # Gradients pass the codebook as if it were not there.
+        # Straight-through estimator: the gradient of the codewords is passed to the features.
         passed_BCT = features_BCT + (codewords_BCT - features_BCT).detach()
         return codec.decode(passed_BCT), commitment_loss(features_BCT, codewords_BCT), metrics
 
@@ -95,9 +101,9 @@ class VQVAEStep(nn.Module):
 
 @torch.no_grad()
 def measure_bandwidths(batches_BT: Iterable[Tensor], resolution: Resolution) -> Bandwidths:
-    """Returns the typical sizes of the sound in `batches_BT`, which losses are divided by.
+    """Returns the bandwidths of the losses, measured on batches of audio.
 
-    That is upstream's: l2 is the variance, l1 the mean absolute value, spec the norm of a spectrogram, averaged.
+    As upstream: l1 is the mean absolute value, l2 the variance, spec the norm of a spectrogram, averaged over batches.
     """
     found = [
         torch.stack(

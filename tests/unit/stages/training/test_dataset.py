@@ -37,7 +37,7 @@ def write(path: Path, seconds: float, seed: int = 0, loud: float = 0.3) -> None:
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    """Two songs that can be used, and one of each problem."""
+    """Two usable songs, and one of each problem."""
     folder = tmp_path / "music"
     write(folder / "a.wav", 0.3, 1)
     write(folder / "in" / "b.wav", 0.2, 2)
@@ -83,19 +83,17 @@ def test_usable_songs_become_codes_and_the_rest_is_reported(own: CodecSpec, musi
     assert len(CodeWindows(folder, level=2, context=32)) == 103 // 32 + 2 * (68 // 32)
 
 
-def test_what_is_encoded_is_not_encoded_again(
-    own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_song_is_encoded_once(own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = encode(own, music, tmp_path / "codes")
     (folder / "songs.json").unlink()
     write(music / "a.wav", 0.25, 9)
     counted: list[int] = []
     monkeypatch.setattr("stages.sound.encode.encode_audio", lambda *args: counted.append(1) or encode_audio(*args))
     encode(own, music, folder)
-    assert len(counted) == 2  # the one that changed, and the twin that has lost its double
+    assert len(counted) == 2  # the one that changed, and its twin, which is no duplicate now
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(
     own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "codes"
@@ -117,7 +115,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert len(read_index(encode(own, music, folder)).songs) == 3
 
 
-def test_too_little_room_is_known_before_anything_is_encoded(
+def test_too_little_free_space_is_an_error_before_encoding(
     own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
@@ -125,8 +123,8 @@ def test_too_little_room_is_known_before_anything_is_encoded(
         encode(own, music, tmp_path / "codes")
 
 
-def test_folders_that_teach_nothing_are_refused(own: CodecSpec, music: Path, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the allowed share of 0.1"):
+def test_folders_without_usable_songs_are_refused(own: CodecSpec, music: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the share of 0.1"):
         check_songs(CheckConfig(shortest_seconds=0.1), scan_songs(music), RATE, tmp_path / "report")
     with pytest.raises(AudioError, match=r"none of 7 files .*; 6 short: .*a.wav \(0.30 s, shorter than 6 s\)"):
         check_songs(CheckConfig(most_unreadable=1.0), scan_songs(music), RATE, tmp_path / "report")
@@ -137,7 +135,7 @@ def test_folders_that_teach_nothing_are_refused(own: CodecSpec, music: Path, tmp
         CheckConfig(shortest_seconds=0)
 
 
-def test_labels_that_the_model_lacks_are_told_with_near_misses(
+def test_labels_that_the_model_lacks_are_refused_with_near_misses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mini = load_preset("mini")
@@ -146,12 +144,12 @@ def test_labels_that_the_model_lacks_are_told_with_near_misses(
     def song(name: str, **more: str) -> Song:
         return Song(name=name, path=Path(name), **more)
 
-    check_labels(mini.config, known, [song("a", artist="Organ", genre="waltz", lyrics="la la")])
+    check_labels(mini, known, [song("a", artist="Organ", genre="waltz", lyrics="la la")])
     wrong = [song(str(number), artist="orgen") for number in range(5)]
     with pytest.raises(LabelError, match=r"(?s)^0: artist 'orgen' .*closest: 'organ'.*and 2 more songs$"):
-        check_labels(mini.config, known, wrong)
+        check_labels(mini, known, wrong)
     with pytest.raises(LabelError, match=r"b: lyrics .* hold no character that the model knows"):
-        check_labels(mini.config, known, [song("b", lyrics="+++")])
+        check_labels(mini, known, [song("b", lyrics="+++")])
     with caplog.at_level("WARNING", logger="jukebox"):
-        check_labels(mini.config, known, [song("c", lyrics="la + la")])
+        check_labels(mini, known, [song("c", lyrics="la + la")])
     assert "lyrics of 1 songs have characters that the model lacks, first c" in caplog.text

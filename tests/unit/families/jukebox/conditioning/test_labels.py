@@ -50,7 +50,7 @@ def song(config=TOP, vocabularies=BOTH, **changes):
 
 
 class TestVocabulary:
-    def test_each_kind_writes_names_its_own_way(self):
+    def test_each_kind_normalises_names_differently(self):
         assert V2.normalise("  The   Beatles! ") == "the_beatles"
         assert V2.normalise("Björk") == "bj_rk"
         assert V3.normalise("Björk") == "björk"
@@ -69,7 +69,7 @@ class TestVocabulary:
             V3.artist_id("Teh Beatles")
         assert str(caught.value) == "artist 'Teh Beatles' is not among the 3 v3 artists; closest: 'the beatles'"
 
-    def test_far_misses_are_told_of_unknown_and_of_all_names_if_they_are_few(self):
+    def test_without_a_near_miss_the_error_lists_unknown_and_a_short_table(self):
         with pytest.raises(LabelError, match="not among the 2 v3 genres; choose 'blues rock', 'rock', or 'unknown'"):
             V3.genre_ids("zzz", max_words=1)
         many = Vocabulary("v3", V3.artists, NameTable.from_pairs([(f"genre {n}", n) for n in range(1, 500)]))
@@ -77,7 +77,7 @@ class TestVocabulary:
             many.genre_ids("zzz", max_words=1)
 
     @pytest.mark.parametrize("name", ["", "周杰倫", "  "])
-    def test_a_name_of_which_nothing_is_left_is_an_error(self, name):
+    def test_a_name_that_is_empty_after_normalisation_is_an_error(self, name):
         with pytest.raises(
             LabelError, match="is not among the 5 v2 artists; choose 'various', 'the_beatles', 'bj_rk', or 'unknown'"
         ):
@@ -115,7 +115,7 @@ class TestFiles:
         assert table.entries == 6
 
     @pytest.mark.parametrize("line", ["<html>", "name;", "name;-1", "name;x", "name;²"])
-    def test_a_line_of_another_form_is_named_with_its_place(self, tmp_path, line):
+    def test_a_malformed_line_is_named_with_its_number(self, tmp_path, line):
         paths = self.write(tmp_path, genres=f"rock;1\n{line}\n")
         with pytest.raises(LabelError, match=r"genres:2 is '.*'; each line must be name;id; fetch the file again"):
             load_vocabularies(paths)
@@ -141,7 +141,7 @@ class TestFiles:
 
 
 class TestSong:
-    def test_each_prior_has_terms_of_its_own(self):
+    def test_each_prior_has_its_own_labels(self):
         top = song()
         assert (top.artist_id, top.genre_ids) == (1, (1,))
         assert top.lyric_tokens == tuple(range(27, 35))
@@ -149,7 +149,7 @@ class TestSong:
         assert (below.artist_id, below.genre_ids) == (1, (1, 2))
         assert below.lyric_tokens == ()
 
-    def test_names_are_checked_unless_told_otherwise(self):
+    def test_names_are_checked_unless_not_strict(self):
         with pytest.raises(LabelError, match="'Nobody'"):
             song(artist="Nobody")
         assert song(artist="Nobody", strict=False).artist_id == 0
@@ -164,8 +164,10 @@ class TestSong:
         with pytest.raises(LabelError, match=rf"offset is {offset} samples; .*total length, 1000; start earlier"):
             song(offset=offset)
 
-    def test_the_vocabulary_must_be_there_and_fit_the_tables(self):
-        with pytest.raises(ConfigError, match="needs the v3 vocabulary, but there is v2; add artists_v3 and genres_v3"):
+    def test_the_vocabulary_is_required_and_must_fit_the_tables(self):
+        with pytest.raises(
+            ConfigError, match="needs the v3 vocabulary, but the model has v2; add artists_v3 and genres"
+        ):
             song(vocabularies={"v2": V2})
         small = dataclasses.replace(TOP, labels=dataclasses.replace(TOP.labels, artists=1))
         with pytest.raises(LabelError, match=r"has id 1, but the prior knows ids below 1; .*another model"):
@@ -182,7 +184,7 @@ class TestWindowRow:
         assert row == (1000, 30 + 5 * 8, 128, 1, 1, 0, 27, 28, 29)
         assert indices == (-1, 0, 1, 2)
 
-    def test_free_genre_columns_are_filled_and_a_prior_without_lyrics_has_none(self):
+    def test_genre_columns_are_padded_and_a_prior_without_lyrics_has_none(self):
         row, indices = window_row(song(UPSAMPLER), UPSAMPLER, sample_length=16 * 2, start=3)
         assert row == (1000, 6, 32, 1, 1, 2, NO_GENRE)
         assert indices == ()

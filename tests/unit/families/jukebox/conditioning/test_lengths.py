@@ -25,7 +25,7 @@ RATE, HOP = BIG.vqvae.sample_rate, BIG.vqvae.hops[-1]
 
 
 def known(shortest: float, longest: float) -> JukeboxConfig:
-    """The mini model, with other bounds of the songs it knows."""
+    """Returns the mini model with other bounds of song lengths."""
     bounds = TimingConfig(bins=4, min_seconds=shortest, max_seconds=longest)
     level_0, level_1, level_2 = MINI.priors
     priors = PriorsConfig(level_0=level_0, level_1=level_1, level_2=replace(level_2, timing=bounds))
@@ -50,7 +50,7 @@ def test_seconds_that_mean_a_whole_number_are_not_rounded_down(tokens: int) -> N
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])
-def test_no_length_is_told(seconds: float) -> None:
+def test_a_length_that_is_not_positive_and_finite_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigError, match=rf"^seconds is {seconds}; it must be above 0 and finite"):
         music_length(MINI, seconds, stop_level=2)
 
@@ -72,7 +72,7 @@ def test_the_length_that_the_message_names_is_accepted() -> None:
     assert music_length(BIG, named, stop_level=0) >= BIG.context_length(1)
 
 
-def test_the_told_song_is_what_is_made_but_no_less_than_the_model_knows() -> None:
+def test_the_song_defaults_to_the_music_but_to_no_less_than_the_models_minimum() -> None:
     assert times(seconds=20.0) == SongTimes(top_level_samples(BIG, 20.0), 0)
     assert times(seconds=6.0) == SongTimes(round(17.84 * RATE), 0)
     assert times(seconds=6.0, offset=30.0) == SongTimes(30 * RATE + top_level_samples(BIG, 6.0), 30 * RATE)
@@ -80,7 +80,7 @@ def test_the_told_song_is_what_is_made_but_no_less_than_the_model_knows() -> Non
 
 
 @pytest.mark.parametrize("name", ["mini", "1b_lyrics", "5b", "5b_lyrics"])
-def test_the_shortest_song_a_model_knows_may_be_told(name: str) -> None:
+def test_the_shortest_song_that_a_model_knows_is_accepted(name: str) -> None:
     config = load_preset(name).config
     timing = config.priors[config.top].timing
     assert timing is not None
@@ -88,7 +88,7 @@ def test_the_shortest_song_a_model_knows_may_be_told(name: str) -> None:
 
 
 @pytest.mark.parametrize(("total", "fits"), [(7.999, False), (8.0, True), (11.999, True), (12.0, False)])
-def test_the_bounds_of_what_a_model_knows(total: float, fits: bool) -> None:
+def test_the_bounds_of_the_lengths_that_a_model_knows(total: float, fits: bool) -> None:
     if fits:
         assert times(known(8.0, 12.0), 6.0, total).total_length == whole_samples(BIG, total)
     else:
@@ -98,7 +98,7 @@ def test_the_bounds_of_what_a_model_knows(total: float, fits: bool) -> None:
             times(known(8.0, 12.0), 6.0, total)
 
 
-def test_a_song_that_ends_too_late_by_itself_is_told() -> None:
+def test_a_song_that_becomes_too_long_by_its_offset_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^offset_seconds \+ seconds is 12\.5, but .*make seconds smaller"):
         times(known(8.0, 12.0), 6.5, None, 6.0)
 
@@ -131,5 +131,5 @@ def test_windows_move_by_whole_tokens_of_the_level_above(level: int, share: floa
     assert hop <= max(step, exact) < hop + step + 1
 
 
-def test_the_usual_hops_are_what_they_say() -> None:
+def test_the_usual_hops() -> None:
     assert [window_hop(BIG, level, share) for level, share in ((2, 0.125), (1, 0.5), (0, 0.5))] == [768, 4096, 4096]

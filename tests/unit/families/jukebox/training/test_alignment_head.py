@@ -15,7 +15,7 @@ from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_co
 PACE = torch.full((1, 2), torch.nan)  # which finding a head does not ask for
 
 
-def test_a_head_that_moves_through_the_lyrics_scores_one_and_one_that_stays_scores_none() -> None:
+def test_a_head_that_moves_through_the_lyrics_scores_one_and_a_constant_one_zero() -> None:
     moving = torch.eye(8)
     staying = torch.zeros(8, 8)
     staying[:, 3] = 1
@@ -51,9 +51,9 @@ def test_a_head_that_was_planted_is_found(kind: str, depth: int, order: int, lay
 
 
 def plant(prior: Prior, layer: int, head: int) -> None:
-    """Has one head follow the lyrics: what is sung and what sings it point the same way, half a turn from end to end.
+    """Makes one head follow the lyrics: keys and queries of the same time have the same angle, 0 to half a turn.
 
-    Nothing else is in the residual stream, so all other heads look everywhere alike.
+    The residual stream holds nothing else, so that all other heads attend uniformly.
     """
     config = prior.config
     assert config.lyrics is not None
@@ -91,7 +91,7 @@ def test_a_prior_without_lyrics_has_no_such_head() -> None:
     assert find_alignment(prior, PriorBatch(tiny_codes(prior), label_rows(prior, 2), None, PACE)) is None
 
 
-def test_songs_without_words_tell_of_no_head() -> None:
+def test_songs_without_lyrics_find_no_head() -> None:
     prior = tiny_prior("lyrics")
     assert prior.config.lyrics is not None
     rows = label_rows(prior, 2)

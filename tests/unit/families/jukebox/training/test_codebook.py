@@ -9,14 +9,14 @@ from jukebox_core.families.jukebox.training.config import CodebookConfig
 
 
 def learner(codebook: torch.Tensor, **changes: float) -> CodebookLearner:
-    return CodebookLearner(codebook, CodebookConfig(**{"keep": 0.5, "revive_below": 1.0, **changes}))
+    return CodebookLearner(codebook, CodebookConfig(**{"ema_decay": 0.5, "threshold_ema_dead_code": 1.0, **changes}))
 
 
 def nearest(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     return torch.cdist(rows, codebook).argmin(1)
 
 
-def test_a_codebook_starts_as_rows_of_the_first_batch_and_only_once() -> None:
+def test_a_codebook_is_initialised_with_rows_of_the_first_batch_only_once() -> None:
     rows, codebook = torch.randn(50, 3), torch.zeros(8, 3)
     learning = learner(codebook)
     learning.start(codebook, rows)
@@ -43,7 +43,7 @@ def test_entries_move_to_the_mean_of_their_features() -> None:
     torch.testing.assert_close(codebook, centres, atol=0.1, rtol=0)
 
 
-def test_an_entry_that_nobody_chooses_takes_the_place_of_a_feature() -> None:
+def test_a_dead_entry_is_replaced_by_a_feature() -> None:
     rows = torch.randn(100, 2)
     codebook = torch.cat([rows[:3].clone(), torch.full((1, 2), 1e3)])
     learning = learner(codebook)
@@ -53,7 +53,7 @@ def test_an_entry_that_nobody_chooses_takes_the_place_of_a_feature() -> None:
     assert (rows == codebook[3]).all(1).any()
 
 
-def test_a_generator_of_the_callers_decides_the_draws_and_the_worlds_own_stays_as_it_is() -> None:
+def test_random_rows_come_from_the_generator_and_the_global_one_is_unchanged() -> None:
     rows = torch.randn(40, 2)
 
     def drawn(seed: int) -> torch.Tensor:
@@ -68,6 +68,6 @@ def test_a_generator_of_the_callers_decides_the_draws_and_the_worlds_own_stays_a
     assert torch.get_rng_state().equal(before)
 
 
-def test_a_share_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="keep is 1"):
-        CodebookConfig(keep=1.0)
+def test_a_decay_outside_its_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ema_decay is 1"):
+        CodebookConfig(ema_decay=1.0)

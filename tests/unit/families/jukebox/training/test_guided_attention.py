@@ -8,7 +8,7 @@ import torch
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.model.prior import Prior
-from jukebox_core.families.jukebox.training.guided_attention import guide_loss, guided_head, pace
+from jukebox_core.families.jukebox.training.guided_attention import guided_attention_loss, guided_head, pace
 from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_prior
 
@@ -20,7 +20,7 @@ def song(characters: int, samples: int) -> SongLabels:
 
 @pytest.mark.parametrize("characters", [3, 40])
 @pytest.mark.parametrize("start", [0, 5, 40])
-def test_the_pace_points_at_the_character_whose_time_it_is(characters: int, start: int) -> None:
+def test_the_pace_gives_the_column_of_the_character_that_is_sung(characters: int, start: int) -> None:
     config = tiny_prior("one_sequence").config
     assert config.lyrics is not None
     samples, hop = 2400, 16
@@ -36,37 +36,38 @@ def test_the_pace_points_at_the_character_whose_time_it_is(characters: int, star
         assert math.isclose(found.first + found.step * token, column, abs_tol=1e-6)
 
 
-def test_a_song_without_words_has_no_pace() -> None:
+def test_a_song_without_lyrics_has_no_pace() -> None:
     assert pace(song(0, 2400), (-1, -1), start=0, hop=16) is None
 
 
-def looking_at(columns: list[int], lyrics: int = 12) -> torch.Tensor:
+def attending_to(columns: list[int], lyrics: int = 12) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(columns), lyrics).float()[None]
 
 
-def test_the_guide_costs_nothing_on_the_way_and_more_the_further_away() -> None:
-    along = torch.tensor([[2.5, 1.0]])  # amid the third character at first, one more each code
-    at = [float(guide_loss(looking_at([3 + away, 4 + away, 5 + away]), along, spread=2.0)) for away in range(5)]
+def test_the_loss_is_zero_at_the_pace_and_grows_with_the_distance() -> None:
+    along = torch.tensor([[2.5, 1.0]])  # in the middle of the third character at first, one more each token
+    columns = [[3 + away, 4 + away, 5 + away] for away in range(5)]
+    at = [float(guided_attention_loss(attending_to(each), along, sigma=2.0)) for each in columns]
     assert at[0] == pytest.approx(0, abs=1e-6)
     assert at == sorted(at)
     assert at[4] == pytest.approx(16 / (2 * 2.0**2) / math.log(2), rel=1e-5)
 
 
-def test_the_guide_leaves_songs_without_words_alone() -> None:
-    weights = torch.cat([looking_at([3, 4, 5]), looking_at([0, 0, 0])])
+def test_the_loss_ignores_songs_without_lyrics() -> None:
+    weights = torch.cat([attending_to([3, 4, 5]), attending_to([0, 0, 0])])
     paces = torch.tensor([[2.5, 1.0], [math.nan, math.nan]])
-    assert float(guide_loss(weights, paces, spread=1.0)) == pytest.approx(0, abs=1e-6)
-    assert float(guide_loss(weights[1:], paces[1:], spread=1.0)) == 0
+    assert float(guided_attention_loss(weights, paces, sigma=1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(guided_attention_loss(weights[1:], paces[1:], sigma=1.0)) == 0
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("lyrics", 3), ("one_sequence", 15)])
 def test_a_guided_head_learns_to_follow(kind: str, layer: int) -> None:
-    told = CONFIGS[kind].lyrics
-    assert told is not None
+    lyrics = CONFIGS[kind].lyrics
+    assert lyrics is not None
     torch.manual_seed(0)
-    prior = Prior(replace(CONFIGS[kind], lyrics=replace(told, alignment_layer=layer, alignment_head=1)), VQVAE)
+    prior = Prior(replace(CONFIGS[kind], lyrics=replace(lyrics, alignment_layer=layer, alignment_head=1)), VQVAE)
     assert prior.config.lyrics is not None
-    step = PriorStep(prior, lyric_guide=1.0).train()
+    step = PriorStep(prior, guided_attention_weight=1.0).train()
     words = prior.config.lyrics.tokens
     along = torch.tensor([[0.0, words / prior.config.context]]).expand(2, 2)
     batch = PriorBatch(tiny_codes(prior, 2), label_rows(prior, 2), None, along)
@@ -79,16 +80,16 @@ def test_a_guided_head_learns_to_follow(kind: str, layer: int) -> None:
         optimiser.zero_grad()
         away.append(float(metrics["guide_bits"]))
     assert away[-1] < 0.5 * away[0]
-    assert "guide_bits" not in step.eval()(batch)[1], "what is measured is how well it predicts, nothing else"
+    assert "guide_bits" not in step.eval()(batch)[1], "evaluations measure the prediction alone"
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("lyrics", 3), ("one_sequence", 15)])
-def test_where_no_head_is_named_it_is_one_of_the_last_layer_for_lyrics(kind: str, layer: int) -> None:
+def test_the_default_guided_head_is_the_first_of_the_last_layer_on_lyrics(kind: str, layer: int) -> None:
     assert guided_head(CONFIGS[kind]) == (layer, 0)
 
 
-def test_a_prior_that_reads_no_lyrics_learns_as_without_a_guide() -> None:
+def test_guided_attention_has_no_effect_on_a_prior_without_lyrics() -> None:
     prior = tiny_prior("top")
     batch = PriorBatch(tiny_codes(prior, 2), label_rows(prior, 2), None, torch.full((2, 2), torch.nan))
-    told, plain = (PriorStep(prior, weight).train()(batch) for weight in (0.1, 0.0))
-    assert told == plain
+    guided, plain = (PriorStep(prior, weight).train()(batch) for weight in (0.1, 0.0))
+    assert guided == plain

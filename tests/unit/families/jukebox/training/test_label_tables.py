@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from jukebox_core.errors import ConfigError, LabelError
-from jukebox_core.families.jukebox.conditioning.vocabulary import NameTable, Vocabulary
+from jukebox_core.families.jukebox.conditioning.vocabulary import NameTable, Vocabulary, load_vocabularies
 from jukebox_core.families.jukebox.training.config import NewNames
-from jukebox_core.families.jukebox.training.label_tables import as_text, extended, widen, widened_priors
+from jukebox_core.families.jukebox.training.label_tables import add_names, as_text, extended, widen, widened_priors
+from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
+from jukebox_core.models.resolve import obtain_vocabularies
 from tests.helpers.models.tiny_priors import LABELS, label_rows, tiny_codes, tiny_prior
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jukebox_core.families.jukebox.config import PriorsConfig
 
 KNOWN = Vocabulary(
@@ -37,12 +41,12 @@ def test_a_new_name_shares_a_row_or_has_its_own() -> None:
         (NewNames(genres={"mine": "rock"}), "genre 'rock' is not among"),
     ],
 )
-def test_names_that_do_not_fit_are_told(names: NewNames, message: str) -> None:
+def test_names_that_do_not_fit_are_refused(names: NewNames, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         extended(KNOWN, names)
 
 
-def test_a_wider_prior_says_the_same_of_the_names_it_knew() -> None:
+def test_a_widened_prior_is_unchanged_for_known_names() -> None:
     old, new = tiny_prior("one_sequence"), tiny_prior("one_sequence")
     widen(new, type(LABELS)(vocabulary="v2", artists=9, genres=6, max_genre_words=2))
     assert new.labels is not None
@@ -64,3 +68,24 @@ def test_only_priors_of_the_vocabulary_grow() -> None:
     assert wider.level_2.labels is not None
     assert (wider.level_2.labels.artists, wider.level_2.labels.genres) == (8000, 700)
     assert (wider.level_0, wider.level_1) == (priors.level_0, priors.level_1)
+
+
+def test_vocabularies_with_new_names_are_written_beside_the_model(tmp_path: Path) -> None:
+    model = load_preset("mini")
+    files = {
+        role: file.path for role, file in obtain_vocabularies(model.files, WeightsConfig(folder=str(tmp_path))).items()
+    }
+    same = add_names(model.config, model.network, NewNames(), files, tmp_path)
+    assert same == (model.network, {})
+    names = NewNames(artists={"my band": None})
+    network, written = add_names(model.config, model.network, names, files, tmp_path)
+    assert set(written) == {"artists_v3", "genres_v3"}
+    known = load_vocabularies(written)["v3"].artists.ids
+    assert known["my band"] == max(known.values()) == network.priors[2].labels.artists - 1
+    assert network.vqvae == model.network.vqvae
+
+
+def test_a_model_without_labels_learns_no_names(tmp_path: Path) -> None:
+    model = load_preset("small_prior")
+    with pytest.raises(ConfigError, match="small_prior was trained without artists and genres"):
+        add_names(model.config, model.network, NewNames(genres={"polka": None}), {}, tmp_path)

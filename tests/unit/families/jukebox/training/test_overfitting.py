@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 def learn(step: torch.nn.Module, batch: object, steps: int, rate: float) -> list[dict[str, float]]:
     """Returns the metrics of every step, in bits, shares and distances as the step names them."""
-    optimiser, told = UpstreamAdam(step.parameters(), OptimiserConfig(learning_rate=rate)), []
+    optimiser, record = UpstreamAdam(step.parameters(), OptimiserConfig(learning_rate=rate)), []
     generator = torch.Generator().manual_seed(0)
     for number in range(steps):
         for group in optimiser.param_groups:
@@ -37,17 +37,17 @@ def learn(step: torch.nn.Module, batch: object, steps: int, rate: float) -> list
         torch.nn.utils.clip_grad_norm_(step.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        told.append({name: float(value) for name, value in metrics.items()})
-    return told
+        record.append({name: float(value) for name, value in metrics.items()})
+    return record
 
 
 def test_the_vqvae_learns_one_clip(record_property: Callable[[str, object], None]) -> None:
     config = load_preset("mini").config
     clip = torch.from_numpy(tune(1.25, config.vqvae.sample_rate)[-config.vqvae.sample_rate // 4 :].copy())[None]
     vqvae = new_vqvae(config, 0).train().requires_grad_(requires_grad=True)
-    step = VQVAEStep(vqvae, LossConfig(), CodebookConfig(revive_below=0.1)).train()
-    told = learn(step, clip, 300, 2e-3)
-    begin, end = told[0]["spectral_convergence"], told[-1]["spectral_convergence"]
+    step = VQVAEStep(vqvae, LossConfig(), CodebookConfig(threshold_ema_dead_code=0.1)).train()
+    record = learn(step, clip, 300, 2e-3)
+    begin, end = record[0]["spectral_convergence"], record[-1]["spectral_convergence"]
     record_property("figures", f"spectral convergence of one clip: {begin:.3f}, after 300 steps {end:.3f}")
     assert end * 5 < begin
 
@@ -59,7 +59,9 @@ def test_a_prior_learns_one_batch(kind: str, record_property: Callable[[str, obj
     torch.manual_seed(0)
     prior = Prior(replace(CONFIGS[kind], transformer=wider), VQVAE)
     batch = PriorBatch(tiny_codes(prior, 2), label_rows(prior, 2), codes_above(prior, 2), torch.full((2, 2), torch.nan))
-    told = learn(PriorStep(prior), batch, 300, 5e-3)
-    record_property("figures", f"{kind}: {told[0]['bits']:.2f} bits a token, after 300 steps {told[-1]['bits']:.4f}")
-    assert told[0]["bits"] > 4
-    assert told[-1]["bits"] < 0.1
+    record = learn(PriorStep(prior), batch, 300, 5e-3)
+    record_property(
+        "figures", f"{kind}: {record[0]['bits']:.2f} bits a token, after 300 steps {record[-1]['bits']:.4f}"
+    )
+    assert record[0]["bits"] > 4
+    assert record[-1]["bits"] < 0.1

@@ -1,0 +1,37 @@
+"""The presets of training: files that say what differs compose to the values written down in a fixture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.presets import option_data, option_names, option_path
+from pipelines.settings.compose import TRAIN, compose
+from tests.helpers.paths import TESTS
+
+EXPECTED: dict[str, Any] = json.loads((TESTS / "fixtures" / "training_presets.json").read_text())
+
+
+def test_every_preset_is_written_down() -> None:
+    assert option_names("training") == sorted(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_preset_composes_to_the_values_written_down(name: str) -> None:
+    settings = compose(TRAIN, [f"training={name}", "data.audio=/music"])
+    assert to_plain(settings.training) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_preset_is_the_same_to_hydra_and_to_the_core(name: str) -> None:
+    assert option_data(option_path(name, "training"), "training") == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_preset_says_only_how_it_differs_from_the_base(name: str) -> None:
+    lines = (conf_dir() / "training" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) < 40
