@@ -38,7 +38,7 @@ _IDENTITY = "0" * 64  # stands for the file's digest, to save hashing gigabytes
 
 def start(case: Case, path: Path, library: Path, engine: str, least: int) -> dict[str, Any]:
     """Loads the prior and samples with it; returns seconds, and bytes of memory at each point."""
-    prepared.LEAST_BYTES = least
+    prepared.MIN_BYTES = least
     torch.set_num_threads(case.threads)
     config, base = load_preset(case.model).config, Memory.now()
     device, began, worked = torch.device("cpu"), time.perf_counter(), time.thread_time()
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--role", default="level_2")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"], choices=list(DTYPES))
     parser.add_argument("--engine", default="native")
-    parser.add_argument("--least", type=int, default=prepared.LEAST_BYTES, help="smallest file that is prepared")
+    parser.add_argument("--least", type=int, default=prepared.MIN_BYTES, help="smallest file that is prepared")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each kind")
     parser.add_argument("--known", type=int, default=64, help="tokens read before the first new one")
     parser.add_argument("--new", type=int, default=4, help="tokens sampled, two or more")

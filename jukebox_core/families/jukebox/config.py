@@ -33,7 +33,7 @@ def _positive(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VQVAEConfig:
-    """The three-level VQ-VAE (Jukebox paper, section 3; golden README 2.1).
+    """The three-level VQ-VAE (Jukebox paper, section 3; docs/upstream.md, VQ-VAE).
 
     Level ``l`` has an encoder and a decoder of its own, made of ``l + 1`` stacked blocks.
     """
@@ -62,7 +62,7 @@ class VQVAEConfig:
 
     @property
     def levels(self) -> int:
-        """How many levels of codes there are."""
+        """Number of levels of codes."""
         return len(self.downs)
 
     @property
@@ -74,7 +74,7 @@ class VQVAEConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig:
-    """A factored-attention transformer (paper, appendix A; golden README 2.3)."""
+    """A factored-attention transformer (paper, appendix A; docs/upstream.md, Attention)."""
 
     width: int
     depth: int
@@ -132,7 +132,7 @@ class UpsampleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimingConfig:
-    """Where in its song a window lies, told to a top prior (golden README 2.4)."""
+    """Timing conditioning of a top prior: the position of a window in its song (docs/upstream.md, Conditioning)."""
 
     bins: int
     min_seconds: float  # shortest song the model was trained on
@@ -170,7 +170,7 @@ class LabelConfig:
 class LyricsConfig:
     """Lyric conditioning: in one sequence with the music, or through an encoder of its own."""
 
-    tokens: int  # lyric characters a window sees
+    tokens: int  # lyric characters that condition a window
     characters: int  # vocabulary size including the padding character
     loss_fraction: float = 0.0
     encoder: TransformerConfig | None = None  # None: lyrics precede the music in a single sequence
@@ -308,7 +308,7 @@ class JukeboxConfig:
         return hops[level + 1] // hops[level]
 
     def context_length(self, level: int) -> int:
-        """Audio samples of a full window of `level`: what its labels call sample_length."""
+        """Length of a full window of `level` in audio samples: the sample_length of its labels."""
         return self.priors[level].context * self.vqvae.hops[level]
 
     def seconds(self, level: int, tokens: int) -> float:

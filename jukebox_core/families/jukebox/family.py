@@ -1,6 +1,6 @@
 """Jukebox behind the door (`jukebox_core.family`): its settings, its files, its plans and its networks.
 
-What needs torch is imported by the methods that need it: planning and checks do not.
+Methods that need torch import it when they are called: planning and checks run without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
-_PLANNED = 32  # songs whose plans are kept: a command plans before the run, and again after damage
+_PLANNED = 32  # cached song plans: a command plans before the run, and again after damage
 _planned = lru_cache(maxsize=_PLANNED)(plan_song)
 
 
@@ -113,8 +113,8 @@ class JukeboxFamily:
     def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[tuple[SongLabels, ...], ...]:
         """Returns the labels of every song, one for each level, bottom level first.
 
-        The top prior's vocabulary decides which artists and genres exist. An upsampler with another vocabulary that
-        lacks them takes them as unknown, as the released 1b_lyrics model does.
+        The top prior's vocabulary decides which artists and genres exist. An upsampler with another vocabulary treats
+        names that it lacks as unknown, as the released 1b_lyrics model does.
         """
         known, songs = load_vocabularies(vocabularies), []
         for sample in range(request.sampling.n_samples):

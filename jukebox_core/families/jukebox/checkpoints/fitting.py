@@ -20,7 +20,7 @@ def check_weights(config: JukeboxConfig, role: str, path: Path) -> None:
     The result is cached until the file's size or time changes.
 
     Raises:
-        CheckpointError: it does not: it is truncated, no checkpoint, unsafe, or of another model.
+        CheckpointError: the file is truncated, no checkpoint, unsafe, or of another model.
     """
     stat = path.stat()
     _check(config, role, path, (stat.st_size, stat.st_mtime_ns))

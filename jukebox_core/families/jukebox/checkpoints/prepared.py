@@ -1,7 +1,7 @@
-"""Priors prepared for sampling, from the file of weights or from the prepared copy that an earlier start has kept.
+"""Priors prepared for sampling, from the file of weights or from the cached copy of an earlier start.
 
-Preparing a prior converts its weights to the precision, for int8 quantises them, and for the kernels of the CPU changes
-their layout. That takes seconds of every start and always gives the same, so the result is kept in the library.
+Preparation converts a prior's weights to the precision, quantises them for int8, and packs them for the kernels of the
+CPU. It takes seconds at every start and is deterministic, so its result is cached in the library.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-LEAST_BYTES = 64_000_000  # of a file; a smaller one is prepared faster than a copy is found
+MIN_BYTES = 64_000_000  # of a file; preparing a smaller one is faster than looking for a copy
 _SMALLER = 0.9  # of the file: a copy that is neither packed nor smaller loads no faster
 _LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
 _LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides the content
@@ -47,19 +47,19 @@ class Source:
 
     path: Path
     identity: str  # their digest as they were published
-    library: Path | None = None  # the weights folder, which keeps prepared copies; None keeps none
+    library: Path | None = None  # the weights folder, which caches prepared copies; None: no cache
 
 
 def sampling_prior(
     config: JukeboxConfig, level: int, source: Source, *, device: torch.device, dtype: str, engine: str
 ) -> Prior:
-    """Returns the prior of `level` as `load_prior` and `prepare` make it, from the prepared copy if one is kept.
+    """Returns the prior of `level` as `load_prior` and `prepare` make it, from the cached copy if it exists.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
         DeviceError: the engine is asked for by name and does not work here.
     """
-    if source.library is None or source.path.stat().st_size < LEAST_BYTES:
+    if source.library is None or source.path.stat().st_size < MIN_BYTES:
         return prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
     empty = _empty(config, level, dtype)
     packed = is_packed(empty, engine, device)

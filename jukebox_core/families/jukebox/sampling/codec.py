@@ -39,12 +39,12 @@ class VQVAECodec:
         """Returns audio, float32 [batch, time], of one level's codes [batch, tokens]; it may exceed 1.
 
         Raises:
-            ConfigError: values that are no codes, or a level that the model does not have.
+            ConfigError: values outside the codebook, or a level that the model does not have.
         """
         tokens = torch.from_numpy(codes.astype(np.int64)).to(self.vqvae.device)
         audio: NDArray[np.float32] = self.vqvae.decode(tokens, level).float().cpu().numpy()
         return audio
 
     def decode_reach(self, level: int) -> int:
-        """Returns how many tokens before and after its own the sound of a token depends on."""
+        """Returns the decoder's receptive field: tokens on either side of a token that change its audio."""
         return cast("LevelCodec", self.vqvae.levels[level]).decoder_reach()

@@ -13,7 +13,7 @@ class LevelSampling(DrawConfig):
     """How one level is sampled: how its tokens are drawn, and how far its windows overlap."""
 
     temperature: float = 0.99
-    hop_fraction: float = 0.5  # how far the next window starts after the last, as a share of the context
+    hop_fraction: float = 0.5  # start of a window after the one before, as a share of the context
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -24,7 +24,7 @@ class LevelSampling(DrawConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """What is sampled: how many songs, from which seed, down to which level, and how each level draws."""
+    """Settings of sampling: seed, number of songs, last level, and how each level draws its tokens."""
 
     seed: int = 0
     n_samples: int = 1

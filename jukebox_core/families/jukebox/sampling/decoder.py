@@ -1,4 +1,4 @@
-"""Decoding one window of one level with a Jukebox prior (golden README 2.5).
+"""Decoding one window of one level with a Jukebox prior (docs/upstream.md, Sampling).
 
 Shape suffixes: B batch, T known codes, F forced codes, V vocabulary, W width.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WindowDecoder:
-    """A prior with the state of one window: what `sampling.loop` steps through."""
+    """A prior with the state of one window: the `StepModel` of `sampling.loop`."""
 
     def __init__(self, prior: Prior, condition: Condition) -> None:
         self.prior = prior
@@ -31,11 +31,11 @@ class WindowDecoder:
         self.state = prior.new_state(condition)
 
     def read(self, tokens_BT: Tensor) -> Tensor:
-        """Reads known tokens, any number of them; returns the features [B, T, W] that predict each."""
+        """Appends known tokens to the cache; returns the features [B, T, W] that predict each."""
         return self.prior.extend(self.state, tokens_BT)
 
     def predict(self) -> Tensor:
-        """Reads the next position; returns the features [B, 1, W] that predict its token."""
+        """Computes the next position; returns the features [B, 1, W] that predict its token."""
         return self.prior.predict(self.state)
 
     def feed(self, tokens_B: Tensor) -> None:
@@ -46,31 +46,31 @@ class WindowDecoder:
         """Returns float32 logits [B, V]."""
         return self.prior.logits(features_BW)
 
-    def take(self, one: WindowDecoder) -> None:
-        """Takes over, for every song, what the decoder of one song has read, which is told the same.
+    def prefill_from(self, single: WindowDecoder) -> None:
+        """Copies the state of `single`, a decoder of one song with the same conditioning, to every song of the batch.
 
-        Nothing has been read by this one.
+        This decoder must be before its prefill.
         """
-        position, songs = one.state.cache.position, self.condition.start_B1W.shape[0]
-        for layer, other in zip(self.state.cache.layers, one.state.cache.layers, strict=True):
+        position, songs = single.state.cache.position, self.condition.start_B1W.shape[0]
+        for layer, other in zip(self.state.cache.layers, single.state.cache.layers, strict=True):
             layer.prefill_from(other, position)
-        self.state.input_B1W = one.state.input_B1W.repeat(songs, 1, 1)
+        self.state.input_B1W = single.state.input_B1W.repeat(songs, 1, 1)
         self.state.cache.position = position
 
     def save(self) -> dict[str, Tensor]:
-        """Returns all that reading has changed in the state, by name: what `restore` needs, and no more.
+        """Returns the tensors of the state that `restore` needs, by name: caches, position and last input.
 
-        The tensors are the state's own: copy or write them before the next step.
+        They are not copies: copy or write them before the next step.
         """
         layers = {f"layer_{index}": layer.kv for index, layer in enumerate(self.state.cache.layers)}
         return {"position": torch.tensor(self.state.cache.position), "input": self.state.input_B1W, **layers}
 
     @torch.inference_mode()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Takes up what `save` returned for the same window of the same songs, bit for bit.
+        """Restores a state that `save` returned for the same window of the same songs, bit for bit.
 
         Raises:
-            ConfigError: It was saved by another prior, or for another batch.
+            ConfigError: The state is of another prior or of another batch.
         """
         layers = self.state.cache.layers
         if {name: tensor.shape for name, tensor in saved.items()} != {n: t.shape for n, t in self.save().items()}:
@@ -94,7 +94,7 @@ def decode_window(
     prefill_chunk: int | None = None,
     flush: int = 64,
 ) -> Iterator[Tensor]:
-    """Yields the new codes of a window from its beginning: `draw_codes` with a decoder that has read nothing yet."""
+    """Yields the new codes of a window from its start: `draw_codes` with a new decoder."""
     return draw_codes(
         WindowDecoder(prior, condition),
         known_BT,
@@ -124,26 +124,26 @@ def draw_codes(
 ) -> Iterator[Tensor]:
     """Yields the window's new codes, int64 [B, at most `flush`], in the order in which they are drawn.
 
-    Where lyrics share the sequence they are read first, and a lyric character that is drawn in the place of a code is
-    a negative code: it is read again as it is, and `clamp_codes` removes it once the window is full.
+    Where lyrics share the sequence they are prefilled first. A lyric character drawn in the place of a code is a
+    negative code: the next steps read it unchanged, and `clamp_codes` replaces it once the window is full.
 
     Args:
-        decoder: Of this window. What it has read already, because it was restored, is not read again.
-        known_BT: Codes that begin the window; T may be 0. They are clamped codes, 0 or above.
-        count: How many codes to add, forced ones included.
+        decoder: Of this window. After `restore`, positions that it holds are not computed again.
+        known_BT: Known codes at the window's start, clamped (0 or above); T may be 0.
+        count: Number of codes to add, forced ones included.
         sampling: How codes are drawn.
-        noise: Asked for the token at absolute position ``start + T + i`` to draw new code i.
+        noise: Called for the token at absolute position ``start + T + i`` to draw new code i.
         start: Absolute position of the window's first code in its level.
-        forced_BF: The first F of the `count` codes, from an attempt that was interrupted, as they were yielded. They
-            take the same steps again and are not yielded, so that what follows is bit for bit the same.
-        prefill_chunk: Known tokens that are read at once; None is all.
-        flush: Codes in a block, but for the last.
-        shared: So many tokens begin the window of every song, lyrics included, and the songs are told the same. They
-            are read once for all.
+        forced_BF: The first F of the `count` codes as an interrupted attempt yielded them. They are fed through the
+            same steps and not yielded again, so that the codes after them are the same, bit for bit.
+        prefill_chunk: Known tokens per forward pass of the prefill; None is all.
+        flush: Codes per block; the last block may be shorter.
+        shared: Length of the common prefix of all songs, lyrics included, if their conditioning is identical. It is
+            prefilled as a batch of one.
 
     Raises:
         ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
-            forced codes than the decoder has read, or the prior's layers cannot sample.
+            forced codes than the decoder holds, or the prior's layers cannot sample.
     """
     prior, known, forced = decoder.prior, known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
     if known + count > prior.config.context:
@@ -153,7 +153,7 @@ def draw_codes(
     if forced > count:
         raise ConfigError(f"{forced} forced codes are more than the {count} that the window adds; force fewer")
     if decoder.state.cache.position == 0:
-        _read_known(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
+        _prefill(decoder, prior.sequence(known_BT, decoder.condition), prefill_chunk, shared)
     read = decoder.state.cache.position - prior.config.lyric_positions - known
     if not 0 <= read <= forced:
         raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
@@ -165,16 +165,16 @@ def draw_codes(
         yield block_BT - prior.shift
 
 
-def _read_known(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
-    """Reads what begins a window: the first `shared` tokens once for all songs."""
+def _prefill(decoder: WindowDecoder, tokens_BT: Tensor, chunk: int | None, shared: int) -> None:
+    """Prefills the known tokens of a window: the first `shared` as a batch of one, the others as the whole batch."""
     if shared and len(tokens_BT) > 1:
-        one = WindowDecoder(decoder.prior, decoder.condition.first())
-        prefill(one, tokens_BT[:1, :shared], chunk)
-        decoder.take(one)
+        single = WindowDecoder(decoder.prior, decoder.condition.first())
+        prefill(single, tokens_BT[:1, :shared], chunk)
+        decoder.prefill_from(single)
         tokens_BT = tokens_BT[:, shared:]
     prefill(decoder, tokens_BT, chunk)
 
 
 def clamp_codes(codes_BT: Tensor) -> Tensor:
-    """Returns a full window with drawn lyric characters, which are negative, as code 0 (golden README 2.4)."""
+    """Returns a full window with drawn lyric characters, which are negative, as code 0 (docs/upstream.md, Priors)."""
     return codes_BT.clamp(min=0)

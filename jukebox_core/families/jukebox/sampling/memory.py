@@ -1,4 +1,4 @@
-"""How much memory sampling needs, counted on models that are built without any."""
+"""Estimates of the memory of sampling, from parameter counts of models on the meta device."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WORKING_BYTES = 400_000_000  # torch itself, activations of a prefill chunk, a w
 
 
 def estimate_bytes(config: JukeboxConfig, level: int, dtype: str, batch: int) -> int:
-    """Returns the bytes that sampling `batch` songs side by side at `level` takes, about: weights, caches, work."""
+    """Returns the estimated bytes of sampling a batch of `batch` songs at `level`: weights, caches, activations."""
     return weight_bytes(config, level, dtype) + _other_bytes(config, level, dtype, batch)
 
 
 def estimate_bytes_together(config: JukeboxConfig, levels: Sequence[int], dtype: str, batch: int) -> int:
-    """Returns what `estimate_bytes` does where the priors of all `levels` stay in memory while one of them samples."""
+    """Returns the estimated bytes if the priors of all `levels` stay in memory while one of them samples."""
     weights = sum(weight_bytes(config, level, dtype) for level in levels)
     return weights + max((_other_bytes(config, level, dtype, batch) for level in levels), default=0)
 
@@ -54,7 +54,7 @@ def _codec_bytes(config: JukeboxConfig) -> int:
 
 @lru_cache(maxsize=64)
 def _song_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
-    """Returns what each song of a batch adds: its caches, and what each of its positions adds."""
+    """Returns the bytes of each song of a batch: its cache, and activations of each of its positions."""
     prior, sizes = build_prior(config, level), config.priors[level]
     lyrics = sizes.lyrics
     encoder = (

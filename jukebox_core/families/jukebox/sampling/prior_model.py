@@ -1,7 +1,7 @@
 """A prior behind the door: `PriorModel` samples nodes, `PriorWindow` is the state of one window of a batch of songs.
 
-The resumable state of a window is the prefix of its tokens: an interrupted window takes the same steps through them
-again, or restores the caches that they led to.
+The resumable state of a window is the prefix of its tokens: a resumed window repeats their steps, or restores the
+caches that were saved after them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from jukebox_core.family import Progress
     from jukebox_core.tokens.graph import Node
 
-SYNC_TOKENS = 64  # tokens of a step where reading them waits for the device ...
-CPU_TOKENS = 8  # ... and where it does not, but a token may take a second
+SYNC_TOKENS = 64  # tokens per step where reading them synchronises with the device ...
+CPU_TOKENS = 8  # ... and on the CPU, where a token may take a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Prefix:
     """The progress of one song's window."""
 
     tokens: NDArray[np.int32]  # [time], raw: those of the single-sequence kind may be negative
-    state: bytes | None = None  # never needed: the tokens are all of it
+    state: bytes | None = None  # not used: the tokens are the whole state
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PriorModel:
     """The prior of one level."""
 
     prior: Prior
-    prefill_chunk: int | None  # known tokens that are read at once; None is all
+    prefill_chunk: int | None  # known tokens per forward pass of the prefill; None is all
 
     def start(
         self,
@@ -53,7 +53,7 @@ class PriorModel:
         partial: Sequence[Progress | None],
         sampling: SamplingConfig,
     ) -> PriorWindow:
-        """Returns the state of one window of a batch of songs, resumed at the prefix that every song has."""
+        """Returns the state of one window of a batch of songs, resumed after the shortest of the songs' prefixes."""
         upper = torch.from_numpy(inputs["above"]).long() if nodes[0].inputs["above"] else None
         window = WindowInputs(
             window=nodes[0].window,
@@ -78,7 +78,7 @@ class PriorWindow:
         drawn: NDArray[np.int32],
         sampling: SamplingConfig,
     ) -> None:
-        """Takes over `drawn`, int32 [songs, time], which an interrupted attempt drew."""
+        """Prepares to continue after `drawn`, int32 [songs, time], the tokens of an interrupted attempt."""
         self._decoder = open_window(model.prior, inputs)
         self._drawn, self._blocks, self._new = drawn, list[np.ndarray](), inputs.window.new
         level, device = nodes[0].level, next(model.prior.parameters()).device
@@ -93,7 +93,7 @@ class PriorWindow:
         )
 
     def step(self) -> int | None:
-        """Draws a block of tokens; returns how many of each song, or None if the window is full."""
+        """Draws a block of tokens; returns its length per song, or None if the window is full."""
         if self._drawn.shape[1] == self._new:
             return None
         block_BT = next(self._tokens, None)

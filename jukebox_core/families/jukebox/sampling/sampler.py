@@ -29,7 +29,7 @@ class WindowInputs:
 
     window: Window
     known_BT: Tensor  # tokens [start, known) of this level, int64
-    above_BT: Tensor | None  # tokens of the level above that the window stands under, int64; None at the top
+    above_BT: Tensor | None  # tokens of the level above at the window's positions, int64; None at the top
     labels_BN: Tensor  # label rows of this window, int64
 
     @property
@@ -45,7 +45,7 @@ class WindowInputs:
 
 @torch.inference_mode()
 def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
-    """Returns the decoder of a window before prefill; what is constant in the window is computed here.
+    """Returns the decoder of a window before its prefill, with the window's conditioning computed.
 
     Samples with identical conditioning share one computation, broadcast over the batch.
     """
@@ -68,8 +68,8 @@ def sample_window(
 ) -> Iterator[Tensor]:
     """Yields the window's new tokens as they are drawn, int64 [B, at most `block`], in order.
 
-    `forced_BT` are tokens that an interrupted attempt drew: the same steps are repeated with them, without a draw, and
-    they are not yielded. The single-sequence kind can yield negative values; `clamp_codes` ends a window.
+    `forced_BT` are tokens of an interrupted attempt: the same steps are repeated with them, without a draw, and they
+    are not yielded. Single-sequence priors can yield negative values, which `clamp_codes` replaces at the end.
     """
     device = next(decoder.prior.parameters()).device
     shared = decoder.prior.config.lyric_positions + inputs.common_prefix if inputs.same_conditioning else 0

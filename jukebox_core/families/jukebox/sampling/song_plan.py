@@ -37,7 +37,7 @@ class SongSpec:
 
 @dataclass(frozen=True, slots=True)
 class SongPlan:
-    """The windows to be sampled, top level first and in order within a level, and the take they lead to."""
+    """The windows to sample, top level first and in order within a level, and the take that they complete."""
 
     nodes: tuple[Node, ...]
     take: Take
@@ -51,7 +51,7 @@ def plan_song(spec: SongSpec, have: Take | None = None) -> SongPlan:
     """Returns the graph that brings a song from `have` (a prompt, an earlier take, or nothing) to its full length.
 
     Levels run from the top down to ``sampling.stop_level``. Tracks that are already longer than the song keep their
-    length: nothing made is cut here.
+    length.
     """
     config = spec.config
     tracks = list(have or (Track(),) * config.vqvae.levels)
@@ -69,7 +69,7 @@ def plan_song(spec: SongSpec, have: Take | None = None) -> SongPlan:
 
 
 def _level_causes(spec: SongSpec, level: int) -> dict[str, Any]:
-    """What every window of a level has in common."""
+    """Returns the causes that all windows of a level share."""
     sampling = spec.sampling.level(level)
     return {
         "family": "jukebox",

@@ -35,7 +35,7 @@ MAKES = pytest.mark.parametrize(("dtype", "engine"), [kind for kind in KINDS if 
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(prepared, "LEAST_BYTES", 0)
+    monkeypatch.setattr(prepared, "MIN_BYTES", 0)
     return tmp_path / "weights"
 
 
@@ -102,7 +102,7 @@ def test_a_copy_that_would_load_no_faster_is_not_kept(
     load: Callable[..., Prior], library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(dtype="float32", engine="eager")  # as the file has it
-    monkeypatch.setattr(prepared, "LEAST_BYTES", 10**9)
+    monkeypatch.setattr(prepared, "MIN_BYTES", 10**9)
     load()
     assert not prepared_files(library)
 
