@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from jukebox_core.family import SongPlan
+    from jukebox_core.protocols import SongPlan
     from pipelines.settings.generate import Settings
     from stages.handles import FileHandle
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from jukebox_core.family import Codec, SongPlan, TokenModel
     from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.protocols import Codec, SongPlan, TokenModel
     from jukebox_core.tokens.graph import Take
 
     Codes = NDArray[np.int64]
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """What `Model.generate` made."""
+    """The result of `Model.generate`."""
 
     codes: Mapping[int, Codes]  # by level, those that were sampled: int64 [samples, tokens]
     audio: Audio  # float32 [samples, time], decoded from the lowest of these levels; may exceed 1
@@ -78,7 +78,7 @@ def load_model(
 
     Args:
         name: a shipped model (mini, 1b_lyrics, 5b, 5b_lyrics), or the path of a model's yaml file.
-        hardware: device, dtype and batch size; by default the best device, and what suits it and fits its memory.
+        hardware: device, dtype and batch size; by default the best device, with values that suit it and its memory.
         folder: where fetched files are kept; by default, as on the command line, the folder in the environment
             variable JUKEBOX_WEIGHTS, else the user's cache folder (`jukebox_core.base.paths.cache_dir`).
         mirrors: sources tried before those the model names.
@@ -86,7 +86,7 @@ def load_model(
 
     Raises:
         ConfigError: there is no such model.
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
     """
     kept = None if folder is None else os.fspath(folder)
     weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline)
@@ -98,7 +98,7 @@ class Model:
     """A codec and the networks that sample, each loaded when it is first needed; one network is in memory at a time."""
 
     def __init__(self, settings: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> None:
-        """Takes a model's settings; `load_model` is the usual way here."""
+        """Resolves device and precision; loads nothing. `load_model` is the usual constructor."""
         self._settings, self._weights, self._family = settings, weights, settings.opened
         self._device = resolve_device(hardware.device)
         if hardware.dtype == "auto":
@@ -139,7 +139,7 @@ class Model:
         Codes of a family with grids are [..., codebooks, tokens].
 
         Raises:
-            ConfigError: values that are no codes, or a level that the model does not have.
+            ConfigError: values outside the codebook, or a level that the model does not have.
         """
         tokens, codec = np.atleast_1d(_integers(codes, "codes")), self._open_codec()
         return codec.decode(_batch(tokens, codec.code_axes), level).reshape(*tokens.shape[: -codec.code_axes], -1)
@@ -161,15 +161,15 @@ class Model:
         Args:
             songs: conditioning: one song for all samples, or one for each; by default the family's defaults.
             seconds: length of the music, `start` included; rounded down to whole top-level tokens.
-            n_samples: how many; by default `sampling.n_samples`, or one for each song if there are several.
-            seed: chooses among all songs that could be made; by default `sampling.seed`.
+            n_samples: number of samples; by default `sampling.n_samples`, or one for each of several songs.
+            seed: of the noise; by default `sampling.seed`.
             sampling: temperatures, filters, hops and the last level to sample.
-            start: codes that the music begins with, by level, [samples, tokens] or [tokens], as `encode` gives them.
+            start: codes that the music starts with, by level, [samples, tokens] or [tokens], as `encode` returns them.
 
         Raises:
             ConfigError: lengths that the model cannot make, or a start that does not fit.
             LabelError: an artist, genre or lyrics that the model does not know.
-            DownloadError, CheckpointError: the model's files cannot be had, or are not what they should be.
+            DownloadError, CheckpointError: the model's files cannot be downloaded, or are invalid.
         """
         request = self._request(songs, seconds, n_samples, seed, sampling)
         store = TokenStore(f"memory://jukebox-{uuid.uuid4().hex}")
@@ -226,7 +226,7 @@ class Model:
             schedule.finish(unit)
 
     def _fitting_batch(self, levels: Sequence[int], plans: Sequence[SongPlan]) -> int:
-        """Returns how many samples fit the memory that is free now, what is loaded already counted as free."""
+        """Returns the batch size that fits the free memory, where that of the loaded network counts as free."""
         memory, dtype = self._memory(levels), self._hardware.dtype
         room = free_memory(self._device) + (memory.bytes(dtype, 0) if self._network is not None else 0)
         return max(1, max_batch_size(room, len(plans), lambda count: memory.bytes(dtype, count)))
@@ -251,7 +251,7 @@ class Model:
         return self._network[1]
 
     def _seal_start(self, store: TokenStore, start: Mapping[int, Codes], length: int, samples: int) -> list[Take]:
-        """Seals the codes that each song begins with; returns their takes, of empty tracks where `start` gives none."""
+        """Seals the codes that each song starts with; returns their takes, with empty tracks for the other levels."""
         hops = self.config.hops
         for level in start:
             if level not in range(len(hops)):

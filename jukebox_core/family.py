@@ -1,8 +1,8 @@
-"""The door between families of models and everything else: protocols, and a lazy registry. Imports no torch.
+"""The door between families of models and everything else: the protocol of a family, and a lazy registry. No torch.
 
 A family is a folder below `jukebox_core/families`, or a package of its own that declares an entry point in the group
-``jukebox_core.families``. Stages, pipelines, the Python API and the model library reach its models through the
-protocols below and import nothing else of it.
+``jukebox_core.families``. Stages, pipelines, the Python API and the model library reach its models through `Family`
+and the protocols of its networks (`jukebox_core.protocols`), and import nothing else of it.
 
     >>> family = open_family("jukebox")
     >>> family.roles(preset.config)
@@ -22,19 +22,17 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.protocols import Codec, SongPlan, TokenModel
     from jukebox_core.runtime.config import HardwareConfig
-    from jukebox_core.tokens.graph import Node, Take
+    from jukebox_core.tokens.graph import Take
     from jukebox_core.training.family import TrainableFamily
 
-DEFAULT_FAMILY = "jukebox"  # of settings that name none, as those of runs made before there were families
+DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
 _MODULES = {"jukebox": "jukebox_core.families.jukebox.family"}
 
@@ -92,7 +90,7 @@ class SamplingSettings(Protocol):
 
 
 class SongOverrides(Protocol):
-    """One entry of the settings section ``songs``: what differs from ``song`` for one sample."""
+    """One entry of the settings section ``songs``: fields of one sample that replace those of ``song``."""
 
     def apply(self, song: Any) -> Any:
         """Returns `song` with the fields that are set here replaced."""
@@ -100,7 +98,7 @@ class SongOverrides(Protocol):
 
 
 class RunRequest(Protocol):
-    """What a run asks of a model; `pipelines.settings.generate.Settings` and the Python API provide it."""
+    """A run as a family reads it; `pipelines.settings.generate.Settings` and the Python API provide it."""
 
     @property
     def config(self) -> Any:
@@ -124,112 +122,6 @@ class RunRequest(Protocol):
 
     def song_of(self, sample: int) -> Any:
         """Returns the family's song record of one sample."""
-        ...
-
-
-class SongPlan(Protocol):
-    """The nodes that make one song: those of the top level first, in order within a level."""
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """All nodes, each after those it reads."""
-        ...
-
-    @property
-    def take(self) -> Take:
-        """The tracks that the song consists of once every node is sealed."""
-        ...
-
-    def level(self, level: int) -> tuple[Node, ...]:
-        """Returns the nodes of one level, in order."""
-        ...
-
-
-class Codec(Protocol):
-    """Audio to codes and back, on one device."""
-
-    code_axes: int  # axes of one song's codes: 1 for [tokens], 2 for grids [codebooks, tokens]
-
-    def encode(self, audio: NDArray[np.float32], levels: Sequence[int]) -> list[NDArray[np.int32]]:
-        """Returns the codes of audio [batch, time] at each of `levels`, [batch, ..., tokens]."""
-        ...
-
-    def decode(self, codes: NDArray[np.integer[Any]], level: int) -> NDArray[np.float32]:
-        """Returns audio [batch, time] of the codes of one level, [batch, ..., tokens]; it may exceed 1."""
-        ...
-
-    def decode_reach(self, level: int) -> int:
-        """Returns how many tokens before and after its own the sound of a token depends on."""
-        ...
-
-
-class WindowState(Protocol):
-    """One window of a batch of songs while it is sampled: what `TokenModel.start` returned."""
-
-    def step(self) -> int | None:
-        """Advances by one block of tokens, or by one pass over a grid.
-
-        Returns how many tokens of each song that drew, or None if the window was full already.
-        """
-        ...
-
-    def save(self) -> list[Progress]:
-        """Returns what the store needs to resume each song of the batch, in order."""
-        ...
-
-    def results(self) -> list[NDArray[Any]]:
-        """Returns the finished output of each song, as it is sealed."""
-        ...
-
-    def save_cache(self) -> Mapping[str, Any]:
-        """Returns tensors that shorten a resume on the same machine, by name; empty where there are none."""
-        ...
-
-    def restore_cache(self, saved: Mapping[str, Any]) -> None:
-        """Continues from tensors that `save_cache` returned for the same progress, bit for bit."""
-        ...
-
-
-class Progress(Protocol):
-    """The resumable state of one song's window: a prefix of its tokens, an opaque state, or both."""
-
-    @property
-    def tokens(self) -> NDArray[Any] | None:
-        """Tokens drawn so far, time last; raw, so that the same steps can be repeated. None if the state is all."""
-        ...
-
-    @property
-    def state(self) -> bytes | None:
-        """Whatever else the family needs, such as a masked grid with the number of its pass."""
-        ...
-
-
-class TokenModel(Protocol):
-    """A network that samples nodes, on one device."""
-
-    def start(
-        self,
-        nodes: Sequence[Node],
-        inputs: Mapping[str, NDArray[np.int32]],
-        partial: Sequence[Progress | None],
-        sampling: Any,
-    ) -> WindowState:
-        """Returns the state of one window of a batch of songs, resumed as far as every song has progress.
-
-        Args:
-            nodes: one a song, all of one level and window.
-            inputs: stored tokens by the names of `Node.inputs`, [batch, ..., tokens].
-            partial: what the store holds of each song's window from an interrupted attempt.
-            sampling: the run's `SamplingSettings`.
-        """
-        ...
-
-
-class Transcriber(Protocol):
-    """Audio to note events."""
-
-    def transcribe(self, audio: NDArray[np.float32]) -> NDArray[Any]:
-        """Returns the events of mono audio [time], one a row."""
         ...
 
 
@@ -269,22 +161,22 @@ class Family(Protocol):
         ...
 
     def initialise_causes(self, config: Any, role: str) -> Mapping[str, Any]:
-        """Returns all that decides untrained weights besides the seed, for the name of their file."""
+        """Returns the causes of untrained weights besides the seed, which name their file."""
         ...
 
     def codec_causes(self, config: Any) -> Mapping[str, Any]:
-        """Returns all that decides what the codes of a model mean besides the codec's weights, by dotted key."""
+        """Returns the settings that, with the codec's weights, decide the sound of a model's codes, by dotted key."""
         ...
 
     def split(self, config: Any, role: str, shards: Sequence[Path], path: Path) -> None:
-        """Writes the weights of `role`, taken out of a copy that holds all networks in its shards, to `path`."""
+        """Writes the weights of `role` to `path`, from shards that hold all networks of the model."""
         ...
 
     def check_song(self, config: Any, song: Any, seconds: float) -> None:
         """Checks the conditioning of one song of `seconds` against the model, without any file.
 
         Raises:
-            ConfigError: something does not fit; the message begins with the name of the field.
+            ConfigError: a field does not fit; the message starts with its name.
         """
         ...
 
@@ -296,20 +188,20 @@ class Family(Protocol):
         """Returns the conditioning of every song of the run, in the family's own terms.
 
         Raises:
-            LabelError: a name or text that the model does not know; near misses are listed.
+            LabelError: the model does not know a name or text; near misses are listed.
         """
         ...
 
     def plan(
         self, request: RunRequest, conditioning: Sequence[Any], weights: Mapping[str, str], have: Sequence[Take]
     ) -> list[SongPlan]:
-        """Returns the plan of each song, from the take that it has to its full length.
+        """Returns the plan of each song, from its initial take to its full length.
 
         Args:
             request: the run.
             conditioning: of each song, as `condition` returned it.
-            weights: identities by role, of the levels that are sampled at least.
-            have: what each song begins with: a prompt, an earlier take, or empty tracks.
+            weights: identities by role, at least of the levels that are sampled.
+            have: the initial take of each song: a prompt, an earlier take, or empty tracks.
         """
         ...
 
@@ -334,23 +226,23 @@ class Family(Protocol):
         hardware: HardwareConfig,
         library: Path | None,
     ) -> TokenModel:
-        """Returns the network of `role`; what was prepared of its weights is kept in `library`, unless that is None."""
+        """Returns the network of `role`; prepared weights are cached in the folder `library`, unless it is None."""
         ...
 
     def estimate_bytes(self, config: Any, levels: Sequence[int], dtype: str, batch: int, *, together: bool) -> int:
-        """Returns about how many bytes sampling takes.
+        """Returns the estimated bytes of sampling.
 
         Args:
             config: the model.
             levels: those sampled.
             dtype: precision of the weights.
-            batch: songs at a time.
-            together: the networks of all levels stay in memory, not one at a time.
+            batch: songs of one batch.
+            together: the networks of all levels stay in memory; otherwise one at a time.
         """
         ...
 
     def approximate_parameters(self, config: Any) -> int:
-        """Returns about how many parameters all networks have, from the hyperparameters alone, without torch."""
+        """Returns the approximate number of parameters of all networks, from hyperparameters and without torch."""
         ...
 
     def training(self) -> TrainableFamily:
@@ -383,7 +275,7 @@ def family_names() -> list[str]:
 
 @cache
 def _installed() -> dict[str, str]:
-    """Returns the modules of families that other packages bring, by name."""
+    """Returns the modules of families of other packages, by name."""
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
@@ -395,9 +287,3 @@ def family_of(data: object) -> Family:
     """
     named = data.get("family") if isinstance(data, dict) else None
     return open_family(named if isinstance(named, str) else DEFAULT_FAMILY)
-
-
-def section_types(model: object, **sections: Callable[[Family], Any]) -> dict[str, Any]:
-    """Returns the record types of settings sections that the family of `model` (plain settings) decides."""
-    family = family_of(model)
-    return {section: type_of(family) for section, type_of in sections.items()}

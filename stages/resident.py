@@ -19,8 +19,9 @@ from jukebox_core.runtime.device import resolve_device, use_threads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jukebox_core.family import Codec, ModelConfig, TokenModel
+    from jukebox_core.family import ModelConfig
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.protocols import Codec, TokenModel
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 

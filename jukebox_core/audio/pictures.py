@@ -93,11 +93,11 @@ def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
         AudioError: no samples, samples that are not finite, or a rate that is not positive.
     """
     samples_T = _checked(samples, rate)
-    level_MN = mel_levels(samples_T, rate, min(COLUMNS, len(samples_T)))
+    decibels_MN = mel_levels(samples_T, rate, min(COLUMNS, len(samples_T)))
     seconds, nyquist = len(samples_T) / rate, rate / 2
     figure, axes = _panel(height=424, plot_height=2 * BANDS, seconds=seconds)
     image = axes.imshow(
-        level_MN, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=FLOOR_DB, vmax=0,
+        decibels_MN, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=FLOOR_DB, vmax=0,
         extent=(0, seconds, 0, _mel(nyquist)),
     )  # fmt: skip
     marks = [hz for hz in (100, 500, 1000, 2000, 5000, 10000, 20000) if hz < 0.95 * nyquist]
@@ -151,8 +151,8 @@ def mel_levels(samples_T: Floats, rate: int, columns: int) -> Floats:
         power_NKF = np.abs(np.fft.rfft(chunk_NKF)) ** 2
         power_NM[first : first + step] = power_NKF.mean(axis=1) @ filters_FM
     floor = 10 ** (FLOOR_DB / 10)
-    level_MN: Floats = 10 * np.log10(np.maximum(power_NM / full_scale, floor)).T
-    return level_MN
+    decibels_MN: Floats = 10 * np.log10(np.maximum(power_NM / full_scale, floor)).T
+    return decibels_MN
 
 
 def mel_filters(rate: int) -> Floats:

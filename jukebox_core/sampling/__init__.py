@@ -1,1 +1,1 @@
-"""Drawing tokens: noise by position, filters, and the settings of both."""
+"""Sampling of any family: noise by position, filters, the decode loop, windows, schedules and snapshots."""

@@ -1,12 +1,12 @@
-"""In which order the windows of a run are sampled. Keys and integers only: no Prefect and no torch.
+"""The order in which the windows of a run are sampled. Keys and integers only: no Prefect and no torch.
 
-The unit of work is one window of one shard of songs, those of them that keep step. A unit may begin once every window
-that it reads is sealed. Among those that may, the order chooses:
+A unit of work is one window of the songs of a shard whose windows coincide. It may start once every window that it
+reads is sealed. The order chooses among the units that may start:
 
 by_level    the top level is finished first, then the next: one model is in memory at a time.
 wavefront   the lowest level first, and in it the earliest moment: final sound comes soon, all models stay in memory.
 
-The order never changes what is made, only when.
+The order changes no token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from jukebox_core.family import SongPlan
+    from jukebox_core.protocols import SongPlan
     from jukebox_core.tokens.graph import Node
 
 Order = Literal["by_level", "wavefront"]
@@ -28,7 +28,7 @@ Order = Literal["by_level", "wavefront"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """One window of songs that are sampled side by side: what one task does."""
+    """One window of a batch of songs: the work of one task."""
 
     shard: int
     nodes: tuple[Node, ...]  # of the same level and window, songs in order
@@ -55,7 +55,7 @@ class Unit:
 
 
 def split_songs(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> list[Sequence[SongPlan]]:
-    """Returns the songs in even groups of at most `batch_size`: `shards` of them, or more if that is too few."""
+    """Returns the songs in even groups of at most `batch_size`: `shards` groups, or more if those would be larger."""
     count = min(len(songs), max(shards, -(-len(songs) // batch_size)))
     size, larger = divmod(len(songs), count)
     starts = [number * size + min(number, larger) for number in range(count + 1)]
@@ -65,18 +65,19 @@ def split_songs(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> 
 def plan_units(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> list[Unit]:
     """Returns every window of every song as units of work, each window in exactly one.
 
-    The songs of a shard go from window to window side by side. Those whose windows differ, because what they begin
-    with has another length, are sampled apart.
+    The songs of a shard are sampled as one batch, window by window. Songs whose windows differ, because their initial
+    takes differ in length, are in separate units.
     """
     return [
         Unit(number, nodes)
         for number, group in enumerate(split_songs(songs, batch_size, shards))
         for level in sorted({node.level for song in group for node in song.nodes}, reverse=True)
-        for nodes in _in_step([song.level(level) for song in group])
+        for nodes in _coinciding([song.level(level) for song in group])
     ]
 
 
-def _in_step(songs: Sequence[Sequence[Node]]) -> Iterator[tuple[Node, ...]]:
+def _coinciding(songs: Sequence[Sequence[Node]]) -> Iterator[tuple[Node, ...]]:
+    """Yields the nodes of one level that have the same index and window, songs in order."""
     for index in range(max(map(len, songs))):
         row = sorted((nodes[index] for nodes in songs if index < len(nodes)), key=lambda node: node.window)
         for _, alike in groupby(row, key=lambda node: node.window):
@@ -84,22 +85,22 @@ def _in_step(songs: Sequence[Sequence[Node]]) -> Iterator[tuple[Node, ...]]:
 
 
 class Schedule:
-    """What is left to sample, and what of it may begin now. Not for several threads at a time.
+    """The units that are left to sample, and those of them that may start now. Not thread-safe.
 
     Attributes:
         open: Keys of planned windows that are not sealed.
     """
 
     def __init__(self, units: Iterable[Unit], missing: Iterable[str], order: Order) -> None:
-        """Takes the units of a run; those without any key in `missing` are left out."""
+        """Schedules the units of a run; those without any key in `missing` are omitted."""
         missing = frozenset(missing)
         left = [unit for unit in units if not missing.isdisjoint(unit.keys)]
         self.open = {key for unit in left for key in unit.keys & missing}
         self._order = order
-        self._left = Counter(unit.level for unit in left)  # by level: units that have not begun
+        self._left = Counter(unit.level for unit in left)  # by level: units that have not started
         self._running: Counter[int] = Counter()
         self._ready: dict[int, list[tuple[int, int, int, Unit]]] = {level: [] for level in self._left}  # heaps
-        self._waits: dict[Unit, int] = {}  # for how many keys
+        self._waits: dict[Unit, int] = {}  # number of unsealed keys that it reads
         self._readers: dict[str, list[Unit]] = {}  # by key: units that wait for it
         self._places = {unit: place for place, unit in enumerate(left)}
         for unit in left:
@@ -108,14 +109,14 @@ class Schedule:
             for key in needs:
                 self._readers.setdefault(key, []).append(unit)
             if not needs:
-                self._may_begin(unit)
+                self._make_ready(unit)
 
     def __len__(self) -> int:
-        """How many units have not begun."""
+        """Number of units that have not started."""
         return self._left.total()
 
     def take(self) -> Unit | None:
-        """Returns the unit to begin now, or None if all that is left waits for units that are running."""
+        """Returns the next unit to start, or None if all units left wait for running ones."""
         level = self._level()
         if level is None:
             assert self._running.total() or not len(self), "every unit left waits for another one that is left"
@@ -126,23 +127,23 @@ class Schedule:
         return unit
 
     def finish(self, unit: Unit) -> None:
-        """Notes that every window of a unit that was taken is sealed."""
+        """Records that every window of a started unit is sealed."""
         self._running[unit.level] -= 1
         for key in unit.keys & self.open:
             self.open.remove(key)
             for reader in self._readers.pop(key, ()):
                 self._waits[reader] -= 1
                 if not self._waits[reader]:
-                    self._may_begin(reader)
+                    self._make_ready(reader)
 
     def _level(self) -> int | None:
-        """The level of the unit to begin now."""
+        """Returns the level of the next unit, or None if no unit may start."""
         if self._order == "wavefront":
             return min((level for level, ready in self._ready.items() if ready), default=None)
         unfinished = max((level for level in self._left if self._left[level] or self._running[level]), default=None)
         return unfinished if unfinished is not None and self._ready[unfinished] else None
 
-    def _may_begin(self, unit: Unit) -> None:
-        # By level, a shard goes to its end before the next begins; in a wavefront the earliest moment comes first.
+    def _make_ready(self, unit: Unit) -> None:
+        # By level, a shard is finished before the next one starts; in a wavefront the earliest moment comes first.
         rank = (unit.shard, unit.start) if self._order == "by_level" else (unit.start, unit.shard)
         heapq.heappush(self._ready[unit.level], (*rank, self._places[unit], unit))

@@ -1,7 +1,7 @@
 """Snapshots of a window's cache on the local disk, so that a resumed window need not step through its tokens again.
 
-A snapshot only saves time: tokens are safe in the store without it, and stepping through them again gives the same
-bits. So it is written only as often as a small share of the sampling time allows, and ignored unless it fits exactly.
+A snapshot only saves time: tokens are safe in the store without it, and repeating their steps gives the same bits. So
+it is written only as often as a small share of the sampling time allows, and ignored unless it fits exactly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from jukebox_core.family import Progress
+    from jukebox_core.protocols import Progress
     from jukebox_core.tokens.graph import Node
 
 log = logging.getLogger("jukebox")
@@ -39,11 +39,11 @@ ROOM_LEFT = 2_000_000_000  # bytes of disk that snapshots leave free
 class Snapshots:
     """The snapshots of one window of one shard of songs.
 
-    Writing takes at most `share` of the time: after a write that took a second, the next waits 1 / `share` seconds, be
-    it of the same window or of the next one. Only a process's first write does not know what it will take.
+    Writing takes at most `share` of the time: after a write of one second, the next one waits 1 / `share` seconds, in
+    the same window or in a later one. Only the cost of a process's first write is not known in advance.
     """
 
-    folder: str | None  # None keeps none
+    folder: str | None  # None: no snapshots
     nodes: Sequence[Node]
     share: float
     _written: float = field(default_factory=lambda: time.monotonic())
@@ -57,7 +57,7 @@ class Snapshots:
         return Path(self.folder).expanduser() / f"{digest([node.key for node in self.nodes])}.safetensors"
 
     def due(self, every: float) -> bool:
-        """Whether it is time to write one, being asked at most every `every` seconds of sampling."""
+        """Whether a snapshot may be written now; they are at least `every` seconds apart."""
         return (
             self.folder is not None
             and self.share > 0
@@ -65,7 +65,7 @@ class Snapshots:
         )
 
     def write(self, saved: Mapping[str, Tensor], progress: Sequence[Progress]) -> None:
-        """Stores what `save_cache` returned, with the progress that it belongs to. Failing is no error."""
+        """Stores the tensors of `save_cache` with the progress that they belong to; a failure is only logged."""
         if not saved:
             return
         began = time.monotonic()
@@ -99,7 +99,7 @@ class Snapshots:
             return None
 
     def remove(self) -> None:
-        """Deletes the snapshot: the window is sealed."""
+        """Deletes the snapshot of a window that is sealed; idempotent."""
         for path in (self._about, self.path) if self.folder is not None else ():
             path.unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ class Snapshots:
         return self.path.with_suffix(".json")
 
     def _description(self, progress: Sequence[Progress], drawn: int | None = None) -> dict[str, object]:
-        """Returns what must agree for a cache to be used; `drawn`: of the first so many tokens only."""
+        """Returns the values that must be equal for a cache to be used; `drawn` limits them to the first tokens."""
         prefixes = [each.tokens[..., :drawn] for each in progress if each.tokens is not None]
         tokens = np.stack(prefixes) if prefixes else np.empty(0, np.int32)
         states = [each.state for each in progress if each.state is not None]

@@ -1,6 +1,6 @@
-"""The one recipe by which nodes are sampled, into any store: for flows, for the Python API, for workers elsewhere.
+"""The recipe by which nodes are sampled into any store, shared by flows, the Python API and remote workers.
 
-1) Read what the nodes read, and the partial windows that an interrupted attempt left.
+1) Read the inputs of the nodes, and the partial windows of an interrupted attempt.
 2) Start the window; restore the cache where a snapshot fits.
 3) Step until the window is full; store the progress every so often, and the cache on the local disk.
 4) Seal every song's output under its own key.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from jukebox_core.family import TokenModel, WindowState
+    from jukebox_core.protocols import TokenModel, WindowState
     from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Node
 
@@ -44,26 +44,26 @@ class FlushPolicy:
 
 
 class Observer(Protocol):
-    """Who is asked and informed while windows are sampled."""
+    """Callbacks while windows are sampled."""
 
     def check_stop(self) -> None:
         """Raises if sampling is to stop; called after every step."""
         ...
 
     def check_lock(self) -> None:
-        """Raises if the run was lost to another process; called before every write."""
+        """Raises if the run's lock was lost to another process; called before every write."""
         ...
 
     def started(self, level: int) -> None:
-        """A window of `level` was prepared, and its first step follows."""
+        """Called before the first step of a window of `level`."""
         ...
 
     def drew(self, level: int, tokens: int) -> None:
-        """A step drew so many tokens, over the whole batch."""
+        """Called after a step that drew `tokens` tokens over the whole batch."""
         ...
 
     def sealed(self, nodes: Sequence[Node], seconds: float) -> None:
-        """The window of these nodes was sealed, so many seconds after it began."""
+        """Called when the window of these nodes is sealed, `seconds` after its start."""
         ...
 
 
@@ -104,11 +104,11 @@ def sample_nodes(
     Args:
         open_model: returns the model; called again after memory ran out.
         nodes: one a song, all of one level and window.
-        store: what is read and written.
+        store: the token store that is read and written.
         sampling: the run's `SamplingSettings`.
         policy: how often progress is stored.
-        observer: who is asked and informed.
-        work: names the work in messages about memory; later calls of the same name start at a batch that fitted.
+        observer: its methods are called while sampling.
+        work: names the work in messages about memory; later calls of the same name start at a batch size that fitted.
 
     Raises:
         DeviceError: memory runs out with a single song.
@@ -143,7 +143,7 @@ def _sample_batch(
 
 
 class _WindowWriter:
-    """Stores what is drawn of one window: progress in the store every so often, and the cache on the local disk."""
+    """Writes one window while it is sampled: its progress to the store, and its cache to the local disk."""
 
     def __init__(
         self, nodes: Sequence[Node], store: TokenStore, state: WindowState, policy: FlushPolicy, observer: Observer

@@ -1,6 +1,6 @@
-"""A song as a graph of windows: which stored tokens a track is made of, and what one window reads. No tensors.
+"""A song as a graph of windows: tracks as spans of stored tokens, and nodes with the spans that they read. No tensors.
 
-Legend: a *track* is one level of one song, an unbroken row of spans; a *take* is all its tracks, top level last.
+Legend: a *track* is one level of one song, contiguous spans from position 0; a *take* is all its tracks, top last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) (\d+)-(\d+)")
 
 
 class Span(NamedTuple):
-    """Tokens ``[start, stop)`` of what is stored under `key`, in the positions at which they are stored.
+    """Tokens ``[start, stop)`` of the object stored under `key`, in the positions at which they are stored.
 
     In the song they were sampled for, these are the song's positions; in a song they were spliced into, they are not.
     """
@@ -44,7 +44,7 @@ class Track:
     _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)  # of each span: its end in this track
 
     def __post_init__(self) -> None:
-        """Joins what is one span."""
+        """Joins adjacent spans of one key."""
         joined = joined_spans(self.spans)
         object.__setattr__(self, "spans", joined)
         object.__setattr__(self, "_ends", tuple(accumulate(span.stop - span.start for span in joined)))
@@ -54,7 +54,7 @@ class Track:
         """Returns the track that `lines` made.
 
         Raises:
-            RunError: they are not what `lines` gives.
+            RunError: a line is malformed.
         """
         spans = []
         for line in lines:
@@ -77,7 +77,7 @@ class Track:
         return iter(self.spans)
 
     def reach(self, unsealed: Collection[str]) -> int:
-        """Returns how many tokens from the beginning on do not lie under a key of `unsealed`."""
+        """Returns the length of the longest prefix that needs no key of `unsealed`, in tokens."""
         starts = (0, *self._ends)
         return next((start for start, span in zip(starts, self.spans, strict=False) if span.key in unsealed), len(self))
 
@@ -103,12 +103,12 @@ class Track:
         return self.append((Span(key, len(self), stop),))
 
     def append(self, spans: Iterable[Span]) -> Track:
-        """Returns the track with `spans` added, wherever they stood in their own song."""
+        """Returns the track with `spans` added, whatever their positions in their own song."""
         last, others = self.spans[-1:], len(self.spans[:-1])
         added = joined_spans((*last, *spans))
         at = self._ends[others - 1] if others else 0
         ends = accumulate((span.stop - span.start for span in added), initial=at)
-        track = object.__new__(Track)  # what was joined before is not gone through again: tracks grow by thousands
+        track = object.__new__(Track)  # spans joined before are not joined again: there may be thousands
         object.__setattr__(track, "spans", (*self.spans[:others], *added))
         object.__setattr__(track, "_ends", (*self._ends[:others], *islice(ends, 1, None)))
         return track
@@ -132,18 +132,18 @@ Take = tuple[Track, ...]
 
 
 Output = Literal["tokens", "grid", "events", "array"]
-"""What a node seals: tokens [time], a grid [codebooks, time], events (one a row), or any other array."""
+"""Kind of a node's output: tokens [time], a grid [codebooks, time], events (one a row), or any other array."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One unit of work: one window of one song, what it reads, and everything else that causes its output."""
+    """One unit of work: one window of one song, the spans that it reads, and all other causes of its output."""
 
     level: int
     sample: int
     window: Window
     inputs: Mapping[str, tuple[Span, ...]]  # stored tokens by name; "reads": of its own level, [start, known)
-    causes: dict[str, Any]  # what the key is made of
+    causes: dict[str, Any]  # hashed into the key
     key: str
     output: Output = "tokens"
 

@@ -10,7 +10,7 @@ from jukebox_core.errors import ConfigError
 if TYPE_CHECKING:
     from jukebox_core.family import ModelConfig
 
-_ROUNDING = 1e-6  # of a token: what a decimal number of seconds may miss a whole one by
+_ROUNDING = 1e-6  # of a token: rounding error of a decimal number of seconds
 
 
 class Window(NamedTuple):

@@ -1,6 +1,6 @@
-"""The plan of a run, known before any of it is computed: every window of every song, with its key.
+"""The plan of a run, made before any computation: every window of every song, with its key.
 
-Integers and hashes only: nothing here needs torch or Prefect, so a run that has nothing left to do is known in seconds.
+Integers and hashes only, without torch or Prefect, so that a finished run is recognised in seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stages.sampling.prompt import Excerpt, Prompt, Recording, plan_prompt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jukebox_core.family import SongPlan
+    from jukebox_core.protocols import SongPlan
     from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Node, Take
     from pipelines.settings.generate import PromptSettings, Settings
@@ -26,7 +26,7 @@ class RunPlan:
     """The prompts to encode and the windows to sample."""
 
     prompts: tuple[Prompt, ...]
-    start: tuple[Take, ...]  # what each song has before sampling begins
+    start: tuple[Take, ...]  # the initial take of each song
     songs: tuple[SongPlan, ...]
 
     @property
@@ -36,14 +36,14 @@ class RunPlan:
 
     @property
     def takes(self) -> list[Take]:
-        """What each song will be made of."""
+        """The final take of each song."""
         return [song.take for song in self.songs]
 
     def missing(self, store: TokenStore) -> set[str]:
-        """Returns the keys of all that is planned and not stored yet, prompts included.
+        """Returns the keys of planned windows and prompts that are not stored yet.
 
         Raises:
-            RunError: something that is kept of an earlier run is not stored any more.
+            RunError: a window of an earlier run that the songs start with is no longer stored.
         """
         keys = {key for prompt in self.prompts for key in prompt.keys} | {node.key for node in self.nodes}
         kept = {span.key for take in self.start for track in take for span in track} - keys
@@ -62,17 +62,17 @@ def plan_run(
     conditioning: Sequence[Any],
     weights: Mapping[str, str],
 ) -> RunPlan:
-    """Returns the plan of a run, from what its songs begin with to their full length.
+    """Returns the plan of a run, from the initial takes of its songs to their full length.
 
     Args:
         settings: the run's.
-        recordings: what was read of each prompt.
-        conditioning: of each song, as the family has it.
+        recordings: length and digest of each prompt.
+        conditioning: of each song, as `Family.condition` returned it.
         weights: identities by role.
 
     Raises:
-        ConfigError: the runs to start from do not have what is asked of them.
-        RunError: one of them has no tokens, or was made with other weights.
+        ConfigError: a source run lacks a sample or a time that the settings name.
+        RunError: a source run has no tokens, or was made with other weights.
     """
     codec = weights[settings.family.codec_role]
     prompts = {
@@ -87,7 +87,7 @@ def plan_run(
 
 
 def prompt_excerpts(prompt: PromptSettings, samples: int, seconds: float) -> list[Excerpt]:
-    """Returns the part of a file that each song begins with; files are repeated in order if they are fewer.
+    """Returns the excerpt that each song starts with; files are repeated in order if there are fewer than songs.
 
     Args:
         prompt: the settings' section.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.cache import TransformerCache
     from jukebox_core.families.jukebox.model.prior import Prior
-    from jukebox_core.family import TokenModel
+    from jukebox_core.protocols import TokenModel
 
 CPU = HardwareConfig(device="cpu", dtype="float32")
 

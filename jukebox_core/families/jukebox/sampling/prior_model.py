@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-    from jukebox_core.family import Progress
+    from jukebox_core.protocols import Progress
     from jukebox_core.tokens.graph import Node
 
 SYNC_TOKENS = 64  # tokens per step where reading them synchronises with the device ...

@@ -1,0 +1,128 @@
+"""Protocols of a family's networks and of their sampling state: codec, token model, transcriber. Imports no torch.
+
+A family (`jukebox_core.family`) opens networks that implement them; stages, pipelines and the Python API use nothing
+else. A unit of sampling is a node (`jukebox_core.tokens.graph`), and its `Progress` makes it resumable:
+
+    state = model.start(nodes, inputs, partial, sampling)
+    while state.step() is not None:
+        progress = state.save()  # to the token store, every so often
+    outputs = state.results()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from jukebox_core.tokens.graph import Node, Take
+
+
+class SongPlan(Protocol):
+    """The nodes that make one song: those of the top level first, in order within a level."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, each after those it reads."""
+        ...
+
+    @property
+    def take(self) -> Take:
+        """The tracks of the song once every node is sealed."""
+        ...
+
+    def level(self, level: int) -> tuple[Node, ...]:
+        """Returns the nodes of one level, in order."""
+        ...
+
+
+class Codec(Protocol):
+    """Audio to codes and back, on one device."""
+
+    code_axes: int  # axes of one song's codes: 1 for [tokens], 2 for grids [codebooks, tokens]
+
+    def encode(self, audio: NDArray[np.float32], levels: Sequence[int]) -> list[NDArray[np.int32]]:
+        """Returns the codes of audio [batch, time] at each of `levels`, [batch, ..., tokens]."""
+        ...
+
+    def decode(self, codes: NDArray[np.integer[Any]], level: int) -> NDArray[np.float32]:
+        """Returns audio [batch, time] of the codes of one level, [batch, ..., tokens]; it may exceed 1."""
+        ...
+
+    def decode_reach(self, level: int) -> int:
+        """Returns the decoder's receptive field: tokens on either side of a token that change its audio."""
+        ...
+
+
+class Progress(Protocol):
+    """The resumable state of one song's window: a prefix of its tokens, an opaque state, or both."""
+
+    @property
+    def tokens(self) -> NDArray[Any] | None:
+        """Tokens drawn so far, time last, unclamped, so that their steps can be repeated; None if `state` has all."""
+        ...
+
+    @property
+    def state(self) -> bytes | None:
+        """Opaque state of the family, such as a masked grid with the number of its pass."""
+        ...
+
+
+class WindowState(Protocol):
+    """The sampling state of one window of a batch of songs, from `TokenModel.start`."""
+
+    def step(self) -> int | None:
+        """Advances by one block of tokens, or by one pass over a grid.
+
+        Returns the number of tokens drawn for each song, or None if the window was full already.
+        """
+        ...
+
+    def save(self) -> list[Progress]:
+        """Returns the progress of each song of the batch, in order, for the store."""
+        ...
+
+    def results(self) -> list[NDArray[Any]]:
+        """Returns the finished output of each song, as it is sealed."""
+        ...
+
+    def save_cache(self) -> Mapping[str, Any]:
+        """Returns tensors by name that shorten a resume on the same machine; may be empty."""
+        ...
+
+    def restore_cache(self, saved: Mapping[str, Any]) -> None:
+        """Continues from tensors that `save_cache` returned for the same progress, bit for bit."""
+        ...
+
+
+class TokenModel(Protocol):
+    """A network that samples nodes, on one device."""
+
+    def start(
+        self,
+        nodes: Sequence[Node],
+        inputs: Mapping[str, NDArray[np.int32]],
+        partial: Sequence[Progress | None],
+        sampling: Any,
+    ) -> WindowState:
+        """Returns the state of one window of a batch of songs, resumed as far as every song has progress.
+
+        Args:
+            nodes: one a song, all of one level and window.
+            inputs: stored tokens by the names of `Node.inputs`, [batch, ..., tokens].
+            partial: the stored progress of each song's window from an interrupted attempt.
+            sampling: the run's `SamplingSettings`.
+        """
+        ...
+
+
+class Transcriber(Protocol):
+    """Audio to note events."""
+
+    def transcribe(self, audio: NDArray[np.float32]) -> NDArray[Any]:
+        """Returns the events of mono audio [time], one a row."""
+        ...
