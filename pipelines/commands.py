@@ -1,4 +1,4 @@
-"""What the commands do once their settings are known: check, then hand over to the flows."""
+"""The commands, given their settings: checks before the run, then the flow."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 
 def generate(settings: Settings) -> None:
-    """Makes songs, in a run folder of their own; prints where they are, and what there is to choose.
+    """Generates songs in a run folder; prints the paths of their audio, and commands to continue after a choice.
 
     Raises:
-        JukeboxError: something is wrong with the settings, or went wrong on the way; all that was made is kept.
+        JukeboxError: the settings are invalid, or a stage failed; finished windows and files are kept.
     """
     from pipelines.runs import choice
 
     run = make(choice.first_part(settings))
     _print_result(run)
     for line in choice.advice(settings, run):
-        print(line, file=sys.stderr)  # noqa: T201 - for the person
+        print(line, file=sys.stderr)  # noqa: T201 - for the user
 
 
 def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
-    """Makes songs, if they are not made yet, and returns their run.
+    """Generates songs and returns their run; idempotent: a finished run is returned at once.
 
     Args:
-        settings: what to make.
-        in_flow: this is part of a flow run that Prefect began; otherwise it becomes a flow run of its own.
+        settings: the run's.
+        in_flow: called inside a flow run of Prefect; otherwise a new flow run is started.
 
     Raises:
         JukeboxError: as `generate`.
@@ -62,7 +62,7 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
             run = preflight.finished(prepared) if settings.run.wait else None
             if run is None:
                 return _make(prepared, in_flow=in_flow)
-    print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the person
+    print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
     return run
 
 
@@ -76,7 +76,7 @@ def _run_lock(settings: Settings) -> RunLock:
         settings.storage.tokens,
         lock_name(settings),
         wait=settings.run.wait,
-        on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the person
+        on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the user
         on_lost=stopping.request_stop,
     )
 
@@ -91,7 +91,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     with run_log(run.path / "run.log") as log, working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
-            log.warning("model %s is untrained: what it makes is noise", settings.model.name)
+            log.warning("model %s is untrained: its output is noise", settings.model.name)
         run.update(status="running", process=own_name())
         prefect_home.use(settings.storage.root)
         from pipelines.flows.generate import generate_songs, run_generate_flow
@@ -112,7 +112,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
 @contextmanager
 def _flow_run() -> Iterator[None]:
-    """Marks a flow run as this process's, after those that killed processes left are put right."""
+    """Tags flow runs of the block as this process's, after reconciling those of killed processes."""
     from prefect import tags
 
     from pipelines.console import prefect_errors_hidden
@@ -133,7 +133,7 @@ def encode(settings: EncodeSettings) -> None:
     """Turns audio files into codes files; prints their paths.
 
     Raises:
-        JukeboxError: something is wrong with the settings or a file.
+        JukeboxError: the settings or a file are invalid.
     """
     from pipelines.execution import preflight
 
@@ -149,7 +149,7 @@ def decode(settings: DecodeSettings) -> None:
     """Turns codes files into audio files; prints their paths.
 
     Raises:
-        JukeboxError: something is wrong with the settings or a file.
+        JukeboxError: the settings or a file are invalid.
     """
     from pipelines.execution import preflight
 
@@ -178,7 +178,7 @@ def dataset(settings: DatasetSettings) -> None:
     """Checks recordings to learn from and turns them into codes; prints the folder of codes, or the report's path.
 
     Raises:
-        JukeboxError: something is wrong with the settings, the folder or the labels, or too much with the recordings.
+        JukeboxError: the settings, the folder or the labels are invalid, or too many recordings are.
     """
     from pipelines.execution import preflight
 
@@ -191,20 +191,20 @@ def dataset(settings: DatasetSettings) -> None:
 
 
 def train(settings: TrainSettings) -> None:
-    """Trains a model; prints the folder that it is in.
+    """Trains a model; prints its folder.
 
-    Under torchrun the first process has Prefect watch; the others work beside it.
+    Under torchrun only the first process runs a Prefect flow; the others call the same stages as plain functions.
 
     Raises:
-        JukeboxError: something is wrong with the settings or the data, or training cannot go on.
+        JukeboxError: the settings or the data are invalid, or training cannot continue.
     """
     import os
 
     if int(os.environ.get("RANK", "0")) > 0:
-        from pipelines.flows.train import train as train_beside
+        from pipelines.flows.train import train as train_plain
         from pipelines.orchestration.training_calls import PLAIN
 
-        train_beside(settings, PLAIN)
+        train_plain(settings, PLAIN)
         return
     with _logged(settings.folder, "train.log"):
         prefect_home.use(settings.storage.root)

@@ -1,4 +1,4 @@
-"""Samples what is missing of a plan: units of work are scheduled, handed to workers, counted, and heard."""
+"""Samples the missing windows of a plan: schedules units of work, submits them to workers, counts and previews them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: 
     """Samples every planned window that is not stored yet, in the order and by the workers that the settings ask for.
 
     Raises:
-        DamagedError: a stored window that is read turned out to be damaged; it was set aside.
+        DamagedError: a stored window that is read is damaged; it was set aside.
     """
     plan, runner, storage = prepared.plan, prepared.settings.runner, prepared.settings.storage
     assert plan is not None
@@ -47,7 +47,7 @@ def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: 
     tally = _Tally(plan.nodes, frozenset(schedule.open), remote=runner.kind != "threads")
     board = artifacts.Board(plan.nodes, missing)
 
-    def ended(unit: Unit, _: list[TokensHandle]) -> None:
+    def on_sealed(unit: Unit, _: list[TokensHandle]) -> None:
         tally.end(unit)
         board.window_done(unit.nodes)
         previews.refresh(schedule.open)
@@ -60,9 +60,9 @@ def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: 
             metering(tally.left(), live=live),
             open_workers(runner, stages, _job(prepared), _context(prepared.settings)) as workers,
         ):
-            run_units(schedule, workers, began=tally.begin, ended=ended)
+            run_units(schedule, workers, on_submit=tally.start, on_sealed=on_sealed)
     finally:
-        tally.note(watch)
+        tally.record(watch)
 
 
 def _job(prepared: Prepared) -> SamplingJob:
@@ -99,10 +99,10 @@ def _context(settings: Settings) -> WorkerContext:
 
 
 class _Tally:
-    """What is sampled at each level, and in how many seconds; windows that are sampled side by side share theirs."""
+    """Windows, tokens and seconds of sampling by level; seconds of units sampled in parallel count once."""
 
     def __init__(self, nodes: Sequence[Node], unsealed: Collection[str], *, remote: bool) -> None:
-        """`remote`: workers are other processes, so that their tokens are counted here, when a window is sealed."""
+        """`remote`: workers are other processes, so that their tokens are counted when a window is sealed."""
         self._remote = remote
         self._levels = sorted({node.level for node in nodes}, reverse=True)
         self._new = {level: [n for n in nodes if n.level == level and n.key in unsealed] for level in self._levels}
@@ -120,15 +120,15 @@ class _Tally:
         """Returns the tokens to be sampled, by level."""
         return {level: sum(node.window.new for node in new) for level, new in self._new.items()}
 
-    def begin(self, unit: Unit) -> None:
-        """Notes that a unit was handed out."""
+    def start(self, unit: Unit) -> None:
+        """Records that a unit was submitted."""
         self._running[unit] = time.monotonic()
         self._since.setdefault(unit.level, self._running[unit])
         if self._remote:
             meter().start(unit.level)
 
     def end(self, unit: Unit) -> None:
-        """Notes that a unit is sealed."""
+        """Records that a unit is sealed."""
         began, level, now = self._running.pop(unit), unit.level, time.monotonic()
         new = [node for node in self._new[level] if node.key in unit.keys]
         tokens = sum(node.window.new for node in new)
@@ -141,7 +141,7 @@ class _Tally:
             meter().advance(level, tokens, began)
             meter().window_done(unit.nodes, now - began)
 
-    def note(self, watch: Stopwatch) -> None:
+    def record(self, watch: Stopwatch) -> None:
         """Writes the timing of every level."""
         for level in self._levels:
             watch.add(

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def read_prompts(settings: Settings) -> dict[Excerpt, Recording]:
-    """Returns what was read of every prompt, each read once.
+    """Returns length and digest of every prompt; each file is read once.
 
     Raises:
-        AudioError: a file is missing, not audio, shorter than asked, or fills the song by itself.
+        AudioError: a file is missing, not audio, shorter than requested, or as long as the song.
     """
     found = {}
     for excerpt in dict.fromkeys(prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)):
@@ -60,7 +60,7 @@ def check_recordings(settings: EncodeSettings) -> None:
     """Checks that every recording to be encoded can be read.
 
     Raises:
-        AudioError: a file is missing, not audio, or shorter than asked.
+        AudioError: a file is missing, not audio, or shorter than requested.
     """
     for path in settings.audio:
         excerpt = Excerpt(path=path, seconds=settings.seconds, offset_seconds=settings.offset_seconds)
@@ -68,10 +68,10 @@ def check_recordings(settings: EncodeSettings) -> None:
 
 
 def check_work_left(settings: Settings) -> None:
-    """Checks that a run to go on from lacks some of what is asked for, unless samples or parts of it are chosen.
+    """Checks that the source run is shorter than these settings, unless samples or parts of it are chosen.
 
     Raises:
-        RunError: it lacks nothing.
+        RunError: it has the whole length at every level already.
     """
     source = settings.source
     if source is None or source.samples or source.splice or source.keep_seconds is not None:
@@ -88,7 +88,7 @@ def check_work_left(settings: Settings) -> None:
 
 
 def check_codes(settings: DecodeSettings, codec: FileHandle | None) -> None:
-    """Checks that every codes file has the level that is to be decoded, in codes of this model.
+    """Checks that every codes file has the level to decode, in codes of this model.
 
     Raises:
         StoreError: a file is missing, is no codes file, lacks the level, or was made by another model.
@@ -100,21 +100,21 @@ def check_codes(settings: DecodeSettings, codec: FileHandle | None) -> None:
         read_level(model.family, model.config, path, settings.level, identity)
 
 
-def check_weights_here(model: ModelSettings, weights: WeightsConfig, roles: Iterable[str]) -> dict[str, FileHandle]:
-    """Checks those weights that no connection is needed for, and returns their handles by role.
+def check_local_weights(model: ModelSettings, weights: WeightsConfig, roles: Iterable[str]) -> dict[str, FileHandle]:
+    """Checks the weights that are available without a download, and returns their handles by role.
 
     Raises:
-        DownloadError: a file is not here, and there is no connection to fetch it by.
+        DownloadError: a file is not on this machine and cannot be downloaded.
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.
     """
     wanted = wanted_weights(model.files, weights).values()
     remote = any(source_for(address).remote for each in wanted for address in each.sources)
-    can_be_fetched = remote and not weights.is_offline
+    downloadable = remote and not weights.is_offline
     found: dict[str, FileHandle] = {}
     for role in roles:
         try:
             found |= fetch_checked_weights(model, replace(weights, offline=True), roles=(role,))
         except DownloadError:
-            if not can_be_fetched:
+            if not downloadable:
                 raise
     return found

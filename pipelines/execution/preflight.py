@@ -1,7 +1,7 @@
-"""Checks before any long work: each mistake gets its one clear error here, not an hour later.
+"""Checks before any long computation, cheap ones first: each mistake gets one clear error, not an hour later.
 
-Cheap checks first. `prepare` returns one value with all that was found out, which the flow receives: nothing is
-computed twice. Nothing here starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
+`prepare` returns one value with all results, which the flow receives, so that nothing is computed twice. No check
+starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jukebox_core.store.store import TokenStore
 from pipelines.execution.inputs import (
     check_codes,
     check_recordings,
-    check_weights_here,
+    check_local_weights,
     check_work_left,
     free_targets,
     read_prompts,
@@ -49,27 +49,27 @@ _ONE_WORKER = RunnerSettings()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """All that is known of a run before it begins."""
+    """Results of the checks before a run."""
 
     settings: Settings
-    recordings: Mapping[Excerpt, Recording]  # what was read of each prompt
-    conditioning: tuple[Any, ...]  # of each song, as the family has it
+    recordings: Mapping[Excerpt, Recording]  # length and digest of each prompt
+    conditioning: tuple[Any, ...]  # of each song, as `Family.condition` returned it
     weights: Mapping[str, FileHandle] | None  # by role; None: some have to be downloaded
     plan: RunPlan | None  # None while the weights are not known
-    hardware: HardwareConfig  # with a batch size once the machine was checked
+    hardware: HardwareConfig  # with a batch size after `check_machine`
 
     def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
-        """Returns the same with all weights there, and the plan that they make."""
+        """Returns a copy with the handles of all weights, and the plan that follows from them."""
         identities = {role: handle.identity for role, handle in weights.items()}
         plan = plan_run(self.settings, self.recordings, self.conditioning, identities)
         return replace(self, weights=weights, plan=plan)
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Checks everything that can be checked without torch; returns what was found. Writes nothing but vocabularies.
+    """Returns the results of all checks that need no torch; writes nothing but vocabularies.
 
     Raises:
-        JukeboxError: the first thing found wrong; its message gives value, rule and remedy.
+        JukeboxError: the first check that fails; its message gives value, rule and remedy.
     """
     check_runner(settings.runner)
     check_free(settings)
@@ -95,9 +95,9 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def finished(prepared: Prepared) -> RunFolder | None:
-    """Returns the run's folder if all that the settings ask for is there already, else None.
+    """Returns the run's folder if all its windows and files exist already, else None.
 
-    Every window's key is looked up and every audio file is hashed; neither torch nor Prefect is needed for it.
+    Looks up every window's key and hashes every audio file; needs neither torch nor Prefect.
     """
     settings, plan = prepared.settings, prepared.plan
     run = RunFolder(run_path(settings))
@@ -114,12 +114,12 @@ def finished(prepared: Prepared) -> RunFolder | None:
 
 
 def check_machine(prepared: Prepared) -> Prepared:
-    """Checks device, memory, the weights that are here already, and last the token store, which is written to.
+    """Checks device, memory, local weights, and last whether the token store can be written.
 
-    Returns the same with a batch size chosen.
+    Returns a copy with a batch size.
 
     Raises:
-        DeviceError: the device is not there, or has too little memory for the levels to be sampled.
+        DeviceError: the device does not exist, or has too little memory for the levels to sample.
         CheckpointError: weights are truncated, unsafe, or of another model.
         StoreError: the token store cannot be written.
     """
@@ -127,7 +127,7 @@ def check_machine(prepared: Prepared) -> Prepared:
     memory = sampling_memory(settings)
     hardware = with_batch(memory, settings.hardware, samples, settings.runner)
     check_memory(memory, hardware, samples=samples, runner=settings.runner)
-    check_weights_here(settings.model, settings.weights, settings.roles)
+    check_local_weights(settings.model, settings.weights, settings.roles)
     open_store(settings.storage.tokens, spool=settings.storage.spool).probe()
     return replace(prepared, hardware=hardware)
 
@@ -136,39 +136,39 @@ def check_encode(settings: EncodeSettings) -> None:
     """Checks everything that `encode` needs, before anything is written.
 
     Raises:
-        JukeboxError: the first thing found wrong.
+        JukeboxError: the first check that fails.
     """
     free_targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
-    check_weights_here(settings.model, settings.weights, (settings.model.opened.codec_role,))
+    check_local_weights(settings.model, settings.weights, (settings.model.opened.codec_role,))
 
 
 def check_decode(settings: DecodeSettings) -> None:
     """Checks everything that `decode` needs, before anything is written.
 
     Raises:
-        JukeboxError: the first thing found wrong.
+        JukeboxError: the first check that fails.
     """
     free_targets(settings.codes, settings.folder, f".{settings.output.format}")
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
     role = settings.model.opened.codec_role
-    check_codes(settings, check_weights_here(settings.model, settings.weights, (role,)).get(role))
+    check_codes(settings, check_local_weights(settings.model, settings.weights, (role,)).get(role))
 
 
 def check_dataset(settings: DatasetSettings) -> None:
     """Checks everything that `dataset` needs, apart from the recordings themselves.
 
     Raises:
-        JukeboxError: the first thing found wrong.
+        JukeboxError: the first check that fails.
     """
     scan_songs(settings.audio, settings.metadata)
     ask(settings.model.files, settings.weights)
     if settings.encode:
         _check_codec(settings.model, settings.hardware)
-        check_weights_here(settings.model, settings.weights, (settings.model.opened.codec_role,))
+        check_local_weights(settings.model, settings.weights, (settings.model.opened.codec_role,))
 
 
 def _check_codec(model: ModelSettings, hardware: HardwareConfig) -> None:
@@ -180,10 +180,10 @@ def _check_codec(model: ModelSettings, hardware: HardwareConfig) -> None:
 def check_memory(
     memory: SamplingMemory, hardware: HardwareConfig, *, samples: int, runner: RunnerSettings = _ONE_WORKER
 ) -> None:
-    """Checks that the device is there and that the networks that it holds at a time fit in its memory.
+    """Checks that the device exists, and that the networks that it holds at a time fit in its memory.
 
     Raises:
-        DeviceError: the device is missing, or has too little memory; the message says what would fit.
+        DeviceError: the device does not exist, or has too little memory; the message lists settings that fit.
     """
     from jukebox_core.runtime.device import free_memory, resolve_device
 

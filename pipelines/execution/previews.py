@@ -1,7 +1,7 @@
-"""Something to listen to while a run goes on: ``audio/preview/sample_<k>.wav``, refreshed as windows are sealed.
+"""Previews of a run in progress: ``audio/preview/sample_<k>.wav``, refreshed as windows are sealed.
 
-Each moment of a preview is the sound of the lowest level that is there. Previews take a small share of the time. They
-are not part of the finished run and go when it is there: the final audio is decoded whole.
+Each moment of a preview is the sound of the lowest level that is sealed there. Previews take a small share of the
+time, and are removed once the final audio is decoded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-SHARE = 0.05  # of the time that previews may take: what one cost decides when the next one is due
+SHARE = 0.05  # of the run's time that previews may take: the cost of one decides when the next is due
 
 
 class Previews:
@@ -39,21 +39,21 @@ class Previews:
         Args:
             codec: decodes them.
             store: URI of the token store.
-            every: seconds between two refreshes at least; None: no previews.
+            every: minimum seconds between two refreshes; None: no previews.
             run: the run's folder.
-            takes: what the songs will be made of.
-            began: when the run began (`time.monotonic`).
+            takes: the final takes of the songs.
+            began: the run's start, by `time.monotonic`.
         """
         self._run, self._takes, self._began, self._every = run, takes, began, every
         self._songs = [
             Preview(codec, store, preview_folder(run) / f"sample_{sample}.wav") for sample in range(len(takes))
         ]
-        self._written = [[0] * len(take) for take in takes]  # how many tokens of each sample's levels are heard
+        self._written = [[0] * len(take) for take in takes]  # tokens of each sample's levels in its preview
         self._first: dict[int, float] = {}  # by level: seconds until its first sound
         self._due = 0.0
 
     def refresh(self, unsealed: Collection[str]) -> None:
-        """Writes the previews that have grown, if it is time to; `unsealed` are the keys that are not there yet.
+        """Writes the previews that have grown, if a refresh is due; `unsealed` are the keys of windows not sealed yet.
 
         Raises:
             DamagedError: a stored window is damaged; it was set aside.
@@ -61,17 +61,17 @@ class Previews:
         if self._every is None or stopping.stop_requested():
             return
         began = time.monotonic()
-        there = [[track.reach(unsealed) for track in take] for take in self._takes]
-        grown = [sample for sample, sealed in enumerate(there) if sealed != self._written[sample]]
-        first = any(lowest_level(there[sample]) not in self._first for sample in grown)
+        reach = [[track.reach(unsealed) for track in take] for take in self._takes]
+        grown = [sample for sample, sealed in enumerate(reach) if sealed != self._written[sample]]
+        first = any(lowest_level(reach[sample]) not in self._first for sample in grown)
         if not grown or not (first or began >= self._due):
             return
         try:
             for sample in grown:
-                self._write(sample, there[sample])
+                self._write(sample, reach[sample])
         except DamagedError:
             raise
-        except (AudioError, StoreError, OSError) as error:  # a run must not end for want of a preview
+        except (AudioError, StoreError, OSError) as error:  # a run must not fail because of a preview
             log.warning("no preview: %s", error)
         now = time.monotonic()
         self._due = now + max(self._every, (now - began) / SHARE)
@@ -93,7 +93,7 @@ class Previews:
 
 
 def lowest_level(sealed: Sequence[int]) -> int:
-    """Returns the lowest level that has any of the tokens counted in `sealed`, bottom level first."""
+    """Returns the lowest level with tokens; `sealed` counts those of each level, bottom level first."""
     return next(level for level, tokens in enumerate(sealed) if tokens)
 
 
@@ -103,5 +103,5 @@ def preview_folder(run: RunFolder) -> Path:
 
 
 def drop_previews(run: RunFolder) -> None:
-    """Removes a run's previews: the final audio is there."""
+    """Removes a run's previews; idempotent."""
     shutil.rmtree(preview_folder(run), ignore_errors=True)

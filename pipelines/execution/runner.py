@@ -1,8 +1,8 @@
-"""Who samples: the flow itself, threads of it, or the processes of a Dask or Ray cluster. Prefect runs all of them.
+"""Workers that sample units: the flow's own thread, a pool of threads, or the processes of a Dask or Ray cluster.
 
-Units are handed out one by one as workers become free, so the schedule decides at each moment, and no worker waits for
-another one's window while it could do something else. A Dask or Ray worker that dies is replaced by its cluster, which
-gives the unit to another: it resumes from the unit's stored tokens.
+Prefect runs all of them. Units are submitted one by one as workers become free, so that the schedule decides at each
+moment, and no worker waits for a window of another while it could sample a different one. A Dask or Ray worker that
+dies is replaced by its cluster, which retries the unit on another worker; it resumes from the stored tokens.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from stages.sampling.sample import SamplingJob
     from stages.sampling.shard import WorkerContext
 
-POLL_SECONDS = 0.2  # seconds between two looks at whether the run is to stop
-STOP_GRACE_SECONDS = 5.0  # seconds that workers get to store what they have when the run is to stop
-_LOST = 60.0  # seconds without a worker, or without the result of a task that ended, after which a cluster is given up
-_LOOK = 2.0  # seconds between two looks at whether a cluster has workers
+POLL_SECONDS = 0.2  # between two checks of the stop flag
+STOP_GRACE_SECONDS = 5.0  # for workers to store their tokens when the run stops
+_LOST_SECONDS = 60.0  # timeout of a cluster without a worker, or without the result of a task that ended
+_ALIVE_SECONDS = 2.0  # between two checks whether a cluster has workers
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 _ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
 
 
 def check_runner(runner: RunnerSettings) -> None:
-    """Checks that what the runner needs is installed.
+    """Checks that the runner's package is installed.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not installed.
     """
     package = _PACKAGES.get(runner.kind)
     if package is not None and find_spec(package) is None:
@@ -57,16 +57,16 @@ def check_runner(runner: RunnerSettings) -> None:
 
 
 class Workers(Protocol):
-    """Those that sample units, as many at a time as `count`."""
+    """Workers that sample units, at most `count` in parallel."""
 
     count: int
 
     def submit(self, unit: Unit) -> None:
-        """Hands a unit to a worker that is free."""
+        """Submits a unit to a free worker."""
         ...
 
     def next_finished(self) -> tuple[Unit, list[TokensHandle]]:
-        """Waits until a unit is sealed; returns it with the handles of its windows. Raises what its worker raised."""
+        """Waits until a unit is sealed; returns it with the handles of its windows. Re-raises its worker's error."""
         ...
 
 
@@ -74,26 +74,26 @@ def run_units(
     schedule: Schedule,
     workers: Workers,
     *,
-    began: Callable[[Unit], None],
-    ended: Callable[[Unit, list[TokensHandle]], None],
+    on_submit: Callable[[Unit], None],
+    on_sealed: Callable[[Unit, list[TokensHandle]], None],
 ) -> None:
-    """Has every unit of the schedule sampled; returns when nothing is left.
+    """Samples every unit of the schedule; returns when none is left.
 
     Args:
-        schedule: what is to be done, and in which order.
-        workers: who does it.
-        began: called when a unit was handed out.
-        ended: called when all of a unit's windows are sealed.
+        schedule: the units and their order.
+        workers: sample them.
+        on_submit: called before a unit is submitted.
+        on_sealed: called when all of a unit's windows are sealed.
 
     Raises:
-        DamagedError: a unit read damaged tokens. Units that had begun are finished first.
-        Exception: whatever else a worker raised; the others were asked to store what they have.
+        DamagedError: a unit read damaged tokens. Units that had started are finished first.
+        Exception: any other error of a worker; the others were asked to store their tokens.
     """
     busy = 0
     while True:
         while busy < workers.count and (unit := schedule.take()) is not None:
             busy += 1
-            began(unit)
+            on_submit(unit)
             workers.submit(unit)
         if not busy:
             return
@@ -102,35 +102,35 @@ def run_units(
         except DamagedError:
             for _ in range(busy - 1):
                 unit, handles = workers.next_finished()
-                ended(unit, handles)
+                on_sealed(unit, handles)
             raise
         busy -= 1
         schedule.finish(unit)
-        ended(unit, handles)
+        on_sealed(unit, handles)
 
 
 @contextmanager
 def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, context: WorkerContext) -> Iterator[Workers]:
-    """Gives the workers that the settings ask for, and ends those that it started."""
+    """Yields the workers of the settings; shuts down those that it started."""
     if runner.in_place:
         yield _InPlace(stages, job, context)
         return
     with ExitStack() as stack:
         if runner.kind != "threads":
             stack.enter_context(_shared_server())
-        with _own_signals():
+        with _signal_handlers_kept():
             started = stack.enter_context(_task_runner(runner))
         pool = _Pool(started, runner, stages, job, context)
         try:
             yield pool
         except BaseException:
-            signals.cancel_alarm()  # workers are stopped in order; an interruption would leave some running
+            signals.cancel_alarm()  # an alarm now would interrupt the shutdown and leave workers running
             pool.stop()
             raise
 
 
 class _InPlace:
-    """The flow's own process and thread: one unit at a time, done when it is handed over."""
+    """The flow's own thread as the only worker: a unit is sampled when it is submitted."""
 
     count = 1
 
@@ -161,7 +161,7 @@ class _Pool:
         self._runner, self._job, self._context = runner, job, context
         own = settings.address is None  # a cluster that this run started
         self._dask = getattr(runner, "client", None) if own else None
-        self._last_alive = self._looked = time.monotonic()
+        self._last_alive = self._checked = time.monotonic()
         self._pending: dict[Any, tuple[Unit, PrefectFuture[Any]]] = {}  # by task run
         self._finished: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
 
@@ -183,25 +183,25 @@ class _Pool:
             return unit, _result(future)
 
     def _check_workers_alive(self) -> None:
-        """Looks whether there are workers: Dask replaces those that die, but not all that die while they start.
+        """Checks that the cluster has workers: Dask replaces those that die, but not all that die while they start.
 
         Raises:
-            RunError: there have been none for a while, and Dask would wait for ever.
+            RunError: it has had none for `_LOST_SECONDS`, and Dask would wait for ever.
         """
         now = time.monotonic()
-        if self._dask is None or now - self._looked < _LOOK:
+        if self._dask is None or now - self._checked < _ALIVE_SECONDS:
             return
-        self._looked = now
+        self._checked = now
         if self._dask.nthreads():
             self._last_alive = now
-        elif now - self._last_alive > _LOST:
-            raise _lost("Dask", f"no worker for {_LOST:g} s")
+        elif now - self._last_alive > _LOST_SECONDS:
+            raise _lost("Dask", f"no worker for {_LOST_SECONDS:g} s")
 
     def stop(self) -> None:
-        """Asks those that sample to store what they have, and waits for them a little."""
+        """Requests a stop of all running units, and waits at most `STOP_GRACE_SECONDS` for each to store its tokens."""
         if not self._pending:
             return
-        with _asked_to_stop(self._runner, [future for _, future in self._pending.values()]):
+        with _stop_requested(self._runner, [future for _, future in self._pending.values()]):
             while self._pending:
                 try:
                     done = self._finished.get(timeout=STOP_GRACE_SECONDS)
@@ -211,20 +211,20 @@ class _Pool:
 
 
 def _result(future: PrefectFuture[list[TokensHandle]]) -> list[TokensHandle]:
-    """Returns what a worker gave.
+    """Returns the result of a unit's future.
 
     Raises:
-        RunError: its cluster could not give it to any worker.
-        Exception: what the worker raised.
+        RunError: the cluster lost its workers, or the result.
+        Exception: the worker's error.
     """
-    until = time.monotonic() + _LOST
+    until = time.monotonic() + _LOST_SECONDS
     while True:
         stopping.check()
         try:
             return future.result(timeout=POLL_SECONDS)
-        except TimeoutError as error:  # it ended, but the worker that had its result died, and nobody does it again
+        except TimeoutError as error:  # it ended, but its worker died with the result, and no other retries it
             if time.monotonic() > until:
-                raise _lost("the cluster", f"no result for {_LOST:g} s") from error
+                raise _lost("the cluster", f"no result for {_LOST_SECONDS:g} s") from error
         except Exception as error:
             engine = type(error).__module__.partition(".")[0]
             if engine not in _ENGINES:
@@ -240,8 +240,8 @@ def _lost(engine: str, reason: str) -> RunError:
 
 
 @contextmanager
-def _asked_to_stop(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -> Iterator[None]:
-    """Raises the flag of `stages.stopping` wherever workers look at it, for as long as the block takes."""
+def _stop_requested(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -> Iterator[None]:
+    """Sets the flag of `stages.stopping` in every worker process for the duration of the block."""
     client = getattr(runner, "client", None)  # Dask's
     if client is not None:
         client.run(stopping.request_stop)
@@ -266,7 +266,7 @@ def _asked_to_stop(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -
 
 
 def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
-    """Returns the task runner that the settings ask for, not started."""
+    """Returns the task runner of the settings, not started."""
     made: TaskRunner[Any]
     if runner.kind == "dask":
         from prefect_dask.task_runners import DaskTaskRunner
@@ -292,8 +292,8 @@ def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keeps signals with those who handled them before the block: Ray takes SIGTERM for itself when it starts."""
+def _signal_handlers_kept() -> Iterator[None]:
+    """Restores the signal handlers after the block: Ray installs its own for SIGTERM when it starts."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     if threading.current_thread() is threading.main_thread():
@@ -303,7 +303,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _shared_server() -> Iterator[None]:
-    """Tells worker processes which Prefect server this process talks to, so that none starts one of its own."""
+    """Sets this process's Prefect server for worker processes, so that none starts a server of its own."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

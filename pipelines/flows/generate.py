@@ -42,7 +42,7 @@ def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any]
     """Makes a run's songs as a flow run of Prefect's.
 
     Args:
-        prepared: what the checks before the run found out.
+        prepared: the results of the checks before the run.
         run: the run's folder, as `pipelines.runs.folder.open_run` made it.
         config: the settings as plain data, for Prefect's pages.
         live: show bars on stderr.

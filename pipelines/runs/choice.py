@@ -1,7 +1,7 @@
 """Choices in the middle of a run: it stops after a level, the user listens, and chooses how to continue. No Prefect.
 
-A choice starts a second run from the tokens of the first: `first_part` gives the settings before the choice, `after`
-those of the second run, and `advice` the shell commands that do the same.
+A choice starts a second run from the tokens of the first: `first_part` returns the settings of the first run, `after`
+those of the second, and `advice` the equivalent shell commands.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Choice:
 
 
 def first_part(settings: Settings) -> Settings:
-    """Returns the settings of the run before the choice; the given ones if no choice is asked for."""
+    """Returns the settings of the run before the choice; unchanged if the settings have no choice."""
     level = settings.choose.after_level
     if level is None or level <= settings.sampling.stop_level:
         return settings

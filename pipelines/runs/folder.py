@@ -1,4 +1,4 @@
-"""Run folders: one for each run, with its settings, its manifest and everything it made."""
+"""Run folders: one for each run, with its settings, its manifest and its outputs."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from pipelines.settings.generate import Settings
 
 MANIFEST_SCHEMA = 1
-_LINEAGE = re.compile(r"(-(continue|upsample)-[0-9a-f]{8})+$")  # of a run that goes on from another
+_LINEAGE = re.compile(r"(-(continue|upsample)-[0-9a-f]{8})+$")  # suffixes of a run that starts from another
 
 
 def identity(settings: Settings) -> dict[str, Any]:
-    """Returns the settings that decide what a run is: what it makes, not where, how fast or in which file format."""
+    """Returns the settings that decide the tokens of a run, without those of folders, speed and file formats."""
     everything = to_plain(settings)
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
     return {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
 
 
 def default_name(settings: Settings) -> str:
-    """Returns the name of a run that was given none: the same settings give the same name, so a command resumes."""
+    """Returns the default name of a run: the same settings give the same name, so that a repeated command resumes."""
     verb = settings.model.name
     if settings.source is not None:
         verb = f"{_LINEAGE.sub('', Path(settings.source.run).name)}-{settings.source.command}"
@@ -51,7 +51,7 @@ def _identity_digest(settings: Settings) -> str:
 
 
 def lock_name(settings: Settings) -> str:
-    """Returns the name under which the run is locked in its token store: other runs of one name may use it."""
+    """Returns the name of the run's lock in its token store, distinct for other runs of the same name."""
     name, own = settings.run.name, _identity_digest(settings)
     return f"{name}-{own}" if name else default_name(settings)
 
@@ -96,19 +96,19 @@ class RunFolder:
 
     @property
     def place(self) -> str:
-        """Machine and folder, which tell the run from others of the same name."""
+        """Host and folder, which distinguish the run from others of the same name."""
         return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
 
     @property
     def manifest_path(self) -> Path:
-        """Where the manifest is."""
+        """Path of the manifest."""
         return self.path / "manifest.json"
 
     def manifest(self) -> dict[str, Any]:
         """Returns the manifest.
 
         Raises:
-            RunError: there is none, or it cannot be read, or a newer version of this program wrote it.
+            RunError: it does not exist, cannot be read, or was written by a newer version of this program.
         """
         try:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
@@ -128,7 +128,7 @@ class RunFolder:
         return manifest
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that decide what the run is, as its manifest keeps them; empty if it keeps none."""
+        """Returns the run's `identity` from its manifest; empty if the manifest has none."""
         return upgraded(self.manifest().get("identity", {}))
 
     def model_config(self) -> Any:
@@ -142,17 +142,17 @@ class RunFolder:
         return family.config(str(model.get("name")), build(family.network_type, model.get("network"), "model.network"))
 
     def update(self, **fields: object) -> dict[str, Any]:
-        """Writes `fields` into the manifest, whole or not at all, and returns it."""
+        """Writes `fields` into the manifest, atomically, and returns it."""
         manifest = self.manifest() if self.manifest_path.exists() else {"schema": MANIFEST_SCHEMA, "run": self.name}
         manifest |= fields
         _write_text(self.manifest_path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         return manifest
 
     def takes(self) -> list[Take]:
-        """Returns the take of each sample, as far as the run got.
+        """Returns the planned take of each sample.
 
         Raises:
-            RunError: the run never got as far as planning its windows.
+            RunError: the run stopped before its windows were planned.
         """
         takes = self.manifest().get("takes")
         if not takes:
@@ -161,7 +161,7 @@ class RunFolder:
 
 
 def check_free(settings: Settings) -> RunFolder:
-    """Returns the folder of the run that these settings make, which holds that run or nothing yet.
+    """Returns the folder of the run that these settings make, after a check that it is empty or holds that run.
 
     Raises:
         RunError: the folder holds a run with other settings, or something that is not a run.
@@ -170,15 +170,15 @@ def check_free(settings: Settings) -> RunFolder:
     if folder.manifest_path.exists():
         refuse_other(folder, identity(settings))
     elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-        raise RunError(f"{folder.path} exists and is not a run; choose another run.name, nothing there is overwritten")
+        raise RunError(f"{folder.path} exists and is not a run; choose another run.name, nothing is overwritten")
     return folder
 
 
 def open_run(settings: Settings, config_yaml: str) -> RunFolder:
-    """Returns the run's folder, made if need be, with config.yaml and manifest.json in it.
+    """Returns the run's folder with config.yaml and manifest.json, created if missing.
 
     Raises:
-        RunError: as `check_free`, or the folder cannot be made.
+        RunError: as `check_free`, or the folder cannot be created.
     """
     folder = check_free(settings)
     try:
@@ -194,10 +194,10 @@ def open_run(settings: Settings, config_yaml: str) -> RunFolder:
 
 
 def refuse_other(folder: RunFolder, mine: Mapping[str, Any]) -> None:
-    """Refuses a folder whose run was made with settings other than `mine`.
+    """Checks that a folder's run was made with the settings `mine`.
 
     Raises:
-        RunError: it was; the message names what differs.
+        RunError: it was made with others; the message lists the differences.
     """
     theirs = folder.identity()
     if theirs == mine:
@@ -210,7 +210,7 @@ def refuse_other(folder: RunFolder, mine: Mapping[str, Any]) -> None:
 
 
 def differences(old: object, new: object, at: str = "") -> list[str]:
-    """Returns what differs between two trees of settings, as ``key: old -> new``."""
+    """Returns the differences between two trees of settings, as ``key: old -> new``."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [d for key in keys for d in differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
@@ -228,7 +228,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what can change a result, for the manifest."""
+    """Returns the versions of Python, the engine and all packages that can change a result, for the manifest."""
     found = {"python": platform.python_version(), "engine": str(ENGINE_VERSION)}
     for package in ("jukebox-pipelines", "torch", "numpy", "prefect", "hydra-core", "soundfile", "soxr"):
         try:

@@ -1,7 +1,7 @@
 """Garbage collection of a token store: windows that no run names, unfinished and damaged ones, and snapshots.
 
-Safe while runs are going on: a run pins the windows that it needs before it samples or reuses any (`store.pins`), and
-recent objects are kept. Imports neither torch nor Prefect.
+Safe while runs are in progress: a run pins the windows that it needs before it samples or reuses any (`store.pins`),
+and recent objects are kept. Imports neither torch nor Prefect.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def named_windows(root: str, store: str) -> set[str]:
     """Returns the keys of all windows that runs name: those below `root`, and others by their pins.
 
     Raises:
-        RunError: a run's manifest cannot be read, so the windows that it names are not known.
-        StoreError: the same for the pin of a run elsewhere, or the store cannot be read.
+        RunError: a run's manifest cannot be read, so that its windows are unknown.
+        StoreError: the pin of a run elsewhere, or the store, cannot be read.
     """
     named: set[str] = set()
     for pin in Pins(store).all():
@@ -78,8 +78,8 @@ def find_garbage(root: str, store: str, hours: float, scratch: Path | None = Non
     aside = objects.sizes(_DAMAGED)
     named = named_windows(root, store)
     unnamed = [key for key in sealed if key not in named]
-    begun = [key for key in partial if key not in named and key not in sealed]
-    folders = [_DAMAGED, "windows"] if unnamed or begun else [_DAMAGED]
+    unfinished = [key for key in partial if key not in named and key not in sealed]
+    folders = [_DAMAGED, "windows"] if unnamed or unfinished else [_DAMAGED]
     ages = {Path(name).name: age for folder in folders for name, age in objects.ages(folder).items()}
 
     def old(name: str) -> bool:
@@ -88,7 +88,7 @@ def find_garbage(root: str, store: str, hours: float, scratch: Path | None = Non
     return Garbage(
         store=store,
         windows={key: sealed[key] for key in unnamed if old(f"{key}.safetensors")},
-        partials={key: partial[key] for key in begun if old(f"{key}.part.safetensors")},
+        partials={key: partial[key] for key in unfinished if old(f"{key}.part.safetensors")},
         damaged={name: size for name, size in aside.items() if old(Path(name).name)},
         snapshots={path: size for path, (size, keys) in snapshots.items() if not named.intersection(keys)},
         named=sum(key in named for key in sealed),
@@ -100,8 +100,8 @@ def remove(garbage: Garbage, root: str) -> tuple[int, int]:
     """Removes garbage, except windows that a run has named meanwhile; returns the number of windows and bytes removed.
 
     Raises:
-        RunError: as `named_windows`; nothing is removed after it.
-        StoreError: as `named_windows`, or the store refuses; nothing is removed after it.
+        RunError: as `named_windows`; the remaining garbage is kept.
+        StoreError: as `named_windows`, or the store refuses; the remaining garbage is kept.
     """
     store, objects = TokenStore(garbage.store), open_objects(garbage.store)
     sizes = {**garbage.windows, **garbage.partials}

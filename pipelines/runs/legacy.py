@@ -1,7 +1,8 @@
-"""Settings as runs kept them before there were families of models: read as today's, and hashed as then.
+"""Run settings in the form from before families of models: converted when read, and still the form that is hashed.
 
-Then a model's section held the parts of its network directly; now they lie in ``network``, beside ``family``. Names of
-runs and of locks hash the earlier form wherever it can say the same, so that the same command finds the same run.
+In that form a model's section held the parts of its network directly; now they are in ``network``, beside ``family``.
+Names of runs and locks hash the earlier form where it can represent the settings, so that the same command finds the
+same run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _OWN = ("name", "family", "network", "files", "trained")  # keys of a model's se
 
 
 def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns stored settings, or a run's identity, with its model's section as it is today."""
+    """Returns stored settings, or a run's identity, with the model's section in the current form."""
     model = settings.get("model")
     if not isinstance(model, dict) or "network" in model:
         return dict(settings)
@@ -27,7 +28,7 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def earlier_form(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an identity as it was hashed before there were families; that of another family as it is."""
+    """Returns an identity in the form that is hashed: the earlier one, except for families that it cannot represent."""
     model = identity["model"]
     if model["family"] != DEFAULT_FAMILY:
         return dict(identity)

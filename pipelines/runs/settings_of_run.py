@@ -1,4 +1,4 @@
-"""Settings that begin with those of an earlier run: to go on from it, or to take it up again."""
+"""Settings derived from those of an earlier run: to start a new run from its tokens, or to resume it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]:
-    """Returns where ``continue RUN`` or ``upsample RUN`` starts: the settings that the run was made with.
+    """Returns the configuration root of ``continue RUN`` or ``upsample RUN``: the settings of that run.
 
-    Songs that have entries of their own in `songs` keep these when `overrides` choose among the run's samples.
+    Entries of `songs` follow their samples when `overrides` choose among the run's samples.
 
     Raises:
-        RunError: there is no such run, or its config.yaml cannot be read.
+        RunError: no run has that name, or its config.yaml cannot be read.
     """
     folder = find_run(run, _root(overrides)).path
     stored = upgraded(load_yaml(folder / "config.yaml"))
     fresh: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": None},
-        "prompt": to_plain(PromptSettings()),  # the run's tokens begin with its prompt already
+        "prompt": to_plain(PromptSettings()),  # the run's tokens start with its prompt already
         "songs": _chosen_songs(stored, overrides),
         "source": {
             "run": str(folder.resolve()),
@@ -48,10 +48,10 @@ def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]
 
 
 def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]:
-    """Returns where ``runs resume RUN`` starts: the run's own settings, in its own folder.
+    """Returns the configuration root of ``runs resume RUN``: the run's own settings, in its own folder.
 
     Raises:
-        RunError: there is no such run, or its config.yaml cannot be read.
+        RunError: no run has that name, or its config.yaml cannot be read.
     """
     folder = find_run(run, root).path.absolute()
     stored = upgraded(load_yaml(folder / "config.yaml"))
@@ -68,7 +68,7 @@ def _root(overrides: Sequence[str]) -> str:
 
 
 def _chosen_songs(stored: Mapping[str, Any], overrides: Sequence[str]) -> list[Any]:
-    """Returns the stored entries of `songs`, those of the samples that songs start from where they are chosen."""
+    """Returns the stored entries of `songs`, or those of the samples that `overrides` choose."""
     songs, chosen = list(stored.get("songs", ())), override_value(overrides, "source.samples")
     if not songs or not isinstance(chosen, list) or not all(c in range(len(songs)) for c in chosen):
         return songs

@@ -1,8 +1,7 @@
-"""What a run starts from: the takes of earlier runs, chosen, cut and spliced. Imports neither torch nor Prefect.
+"""Initial takes of a run: those of source runs, chosen, cut and spliced. Imports neither torch nor Prefect.
 
-A run is a path in a tree of windows. What it keeps of another run it names by the same keys, so nothing is copied;
-what it samples itself hangs below. Once it is planned, its manifest says what it kept: from then on it needs the runs
-that it came from no longer.
+A run is a path in a tree of windows. It shares windows of its source runs by key, without a copy, and adds its own
+below them. The manifest of a planned run records the shared part, so that the source runs are no longer needed.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ if TYPE_CHECKING:
 
 
 def starting_takes(settings: Settings, prompts: Sequence[Prompt] = ()) -> list[Take]:
-    """Returns what each song has before sampling begins: earlier runs' takes, a prompt's codes, or nothing.
+    """Returns the initial take of each song: from source runs, from a prompt, or of empty tracks.
 
     Raises:
-        ConfigError: a sample, a second or a range that the earlier runs do not have.
-        RunError: one of these runs is unknown, of another model, or has not come so far yet.
+        ConfigError: a sample, time or range that the source runs do not have.
+        RunError: a source run is unknown, of another model, or not sampled that far yet.
     """
     if settings.source is None:
-        nothing = (Track(),) * len(settings.config.hops)
-        return [prompt.take for prompt in prompts] or [nothing] * settings.sampling.n_samples
+        empty = (Track(),) * len(settings.config.hops)
+        return [prompt.take for prompt in prompts] or [empty] * settings.sampling.n_samples
     return _recorded(settings) or _from_runs(settings)
 
 
 def check_source(settings: Settings) -> None:
-    """Checks that the runs to start from are there, were made by this model, and have what is asked for.
+    """Checks that the source runs exist, were made by this model, and have the samples and times of the settings.
 
     Raises:
-        ConfigError: a sample, a second or a range that they do not have, or more of it than the song shall have.
-        RunError: one of them is unknown, of another model, or has not come so far yet.
+        ConfigError: a sample, time or range that they do not have, or more music than the song's length.
+        RunError: a source run is unknown, of another model, or not sampled that far yet.
     """
     if settings.source is None or _recorded(settings) is not None:
         return
@@ -61,10 +60,10 @@ def check_source(settings: Settings) -> None:
 
 
 def check_weights(settings: Settings, weights: Mapping[str, str]) -> None:
-    """Checks that the runs to start from were made with the weights that go on with them.
+    """Checks that the source runs were made with the weights of this run.
 
     Raises:
-        RunError: they were not: their tokens mean other sounds, or another model drew them.
+        RunError: another codec or network made their tokens.
     """
     if settings.source is None or _recorded(settings) is not None:
         return
@@ -78,12 +77,12 @@ def check_weights(settings: Settings, weights: Mapping[str, str]) -> None:
             if theirs.get(role, weights[role]) != weights[role]:
                 raise RunError(
                     f"run {run.name} was made with other weights ({role} {theirs[role][:12]}, here "
-                    f"{weights[role][:12]}); go on with the weights that made it"
+                    f"{weights[role][:12]}); continue with the weights that made it"
                 )
 
 
 def note_plan(settings: Settings, run: RunFolder, start: Sequence[Take], takes: Sequence[Take]) -> None:
-    """Writes down what the songs start from and what they will be made of: in the manifest, and in the token store.
+    """Records the initial and the final takes of the songs in the manifest, and pins their windows in the token store.
 
     Raises:
         StoreError: the store cannot be written.
@@ -96,7 +95,7 @@ def note_plan(settings: Settings, run: RunFolder, start: Sequence[Take], takes: 
 
 
 def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
-    """Returns what a manifest says of the runs that a run starts from: its parent, and how many tokens it kept."""
+    """Returns the manifest's record of the source run: the parent, and the number of tokens kept of each track."""
     source, config = settings.source, settings.model.config
     if source is None:
         return {}
@@ -114,7 +113,7 @@ def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
 
 
 def _recorded(settings: Settings) -> list[Take] | None:
-    """Returns what this run kept when it was planned before; None if it never was."""
+    """Returns the initial takes that the manifest recorded when this run was planned; None if it never was."""
     run = RunFolder(run_path(settings))
     if not run.manifest_path.exists():
         return None
@@ -130,24 +129,24 @@ def _recorded(settings: Settings) -> list[Take] | None:
 def _from_runs(settings: Settings) -> list[Take]:
     source = settings.source
     assert source is not None
-    run = _Earlier.read(RunFolder(Path(source.run).expanduser()), settings)
-    takes = [run.beginning(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
+    run = _SourceRun.read(RunFolder(Path(source.run).expanduser()), settings)
+    takes = [run.prefix(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
     for index, piece in enumerate(source.splice):
-        other = _Earlier.read(find_run(piece.run, settings.storage.root), settings)
+        other = _SourceRun.read(find_run(piece.run, settings.storage.root), settings)
         _check_codec(other.run, settings)
         takes = [other.splice(take, piece, f"source.splice.{index}") for take in takes]
     return takes
 
 
-def _chosen(settings: Settings, there: int) -> Sequence[int]:
-    """Returns the sample of the earlier run that each song starts from, of the `there` that it has."""
+def _chosen(settings: Settings, available: int) -> Sequence[int]:
+    """Returns the sample of the source run that each song starts from; the run has `available` samples."""
     assert settings.source is not None
     samples, name = settings.source.samples, Path(settings.source.run).name
     count: int = settings.sampling.n_samples
     for sample in samples:
-        if sample >= there:
+        if sample >= available:
             raise ConfigError(
-                f"source.samples names {sample}, but run {name} has {_samples(there)}; choose among these"
+                f"source.samples names {sample}, but run {name} has {_samples(available)}; choose among these"
             )
     if len(samples) == 1:
         return samples * count
@@ -156,30 +155,30 @@ def _chosen(settings: Settings, there: int) -> Sequence[int]:
             f"source.samples names {len(samples)} samples but sampling.n_samples is {count}; "
             f"set sampling.n_samples={len(samples)}, or name one sample to start every song from"
         )
-    if not samples and there != count:
+    if not samples and available != count:
         raise ConfigError(
-            f"run {name} has {there} samples but sampling.n_samples is {count}; "
+            f"run {name} has {available} samples but sampling.n_samples is {count}; "
             "leave that override out, or choose the samples to start from with source.samples"
         )
-    return samples or range(there)
+    return samples or range(available)
 
 
-def _samples(there: int) -> str:
-    return f"samples 0 to {there - 1}" if there > 1 else "sample 0 only"
+def _samples(count: int) -> str:
+    return f"samples 0 to {count - 1}" if count > 1 else "sample 0 only"
 
 
 @dataclass(frozen=True, slots=True)
-class _Earlier:
-    """A run that tokens are taken from, as far as it got."""
+class _SourceRun:
+    """A run that another one starts from, as far as it is sampled."""
 
     run: RunFolder
-    settings: Settings  # of the run that takes them
+    settings: Settings  # of the run that starts from it
     takes: list[Take]
     planned: list[int]  # top-level tokens of each take once the run is finished
 
     @classmethod
-    def read(cls, run: RunFolder, settings: Settings) -> _Earlier:
-        """Returns the run's takes. Of one that is not finished, each track as far as it is stored."""
+    def read(cls, run: RunFolder, settings: Settings) -> _SourceRun:
+        """Returns the source run; if it is not finished, each track is cut to its stored prefix."""
         takes = run.takes()
         planned = [len(take[-1]) for take in takes]
         if run.manifest().get("status") != "finished":
@@ -188,22 +187,22 @@ class _Earlier:
             takes = [tuple(track.cut(track.reach(missing)) for track in take) for take in takes]
         return cls(run, settings, takes, planned)
 
-    def beginning(self, sample: int, seconds: float | None) -> Take:
+    def prefix(self, sample: int, seconds: float | None) -> Take:
         """Returns a sample's take, or its first `seconds`: every level cut to the same whole top-level tokens."""
         take = self.takes[sample]
         if seconds is not None:
             return _part(take, self._tokens(sample, seconds, "source.keep_seconds"), self.settings)
         if len(take[-1]) < self.planned[sample]:
             raise RunError(
-                f"run {self.run.name} is not finished: of sample {sample}, {self._there(sample)} are there; finish it "
-                f"with `jukebox runs resume {self.run.name}`, or say with source.keep_seconds how much to keep"
+                f"run {self.run.name} is not finished: sample {sample} has {self._available(sample)}; finish it "
+                f"with `jukebox runs resume {self.run.name}`, or set source.keep_seconds to the part to keep"
             )
         return take
 
     def splice(self, take: Take, piece: SpliceSettings, where: str) -> Take:
-        """Returns `take` with a range of one of the run's takes after it.
+        """Returns `take` with a range of one of the run's takes appended.
 
-        A level that ends before the top level does, or that the range lacks, stays as it is: it is sampled anew there.
+        A level that ends before the top level, or that the range lacks, stays unchanged: it is sampled again.
         """
         if piece.sample >= len(self.takes):
             raise ConfigError(
@@ -229,19 +228,19 @@ class _Earlier:
         )
 
     def _tokens(self, sample: int, seconds: float, where: str) -> int:
-        """Returns how many whole top-level tokens `seconds` of a sample are."""
+        """Returns the number of whole top-level tokens in `seconds` of a sample."""
         config = self.settings.model.config
         tokens = whole_tokens(config, config.top, seconds)
         if tokens > len(self.takes[sample][-1]):
             raise ConfigError(
-                f"{where} is {seconds:g}, but of sample {sample} of run {self.run.name} {self._there(sample)} are "
-                "there; choose a time within that"
+                f"{where} is {seconds:g}, but sample {sample} of run {self.run.name} has {self._available(sample)}; "
+                "choose a time within that"
             )
         return tokens
 
-    def _there(self, sample: int) -> str:
-        there, planned = len(self.takes[sample][-1]), self.planned[sample]
-        return f"{self._seconds(there):.4g} s" + (f" of {self._seconds(planned):.4g} s" if there < planned else "")
+    def _available(self, sample: int) -> str:
+        stored, planned = len(self.takes[sample][-1]), self.planned[sample]
+        return f"{self._seconds(stored):.4g} s" + (f" of {self._seconds(planned):.4g} s" if stored < planned else "")
 
     def _seconds(self, tokens: int) -> float:
         seconds: float = self.settings.config.seconds(self.settings.config.top, tokens)
@@ -249,13 +248,13 @@ class _Earlier:
 
 
 def _factors(settings: Settings) -> list[int]:
-    """Returns how many tokens of each level one top-level token stands for."""
+    """Returns the number of tokens of each level per top-level token."""
     hops = settings.config.hops
     return [hops[-1] // hop for hop in hops]
 
 
 def _part(take: Take, tokens: int, settings: Settings) -> Take:
-    """Returns the beginning of a take: `tokens` of the top level, and as much music of the others."""
+    """Returns the prefix of a take: `tokens` of the top level, and the same duration of the others."""
     return tuple(track.cut(tokens * factor) for track, factor in zip(take, _factors(settings), strict=True))
 
 
@@ -267,7 +266,7 @@ def _check_model(run: RunFolder, settings: Settings, parts: Sequence[str]) -> No
 
 
 def _check_codec(run: RunFolder, settings: Settings) -> None:
-    """Checks that the codes of a run mean the same sounds; which network drew them does not matter."""
+    """Checks that a run's codes are of the same codec; the network that drew them does not matter."""
     family = settings.family
     theirs, mine = (family.codec_causes(config) for config in (run.model_config(), settings.config))
     _refuse_changes(run, settings, differences(theirs, mine, "model.network"))

@@ -54,7 +54,7 @@ def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[
     began: list[str] = []
     ended: list[str] = []
     try:
-        run_units(schedule, crew, began=lambda u: began.extend(u.keys), ended=lambda u, _: ended.extend(u.keys))
+        run_units(schedule, crew, on_submit=lambda u: began.extend(u.keys), on_sealed=lambda u, _: ended.extend(u.keys))
     except (DamagedError, StoreError):
         assert schedule.open
     return began, ended
@@ -98,7 +98,7 @@ class Lost:
 
 
 def test_a_result_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_LOST", 0.01)
+    monkeypatch.setattr(runner, "_LOST_SECONDS", 0.01)
     with pytest.raises(RunError, match=r"lost its workers or itself \(no result for 0.01 s\); .*the same command"):
         runner._result(Lost())  # type: ignore[arg-type]
 
@@ -114,8 +114,8 @@ def test_a_cluster_without_workers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         client = Cluster()
 
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(runner, "_LOOK", 0.0)
-    monkeypatch.setattr(runner, "_LOST", 0.05)
+    monkeypatch.setattr(runner, "_ALIVE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "_LOST_SECONDS", 0.05)
     pool = runner._Pool(Started(), RunnerSettings(kind="dask"), None, None, None)  # type: ignore[arg-type]
     for _ in range(10):
         pool._check_workers_alive()

@@ -145,7 +145,7 @@ def test_names_do_not_grow_with_each_generation() -> None:
         (["source.samples=[-1]"], "source.samples is [-1]; samples are counted from 0"),
         (["source.samples=1"], "source.samples is 1; it must be a list"),
         (["sampling.n_samples=3"], "run first has 2 samples but sampling.n_samples is 3; leave that override out, or"),
-        (["source.keep_seconds=7"], "source.keep_seconds is 7, but of sample 0 of run first 5.999 s are there"),
+        (["source.keep_seconds=7"], "source.keep_seconds is 7, but sample 0 of run first has 5.999 s"),
         (["source.keep_seconds=0"], "source.keep_seconds is 0.0; it must be above 0"),
         (["seconds=5"], "seconds is 5, but the songs begin with 5.999 s of earlier runs; ask for more seconds"),
         (["source.splice=[{run: first}]"], "seconds is 6, but the songs begin with 12 s"),
@@ -211,7 +211,7 @@ def test_an_unfinished_run_is_continued_only_as_far_as_it_got() -> None:
     [take] = run.takes()
     for level, windows in ((2, 2), (1, 1)):
         seal("outputs/.store", take[level].spans[:windows])
-    with pytest.raises(RunError, match=r"run first is not finished: of sample 0, 4 s of 5.999 s are there; finish"):
+    with pytest.raises(RunError, match=r"run first is not finished: sample 0 has 4 s of 5.999 s; finish"):
         starting_takes(going_on("first", "seconds=8"))
     with pytest.raises(ConfigError, match=r"source.keep_seconds is 5, but of sample 0 of run first 4 s of 5.999 s"):
         starting_takes(going_on("first", "seconds=8", "source.keep_seconds=5"))
