@@ -1,1 +1,1 @@
-"""Prefect tasks: doorways that read handles, call the core and seal what it made."""
+"""Stages: functions that read handles, call the core and seal its results, as plain calls or as Prefect tasks."""

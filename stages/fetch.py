@@ -1,4 +1,4 @@
-"""Fetches a model's files: cached, verified, resumed after any break."""
+"""Fetches a model's files: cached, verified, resumed after interruptions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetch_checked_weights(
 ) -> dict[str, FileHandle]:
     """Returns handles of the model's weights, by role, after a check of names and shapes in the files.
 
-    Otherwise an unfit file of the last level would be noticed after all others were sampled.
+    Without it an invalid file of the last level would fail only after all other levels were sampled.
 
     Raises:
         CheckpointError: a file is truncated, no checkpoint, unsafe, or of another model.

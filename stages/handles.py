@@ -1,4 +1,4 @@
-"""What travels between tasks: small frozen records that name a stored thing and its digest, never the thing itself."""
+"""Handles, the only data that pass between stages: small immutable records that name a stored object and its digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Handle:
-    """A stored object: where it is, and the digest of its content."""
+    """URI and SHA-256 of a stored object."""
 
     uri: str
     sha256: str
@@ -46,10 +46,10 @@ class FileHandle(Handle):
         )
 
     def read(self) -> Path:
-        """Returns the file's path; its digest is verified again if the file was touched since the handle was made.
+        """Returns the file's path; its digest is verified again if the file was modified since the handle was made.
 
         Raises:
-            CheckpointError: the file is gone, or is not what it was.
+            CheckpointError: the file is missing, or its content has changed.
         """
         path = Path(self.uri)
         if not path.is_file():
@@ -83,7 +83,7 @@ class TokensHandle(Handle):
         """Returns the tokens, int32 [time], after the digest was verified.
 
         Raises:
-            StoreError: the window is missing, damaged, or not the one the handle names.
+            StoreError: the window is missing, damaged, or has another digest.
         """
         stored = open_store(self.uri).read(self.key)
         if stored.digest != self.sha256:

@@ -32,7 +32,7 @@ def console() -> Console:
 
 
 def peak_memory() -> int:
-    """Returns the most memory this process has held so far, in bytes."""
+    """Returns the peak resident memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
     return peak if sys.platform == "darwin" else peak * 1000
 

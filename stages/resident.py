@@ -1,7 +1,7 @@
-"""Models kept in memory by a process, so that each window need not load its own.
+"""Cache of loaded models in a process, so that not every window loads its network again.
 
-On each device a process holds one codec and as many sampling networks as it is set to: one where levels are sampled
-one after the other, all of them where they take turns. The network that was used least recently makes room.
+On each device a process holds one codec and up to `keep_networks` sampling networks: one where levels are sampled
+sequentially, all of them where levels alternate. The least recently used network is evicted.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = logging.getLogger("jukebox")
 
 _lock = threading.Lock()
 _held: dict[tuple[str, str], dict[tuple[object, ...], Any]] = {}  # (kind, device) -> models, least recently used first
-_networks = 1  # to be held on each device
+_networks = 1  # held on each device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodecSpec:
-    """A codec: the model it belongs to, its weights, and what it runs on."""
+    """A codec: its model, weights and hardware."""
 
     family: str
     config: ModelConfig
@@ -64,14 +64,14 @@ class CodecSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSpec:
-    """A sampling network: the model it belongs to, its role and weights, and what it runs on."""
+    """A sampling network: its model, role, weights and hardware."""
 
     family: str
     config: ModelConfig
     role: str
     weights: FileHandle
     hardware: HardwareConfig
-    library: str | None = None  # the weights folder, where prepared weights are kept; None keeps nothing
+    library: str | None = None  # the weights folder, where prepared weights are cached; None: no cache
 
     def open(self) -> TokenModel:
         """Returns the network on its device, loading it if this process does not hold it yet."""
@@ -96,7 +96,7 @@ class NetworkSpec:
 
 
 def keep_networks(count: int) -> None:
-    """Sets how many networks this process holds on each device; those beyond are freed when the next one is opened."""
+    """Sets the number of networks that this process holds on each device; takes effect when the next one is opened."""
     global _networks
     _networks = count
 

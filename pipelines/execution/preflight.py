@@ -16,8 +16,8 @@ from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.inputs import (
     check_codes,
-    check_recordings,
     check_local_weights,
+    check_recordings,
     check_work_left,
     free_targets,
     read_prompts,

@@ -18,15 +18,15 @@ from pipelines.settings.common import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeSettings:
-    """Everything `encode` is told: audio files to codes (root conf/encode.yaml)."""
+    """All settings of `encode` (root conf/encode.yaml): audio files to codes."""
 
     model: ModelSettings
     hardware: HardwareConfig
     weights: WeightsConfig
     storage: StorageSettings = field(default_factory=StorageSettings)
     audio: tuple[str, ...]  # files to encode, one codes file each
-    seconds: float | None = None  # how much of each file; null: all of it
-    offset_seconds: float = 0.0  # where in each file to begin
+    seconds: float | None = None  # length of the excerpt of each file; null: all of it
+    offset_seconds: float = 0.0  # start within each file
     levels: tuple[int, ...] = (0, 1, 2)
     folder: str = "outputs/codes"  # codes files are written here
 
@@ -45,7 +45,7 @@ class EncodeSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeSettings:
-    """Everything `decode` is told: codes to audio (root conf/decode.yaml)."""
+    """All settings of `decode` (root conf/decode.yaml): codes to audio."""
 
     model: ModelSettings
     hardware: HardwareConfig

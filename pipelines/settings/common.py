@@ -36,10 +36,10 @@ def check_above_zero(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
-    """What the run is called."""
+    """The run's name, and whether to wait for its lock."""
 
     name: str | None = None  # the run's folder below storage.root; null names it after its settings
-    wait: bool = False  # where another process works on this run, wait until it ends; else leave
+    wait: bool = False  # if another process works on this run: wait until it ends, instead of exiting
 
     def __post_init__(self) -> None:
         """Checks that the name is one folder's name."""
@@ -60,7 +60,7 @@ class StorageSettings:
     flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
     snapshot_share: float = 0.005  # of the sampling time that writing these may take
-    spool: SpoolConfig = _SPOOL  # where tokens wait while a bucket is away
+    spool: SpoolConfig = _SPOOL  # local disk for tokens while a bucket is unavailable
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -72,7 +72,7 @@ class StorageSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputSettings:
-    """What a finished run leaves besides its tokens."""
+    """Output files of a finished run."""
 
     format: AudioFormat = "wav"
     report: bool = True  # write report.html
@@ -80,15 +80,15 @@ class OutputSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunnerSettings:
-    """Who samples, and in which order. Nothing here can change a token."""
+    """Workers and order of sampling. None of these settings changes a token."""
 
     kind: Literal["threads", "dask", "ray"] = "threads"  # what workers are: threads of this process, or processes
-    workers: int = 1  # shards of songs sampled at a time
-    shards: int | None = None  # groups that the songs are cut into; null: one a worker
+    workers: int = 1  # shards of songs sampled in parallel
+    shards: int | None = None  # groups that the songs are split into; null: one per worker
     schedule: Literal["by_level", "wavefront"] = "by_level"  # one model in memory at a time, or sound soon
-    devices: tuple[str, ...] = ()  # one for each worker of a machine, as in [cuda:0, cuda:1]; none: hardware.device
-    address: str | None = None  # a Dask or Ray cluster that runs already; null starts workers on this machine
-    preview_seconds: float | None = 10.0  # refresh audio/preview so often at most while sampling goes on; null: never
+    devices: tuple[str, ...] = ()  # one per worker of a machine, as in [cuda:0, cuda:1]; empty: hardware.device
+    address: str | None = None  # an existing Dask or Ray cluster; null starts workers on this machine
+    preview_seconds: float | None = 10.0  # minimum interval between refreshes of audio/preview; null: no previews
 
     def __post_init__(self) -> None:
         """Checks ranges, and that devices suffice."""
@@ -108,15 +108,15 @@ class RunnerSettings:
 
     @property
     def in_place(self) -> bool:
-        """Whether windows are sampled one after the other, by the flow itself."""
+        """Whether windows are sampled sequentially, in the flow's own thread."""
         return self.kind == "threads" and self.workers == 1
 
     @property
     def copies(self) -> int:
-        """How often a model lies in one device's memory: processes that share a device have one each."""
+        """Copies of a model in one device's memory: one for each process that shares the device."""
         return self.workers if self.kind != "threads" and self.address is None and not self.devices else 1
 
     def max_concurrent(self, samples: int, batch_size: int) -> int:
-        """Returns how many samples are computed at a time with one copy of a model."""
+        """Returns the largest number of samples that one copy of a model computes at a time."""
         largest = min(batch_size, math.ceil(samples / (self.shards or self.workers)))
         return min(samples, largest * (self.workers if self.kind == "threads" and not self.devices else 1))

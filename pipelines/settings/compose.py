@@ -1,7 +1,7 @@
-"""From configuration files and overrides to checked settings. Only pipelines/compose*.py know Hydra and OmegaConf.
+"""From configuration files and overrides to checked settings; Hydra and OmegaConf are used only here.
 
-`compose` is for programs and deployments; `from_command_line` is the same with all that Hydra's command line can do.
-Whatever is wrong becomes one ConfigError in this project's words.
+`compose` is for programs and deployments; `from_command_line` also accepts the flags of Hydra's command line. Every
+error becomes one ConfigError with this project's messages (`compose_errors`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
 import yaml
-from hydra._internal.config_repository import ConfigRepository  # only there is it known what a group lists
+from hydra._internal.config_repository import ConfigRepository  # the only place that lists the options of a group
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HYDRA_VERSION = "1.3"
-_PROVIDER = "jukebox"  # of what is stored for one composing
+_PROVIDER = "jukebox"  # of nodes that are registered for one composition
 _HYDRA = threading.RLock()  # Hydra keeps its state in one global
 
 
 @dataclass(frozen=True, slots=True)
 class Root(Generic[T]):
-    """The configuration that a command starts from, and the record it must become."""
+    """The configuration root of a command, and the record type of its settings."""
 
     name: str
     kind: type[T]
-    node: Mapping[str, Any] | None = None  # the configuration itself, where no file of conf/ holds it
+    node: Mapping[str, Any] | None = None  # the configuration itself, if it is not a file of conf/
 
 
 GENERATE = Root("generate", Settings)
@@ -73,7 +73,7 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
     """Returns the settings that `root` and `overrides` (Hydra's grammar) make.
 
     Raises:
-        ConfigError: an override, a file or a value that does not fit; all that is known to be wrong, a line each.
+        ConfigError: an override, a file or a value that does not fit; all known errors, one a line.
     """
     with _hydra_errors_as_config_error(root, overrides):
         with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
@@ -82,15 +82,15 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
 
 
 def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
-    """Returns the settings of every job that a command line asks for; none if it asks Hydra for something else.
+    """Returns the settings of every job of a command line; none if its flags only make Hydra print something.
 
     Args:
-        root: where the command starts.
+        root: the command's.
         arguments: overrides and Hydra's flags, in any order: ``--help``, ``--cfg job``, ``--multirun``, ``-sc`` ...
 
     Raises:
-        ConfigError: as `compose`, for the first job that is wrong: no job is returned before all are checked.
-        SystemExit: Hydra printed what it was asked for, or refused a flag.
+        ConfigError: as `compose`, for the first invalid job; all jobs are checked before any is returned.
+        SystemExit: Hydra printed help or completion, or refused a flag.
     """
     jobs: list[T] = []
     refused: list[ConfigError] = []
@@ -104,7 +104,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     flags = [a for a in arguments if not _is_override(a)]
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
-        return [compose(root, overrides)]  # one job, in half the time that Hydra's own way to it takes
+        return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
     with (
         _hydra_errors_as_config_error(root, overrides),
         _arguments([*flags, *_with_files(root, overrides)]),
@@ -117,7 +117,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
 
 
 def stored_root(name: str, sections: Mapping[str, Any], overrides: Sequence[str]) -> Root[Settings]:
-    """Returns where a command starts that goes on from settings which were stored before.
+    """Returns the configuration root of a command that starts from stored settings.
 
     A group named in `overrides`, as in ``song=lantern``, replaces that section of the stored settings.
     """
@@ -128,14 +128,14 @@ def stored_root(name: str, sections: Mapping[str, Any], overrides: Sequence[str]
 
 
 def override_value(overrides: Sequence[str], key: str) -> object:
-    """Returns the value that `overrides` give a setting; None if they do not name it, or name several for a sweep."""
+    """Returns the value of a setting in `overrides`; None if they do not set it, or sweep over several values."""
     parsed = OverridesParser.create().parse_overrides([o for o in overrides if _is_override(o)])
     found = [o.value() for o in parsed if o.key_or_group == key and not o.is_sweep_override()]
     return OmegaConf.to_container(OmegaConf.create({"value": found[-1]}))["value"] if found else None  # type: ignore[call-overload,index]
 
 
 def dump(settings: object) -> str:
-    """Returns settings as YAML that `pipelines.runs.settings_of_run` starts from; what a run's config.yaml holds."""
+    """Returns settings as YAML, the content of a run's config.yaml; `pipelines.runs.settings_of_run` reads it."""
     return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
 
 
@@ -146,7 +146,7 @@ def _checked(root: Root[T], config: DictConfig) -> T:
 
 @contextmanager
 def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> Iterator[None]:
-    """Has Hydra for one caller at a time, and turns what it complains of into a ConfigError."""
+    """Serialises access to Hydra, and raises its errors as ConfigError."""
     with _HYDRA, _stored(root), warnings.catch_warnings():
         warnings.filterwarnings("error", message="provider=.* is not", category=UserWarning)
         try:
@@ -160,16 +160,16 @@ def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> 
 def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:
     try:
         family = _family(overrides).name
-    except (ConfigError, HydraException):  # what is wrong with the model's name is the error itself
+    except (ConfigError, HydraException):  # the model's name is the error
         family = DEFAULT_FAMILY
     return explain(error, root.kind, overrides, {"family": family, "model": {"family": family}})
 
 
 @contextmanager
 def _stored(root: Root[Any]) -> Iterator[None]:
-    """Has Hydra know what `root` brings; at the end, forget that and the files that overrides named.
+    """Registers the node of `root` with Hydra; unregisters it and the files of overrides after the block.
 
-    Each composing copies all that is known: what earlier ones left would make the next slower and slower.
+    Each composition copies all registered nodes: leftovers would make every later one slower.
     """
     store = ConfigStore.instance()
     try:
@@ -194,7 +194,7 @@ def _is_override(argument: str) -> bool:
 
 @contextmanager
 def _arguments(arguments: list[str]) -> Iterator[None]:
-    """Gives Hydra `arguments` as the process's own, has it raise its errors, and throws its sweep file away."""
+    """Replaces the process's arguments for Hydra, makes it raise its errors, and discards its sweep files."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with tempfile.TemporaryDirectory(prefix="jukebox-sweep-") as folder:
         if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
@@ -212,13 +212,13 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _listing_choices() -> Iterator[None]:
-    """Has Hydra's help and completion leave out what is no choice by itself: files that others build on."""
+    """Omits files that only other files include from Hydra's help and completion."""
     listed = ConfigRepository.get_group_options
 
-    def chosen(*told: Any, **named: Any) -> list[str]:
-        return choices(listed(*told, **named))
+    def selectable(*args: Any, **kwargs: Any) -> list[str]:
+        return choices(listed(*args, **kwargs))
 
-    ConfigRepository.get_group_options = chosen  # type: ignore[method-assign]
+    ConfigRepository.get_group_options = selectable  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -230,7 +230,7 @@ def _groups() -> list[str]:
 
 
 def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
-    """Makes options of the YAML files that overrides like ``model=/my/model.yaml`` name, and returns the overrides."""
+    """Returns the overrides with YAML files, as in ``model=/my/model.yaml``, registered as options of their groups."""
     groups = set(_groups())
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     named = [
@@ -240,7 +240,7 @@ def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
 
 
 def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
-    """Returns overrides that choose another family's own defaults for the sections whose records it decides."""
+    """Returns overrides that select the defaults of ``sampling`` and ``song`` of a family other than the default one."""
     if root.kind is not Settings or root.node is not None:
         return []
     family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
@@ -254,7 +254,7 @@ def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
 
 
 def _family(overrides: Sequence[str]) -> Family:
-    """Returns the family of the model file that overrides name; the default one where they name none."""
+    """Returns the family of the model file in `overrides`; the default one without such a file."""
     model = override_value(overrides, "model")
     if not isinstance(model, str) or not is_path(model):
         return open_family(DEFAULT_FAMILY)
@@ -273,5 +273,5 @@ def _with_file(override: Override, text: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Returns a few digits that stand for a path, for the names of what is made from it."""
+    """Returns 8 hexadecimal digits that identify a path, for the names of options made from it."""
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]

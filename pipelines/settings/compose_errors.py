@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's complaints in this project's words: the value, the rule, the remedy."""
+"""Errors of Hydra and OmegaConf as messages of this project: the value, the rule, the remedy."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FOLDER = re.compile(r"provider=.*?, path=(?:file://)?(?P<path>.*) is not")
 
 
 def explain(error: Exception, kind: type, overrides: Sequence[str], data: Mapping[str, Any]) -> ConfigError:
-    """Returns one ConfigError for what Hydra or OmegaConf raised while composing settings of type `kind`.
+    """Returns one ConfigError for an error that Hydra or OmegaConf raised while composing settings of type `kind`.
 
-    `data` says of which family the model is: it decides the types of some sections.
+    `data` names the model's family, which decides the types of some sections.
     """
-    return error if isinstance(error, ConfigError) else ConfigError(_words(error, kind, overrides, data))
+    return error if isinstance(error, ConfigError) else ConfigError(_message(error, kind, overrides, data))
 
 
-def _words(error: Exception, kind: type, overrides: Sequence[str], data: Mapping[str, Any]) -> str:
+def _message(error: Exception, kind: type, overrides: Sequence[str], data: Mapping[str, Any]) -> str:
     text = str(error)
     if isinstance(error, OverrideParseException):
         why = text.splitlines()[0].partition(" expecting")[0]
@@ -63,7 +63,7 @@ def _words(error: Exception, kind: type, overrides: Sequence[str], data: Mapping
 
 
 def _unknown(kind: Any, dotted: str, data: Mapping[str, Any]) -> str:
-    """Returns what is wrong with a dotted key that Hydra did not find in the composed settings."""
+    """Returns the message for a dotted key that Hydra did not find in the composed settings."""
     here = kind
     walked: list[str] = []
     for name in dotted.split("."):

@@ -1,8 +1,8 @@
 """Settings of `generate`, `continue` and `upsample`, as frozen records. Imports neither torch nor OmegaConf.
 
-`conf/generate.yaml` mirrors `Settings` one to one; `pipelines.settings.compose` turns the one into the other. Records
-that the core has already (model, sampling, hardware, weights) are used as they are. A record checks its own values;
-`Settings` also checks them against each other, and names the dotted keys concerned.
+`conf/generate.yaml` mirrors `Settings` one to one; `pipelines.settings.compose` builds it from there. The sections
+model, sampling, hardware and weights are records of the core. A record checks its own values; `Settings` also checks
+them against each other, with dotted keys in its messages.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptSettings:
-    """Sound that the songs begin with."""
+    """Audio that the songs start with."""
 
-    files: tuple[str, ...] = ()  # one a sample, repeated in order if fewer; none: the songs begin from nothing
-    seconds: float | None = None  # how much of each file; null: all of it, as far as it is shorter than the song
-    offset_seconds: float = 0.0  # where in each file to begin
+    files: tuple[str, ...] = ()  # one a sample, repeated in order if fewer; empty: no prompt
+    seconds: float | None = None  # length of the excerpt of each file; null: all of it, at most the song's length
+    offset_seconds: float = 0.0  # start within each file
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -46,7 +46,7 @@ class PromptSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChooseSettings:
-    """Where a run stops for somebody to listen and choose how it goes on."""
+    """The level after which a run stops, so that a user can listen and choose how to continue."""
 
     after_level: int | None = None  # the last level that is sampled before the choice; null: no choice, all levels
 
@@ -60,7 +60,7 @@ class ChooseSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpliceSettings:
-    """A range of an earlier run's sample, to be put after what is kept."""
+    """A range of an earlier run's sample, appended to the kept music."""
 
     run: str  # its name or folder
     sample: int = 0
@@ -79,13 +79,13 @@ class SpliceSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSettings:
-    """The run that `continue` or `upsample` starts from, and what of it is kept."""
+    """The run that `continue` or `upsample` starts from, and the part of it that is kept."""
 
     run: str  # its folder
     command: Literal["continue", "upsample"]
-    samples: tuple[int, ...] = ()  # those of its samples that songs start from; one: all songs; none: each from its own
-    keep_seconds: float | None = None  # continue: cut the music here first; null keeps all of it
-    splice: tuple[SpliceSettings, ...] = ()  # continue: ranges of other samples, put after what is kept, in order
+    samples: tuple[int, ...] = ()  # its samples that songs start from; one: for all songs; empty: each from its own
+    keep_seconds: float | None = None  # continue: length of the kept music; null keeps all of it
+    splice: tuple[SpliceSettings, ...] = ()  # continue: ranges of other samples, appended to the kept music in order
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -179,7 +179,7 @@ class Settings:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of the weights that the run uses: the codec, and the network of each level that is sampled."""
+        """The roles of the weights that the run uses: the codec, and the network of each sampled level."""
         return (self.family.codec_role, *dict.fromkeys(self.family.role_of(level) for level in self.levels))
 
     @property

@@ -1,7 +1,7 @@
-"""``hardware=auto`` on this machine: a precision, which is part of what a run is, and a batch size.
+"""``hardware=auto`` on this machine: a precision, which is part of a run's identity, and a batch size.
 
-Precision is chosen when settings are made, from the device's whole memory: the run's name and keys depend on it, and
-its config.yaml keeps it. The batch size is chosen each time from what is free. Values that are set explicitly stay.
+Precision is chosen when settings are composed, from the device's total memory: the run's name and keys depend on it,
+and its config.yaml records it. The batch size is chosen at each start from the free memory. Explicit values are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # Nvidia, any under 
 
 
 def with_auto_resolved(settings: Settings) -> Settings:
-    """Returns the settings with a precision in the place of ``auto``."""
+    """Returns the settings with ``hardware.dtype=auto`` replaced by a precision."""
     if settings.hardware.dtype != "auto":
         return settings
     dtype: Precision = "float32" if _certainly_float32(settings) else _chosen(settings)
@@ -38,7 +38,7 @@ def with_auto_resolved(settings: Settings) -> Settings:
 def with_batch(
     memory: SamplingMemory, hardware: HardwareConfig, samples: int, runner: RunnerSettings
 ) -> HardwareConfig:
-    """Returns `hardware` with a batch size in the place of null: as many songs as fit what is free, one at least."""
+    """Returns `hardware` with a batch size of null replaced by the largest that fits the free memory, at least 1."""
     if hardware.batch_size is not None:
         return hardware
     from jukebox_core.runtime.device import free_memory, resolve_device
@@ -46,7 +46,7 @@ def with_batch(
 
     device = resolve_device(hardware.device)
     free = free_memory(device)
-    shared = runner.workers if runner.kind == "threads" and not runner.devices else 1  # songs of several in one copy
+    shared = runner.workers if runner.kind == "threads" and not runner.devices else 1  # threads share one copy
     limit = -(-samples // (runner.shards or runner.workers))
     found = max_batch_size(free, limit * shared, lambda count: memory.bytes(hardware.dtype, count))
     batch = max(1, found // shared)
@@ -65,7 +65,7 @@ def with_batch(
 
 
 def sampling_memory(settings: Settings) -> SamplingMemory:
-    """Returns what sampling a run takes of a device."""
+    """Returns the memory estimate of sampling a run on one device."""
     from jukebox_core.runtime.precision import SamplingMemory
 
     return SamplingMemory(
@@ -78,13 +78,13 @@ def sampling_memory(settings: Settings) -> SamplingMemory:
 
 
 def _certainly_float32(settings: Settings) -> bool:
-    """Whether this is a CPU with ample memory for the model, seen without torch, which takes seconds to load."""
+    """Whether the device is a CPU with ample memory for the model, without torch, whose import takes seconds."""
     accelerated = sys.platform == "darwin" or any(Path(path).exists() for path in _ACCELERATORS)
     device = settings.hardware.device
     if device != "cpu" and (device != "auto" or accelerated):
         return False
     parameters = settings.family.approximate_parameters(settings.config)
-    # Twice what the networks of all levels take covers embeddings, conditioners and caches by far.
+    # Twice the bytes of the networks of all levels covers embeddings, conditioners and caches by far.
     return 2 * 4 * parameters + 1e9 < 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -95,5 +95,5 @@ def _chosen(settings: Settings) -> Precision:
     try:
         kind, total = kind_and_memory(resolve_device(settings.hardware.device))
     except DeviceError:
-        return "float32"  # whatever it is: the checks before the run say that the device is not there
+        return "float32"  # any value: the checks before the run report the missing device
     return choose_dtype(replace(sampling_memory(settings), copies=1), kind, total)

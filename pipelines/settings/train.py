@@ -54,12 +54,12 @@ class TrainSettings:
     weights: WeightsConfig
     storage: StorageSettings = field(default_factory=StorageSettings)
     data: DataSettings
-    album: AlbumConfig | None = None  # music that the composer makes first; null: the data of `data`
+    album: AlbumConfig | None = None  # music that the composer writes first; null: the recordings of `data`
     parts: tuple[str, ...] | None = None  # roles that are trained, in this order; null: all of the model's
     start: Literal["new", "model"] = "new"  # new: from random weights; model: from the model's own
     labels: Any = None  # the family's `NewLabels`: labels that are added to the model's
     name: str  # of the model that is made
-    licence: str = "its maker's; nothing was said of others' use"  # of its weights, in a line
+    licence: str = "its maker's; no terms of use are stated"  # of its weights, in a line
     folder: str  # receives the model; a training in it is resumed
     checkpoints: str | None = None  # folder of checkpoints: any URL; null: <folder>/training
 
@@ -97,7 +97,7 @@ class TrainSettings:
 
     @property
     def trains_codec(self) -> bool:
-        """Whether the codec is trained, so that its codes are not known before."""
+        """Whether the codec is trained too, so that its codes do not exist beforehand."""
         return self.model.opened.codec_role in self.roles
 
     @property
@@ -112,7 +112,7 @@ class TrainSettings:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The roles whose weights the model brings: to start from, to encode with, to copy or to change."""
+        """The roles whose existing weights are needed: to start from, to encode with, to copy or to extend."""
         return tuple(role for role in self.model.files.weights if self._is_used(role))
 
     def _is_used(self, role: str) -> bool:

@@ -1,6 +1,6 @@
-"""One worker a device: whoever samples first claims a device of its host and keeps it, with the models it loads there.
+"""One worker per device: a worker claims a device of its host and keeps it, with the models that it loads there.
 
-A claim is a file lock that the system takes back when the process ends, however it ends. So any number of processes of
+A claim is a file lock that the system releases when the process ends, however it ends. So any number of processes of
 a machine, of one run or of several, share its devices without knowing of each other. Imports no torch.
 """
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_PATIENCE = 1.0  # seconds between two looks at devices that other processes hold
+_POLL_SECONDS = 1.0  # between two attempts to claim devices that other processes hold
 
 _changed = threading.Condition()
 _claims: dict[str, FileLock] = {}  # devices that this process has claimed until it ends
-_busy: set[str] = set()  # those of them that a thread computes on now
+_busy: set[str] = set()  # those of them that a thread uses now
 
 
 def lock_folder() -> Path:
-    """Returns the folder of this user's lock files on this machine, made if need be."""
+    """Returns the folder of this user's lock files on this machine, created if missing."""
     folder = Path(tempfile.gettempdir()) / f"jukebox-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -39,9 +39,9 @@ def lock_folder() -> Path:
 
 @contextmanager
 def own_device(devices: Sequence[str], otherwise: str) -> Iterator[str]:
-    """Gives a device of `devices` that no one else computes on; `otherwise`, shared by all, if there are none to claim.
+    """Yields a device of `devices` for exclusive use; if `devices` is empty, `otherwise`, which all workers share.
 
-    Waits while other processes hold all of them, and other threads use those that this process holds.
+    Waits while all devices are held by other processes or used by other threads of this one.
 
     Raises:
         StoppedError: this process was asked to stop while it waited.
@@ -59,17 +59,17 @@ def own_device(devices: Sequence[str], otherwise: str) -> Iterator[str]:
 
 
 def _wait_for(devices: Sequence[str]) -> str:
-    told = False
+    logged = False
     with _changed:
         while True:
-            for device in sorted(devices, key=lambda each: not _claimed(each)):  # its models are there already
+            for device in sorted(devices, key=lambda each: not _claimed(each)):  # models are loaded on claimed ones
                 if device not in _busy and (_claimed(device) or _claim(device)):
                     _busy.add(device)
                     return device
-            if not told:
+            if not logged:
                 log.info("waiting for a free device: %s are in use", ", ".join(devices))
-                told = True
-            _changed.wait(_PATIENCE)
+                logged = True
+            _changed.wait(_POLL_SECONDS)
             stopping.check()
 
 
@@ -82,11 +82,11 @@ def _claim(device: str) -> bool:
 
 
 def _claimed(device: str) -> bool:
-    return device in _claims and _claims[device].held  # a forked child does not hold what its parent does
+    return device in _claims and _claims[device].held  # a forked child does not hold its parent's locks
 
 
-def give_back() -> None:
-    """Gives up all devices this process holds; free its models first."""
+def release_devices() -> None:
+    """Releases all devices that this process holds; free its models first."""
     with _changed:
         for lock in _claims.values():
             lock.release()

@@ -1,4 +1,4 @@
-"""Prompts: the excerpt of a recording that a song begins with, and the keys of its codes. Imports no torch."""
+"""Prompts: the excerpt of a recording that a song starts with, and the keys of its codes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Recording(NamedTuple):
-    """What was read of an excerpt."""
+    """Length and digest of an excerpt's audio."""
 
     samples: int  # at the model's rate, in whole top-level tokens
     sha256: str  # of the float32 samples
@@ -31,13 +31,13 @@ class Excerpt:
     path: str
     seconds: float | None  # None: to the end
     offset_seconds: float = 0.0
-    longest: float | None = None  # if `seconds` is None, stop here at the latest
+    longest: float | None = None  # maximum length if `seconds` is None
 
     def read(self, config: ModelConfig) -> NDArray[np.float32]:
-        """Returns the sound, float32 [time], at the model's rate, cut to whole top-level tokens.
+        """Returns the audio, float32 [time], at the model's rate, cut to whole top-level tokens.
 
         Raises:
-            AudioError: the file is missing, not audio, or shorter than asked.
+            AudioError: the file is missing, not audio, or shorter than requested.
         """
         rate, hop = config.sample_rate, config.hops[-1]
         audio = read_prompt_audio(self.path, rate=rate, seconds=self.seconds, offset=self.offset_seconds)
@@ -46,10 +46,10 @@ class Excerpt:
         return audio[: len(audio) // hop * hop]
 
     def measure(self, config: ModelConfig) -> Recording:
-        """Returns the length and the digest of the sound.
+        """Returns the length and the digest of the audio.
 
         Raises:
-            AudioError: as `read`, or the sound is shorter than one top-level token.
+            AudioError: as `read`, or the audio is shorter than one top-level token.
         """
         audio = self.read(config)
         if not len(audio):
@@ -62,7 +62,7 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """An excerpt whose codes have keys, one a level: the hash of the sound and of the codec that reads it."""
+    """An excerpt with the keys of its codes, one a level: the hash of the audio's digest and the codec's."""
 
     excerpt: Excerpt
     causes: tuple[dict[str, Any], ...]
@@ -75,7 +75,7 @@ class Prompt:
 
 
 def plan_prompt(excerpt: Excerpt, recording: Recording, family: str, config: ModelConfig, codec_sha256: str) -> Prompt:
-    """Returns the prompt that an excerpt makes; nothing is encoded."""
+    """Returns the prompt of an excerpt, without encoding it."""
     causes = tuple(
         {"schema": 1, "family": family, "prompt": recording.sha256, "weights": codec_sha256, "level": level}
         for level in range(len(config.hops))

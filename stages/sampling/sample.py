@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingJob:
-    """What every window of a run has in common."""
+    """Settings that all windows of a run share."""
 
     family: str
     config: ModelConfig
@@ -35,8 +35,8 @@ class SamplingJob:
     hardware: HardwareConfig
     store: str  # URI of the token store
     policy: FlushPolicy  # how often progress is stored
-    library: str | None = None  # the weights folder, where prepared weights are kept; None keeps none
-    spool: SpoolConfig | None = None  # where tokens wait while a remote store is away; None: as `open_store` says
+    library: str | None = None  # the weights folder, where prepared weights are cached; None: no cache
+    spool: SpoolConfig | None = None  # local disk for tokens while a remote store is unavailable; None: the default
 
     def network(self, level: int) -> NetworkSpec:
         """Returns the network that samples `level`."""
@@ -52,10 +52,10 @@ class SamplingJob:
 
 
 def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
-    """Samples one window of a batch of songs, and seals each song's output under its own key.
+    """Samples one window of a batch of songs, seals each song's output under its own key, and returns the handles.
 
-    Returns the windows' handles, in the order of `nodes`. Songs whose window is sealed already are skipped; an
-    interrupted window is resumed. Where memory runs out, half as many songs continue from what is stored by then.
+    Handles are in the order of `nodes`. Idempotent: songs whose window is sealed already are skipped, and an
+    interrupted window is resumed. If memory runs out, sampling is retried with half as many songs.
 
     Raises:
         DeviceError: memory runs out with a single song.
@@ -67,7 +67,7 @@ def sample_shard(job: SamplingJob, nodes: Sequence[Node]) -> list[TokensHandle]:
 
 
 class _ProcessObserver:
-    """Stops where this process was asked to, writes only while the run is held, and moves the progress meter."""
+    """The observer of a worker process: checks the stop flag and the run's lock, and advances the progress meter."""
 
     def __init__(self) -> None:
         self._clock = time.monotonic()

@@ -1,4 +1,4 @@
-"""A worker's unit of work: claim a device and find the weights on this machine, then sample."""
+"""A worker's unit of work: claims a device, finds the weights on this machine, then samples."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from stages.sampling.sample import SamplingJob
 
 
-DELIVERY_SECONDS = 600.0  # that a worker tries to deliver its windows to a store that does not answer
+DELIVERY_SECONDS = 600.0  # timeout of a worker's upload to a store that does not respond
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerContext:
-    """What a worker needs to find weights and a device for itself, on whatever machine it runs."""
+    """Settings by which a worker finds weights and a device on the machine that it runs on."""
 
-    model: ModelSettings  # where the model's files come from
-    weights: WeightsConfig  # where they are kept
-    devices: tuple[str, ...]  # one for each worker; none: all use the job's
-    remote: bool  # other processes read what is sampled here: a window counts when it is in the store
-    resident_networks: int  # how many networks stay in memory
+    model: ModelSettings  # names the sources of the model's files
+    weights: WeightsConfig  # names the folder that they are fetched to
+    devices: tuple[str, ...]  # one for each worker; empty: all use the job's
+    remote: bool  # other processes read the windows: a unit ends once they are uploaded to the store
+    resident_networks: int  # networks that stay in memory
 
 
 def sample_unit(job: SamplingJob, context: WorkerContext, nodes: Sequence[Node]) -> list[TokensHandle]:
-    """Samples one window of a batch of songs, as `sample_shard` does, on the machine that this runs on.
+    """Samples one window of a batch of songs, as `sample_shard`, on the worker's machine; returns the handles.
 
     Raises:
         CheckpointError: this machine has other weights than the run was planned with.
-        StoreError: the store did not take what was sampled; it is kept on this machine.
+        StoreError: the windows could not be uploaded; they are kept on this machine.
     """
     keep_networks(context.resident_networks)
     role = open_family(job.family).role_of(nodes[0].level)
@@ -57,10 +57,10 @@ def sample_unit(job: SamplingJob, context: WorkerContext, nodes: Sequence[Node])
 
 
 def local_weights(job: SamplingJob, context: WorkerContext, role: str) -> FileHandle:
-    """Returns the weights of a role on this machine: the planner's file if it is here, else the same one, fetched.
+    """Returns the weights of a role on this machine: the planner's file if its path exists here, else a download.
 
     Raises:
-        CheckpointError: what is fetched here is another file.
+        CheckpointError: the downloaded file is another one.
     """
     planned = job.weights[role]
     if Path(planned.uri).is_file():

@@ -1,4 +1,4 @@
-"""Turns codes into sound: the tracks of a run, and codes files by themselves."""
+"""Decodes codes to audio: the tracks of a run, and codes files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decode_file(codec: CodecSpec, codes_file: str, level: int, path: Path) -> So
     """Writes one level of a codes file as audio, and returns the file's handle.
 
     Raises:
-        StoreError: the file lacks the level, holds values that are no codes, or another codec made it.
+        StoreError: the file lacks the level, holds values outside the codebook, or was made by another codec.
     """
     tokens = read_level(codec.family, codec.config, codes_file, level, codec.weights.identity)
     return _write_sound(codec, level, tokens, path)
@@ -46,14 +46,14 @@ def read_level(
     """Returns the codes of one level of a codes file, int32 [time].
 
     Args:
-        family: of the model that is to decode them.
+        family: of the model that decodes them.
         config: that model.
         codes_file: the file.
         level: the level.
-        codec_sha256: digest of the model's codec; None, where it is not known yet, leaves the file's maker unchecked.
+        codec_sha256: digest of the model's codec; None if it is not known yet: the file's codec is not checked.
 
     Raises:
-        StoreError: the file lacks the level, holds values that are no codes, or another codec made it.
+        StoreError: the file lacks the level, holds values outside the codebook, or was made by another codec.
     """
     codes = read_codes(Path(codes_file).expanduser())
     if level not in codes.levels:
@@ -82,6 +82,6 @@ def _write_sound(codec: CodecSpec, level: int, tokens: NDArray[np.int32], path: 
 
 
 def decode_codes(codec: CodecSpec, level: int, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Returns the sound of one level's codes, float32 [time]; it may exceed 1."""
+    """Returns the audio of one level's codes, float32 [time]; it may exceed 1."""
     audio: NDArray[np.float32] = codec.open().decode(tokens[None], level)[0]
     return audio

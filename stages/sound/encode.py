@@ -1,4 +1,4 @@
-"""Turns audio into codes: prompts of a run, and files by themselves."""
+"""Encodes audio to codes: prompts of a run, and audio files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("jukebox")
 
 
 def encode_prompt(codec: CodecSpec, prompt: Prompt, store: str) -> None:
-    """Seals a prompt's codes, every level's under its key; those that are stored already are skipped."""
+    """Seals a prompt's codes, each level under its own key; idempotent: stored levels are skipped."""
     tokens = open_store(store)
     missing = [level for level, key in enumerate(prompt.keys) if not tokens.sealed(key)]
     if not missing:
@@ -43,7 +43,7 @@ def encode_file(codec: CodecSpec, excerpt: Excerpt, levels: Sequence[int], path:
 
 
 def codes_header(codec: CodecSpec) -> dict[str, object]:
-    """Returns the description of its model that a codes file carries."""
+    """Returns the description of the codec for the header of a codes file."""
     return {
         "model": codec.config.name,
         maker_key(codec.family): codec.weights.identity,
@@ -53,7 +53,7 @@ def codes_header(codec: CodecSpec) -> dict[str, object]:
 
 
 def maker_key(family: str) -> str:
-    """Returns the name under which a codes file keeps the digest of the codec that made it."""
+    """Returns the name of the header field with the digest of the codec that made a codes file."""
     return f"{open_family(family).codec_role}_sha256"
 
 

@@ -1,7 +1,7 @@
-"""Sound of a song that is not finished yet: as windows arrive, only what is new is decoded.
+"""Audio previews of unfinished songs, decoded incrementally as windows are sealed.
 
-Legend: a token's *reach* is how many tokens beyond its own its sound depends on. What lies nearer than that to the last
-token that is there is decoded anew when more tokens come; what lies before is kept, in a file of 16-bit samples.
+Legend: *reach* is the decoder's receptive field, in tokens on either side. Audio nearer than that to the last sealed
+token is decoded again when more tokens are sealed; audio before it is final and cached in a file of 16-bit samples.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ _FULL_SCALE = 2**15 - 1
 
 
 class Preview:
-    """The preview of one song: at each moment the sound of the lowest level that is there."""
+    """The preview of one song: at each moment the audio of the lowest level that is sealed there."""
 
     def __init__(self, codec: CodecSpec, store: str, path: Path) -> None:
-        """Takes the codec, and the audio file to write; decoded pieces lie beside that while it grows."""
+        """Prepares a preview in the audio file `path`; decoded audio is cached in files beside it."""
         self._config, self._store, self._path = codec.config, store, path
         self._levels = [_Decoded(codec, level, path) for level in range(len(codec.config.hops))]
 
     def write(self, take: Take, sealed: Sequence[int]) -> float:
-        """Writes the file, whole or not at all: as far as any level reaches. Returns its length in seconds.
+        """Writes the audio file atomically, as far as any level is sealed; returns its length in seconds.
 
         Args:
-            take: the tracks that the song will consist of, bottom level first.
-            sealed: how many tokens of each are there.
+            take: the final tracks of the song, bottom level first.
+            sealed: length of the sealed prefix of each, in tokens.
 
         Raises:
             DamagedError: a stored window is damaged; it was set aside.
         """
         store, hops, rate = open_store(self._store), self._config.hops, self._config.sample_rate
         pieces, end = [np.empty(0, np.float32)], 0
-        for level, (track, there) in enumerate(zip(take, sealed, strict=True)):
-            begin = -(-end // hops[level])  # lower levels end on whole windows, and those on whole tokens above
-            if there > begin:
-                pieces.append(self._levels[level].sound(store, track, begin, there))
-                end = there * hops[level]
+        for level, (track, stop) in enumerate(zip(take, sealed, strict=True)):
+            start = -(-end // hops[level])  # lower levels end on whole windows, and those on whole tokens above
+            if stop > start:
+                pieces.append(self._levels[level].audio(store, track, start, stop))
+                end = stop * hops[level]
         write_audio(self._path, np.concatenate(pieces), rate)
         return end / rate
 
 
 class _Decoded:
-    """The sound of one level of one song, from one of its tokens on."""
+    """The decoded audio of one level of one song, from one of its tokens on."""
 
     def __init__(self, codec: CodecSpec, level: int, path: Path) -> None:
         self._codec, self._level, self._hop = codec, level, codec.config.hops[level]
-        self._kept = path.with_name(f".{path.stem}_level_{level}.pcm")
-        self._first = self._stop = 0  # tokens whose sound is kept
+        self._cache = path.with_name(f".{path.stem}_level_{level}.pcm")
+        self._first = self._final = 0  # tokens [first, final) have their audio in the cache
 
-    def sound(self, store: TokenStore, track: Track, begin: int, there: int) -> NDArray[np.float32]:
-        """Returns the sound of tokens ``[begin, there)`` of the track, float32 [time], clipped to [-1, 1]."""
-        if not self._first <= begin <= self._stop or not self._kept.is_file():
-            self._first = self._stop = begin
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            self._kept.write_bytes(b"")
+    def audio(self, store: TokenStore, track: Track, start: int, stop: int) -> NDArray[np.float32]:
+        """Returns the audio of tokens ``[start, stop)`` of the track, float32 [time], clipped to [-1, 1]."""
+        if not self._first <= start <= self._final or not self._cache.is_file():
+            self._first = self._final = start
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            self._cache.write_bytes(b"")
         reach = self._codec.open().decode_reach(self._level)
-        left = max(0, self._stop - reach)
-        tokens = read_spans(store, track.slice(left, there))
-        fresh = decode_codes(self._codec, self._level, tokens)
-        fresh = np.clip(fresh[(self._stop - left) * self._hop :], -1, 1)
-        kept = np.fromfile(self._kept, "<i2", offset=2 * (begin - self._first) * self._hop)
-        settled = max(0, (there if there == len(track) else there - reach) - self._stop)
-        with self._kept.open("ab") as file:
-            file.write((fresh[: settled * self._hop] * _FULL_SCALE).round().astype("<i2").tobytes())
-        self._stop += settled
-        return np.concatenate([kept.astype(np.float32) / _FULL_SCALE, fresh])
+        left = max(0, self._final - reach)
+        tokens = read_spans(store, track.slice(left, stop))
+        new = decode_codes(self._codec, self._level, tokens)
+        new = np.clip(new[(self._final - left) * self._hop :], -1, 1)
+        cached = np.fromfile(self._cache, "<i2", offset=2 * (start - self._first) * self._hop)
+        count = max(0, (stop if stop == len(track) else stop - reach) - self._final)
+        with self._cache.open("ab") as file:
+            file.write((new[: count * self._hop] * _FULL_SCALE).round().astype("<i2").tobytes())
+        self._final += count
+        return np.concatenate([cached.astype(np.float32) / _FULL_SCALE, new])

@@ -1,4 +1,4 @@
-"""What ends a run besides sound: codes files and pictures."""
+"""Outputs of a run besides audio: codes files and pictures."""
 
 from __future__ import annotations
 

@@ -46,36 +46,13 @@ LEFT_OUT = ("tests/golden/", "tests/fixtures/", "tests/architecture/test_words.p
 
 GENERIC = ("base", "tokens", "store", "models", "audio", "evaluation", "sampling", "runtime", "training")
 FAMILY_WORDS = re.compile(r"vqvae|prior(?!it)|level_(?!db)|lyric", re.IGNORECASE)  # level_db is loudness
+# Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files.
+FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset({("tokens/codes.py", "level_")})
 
-# Rooms that are being rewritten and may fail: remove each from these two sets when it is done.
+# Rooms that are being rewritten and may fail: remove each from this set when it is done.
 DIALECT_PENDING = frozenset(
     [
         "benchmarks",
-        "jukebox_core",
-        "jukebox_core/audio",
-        "jukebox_core/base",
-        "jukebox_core/composer",
-        "jukebox_core/datasets",
-        "jukebox_core/evaluation",
-        "jukebox_core/families/jukebox",
-        "jukebox_core/runtime",
-        "jukebox_core/runtime/native",
-        "jukebox_core/sampling",
-        "jukebox_core/store",
-        "jukebox_core/tokens",
-        "jukebox_core/training",
-        "pipelines",
-        "pipelines/cli",
-        "pipelines/execution",
-        "pipelines/flows",
-        "pipelines/orchestration",
-        "pipelines/runs",
-        "pipelines/serving",
-        "pipelines/settings",
-        "stages",
-        "stages/sampling",
-        "stages/sound",
-        "stages/training",
         "tests",
         "tests/conf",
         "tests/e2e",
@@ -96,7 +73,6 @@ DIALECT_PENDING = frozenset(
         "tests/unit/training",
     ]
 )
-FAMILY_PENDING = frozenset({"audio", "sampling", "tokens"})
 
 _PATTERNS = {
     re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])".replace(" ", r"[\s_]+(?:#\s*)?"), re.IGNORECASE): better
@@ -161,13 +137,14 @@ def family_words_in(path: Path) -> Iterator[str]:
     """Each name, string or comment of a source file, docstrings excepted, that has a word of one family."""
     source = path.read_text(encoding="utf-8")
     docstrings = docstring_lines(ast.parse(source))
+    allowed = {text for file, text in FAMILY_ALLOWED if path.as_posix().endswith(f"/jukebox_core/{file}")}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         is_docstring = token.type == tokenize.STRING and token.start[0] in docstrings
-        if token.type in _SPOKEN and not is_docstring and FAMILY_WORDS.search(token.string):
+        if token.type in _SPOKEN and not is_docstring and set(FAMILY_WORDS.findall(token.string)) - allowed:
             yield f"{path.relative_to(ROOT)}:{token.start[0]}: {token.string}"
 
 
-@pytest.mark.parametrize("name", rooms(set(GENERIC), FAMILY_PENDING))
+@pytest.mark.parametrize("name", GENERIC)
 def test_generic_folders_have_no_word_of_a_family(name: str) -> None:
     sources = sorted((ROOT / "jukebox_core" / name).rglob("*.py"))
     assert sources

@@ -32,9 +32,9 @@ with own_device(("cuda:0", "cuda:1"), "cpu") as device:
 def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(devices, "_PATIENCE", 0.02)
+    monkeypatch.setattr(devices, "_POLL_SECONDS", 0.02)
     yield
-    devices.give_back()
+    devices.release_devices()
     stopping.clear_request()
 
 
@@ -82,7 +82,7 @@ def test_another_process_gets_another_device_and_a_killed_one_gives_its_own_back
             assert mine == "cuda:1"
         other.kill()
         other.wait()
-    devices.give_back()
+    devices.release_devices()
     with own_device(TWO, "cpu") as mine:
         assert mine == "cuda:0"
 
