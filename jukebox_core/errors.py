@@ -6,11 +6,11 @@
     ├── AudioError        a file that is missing, empty, not audio, too short or broken
     ├── CheckpointError   weights that are truncated, unsafe, misshapen or of another model
     ├── DownloadError     a file that no source could deliver whole
-    ├── DeviceError       a device that is not there, or has too little memory
+    ├── DeviceError       a device that does not exist, or has too little memory
     ├── StoreError        the token store: unreachable, full, refused
     │   ├── DamagedError      a stored object whose digest or form is wrong; it was set aside
     │   └── UnreachableError  a store that does not answer now, and may later
-    ├── TrainingError     a training that cannot go on: no number for a loss, or another training's checkpoint
+    ├── TrainingError     a training that cannot continue: a loss that is not finite, or another checkpoint
     └── RunError          a run: unknown, unfinished, or of another model
 
 Each message gives the value, the rule it breaks, and the remedy.
@@ -52,7 +52,7 @@ class DownloadError(JukeboxError):
 
 
 class DeviceError(JukeboxError):
-    """A device that is not there, or that has too little memory."""
+    """A device that does not exist, or that has too little memory."""
 
 
 class StoreError(JukeboxError):
@@ -72,7 +72,7 @@ class UnreachableError(StoreError):
 
 
 class TrainingError(JukeboxError):
-    """A training cannot go on: its loss is no number, or its checkpoint is another training's."""
+    """A training cannot continue: its loss is not finite, or its checkpoint is another training's."""
 
 
 class RunError(JukeboxError):

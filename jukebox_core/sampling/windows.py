@@ -175,7 +175,7 @@ class _WindowWriter:
                 self._snapshots.write(self._state.save_cache(), self._state.save())
 
     def flush(self) -> None:
-        """Stores the progress of every song, if there is any since the last time."""
+        """Stores the progress of every song, unless it is stored already."""
         self._observer.check_lock()
         if self._steps:
             with self._store.parallel_writes():

@@ -108,7 +108,7 @@ class Track:
         added = joined_spans((*last, *spans))
         at = self._ends[others - 1] if others else 0
         ends = accumulate((span.stop - span.start for span in added), initial=at)
-        track = object.__new__(Track)  # spans joined before are not joined again: there may be thousands
+        track = object.__new__(Track)  # not `Track(...)`, which would join all spans again: tracks may have thousands
         object.__setattr__(track, "spans", (*self.spans[:others], *added))
         object.__setattr__(track, "_ends", (*self._ends[:others], *islice(ends, 1, None)))
         return track

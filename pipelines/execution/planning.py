@@ -92,7 +92,7 @@ def prompt_excerpts(prompt: PromptSettings, samples: int, seconds: float) -> lis
     Args:
         prompt: the settings' section.
         samples: songs of the run.
-        seconds: length of the music; a prompt of no set length ends there at the latest.
+        seconds: length of the music, the maximum of a prompt without a length.
     """
     if not prompt.files:
         return []

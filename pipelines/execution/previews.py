@@ -1,6 +1,6 @@
 """Previews of a run in progress: ``audio/preview/sample_<k>.wav``, refreshed as windows are sealed.
 
-Each moment of a preview is the sound of the lowest level that is sealed there. Previews take a small share of the
+Each moment of a preview has the audio of the lowest level that is sealed so far. Previews take a small share of the
 time, and are removed once the final audio is decoded.
 """
 

@@ -60,7 +60,7 @@ def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any]
 
 
 def generate_songs(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool) -> None:
-    """Makes a run's songs, from whatever is stored already to the finished audio and report.
+    """Makes a run's songs: resumes from the stored tokens and writes the final audio and report.
 
     Raises:
         StoppedError: a signal asked the process to stop; all that was sampled is stored.

@@ -54,7 +54,7 @@ def _override_pattern() -> str:
     for name, kind in field_types(Settings).items():
         record = None if get_origin(kind) is tuple else record_in(kind)
         inner = "|".join(re.escape(field.name) for field in fields(record)) if record else r"\d+"
-        inner = r"\w+" if name in FAMILY_SECTIONS else inner  # the model's family decides what they hold
+        inner = r"\w+" if name in FAMILY_SECTIONS else inner  # their keys depend on the model's family
         names.append(rf"{name}(\.({inner})(\.[^=]*)?)?")
     known = "|".join([*names, "experiment", r"hydra\.searchpath"])
     return rf"^(?=~|[^=]*=)(~|\+{{0,2}})({known})(@[^=]*)?(=[\s\S]*)?$"

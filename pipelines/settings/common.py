@@ -82,7 +82,7 @@ class OutputSettings:
 class RunnerSettings:
     """Workers and order of sampling. None of these settings changes a token."""
 
-    kind: Literal["threads", "dask", "ray"] = "threads"  # what workers are: threads of this process, or processes
+    kind: Literal["threads", "dask", "ray"] = "threads"  # workers: threads of this process, or processes of a cluster
     workers: int = 1  # shards of songs sampled in parallel
     shards: int | None = None  # groups that the songs are split into; null: one per worker
     schedule: Literal["by_level", "wavefront"] = "by_level"  # one model in memory at a time, or sound soon

@@ -240,7 +240,7 @@ def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
 
 
 def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
-    """Returns overrides that select the defaults of ``sampling`` and ``song`` of a family other than the default one."""
+    """Returns overrides that select a family's defaults of ``sampling`` and ``song``; none for the default family."""
     if root.kind is not Settings or root.node is not None:
         return []
     family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}

@@ -29,7 +29,7 @@ _FULL_SCALE = 2**15 - 1
 
 
 class Preview:
-    """The preview of one song: at each moment the audio of the lowest level that is sealed there."""
+    """The preview of one song: each moment has the audio of the lowest level that is sealed so far."""
 
     def __init__(self, codec: CodecSpec, store: str, path: Path) -> None:
         """Prepares a preview in the audio file `path`; decoded audio is cached in files beside it."""

@@ -107,7 +107,7 @@ class JukeboxFamily:
         song_times(config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds)
 
     def length(self, request: RunRequest) -> int:
-        """Returns the length of the music in audio samples: whole top-level tokens, so that every level ends there."""
+        """Returns the length of the music in audio samples: whole top-level tokens, so that all levels end together."""
         return music_length(request.config, request.seconds, stop_level=request.sampling.stop_level)
 
     def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[tuple[SongLabels, ...], ...]:

@@ -28,7 +28,7 @@ class SamplingConfig:
 
     seed: int = 0
     n_samples: int = 1
-    stop_level: int = 0  # the last level that is sampled: 2 stops after the top, 0 goes all the way down
+    stop_level: int = 0  # the last level that is sampled: 2 samples the top level only, 0 all levels
     level_0: LevelSampling = LevelSampling()
     level_1: LevelSampling = LevelSampling()
     level_2: LevelSampling = LevelSampling(hop_fraction=0.125)

@@ -153,7 +153,7 @@ def test_names_do_not_grow_with_each_generation() -> None:
         (["source.splice=[{run: first, sample: 2}]"], "source.splice.0.sample is 2, but run first has samples 0 to 1"),
         (
             ["source.splice=[{run: first, to_seconds: 9}]"],
-            "source.splice.0.to_seconds is 9, but of sample 0 of run first",
+            "source.splice.0.to_seconds is 9, but sample 0 of run first has",
         ),
         (
             ["source.splice=[{run: first, from_seconds: 2, to_seconds: 1}]"],
@@ -213,7 +213,7 @@ def test_an_unfinished_run_is_continued_only_as_far_as_it_got() -> None:
         seal("outputs/.store", take[level].spans[:windows])
     with pytest.raises(RunError, match=r"run first is not finished: sample 0 has 4 s of 5.999 s; finish"):
         starting_takes(going_on("first", "seconds=8"))
-    with pytest.raises(ConfigError, match=r"source.keep_seconds is 5, but of sample 0 of run first 4 s of 5.999 s"):
+    with pytest.raises(ConfigError, match=r"source.keep_seconds is 5, but sample 0 of run first has 4 s of 5.999 s"):
         starting_takes(going_on("first", "seconds=8", "source.keep_seconds=5"))
     settings = going_on("first", "seconds=8", "source.keep_seconds=3")
     assert seconds(settings, starting_takes(settings)[0]) == [0.0, 2.0, 3.0]
