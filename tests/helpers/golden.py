@@ -1,4 +1,4 @@
-"""Golden vectors: where they are and what is there."""
+"""The golden vectors: their folder and files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def golden_source(config: pytest.Config) -> Path:
 
 
 def golden_files(config: pytest.Config, pattern: str) -> dict[str, bytes]:
-    """The contents of golden files by their unpacked paths, for tests that are made out of what is there."""
+    """The contents of golden files by their unpacked paths, for tests that are parametrised by them."""
     source = golden_source(config)
     found = sorted(path for suffix in ("", ".xz") for path in source.glob(pattern + suffix))
     return {

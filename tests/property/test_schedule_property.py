@@ -1,4 +1,4 @@
-"""Whatever is missing and however songs are cut: each window is sampled once, and never before what it reads."""
+"""For any missing windows and shards: each window is sampled once, and after all windows that it reads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def walk(schedule: Schedule, workers: int, choose: st.DataObject | None = None) 
     running: list[Unit] = []
     while True:
         while len(running) < workers and (unit := schedule.take()) is not None:
-            assert not unit.needs & schedule.open, "it reads what is not sealed"
+            assert not unit.needs & schedule.open, "a unit reads windows that are not sealed"
             assert all(not unit.needs & other.keys & schedule.open for other in running)
             began.append(unit)
             running.append(unit)

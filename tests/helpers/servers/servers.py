@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Site:
-    """What the server holds and how it misbehaves; change it at any time."""
+    """The files of the server and its faults; may be changed at any time."""
 
     files: dict[str, bytes]
     statuses: list[int] = field(default_factory=list)  # one a request, 0 for a proper answer; then proper answers
@@ -35,7 +35,7 @@ class Site:
     content_length: bool = True
     etag: str | None = "v1"
     delay: float = 0.0  # seconds before each answer
-    accept_ranges: bool = False  # say that parts can be had
+    accept_ranges: bool = False  # announce that ranges are supported
     rate: float | None = None  # bytes a second of each connection
     flip_bit: int | None = None  # of the whole file, always
     headers: dict[str, str] = field(default_factory=dict)  # sent with every answer
@@ -200,10 +200,10 @@ class S3Server:
             pass
 
     def pause(self) -> None:
-        """Makes it hold its breath: connections are taken, and nothing is answered."""
+        """Suspends the process: connections are accepted, and no request is answered."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Ends a pause."""
         self._process.send_signal(signal.SIGCONT)
 

@@ -30,7 +30,7 @@ NOTHING = [Prefix(np.zeros(1, np.int32))]
 
 
 def progress(drawn: Tensor) -> list[Prefix]:
-    """What a window has drawn of each song."""
+    """The progress of a window: the tokens drawn of each song."""
     return [Prefix(row) for row in drawn.numpy().astype(np.int32)]
 
 

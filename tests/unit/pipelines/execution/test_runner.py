@@ -1,4 +1,4 @@
-"""Handing out units: every worker is kept busy, what fails is told, and what had begun is not lost."""
+"""The runner: every worker is kept busy, failures are reported, and units in progress are not lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Crew:
 
 
 def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[str]]:
-    """Runs all windows of some songs; returns the keys that began and those that ended."""
+    """Runs all windows of some songs; returns the keys that were started and those that were finished."""
     units = [unit(shard, index) for shard in range(songs) for index in range(windows)]
     schedule = Schedule(units, {key for each in units for key in each.keys}, "by_level")
     began: list[str] = []
@@ -68,7 +68,7 @@ def test_as_many_units_as_workers_go_at_a_time(count: int) -> None:
     assert sorted(began) == sorted(ended) == [f"{shard}-{index}" for shard in range(3) for index in range(3)]
 
 
-def test_what_had_begun_is_finished_when_damage_is_found() -> None:
+def test_started_units_are_finished_when_damage_is_found() -> None:
     began, ended = work(Crew(3, {"0-1": DamagedError("damaged")}))
     assert began == ["0-0", "1-0", "2-0", "0-1", "1-1", "2-1"]
     assert ended == ["0-0", "1-0", "2-0", "1-1", "2-1"]

@@ -1,4 +1,4 @@
-"""Sampling on another device than the host, as far as a machine without a GPU can tell.
+"""Sampling on another device than the host, as far as it can be tested without a GPU.
 
 Tensors of the meta device have a shape but no numbers. An operation on them and on tensors of the host fails, as it
 would on a GPU, and so does the host wherever it asks for a number: at every token, that would be a wait for the GPU.
