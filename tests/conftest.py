@@ -140,7 +140,7 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def small_model(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The path of a small model's preset; its sources count as those of released models."""
     from tests.helpers.models.small_entries import entry
 

@@ -43,7 +43,7 @@ exec chroot "$root" "$@"
 
 @dataclass
 class Stage:
-    """A stage of the build: its root, and what stands for its image's settings."""
+    """A stage of the build: its root, and the settings of its image."""
 
     root: Path
     python: Path
@@ -104,7 +104,7 @@ class Build:
     def _from(self, given: str) -> None:
         assert given.startswith("python:3.")
         name = given.partition(" AS ")[2] or "last"
-        # Beside the root: what a stage installs is its own, and every root shows it under the same path.
+        # Outside the root: each stage has its own packages, and every root shows them under the same path.
         python = virtual_environment(self.work / f"{name}.venv", seen=self._seen if name == "last" else None)
         pip = python.with_name("pip")
         words = " ".join(installer(python))

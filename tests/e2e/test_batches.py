@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Take
 
 FLUSH = 16  # tokens
-Objects = dict[str, bytes]  # what a store holds, by file name
+Objects = dict[str, bytes]  # contents of a store, by file name
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,7 +90,7 @@ class Songs:
     def sample(
         self, store: str, plans: Sequence[SongPlan], batch_size: int = 16, *, snapshots: bool = False
     ) -> Objects:
-        """Samples songs as a run does; returns what is in the store then.
+        """Samples songs as a run does; returns the content of the store afterwards.
 
         With `snapshots`, tokens and caches are kept at every opportunity.
         """

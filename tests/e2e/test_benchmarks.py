@@ -1,4 +1,4 @@
-"""The benchmarks run, on a small model, and what they measure is sound."""
+"""The benchmarks run, on a small model, and their figures are plausible."""
 
 from __future__ import annotations
 

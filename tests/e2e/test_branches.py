@@ -189,7 +189,7 @@ def test_a_branch_outlives_its_parent_and_garbage_is_what_no_run_names(
     assert not store.sealed(digest("stray"))
 
     own = child.takes()[0][2].spans[-1].key
-    store.remove(own)  # as if it had been damaged: what the branch sampled itself, it samples again
+    store.remove(own)  # as if it were damaged: a branch resamples its own windows
     child.update(status="stopped")
     workspace.make(compose(resume_root("child", "outputs", [])))
     assert {level: tokens.tolist() for level, tokens in codes(child, 0).items()} == {

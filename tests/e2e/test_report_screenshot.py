@@ -123,7 +123,7 @@ def made_up_report(folder: Path, *, seconds: float = 6.0) -> Report:
 
 
 def browse(page: Path, profile: Path, *flags: str) -> str:
-    """Opens `page` from disk in a fresh headless browser, and returns what it printed."""
+    """Opens `page` from disk in a fresh headless browser, and returns its output."""
     assert CHROMIUM is not None
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -28,7 +28,7 @@ def unpack(packed: Path, into: Path) -> Path:
 
 
 def golden_source(config: pytest.Config) -> Path:
-    """The folder that golden vectors are taken from, as it lies there: its files may be packed (``.xz``)."""
+    """The source folder of the golden vectors; its files may be packed (``.xz``)."""
     chosen: Path | None = config.getoption("--golden")
     if chosen is None:
         whole = SHARED / "golden"

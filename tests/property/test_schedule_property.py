@@ -36,7 +36,7 @@ def make_song(sample: int, seconds: float, known_seconds: float = 0.0, stop_leve
 
 
 def walk(schedule: Schedule, workers: int, choose: st.DataObject | None = None) -> list[Unit]:
-    """Runs a schedule with several workers that end in any order; returns its units as they began."""
+    """Runs a schedule with several workers that end in any order; returns its units in order of their start."""
     began: list[Unit] = []
     running: list[Unit] = []
     while True:

@@ -36,7 +36,7 @@ def files(golden: Path, kind: str) -> dict[str, Path]:
 
 
 def config(golden: Path, kind: str) -> JukeboxConfig:
-    """The hyperparameters of a model, from those beside its weights."""
+    """The configuration of a model, from the hyperparameters beside its weights."""
     hyperparameters = {
         role: json.loads(path.with_name(path.name.replace(".pth.tar", ".hps.json")).read_text())
         for role, path in files(golden, kind).items()

@@ -154,7 +154,7 @@ def server(folder: Path) -> Iterator[Site]:
 
 @contextmanager
 def serving(site: Site, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`jukebox serve` on the site's server, once its worker is there."""
+    """`jukebox serve` on the site's server, once its worker is ready."""
     log = site.folder / f"serve-{time.monotonic_ns()}.log"
     env = environment(site.folder, PREFECT_API_URL=site.url)
     with running(["pipelines.cli.main", "serve", *arguments], log, site.folder, env) as process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -158,7 +157,7 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
 
 
 class S3Server:
-    """An S3 server on loopback, in a process of its own, so that it can be paused and killed; its content is in memory.
+    """An S3 server on loopback, in a process of its own; its content is in memory.
 
     `url` is its address; `environment` is what a client needs in its environment.
     """
@@ -199,16 +198,8 @@ class S3Server:
         with urllib.request.urlopen(request, timeout=20):
             pass
 
-    def pause(self) -> None:
-        """Suspends the process: connections are accepted, and no request is answered."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Ends a pause."""
-        self._process.send_signal(signal.SIGCONT)
-
     def stop(self) -> None:
-        """Ends it."""
+        """Kills the server."""
         self._process.kill()
         self._process.wait()
 
@@ -284,7 +275,7 @@ class _GateHandler(BaseHTTPRequestHandler):
         length = None
         for name, value in headers.items():
             if name.lower() == "content-length":
-                length = value  # that of a HEAD's answer is of what GET would send
+                length = value  # in the answer to HEAD: the length of the body that GET would send
             elif name.lower() not in ("connection", "transfer-encoding", "date", "server"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)) if body or length is None else length)

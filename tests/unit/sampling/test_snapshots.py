@@ -1,4 +1,4 @@
-"""A restored cache goes on bit for bit, and one that does not fit exactly is never used."""
+"""Sampling from a restored cache is bit for bit the same, and a snapshot that does not fit is never used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pins of runs, on local disk, in memory and on S3; and garbage collected there."""
+"""Pins of runs, on local disk, in memory and on S3; and garbage collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that are killed while their store fails: the next one delivers what they left, once."""
+"""Processes that are killed while their store fails: the next one delivers their files, once."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_as_many_units_as_workers_go_at_a_time(count: int) -> None:
+def test_as_many_units_as_workers_run_in_parallel(count: int) -> None:
     crew = Crew(count)
     began, ended = work(crew)
-    assert crew.most == min(count, 3)  # a song goes from window to window
+    assert crew.most == min(count, 3)  # windows of a song are sequential
     assert sorted(began) == sorted(ended) == [f"{shard}-{index}" for shard in range(3) for index in range(3)]
 
 
@@ -91,7 +91,7 @@ def test_a_runner_whose_package_is_missing_is_refused_with_the_remedy(
 
 
 class Lost:
-    """A task whose result went with its worker."""
+    """A task whose result was lost with its worker."""
 
     def result(self, timeout: float) -> None:
         raise TimeoutError(f"did not complete within {timeout} seconds")

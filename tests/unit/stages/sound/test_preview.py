@@ -35,7 +35,7 @@ PARTS = 8  # windows of each level
 
 
 class Song:
-    """A song whose tokens are made up, and the sound of each level decoded whole."""
+    """A song with random tokens, and the full decode of each level."""
 
     def __init__(self, folder: Path) -> None:
         model = load_preset(write_own_model(folder / "model"))
