@@ -199,7 +199,7 @@ def killed(folder: Path) -> dict[str, float]:
         process.send_signal(signal.SIGKILL)
     dead = time.perf_counter()
     with _jukebox(*command) as process:
-        again = _wait(process, log, "resumed", dead)
+        again = _wait(process, log, "resumed at", dead)
         process.wait()
         if process.returncode:
             raise SystemExit(log.read_text())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import CheckpointError, StoreError
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-class Handle(BaseModel):
-    """A stored thing: where it is and what its content hashes to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handle:
+    """A stored object: where it is, and the digest of its content."""
 
     uri: str
     sha256: str
     schema_version: int = SCHEMA_VERSION
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileHandle(Handle):
     """A local file: weights, a vocabulary, audio or codes."""
 
@@ -61,6 +60,7 @@ class FileHandle(Handle):
         return path
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SoundHandle(FileHandle):
     """An audio file, and the level of its sound before it was clipped to full scale."""
 
@@ -69,6 +69,7 @@ class SoundHandle(FileHandle):
     rms: float  # root of the mean square
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokensHandle(Handle):
     """A sealed window of tokens in a token store."""
 

@@ -76,7 +76,7 @@ class RunOutputs:
                 path = self.run.path / sound.path
                 made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path)
                 record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
-                record |= made.model_dump(include={"sha256", "seconds", "peak", "rms"})
+                record |= {"sha256": made.sha256, "seconds": made.seconds, "peak": made.peak, "rms": made.rms}
             records.append(record)
         return records
 

@@ -2,7 +2,7 @@
 
 Units are handed out one by one as workers become free, so the schedule decides at each moment, and no worker waits for
 another one's window while it could do something else. A Dask or Ray worker that dies is replaced by its cluster, which
-gives the unit to another: the unit's stored tokens are taken up there.
+gives the unit to another: it resumes from the unit's stored tokens.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def _write_sound(codec: CodecSpec, level: int, tokens: NDArray[np.int32], path: 
     audio, rate = decode_codes(codec, level, tokens), codec.config.sample_rate
     write_audio(path, audio, rate)
     return SoundHandle(
-        **FileHandle.of(path, digest_file(path)).model_dump(),
+        **asdict(FileHandle.of(path, digest_file(path))),
         seconds=len(audio) / rate,
         peak=float(np.abs(audio).max()),
         rms=float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))),

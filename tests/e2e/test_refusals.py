@@ -288,7 +288,7 @@ def test_a_run_that_cannot_be_continued_is_refused(workspace: Workspace, argumen
     wide = store_run("wide")
     path = Path("outputs/wide/manifest.json")
     manifest = json.loads(path.read_text())
-    manifest["identity"]["model"]["vqvae"]["bins"] = 2 * wide.model.vqvae.bins
+    manifest["identity"]["model"]["network"]["vqvae"]["bins"] = 2 * wide.model.network.vqvae.bins
     path.write_text(json.dumps(manifest))
     assert message in workspace.refused(*arguments)
 

@@ -77,3 +77,14 @@ def test_the_page_for_users_shows_what_the_command_prints(capsys: pytest.Capture
     models.run(["memory"])
     page = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
     assert f"$ jukebox models memory\n{capsys.readouterr().out}```" in page
+
+
+def test_cuda_and_auto_choose_the_same_precision_on_the_same_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_ACCELERATORS", ("/",))
+    monkeypatch.setattr("jukebox_core.runtime.device.resolve_device", lambda _: "cuda")
+    for gibibytes, kind, dtype in ((80, "cuda", "bfloat16"), (80, "old cuda", "float16")):
+        monkeypatch.setattr(
+            "jukebox_core.runtime.device.kind_and_memory", lambda _, found=(kind, gibibytes * GIB): found
+        )
+        chosen = {compose(GENERATE, [f"hardware={option}"]).hardware.dtype for option in ("auto", "cuda")}
+        assert chosen == {dtype}

@@ -98,8 +98,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return RunFolder(tmp_path / "made")
 
     monkeypatch.chdir(tmp_path)
-    for name in ("check", "check_machine"):
-        monkeypatch.setattr(preflight, name, lambda _: None)
+    for name in ("prepare", "check_machine"):
+        monkeypatch.setattr(preflight, name, lambda known: known)
     monkeypatch.setattr(preflight, "finished", lambda _: RunFolder(tmp_path / "theirs") if made else None)
     monkeypatch.setattr(work, "_make", make)
     return made

@@ -38,7 +38,7 @@ def job_and_place(tmp_path: Path) -> tuple[SamplingJob, WorkerContext]:
 
 def elsewhere(job: SamplingJob, **changes: object) -> SamplingJob:
     """The job as it comes to a machine that lacks the planner's files."""
-    gone = {role: handle.model_copy(update={"uri": "/gone", **changes}) for role, handle in job.weights.items()}
+    gone = {role: replace(handle, uri="/gone", **changes) for role, handle in job.weights.items()}
     return replace(job, weights=gone)
 
 

@@ -124,7 +124,7 @@ def test_too_little_free_space_is_an_error_before_encoding(
 
 
 def test_folders_without_usable_songs_are_refused(own: CodecSpec, music: Path, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the share of 0.1"):
+    with pytest.raises(AudioError, match=r"1 of 7 files .* cannot be read, more than the allowed share of 0.1"):
         check_songs(CheckConfig(shortest_seconds=0.1), scan_songs(music), RATE, tmp_path / "report")
     with pytest.raises(AudioError, match=r"none of 7 files .*; 6 short: .*a.wav \(0.30 s, shorter than 6 s\)"):
         check_songs(CheckConfig(most_unreadable=1.0), scan_songs(music), RATE, tmp_path / "report")
