@@ -59,7 +59,7 @@ class Workspace:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """The folder, with a finished run `first` of two samples of a song."""
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("branches")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         workspace = Workspace(folder)
