@@ -28,7 +28,8 @@ from jukebox_core.datasets.songs import Song, scan_songs, write_metadata
 from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
-from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
+from jukebox_core.families.jukebox.training.batch import collate
+from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights

@@ -231,7 +231,7 @@ class _Earlier:
     def _tokens(self, sample: int, seconds: float, where: str) -> int:
         """Returns how many whole top-level tokens `seconds` of a sample are."""
         config = self.settings.model.config
-        tokens = whole_tokens(config, config.top, seconds)
+        tokens = whole_tokens(seconds, config.sample_rate, config.hops[-1])
         if tokens > len(self.takes[sample][-1]):
             raise ConfigError(
                 f"{where} is {seconds:g}, but of sample {sample} of run {self.run.name} {self._there(sample)} are "
