@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stages.handles import FileHandle
 
 STORE_SECONDS = 10.0  # interval of stores, by default
-OFTEN = 20  # tokens are stored so many times as often here, to measure the cost within seconds
+OFTEN = 20  # factor by which tokens are stored more often here, to measure the cost within seconds
 LEVELS = {"level_0": 256, "level_1": 128, "level_2": 64}  # contexts of a model that samples a song in seconds
 TINY = [
     "seconds=1",
@@ -191,7 +191,7 @@ def killed(folder: Path) -> dict[str, float]:
         *("generate", "--multirun", "model=mini", *TINY, f"runner.schedule={','.join(orders)}"),
         *("runner.preview_seconds=0", f"storage.root={folder}/${{runner.schedule}}", "run.name=run"),
         *("hardware.threads=1", "storage.flush_tokens=32", "output.report=false"),
-    ]  # the first song is killed, right after it begins
+    ]  # the first song is killed, right after its start
     log = folder / orders[0] / "run" / "run.log"
     began = time.perf_counter()
     with _jukebox(*command) as process:
@@ -199,7 +199,7 @@ def killed(folder: Path) -> dict[str, float]:
         process.send_signal(signal.SIGKILL)
     dead = time.perf_counter()
     with _jukebox(*command) as process:
-        again = _wait(process, log, r"resumed at", dead)
+        again = _wait(process, log, "resumed at", dead)
         process.wait()
         if process.returncode:
             raise SystemExit(log.read_text())

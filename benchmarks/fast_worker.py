@@ -106,8 +106,8 @@ class Ours:
         """Returns the seconds of every step from position `at` on, including the draw; with `processor`, CPU time.
 
         Steps run twice, and are timed the second time, when the cache's memory is allocated: in a window only the
-        first steps of a row of its fold allocate. Allocation takes up to 5 ms per 2 MB, and a step of 16 samples would
-        start with 96 MB of it.
+        first steps of a row of its fold allocate. Allocation needs 5 ms per 2 MB at most, and a step of 16 samples
+        would start with 96 MB of it.
         """
         decoder = self._decoder(batch)
         known_BT = torch.empty(batch, at, dtype=torch.int64, device=self.device)

@@ -1,8 +1,8 @@
-"""What further training does to a model: ten clips of an artist that it never heard, and those it knew before.
+"""Effect of finetuning a model on ten clips of an unknown artist: loss on that artist, and on the known ones.
 
-The new artist is two known ones playing in unison, under a name of its own. Bits a token are those of the top prior on
-songs that neither training heard; before, the new artist is told as unknown. ``python -m benchmarks.finetuning
---help``; the last line printed is JSON.
+The new artist is two known ones playing in unison, under a name of its own. Bits per token are those of the top prior
+on songs held out from both trainings; before, the label of the new artist is `unknown`. ``python -m
+benchmarks.finetuning --help``; the last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from jukebox_core.datasets.songs import Song, scan_songs, write_metadata
 from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
-from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
+from jukebox_core.families.jukebox.training.batch import collate
+from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
@@ -53,7 +54,7 @@ log = logging.getLogger("jukebox")
 
 @dataclass(frozen=True)
 class Place:
-    """Where things lie, and for how many seconds songs last."""
+    """The folders of the benchmark, and the length of its songs in seconds."""
 
     folder: Path
     model: str
@@ -61,7 +62,7 @@ class Place:
 
     @property
     def weights(self) -> WeightsConfig:
-        """Where files of models are kept."""
+        """The folder of model files."""
         return WeightsConfig(folder=str(self.folder / "weights"))
 
 
@@ -98,7 +99,7 @@ def write_known(place: Place) -> Path:
 
 @torch.no_grad()
 def bits(place: Place, model: str, audio: Path) -> float:
-    """Returns the bits a token that a model's top prior needs for the songs of a folder."""
+    """Returns the loss of a model's top prior on the songs of a folder, in bits per token."""
     settings = load_preset(model)
     config, top = settings.config, settings.config.top
     files = obtain_weights(settings, place.weights)
@@ -118,14 +119,14 @@ def bits(place: Place, model: str, audio: Path) -> float:
 
 
 def finetuned(place: Place, audio: Path, overrides: Sequence[str]) -> Path:
-    """Returns the folder of a model that has learnt the songs of a folder, as ``jukebox finetune`` makes it."""
+    """Returns the folder of a model finetuned on the songs of a folder, as by ``jukebox finetune``."""
     where = [f"data.audio={audio}", f"folder={place.folder / 'model'}", f"weights.folder={place.weights.folder}"]
-    told = [f"+labels.artists={{{NEW}: null}}", "data.validation=0", "training.devices.accelerator=cpu"]
-    return train(compose(FINETUNE, [f"model={place.model}", *where, *told, *overrides]), PLAIN)
+    fixed = [f"+labels.artists={{{NEW}: null}}", "data.validation=0", "training.devices.accelerator=cpu"]
+    return train(compose(FINETUNE, [f"model={place.model}", *where, *fixed, *overrides]), PLAIN)
 
 
 def run(place: Place, clips: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns what was measured, before and after."""
+    """Returns the losses before and after finetuning."""
     learnt = write_unison(place, "learnt", clips, SEED, NEW)
     held_out = [write_unison(place, name, 4, HELD_OUT_SEED, artist) for name, artist in
                 (("as_unknown", "unknown"), ("as_new", NEW))]  # fmt: skip

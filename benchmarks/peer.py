@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PEER = "jukebox-infer==0.1.2"
-NEEDS = ("tqdm",)  # the only dependency of its autoregressive model beside torch and numpy
+NEEDS = ("tqdm",)  # the only dependency of its autoregressive model except torch and numpy
 
 # The official sizes: arguments of the peer's autoregressive model.
 SIZES = {

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.transformer import Block
-from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
+from jukebox_core.families.jukebox.training.batch import PriorBatch
+from jukebox_core.families.jukebox.training.prior import PriorStep
 from jukebox_core.models.presets import load_preset
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
@@ -173,7 +174,8 @@ def data_share(codes: Path, workers: int, count: int) -> float:
     from jukebox_core.datasets.windows import CodeWindows
     from jukebox_core.families.jukebox.checkpoints.initialise import new_prior
     from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
-    from jukebox_core.families.jukebox.training.prior import LabelledWindows, collate
+    from jukebox_core.families.jukebox.training.batch import collate
+    from jukebox_core.families.jukebox.training.prior import LabelledWindows
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.resolve import obtain_vocabularies
 

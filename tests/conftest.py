@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.servers.servers import Gate, S3Server, Site
 
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 
@@ -55,7 +55,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of golden vectors; what a test needs from it may be absent and is then skipped by name."""
+    """The folder of golden vectors; tests of absent files are skipped by name."""
     source = golden_source(request.config)
     if any(source.rglob("*.xz")):
         return unpack(source, tmp_path_factory.mktemp("golden"))
@@ -95,8 +95,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
-    """The same server, with its variables in the environment while tests of one file run."""
+def s3_configured(s3_server: S3Server) -> Iterator[S3Server]:
+    """The S3 server, with its variables in the environment while tests of one file run."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
@@ -104,17 +104,17 @@ def s3_told(s3_server: S3Server) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def s3_gate(s3_told: S3Server) -> Iterator[Gate]:
-    """A proxy in front of it, which fails as tests of one file require."""
+def s3_gate(s3_configured: S3Server) -> Iterator[Gate]:
+    """A proxy in front of the server, which fails as tests of one file require."""
     from tests.helpers.servers.servers import gate_before
 
-    with gate_before(s3_told.url) as gate:
+    with gate_before(s3_configured.url) as gate:
         yield gate
 
 
 @pytest.fixture
 def gated_uri(s3_gate: Gate) -> Iterator[str]:
-    """Where a test may store; the gate lets everything pass when it begins and when it ends."""
+    """A prefix of the test's own in the bucket; before and after the test the gate passes all requests."""
     s3_gate.mode, s3_gate.times = "pass", 10**9
     yield f"s3://store/{uuid.uuid4().hex}"
     s3_gate.mode = "pass"
@@ -122,7 +122,7 @@ def gated_uri(s3_gate: Gate) -> Iterator[str]:
 
 @pytest.fixture
 def plain_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fetches that are not tried again after a while, by somebody whose environment says nothing of them."""
+    """Downloads without retries after pauses, in an environment without the variables that concern them."""
     monkeypatch.setattr("jukebox_core.models.download.fetch.PAUSES", ())
     monkeypatch.setenv("no_proxy", "*")
     for variable in ("HF_HUB_OFFLINE", "JUKEBOX_ACCEPT_LICENCE"):
@@ -140,8 +140,8 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def mine(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The model that is there; it stands for a released one: its files lie where released files do."""
+def small_model(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of a small model's preset; its sources count as those of released models."""
     from tests.helpers.models.small_entries import entry
 
     sources = {"http://127.0.0.1:9/down", site.url}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from jukebox_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from jukebox_core.family import ModelConfig
 
 _ROUNDING = 1e-6  # of a token: rounding error of a decimal number of seconds
 
@@ -26,9 +23,9 @@ class Window(NamedTuple):
         return self.stop - self.known
 
 
-def whole_tokens(config: ModelConfig, level: int, seconds: float) -> int:
-    """Returns how many whole tokens of `level` fit into `seconds`; a millionth of a token is rounded up."""
-    return math.floor(seconds * config.sample_rate / config.hops[level] + _ROUNDING)
+def whole_tokens(seconds: float, sample_rate: int, hop: int) -> int:
+    """Returns how many tokens of `hop` audio samples fit into `seconds`; a millionth of a token is rounded up."""
+    return math.floor(seconds * sample_rate / hop + _ROUNDING)
 
 
 def window_starts(total: int, context: int, hop: int) -> list[int]:

@@ -230,7 +230,7 @@ class _SourceRun:
     def _tokens(self, sample: int, seconds: float, where: str) -> int:
         """Returns the number of whole top-level tokens in `seconds` of a sample."""
         config = self.settings.model.config
-        tokens = whole_tokens(config, config.top, seconds)
+        tokens = whole_tokens(seconds, config.sample_rate, config.hops[-1])
         if tokens > len(self.takes[sample][-1]):
             raise ConfigError(
                 f"{where} is {seconds:g}, but sample {sample} of run {self.run.name} has {self._available(sample)}; "

@@ -49,31 +49,6 @@ FAMILY_WORDS = re.compile(r"vqvae|prior(?!it)|level_(?!db)|lyric", re.IGNORECASE
 # Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files.
 FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset({("tokens/codes.py", "level_")})
 
-# Rooms that are being rewritten and may fail: remove each from this set when it is done.
-DIALECT_PENDING = frozenset(
-    [
-        "benchmarks",
-        "tests",
-        "tests/conf",
-        "tests/e2e",
-        "tests/faults",
-        "tests/helpers",
-        "tests/helpers/models",
-        "tests/helpers/servers",
-        "tests/property",
-        "tests/unit",
-        "tests/unit/base",
-        "tests/unit/composer",
-        "tests/unit/datasets",
-        "tests/unit/families",
-        "tests/unit/pipelines",
-        "tests/unit/runtime",
-        "tests/unit/stages",
-        "tests/unit/store",
-        "tests/unit/training",
-    ]
-)
-
 _PATTERNS = {
     re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])".replace(" ", r"[\s_]+(?:#\s*)?"), re.IGNORECASE): better
     for words, better in DIALECT.items()
@@ -111,13 +86,7 @@ def dialect_in(path: str) -> Iterator[str]:
                 yield f"{path}:{text.count(chr(10), 0, found.start()) + 1}: {found[0]!r}; write: {better}"
 
 
-def rooms(names: set[str], pending: frozenset[str]) -> list[object]:
-    """The names as parameters of a test; those that are pending may fail."""
-    mark = pytest.mark.xfail(reason="is being rewritten", strict=False)
-    return [pytest.param(name, marks=[mark] if name in pending else []) for name in sorted(names)]
-
-
-@pytest.mark.parametrize("name", rooms({room(path) for path in files()}, DIALECT_PENDING))
+@pytest.mark.parametrize("name", sorted({room(path) for path in files()}))
 def test_no_dialect(name: str) -> None:
     found = [each for path in files() if room(path) == name for each in dialect_in(path)]
     assert not found, "\n".join([f"{len(found)} in {name}", *found])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Everything of the machine appears below the new root, apart from what the stage has made there.
+# Everything of the machine appears below the new root, apart from the files of the stage.
 ENTER = """
 root=$1; shift
 for each in /*; do
@@ -43,7 +43,7 @@ exec chroot "$root" "$@"
 
 @dataclass
 class Stage:
-    """A stage of the build: its root, and what stands for its image's settings."""
+    """A stage of the build: its root, and the settings of its image."""
 
     root: Path
     python: Path
@@ -73,7 +73,7 @@ class Stage:
 
 
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """Each instruction's word and what it is given, on one line."""
+    """The name and the arguments of each instruction, on one line."""
     lines = "\n".join(line for line in dockerfile.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return [
         (word, " ".join(rest.split()))
@@ -104,7 +104,7 @@ class Build:
     def _from(self, given: str) -> None:
         assert given.startswith("python:3.")
         name = given.partition(" AS ")[2] or "last"
-        # Beside the root: what a stage installs is its own, and every root shows it under the same path.
+        # Outside the root: each stage has its own packages, and every root shows them under the same path.
         python = virtual_environment(self.work / f"{name}.venv", seen=self._seen if name == "last" else None)
         pip = python.with_name("pip")
         words = " ".join(installer(python))
@@ -153,7 +153,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def context(tmp_path: Path, site: Site) -> Path:
-    """What is sent to a build: the sources, with a model in them whose files are small."""
+    """The context of a build: the sources, with a model of small files."""
     if subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode:
         pytest.skip("unshare may not make a mount namespace here")
     folder = copy_sources(tmp_path / "context")

@@ -1,4 +1,4 @@
-"""Every file in conf/ composes, says every field of its record, and means the same to Hydra and to the core."""
+"""Every file in conf/ composes, sets every field of its record, and means the same to Hydra and to the core."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"]}
 
 @cache
 def settings_with(model: str) -> Settings:
-    """What is made of a model; with its precision said, no memory is estimated, which takes a second."""
+    """The settings of a model; with a given precision no memory is estimated, which takes a second."""
     return compose(GENERATE, [f"model={model}", "seconds=61", "hardware.dtype=float32"])
 
 
@@ -100,7 +100,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
     ],
     ids=str,
 )
-def test_the_files_say_every_field_so_that_every_field_can_be_overridden(
+def test_the_files_set_every_field_so_that_every_field_can_be_overridden(
     root: Root[object], overrides: list[str]
 ) -> None:
     from hydra import compose as hydra_compose
@@ -118,7 +118,7 @@ def test_a_model_is_the_same_to_hydra_and_to_the_core(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_settings_survive_the_way_to_yaml_and_back(name: str) -> None:
+def test_settings_round_trip_through_yaml(name: str) -> None:
     settings = settings_with(name)
     assert build(Settings, yaml.safe_load(dump(settings))) == settings
 
@@ -224,7 +224,7 @@ def names(options: dict[str, object]) -> set[str]:
     return inner | {name for name, part in options.items() if not isinstance(part, dict)}
 
 
-def test_hydra_forgets_what_was_brought_for_one_composing(tmp_path: Path) -> None:
+def test_options_added_for_one_composition_are_removed_afterwards(tmp_path: Path) -> None:
     settings = compose(GENERATE)
     known = names(ConfigStore.instance().repo)
     compose(GENERATE, [f"model={write(tmp_path / 'mine.yaml', MINE)}"])

@@ -1,4 +1,4 @@
-"""The presets of training: files that say what differs compose to the values written down in a fixture."""
+"""The presets of training: files that hold only differences compose to the values written down in a fixture."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Take
 
 FLUSH = 16  # tokens
-Objects = dict[str, bytes]  # what a store holds, by file name
+Objects = dict[str, bytes]  # contents of a store, by file name
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,7 +62,7 @@ class Songs:
         self.length = (longest // hops[-1] + 5) * hops[-1]  # their last windows are moved back
 
     def labels(self, song: int) -> list[SongLabels]:
-        """What the priors are told, different for each song."""
+        """The labels of a song, different for each song."""
         lyrics = tuple(1 + (7 * song + 3 * i) % 70 for i in range(90))
         return [
             SongLabels(
@@ -90,7 +90,7 @@ class Songs:
     def sample(
         self, store: str, plans: Sequence[SongPlan], batch_size: int = 16, *, snapshots: bool = False
     ) -> Objects:
-        """Samples songs as a run does; returns what is in the store then.
+        """Samples songs as a run does; returns the content of the store afterwards.
 
         With `snapshots`, tokens and caches are kept at every opportunity.
         """
@@ -156,7 +156,7 @@ class Kill(BaseException):
     """The process ends here."""
 
 
-# Which call it is that does not return, and whether storing still works while the process goes down.
+# The method and number of the call that fails, and whether storing still works while the process ends.
 ENDS = {"power": ("write_partial", 6, False), "signal": ("write_partial", 3, True), "between seals": ("seal", 2, True)}
 
 
@@ -175,7 +175,7 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
             drawn[store] += 1
             return super().draw(position, count)
 
-    def mortal(self: TokenStore, *given: Any, **named: Any) -> None:
+    def failing(self: TokenStore, *given: Any, **named: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == fatal or (calls > fatal and not still_works):
@@ -193,7 +193,7 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
     monkeypatch.setattr(prior_model, "CounterNoise", CountingNoise)
     plans = [songs.plan(song) for song in (0, 1)]
     plain = songs.sample(store, plans)
-    monkeypatch.setattr(TokenStore, method, mortal)
+    monkeypatch.setattr(TokenStore, method, failing)
     store = "killed"
     kills, killed = 0, None
     while killed is None:
@@ -205,12 +205,12 @@ def test_a_song_is_the_same_however_often_it_was_interrupted(
     assert kills > 1
     assert killed == plain
     assert bool(restored) == snapshots
-    # What each kill costs is what had not been stored: less than a flush for each song, which were drawn in step.
+    # Each kill costs the tokens that were not stored: less than a flush for each song of the batch.
     lost = drawn["killed"] - drawn["plain"]
     assert 0 <= lost <= kills * 2 * FLUSH
 
 
-def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
+def test_out_of_memory_halves_the_batch_and_continues_from_stored_tokens(
     songs: Songs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plans = [songs.plan(song) for song in range(3)]
@@ -230,7 +230,7 @@ def test_where_memory_runs_out_half_as_many_songs_go_on_from_what_is_stored(
 
     monkeypatch.setattr(WindowDecoder, "predict", scarce)
     assert songs.sample("scarce", plans) == plain
-    # Each level learns once: three songs are too many, then two; later windows of it begin with one at a time.
+    # Each level finds its batch size once: three songs are too many, then two; its later windows start with one.
     assert sizes == [3, 2] * len({node.level for node in plans[0].nodes})
-    assert any("tokens of an interrupted window" in m for m in caplog.messages)
+    assert any("tokens of an interrupted window" in m and ": resumed at " in m for m in caplog.messages)
     assert any("out of memory with a batch of 3; retrying with a batch of 2" in m for m in caplog.messages)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "before_redesign"
 KIND, FINISHED, LONGER = "5b", "golden_5b-09bae8f1", "golden_5b-09bae8f1-continue-cc74cc41"
-WEIGHTS, VOCABULARIES = "weights/own/73156a38/5b", "weights/own/894c249f/ids"  # where that version had fetched them
+WEIGHTS, VOCABULARIES = "weights/own/73156a38/5b", "weights/own/894c249f/ids"  # the paths of that version
 HARDWARE = (
     "weights.folder=weights", "weights.prepared=false", "hardware.device=cpu", "hardware.threads=1",
     "hardware.dtype=float32", "hardware.engine=eager", "runner.preview_seconds=null",

@@ -1,4 +1,4 @@
-"""The benchmarks run, on a small model, and what they measure is sound."""
+"""The benchmarks run, on a small model, and their figures are plausible."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_full_size_measures_every_role_and_leaves_nothing_behind(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_what_durability_costs_is_measured(tmp_path: Path) -> None:
+def test_the_cost_of_durability_is_measured(tmp_path: Path) -> None:
     cost = durability.storing(tmp_path, seconds=2.0)
     assert cost["stores"] > 2
     assert 0 < cost["share_stores"] < cost["share"] + 1e-9 < 0.1
@@ -51,7 +51,7 @@ def test_what_durability_costs_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_speed_is_measured_beside_its_floor() -> None:
+def test_speed_is_measured_with_its_lower_bound() -> None:
     result = last_line(
         *("benchmarks.fast", "--model", "mini", "--no-peer", "--parts", "top", "--batches", "1", "3", "--steps", "4"),
         *("--rounds", "1", "--prefill", "32", "--engines", "eager:float32", "native:int8"),
@@ -72,7 +72,7 @@ def test_sound_is_measured() -> None:
 
 
 @pytest.mark.slow
-def test_a_token_s_cost_is_measured_at_every_place() -> None:
+def test_the_cost_of_a_token_is_measured_at_every_position() -> None:
     result = last_line("benchmarks.flat", "--parts", "song", "--rounds", "2")
     (row,) = result["rows"]
     assert [*row["ms"]] == [str(minute) for minute in flat.MINUTES]
@@ -80,8 +80,8 @@ def test_a_token_s_cost_is_measured_at_every_place() -> None:
 
 
 @pytest.mark.slow
-def test_what_a_gpu_is_asked_is_answered_by_any_device() -> None:
-    """On a small model and the CPU: every row that the table and the sums need is there."""
+def test_the_gpu_benchmark_runs_on_any_device() -> None:
+    """On a small model and the CPU: all rows that the table and the sums need."""
     result = gpu.run(
         "cpu", ("eager:float32",), seconds=6.0, within=(1e9, 0.0), model="mini", batches=[1, 2], steps=2, rounds=1,
         prefill=16, peer=False,
@@ -90,13 +90,13 @@ def test_what_a_gpu_is_asked_is_answered_by_any_device() -> None:
     assert decoded == [(name, batch) for name, *_ in gpu.WORKS for batch in (1, 2)]
     assert result["steps_s"]["eager:float32 x1"] > 0
     assert [row["level"] for row in result["music"]] == [2, 1, 0]
-    for row in result["music"]:  # there was no time but for one window
+    for row in result["music"]:  # the time sufficed for one window only
         assert row["sampled"] == 1024
         assert row["whole_s"] == pytest.approx(row["s"] * row["tokens"] / 1024)
 
 
 @pytest.mark.slow
-def test_a_start_is_measured_beside_reading_alone(tmp_path: Path) -> None:
+def test_start_up_is_measured_with_the_time_to_read_the_file(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.start", "--model", "mini", "--least", "0", "--dtypes", "int8", "--rounds", "1", "--known", "8",
         "--new", "2", "--scratch", str(tmp_path),
@@ -121,7 +121,7 @@ def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
 
 
 @pytest.mark.slow
-def test_mini_is_measured_on_songs_it_never_heard(tmp_path: Path) -> None:
+def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.mini", "--songs", "2", "--samples", "1", "--seconds", "1.5",
         "--pictures", str(tmp_path / "pictures"), "--audio", str(tmp_path / "audio"),
@@ -130,7 +130,7 @@ def test_mini_is_measured_on_songs_it_never_heard(tmp_path: Path) -> None:
     assert all(0 < row["codebook_use"] <= 1 for row in result["reconstruction"])
     rates = [row["bits_a_second"] for row in result["reconstruction"]]
     assert rates == sorted(rates, reverse=True)
-    # Less is left to be told by who knows the pairs of these very codes.
+    # The entropy given the previous code is below that of single codes.
     assert 0 < result["prior"]["bigram_entropy"] < result["prior"]["unigram_entropy"] < 9
     assert {row["right"] for row in result["conditioning"]} >= {"artist", "genre"}
     songs, generated = result["generated"]
@@ -140,7 +140,7 @@ def test_mini_is_measured_on_songs_it_never_heard(tmp_path: Path) -> None:
     assert len([*(tmp_path / "audio").glob("*.wav")]) == 1
 
 
-def test_what_is_said_of_mini_was_measured() -> None:
+def test_the_figures_on_the_page_of_mini_were_measured() -> None:
     page = (ROOT / "docs" / "mini.md").read_text(encoding="utf-8")
     [recorded] = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
     assert [row["level"] for row in recorded["reconstruction"]] == [0, 1, 2]
@@ -150,11 +150,11 @@ def test_what_is_said_of_mini_was_measured() -> None:
         assert row["spectral"] < row["mu_law_spectral"] < row["untrained_spectral"]
         shown = f"| **{row['si_sdr']:.1f}** |"
         assert shown.replace("-", "\N{MINUS SIGN}") in page
-    told = recorded["prior"]
-    assert told["bits"] < told["bigram_entropy"] < told["bigram_of_training"] < told["unigram_of_training"]
+    prior = recorded["prior"]
+    assert prior["bits"] < prior["bigram_entropy"] < prior["bigram_of_training"] < prior["unigram_of_training"]
     songs, generated = recorded["generated"]
     assert abs(generated["level_db"] - songs["level_db"]) < 3
     assert generated["clipped_share"] == 0
     assert generated["standing_share"] <= 0.05
-    for value in (told["bits"], told["bigram_of_training"], generated["key_fit"]):
+    for value in (prior["bits"], prior["bigram_of_training"], generated["key_fit"]):
         assert f"{value:.2f}" in page

@@ -1,4 +1,4 @@
-"""Runs that go on from runs: what they share, what they keep to the token, what stays when one goes."""
+"""Runs that continue earlier runs: the windows they share, the tokens they keep, and the removal of a parent."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ STORE = "outputs/.store"
 Codes = dict[int, "NDArray[np.int32]"]
 
 
-class Desk:
-    """A folder with a model in it, where runs are made in this process."""
+class Workspace:
+    """A folder with a model, in which runs are made in this process."""
 
     def __init__(self, folder: Path) -> None:
         self.model = write_own_model(folder / "model", scale=3.0)
 
     def generate(self, name: str, *overrides: str) -> RunFolder:
-        told = (f"model={self.model}", *QUIET, f"run.name={name}", *overrides)
-        return self.make(compose(GENERATE, told))
+        composed = (f"model={self.model}", *QUIET, f"run.name={name}", *overrides)
+        return self.make(compose(GENERATE, composed))
 
-    def go_on(self, run: str, name: str, *overrides: str, command: str = "continue") -> RunFolder:
-        told = (f"run.name={name}", *overrides)
-        return self.make(compose(run_root(command, run, told), told))
+    def continue_run(self, run: str, name: str, *overrides: str, command: str = "continue") -> RunFolder:
+        composed = (f"run.name={name}", *overrides)
+        return self.make(compose(run_root(command, run, composed), composed))
 
     def make(self, settings: Settings) -> RunFolder:
         return RunFolder(run_plainly(settings))
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """The desk, with two samples of a song on it: run `first`."""
-    folder = tmp_path_factory.mktemp("desk")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """The folder, with a finished run `first` of two samples of a song."""
+    folder = tmp_path_factory.mktemp("branches")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        desk = Desk(folder)
-        desk.generate("first", f"seconds={SECONDS}", "sampling.n_samples=2")
-        yield desk
+        workspace = Workspace(folder)
+        workspace.generate("first", f"seconds={SECONDS}", "sampling.n_samples=2")
+        yield workspace
     resident.release()
 
 
@@ -91,9 +91,9 @@ def keys(run: RunFolder) -> set[str]:
     return {span.key for take in run.takes() for track in take for span in track}
 
 
-def test_a_branch_shares_all_earlier_windows(desk: Desk) -> None:
+def test_a_branch_shares_all_earlier_windows(workspace: Workspace) -> None:
     first, before = RunFolder(Path("outputs/first")), set(TokenStore(STORE).keys())
-    run = desk.go_on("first", "longer", "seconds=0.3", "sampling.seed=9")
+    run = workspace.continue_run("first", "longer", "seconds=0.3", "sampling.seed=9")
     new = set(TokenStore(STORE).keys()) - before
     assert keys(first) <= keys(run)
     assert new == keys(run) - keys(first)
@@ -104,9 +104,9 @@ def test_a_branch_shares_all_earlier_windows(desk: Desk) -> None:
         assert len(codes(run, sample)[2]) == int(0.3 * RATE) // TOP_HOP
 
 
-def test_a_run_is_cut_back_and_sampled_anew_from_there(desk: Desk) -> None:
+def test_a_run_is_cut_and_resampled_from_the_cut(workspace: Workspace) -> None:
     first = RunFolder(Path("outputs/first"))
-    run = desk.go_on("first", "anew", "source.keep_seconds=0.12", "sampling.seed=9")
+    run = workspace.continue_run("first", "resampled", "source.keep_seconds=0.12", "sampling.seed=9")
     for sample in range(2):
         assert part(codes(run, sample), 0, 0.12) == part(codes(first, sample), 0, 0.12)
         for mine, theirs in zip(part(codes(run, sample), 0.12), part(codes(first, sample), 0.12), strict=True):
@@ -114,28 +114,29 @@ def test_a_run_is_cut_back_and_sampled_anew_from_there(desk: Desk) -> None:
             assert mine != theirs
 
 
-def test_the_same_seed_makes_the_same_music_again(desk: Desk) -> None:
-    first, run = RunFolder(Path("outputs/first")), desk.go_on("first", "again", "source.keep_seconds=0.12")
+def test_the_same_seed_makes_the_same_music_again(workspace: Workspace) -> None:
+    first, run = RunFolder(Path("outputs/first")), workspace.continue_run("first", "again", "source.keep_seconds=0.12")
     assert part(codes(run, 0), 0) == part(codes(first, 0), 0)
 
 
-def test_a_sample_is_spread_over_new_songs(desk: Desk) -> None:
+def test_a_sample_is_spread_over_new_songs(workspace: Workspace) -> None:
     first = RunFolder(Path("outputs/first"))
-    told = ("source.samples=[1]", "sampling.n_samples=3", "seconds=0.25", "sampling.seed=4")
-    run = desk.go_on("first", "spread", *told)
+    overrides = ("source.samples=[1]", "sampling.n_samples=3", "seconds=0.25", "sampling.seed=4")
+    run = workspace.continue_run("first", "spread", *overrides)
     songs = [codes(run, sample) for sample in range(3)]
     assert all(part(song, 0, SECONDS) == part(codes(first, 1), 0) for song in songs)
     ends = [str(part(song, SECONDS)) for song in songs]
     assert len(set(ends)) == 3
 
 
-def test_ranges_of_several_takes_make_one_song(desk: Desk) -> None:
-    first, other = RunFolder(Path("outputs/first")), desk.generate("other", f"seconds={SECONDS}", "sampling.seed=6")
+def test_ranges_of_several_takes_make_one_song(workspace: Workspace) -> None:
+    first = RunFolder(Path("outputs/first"))
+    other = workspace.generate("other", f"seconds={SECONDS}", "sampling.seed=6")
     pieces = (
         "source.splice=[{run: other, from_seconds: 0.03, to_seconds: 0.1}, {run: first, sample: 1, to_seconds: 0.05}]"
     )
-    told = ("source.samples=[0]", "sampling.n_samples=1", "source.keep_seconds=0.1", "seconds=0.3", pieces)
-    run = desk.go_on("first", "spliced", *told)
+    overrides = ("source.samples=[0]", "sampling.n_samples=1", "source.keep_seconds=0.1", "seconds=0.3", pieces)
+    run = workspace.continue_run("first", "spliced", *overrides)
     song = codes(run, 0)
     wanted = [part(codes(first, 0), 0, 0.1), part(codes(other, 0), 0.03, 0.1), part(codes(first, 1), 0, 0.05)]
     for level, factor in enumerate(FACTORS):
@@ -144,12 +145,14 @@ def test_ranges_of_several_takes_make_one_song(desk: Desk) -> None:
         assert len(song[level]) == int(0.3 * RATE) // TOP_HOP * factor
 
 
-def test_a_chosen_sample_of_the_top_level_is_finished(desk: Desk) -> None:
-    top = desk.generate("top", f"seconds={SECONDS}", "sampling.n_samples=2", "sampling.seed=3", "sampling.stop_level=2")
-    run = desk.go_on("top", "chosen", "source.samples=[1]", "sampling.n_samples=1", command="upsample")
+def test_a_chosen_sample_of_the_top_level_is_finished(workspace: Workspace) -> None:
+    top = workspace.generate(
+        "top", f"seconds={SECONDS}", "sampling.n_samples=2", "sampling.seed=3", "sampling.stop_level=2"
+    )
+    run = workspace.continue_run("top", "chosen", "source.samples=[1]", "sampling.n_samples=1", command="upsample")
     assert codes(run, 0)[2].tolist() == codes(top, 1)[2].tolist()
     assert [len(codes(run, 0)[level]) for level in range(2)] == [len(codes(top, 1)[2]) * factor for factor in (16, 4)]
-    spliced = desk.go_on(
+    spliced = workspace.continue_run(
         "first", "lower", "source.keep_seconds=0.1", "source.splice=[{run: top, to_seconds: 0.1}]", "seconds=0.25"
     )
     lengths = [len(track) for track in spliced.takes()[0]]
@@ -161,16 +164,16 @@ def test_a_chosen_sample_of_the_top_level_is_finished(desk: Desk) -> None:
 
 
 def test_a_branch_outlives_its_parent_and_garbage_is_what_no_run_names(
-    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parent = desk.generate("parent", f"seconds={SECONDS}", "sampling.seed=11")
-    child = desk.go_on("parent", "child", "seconds=0.25", "sampling.seed=12", "source.keep_seconds=0.12")
+    parent = workspace.generate("parent", f"seconds={SECONDS}", "sampling.seed=11")
+    child = workspace.continue_run("parent", "child", "seconds=0.25", "sampling.seed=12", "source.keep_seconds=0.12")
     store, song = TokenStore(STORE), codes(child, 0)
     capsys.readouterr()
     assert cli.main(["runs", "tree"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    [at] = [index for index, line in enumerate(told) if line.startswith("parent  finished")]
-    assert told[at + 1] == "└─ child  finished  0.25 s  1 samples  keeps 0.12 s"
+    printed = capsys.readouterr().out.splitlines()
+    [at] = [index for index, line in enumerate(printed) if line.startswith("parent  finished")]
+    assert printed[at + 1] == "└─ child  finished  0.25 s  1 samples  keeps 0.12 s"
 
     assert cli.main(["runs", "rm", "parent", "--yes"]) == 0
     assert not parent.path.exists()
@@ -186,23 +189,23 @@ def test_a_branch_outlives_its_parent_and_garbage_is_what_no_run_names(
     assert not store.sealed(digest("stray"))
 
     own = child.takes()[0][2].spans[-1].key
-    store.remove(own)  # as if it had been damaged: what the branch sampled itself, it samples again
+    store.remove(own)  # as if it were damaged: a branch resamples its own windows
     child.update(status="stopped")
-    desk.make(compose(resume_root("child", "outputs", [])))
+    workspace.make(compose(resume_root("child", "outputs", [])))
     assert {level: tokens.tolist() for level, tokens in codes(child, 0).items()} == {
         level: tokens.tolist() for level, tokens in song.items()
     }
     kept = child.takes()[0][2].spans[0].key
     store.remove(kept)
     with pytest.raises(RunError, match="1 windows that the songs begin with are not in"):
-        desk.make(compose(resume_root("child", "outputs", [])))
+        workspace.make(compose(resume_root("child", "outputs", [])))
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert cli.main(["runs", "rm", "child", "--yes"]) == 0
 
 
-def test_a_run_made_with_other_weights_is_not_continued(desk: Desk) -> None:
+def test_a_run_made_with_other_weights_is_not_continued(workspace: Workspace) -> None:
     RunFolder(Path("outputs/first")).manifest()
-    run = desk.generate("others", f"seconds={SECONDS}", "sampling.seed=21")
+    run = workspace.generate("others", f"seconds={SECONDS}", "sampling.seed=21")
     run.update(weights=run.manifest()["weights"] | {"level_2": "0" * 64})
     with pytest.raises(RunError, match=r"run others was made with other weights \(level_2 000000000000, here"):
-        desk.go_on("others", "never", "seconds=0.3")
+        workspace.continue_run("others", "never", "seconds=0.3")

@@ -1,4 +1,4 @@
-"""The way from nothing to a folder of codes, as the page on datasets has it, and what stops it."""
+"""The commands of the page on datasets make a folder of codes; mistakes stop them with one line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_page_leads_to_a_folder_of_codes(tmp_path: Path, prefect_api: str) -
 
 
 @pytest.mark.slow
-def test_what_stops_it_is_one_clear_line(tmp_path: Path, prefect_api: str) -> None:
+def test_each_mistake_is_one_clear_line(tmp_path: Path, prefect_api: str) -> None:
     (tmp_path / "empty").mkdir()
     done = jukebox(tmp_path, prefect_api, "dataset", "audio=empty")
     assert done.returncode == 2

@@ -32,7 +32,7 @@ SONG = ("seconds=1.2", "sampling.n_samples=2", "sampling.seed=3", "song.mood=bri
 
 
 @dataclass(frozen=True)
-class Desk:
+class Workspace:
     folder: Path
     env: dict[str, str]
 
@@ -52,7 +52,7 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def workspace(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("dummy")
     installed = folder / "site" / "dummy_family-1.0.dist-info"
     installed.mkdir(parents=True)
@@ -76,52 +76,60 @@ def desk(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
     path = os.pathsep.join((str(folder / "site"), str(ROOT)))
     own = {"PYTHONPATH": path, "PREFECT_API_URL": prefect_api, "HOME": str(folder), "NO_PROXY": "127.0.0.1"}
-    return Desk(folder, kept | own | {"JUKEBOX_WEIGHTS": str(folder / "weights")})
+    return Workspace(folder, kept | own | {"JUKEBOX_WEIGHTS": str(folder / "weights")})
 
 
 def codes(run: Path) -> list[np.ndarray]:
     return [np.load(path)["level_0"] for path in sorted((run / "codes").glob("*.npz"))]
 
 
-def test_it_generates_grids_and_the_same_command_finds_them(desk: Desk) -> None:
-    desk.generate(*SONG, "run.name=first")
-    run = desk.folder / "outputs" / "first"
+def test_it_generates_grids_and_the_same_command_finds_them(workspace: Workspace) -> None:
+    workspace.generate(*SONG, "run.name=first")
+    run = workspace.folder / "outputs" / "first"
     assert [grid.shape for grid in codes(run)] == [(4, 120), (4, 120)]
     assert not np.array_equal(*codes(run))
     assert sorted(path.name for path in (run / "audio/level_0").iterdir()) == ["sample_0.wav", "sample_1.wav"]
     assert "bright" in (run / "report.html").read_text()
-    assert "nothing is left to do" in desk.generate(*SONG, "run.name=first")
+    assert "nothing is left to do" in workspace.generate(*SONG, "run.name=first")
 
 
-def test_a_killed_run_is_listed_and_resumes_from_its_opaque_state(desk: Desk) -> None:
+def test_a_killed_run_is_listed_and_resumes_from_its_opaque_state(workspace: Workspace) -> None:
     arguments = (*SONG, "run.name=killed", "storage.tokens=outputs/.killed", "storage.flush_tokens=1")
-    slow = desk.env | {"DUMMY_STEP_SECONDS": "0.4"}
-    with (desk.folder / "killed.log").open("w") as log:
+    slow = workspace.env | {"DUMMY_STEP_SECONDS": "0.4"}
+    with (workspace.folder / "killed.log").open("w") as log:
         process = subprocess.Popen(
-            desk.command("generate", "model=dummy.yaml", *arguments), cwd=desk.folder, env=slow, stdout=log, stderr=log
+            workspace.command("generate", "model=dummy.yaml", *arguments),
+            cwd=workspace.folder,
+            env=slow,
+            stdout=log,
+            stderr=log,
         )
-    wait("a partial window", lambda: list((desk.folder / "outputs/.killed").rglob("*.part.safetensors")))
+    wait("a partial window", lambda: list((workspace.folder / "outputs/.killed").rglob("*.part.safetensors")))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    listed = desk.run("runs", "list").stdout
+    listed = workspace.run("runs", "list").stdout
     [line] = [line for line in listed.splitlines() if line.startswith("killed")]
     assert line.split()[1:4] == ["dummy", "killed", "1.2"]
-    assert "resumed at a saved state of an interrupted window" in desk.generate(*arguments)
-    for grid, expected in zip(codes(desk.folder / "outputs/killed"), codes(desk.folder / "outputs/first"), strict=True):
+    assert "resumed at a saved state of an interrupted window" in workspace.generate(*arguments)
+    for grid, expected in zip(
+        codes(workspace.folder / "outputs/killed"), codes(workspace.folder / "outputs/first"), strict=True
+    ):
         np.testing.assert_array_equal(grid, expected)
 
 
-def test_it_continues_shows_and_encodes(desk: Desk) -> None:
-    done = desk.run("continue", "first", "seconds=1.6", "run.name=longer")
+def test_it_continues_shows_and_encodes(workspace: Workspace) -> None:
+    done = workspace.run("continue", "first", "seconds=1.6", "run.name=longer")
     assert done.returncode == 0, done.stderr
-    for grid, begun in zip(codes(desk.folder / "outputs/longer"), codes(desk.folder / "outputs/first"), strict=True):
+    for grid, begun in zip(
+        codes(workspace.folder / "outputs/longer"), codes(workspace.folder / "outputs/first"), strict=True
+    ):
         assert grid.shape == (4, 160)
         np.testing.assert_array_equal(grid[:, :120], begun)
-    shown = desk.run("runs", "show", "longer").stdout
+    shown = workspace.run("runs", "show", "longer").stdout
     assert "song.mood" in shown
     assert "first" in shown
-    shutil.copy(desk.folder / "outputs/first/audio/level_0/sample_0.wav", desk.folder / "clip.wav")
-    done = desk.run("encode", "model=dummy.yaml", "audio=[clip.wav]", "levels=[0]")
+    shutil.copy(workspace.folder / "outputs/first/audio/level_0/sample_0.wav", workspace.folder / "clip.wav")
+    done = workspace.run("encode", "model=dummy.yaml", "audio=[clip.wav]", "levels=[0]")
     assert done.returncode == 0, done.stderr
 
 
@@ -135,35 +143,40 @@ def test_it_continues_shows_and_encodes(desk: Desk) -> None:
         (["seconds=0.001"], "shorter than one token"),
     ],
 )
-def test_bad_input_is_refused(desk: Desk, arguments: Sequence[str], message: str) -> None:
-    done = desk.run("generate", "model=dummy.yaml", *arguments)
+def test_bad_input_is_refused(workspace: Workspace, arguments: Sequence[str], message: str) -> None:
+    done = workspace.run("generate", "model=dummy.yaml", *arguments)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_python_gives_the_same_grids(desk: Desk) -> None:
+def test_python_gives_the_same_grids(workspace: Workspace) -> None:
     program = (
         "import numpy as np, jukebox_core as jukebox\nfrom tests.helpers.dummy_family import Mood\n"
         "music = jukebox.load_model('dummy.yaml').generate(Mood(mood='bright'), seconds=1.2, n_samples=2, seed=3)\n"
         "np.save('python.npy', music.codes[0])\nassert music.audio.shape == (2, 9600)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=desk.folder, env=desk.env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=workspace.folder,
+        env=workspace.env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    expected = np.stack(codes(desk.folder / "outputs/first"))
-    np.testing.assert_array_equal(np.load(desk.folder / "python.npy"), expected)
+    expected = np.stack(codes(workspace.folder / "outputs/first"))
+    np.testing.assert_array_equal(np.load(workspace.folder / "python.npy"), expected)
 
 
 @pytest.mark.endurance
-def test_it_is_served(desk: Desk, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> None:
-    for name, value in desk.env.items():
+def test_it_is_served(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> None:
+    for name, value in workspace.env.items():
         monkeypatch.setenv(name, value)
-    site = Site(prefect_api, desk.folder)
+    site = Site(prefect_api, workspace.folder)
     with serving(site, "--name", "grids", "model=dummy.yaml", "seconds=0.5"):
         run = site.start(["song.mood=calm", "run.name=served"], name="grids")
         assert site.ended(run)["type"] == "COMPLETED"
-    assert [grid.shape for grid in codes(desk.folder / "outputs/served")] == [(4, 50)]
-    manifest = json.loads((desk.folder / "outputs/served/manifest.json").read_text())
+    assert [grid.shape for grid in codes(workspace.folder / "outputs/served")] == [(4, 50)]
+    manifest = json.loads((workspace.folder / "outputs/served/manifest.json").read_text())
     assert manifest["status"] == "finished"

@@ -1,4 +1,4 @@
-"""The other commands, one after another as a person uses them, with the golden model that is cheapest to sample."""
+"""The other commands, one after another as a user runs them, with the golden model that is cheapest to sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import soundfile
 from jukebox_core.audio.files import read_audio
 from jukebox_core.tokens.codes import read_codes
 from tests.helpers.models import zoo
-from tests.helpers.workshop import Workshop, clip, song, workshop
+from tests.helpers.workspace import Workspace, clip, open_workspace, song
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,92 +26,98 @@ SEED = 12
 
 
 @pytest.fixture(scope="module")
-def shop(
+def workspace(
     request: pytest.FixtureRequest, golden: Path, prefect_api: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workshop]:
+) -> Iterator[Workspace]:
     kind, *_ = zoo.kinds(request.config)
-    with workshop(golden, kind, tmp_path_factory.mktemp("commands"), prefect_api) as found:
+    with open_workspace(golden, kind, tmp_path_factory.mktemp("commands"), prefect_api) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def seconds(shop: Workshop) -> float:
+def seconds(workspace: Workspace) -> float:
     """Music that fills the contexts of both upsamplers, and ends within the top level's."""
-    priors = shop.config.priors
-    return round(max(shop.config.seconds(level, priors[level].context + 40) for level in (0, 1)) + 0.001, 3)
+    priors = workspace.config.priors
+    return round(max(workspace.config.seconds(level, priors[level].context + 40) for level in (0, 1)) + 0.001, 3)
 
 
 @pytest.fixture(scope="module")
-def sketch(shop: Workshop, seconds: float) -> Path:
+def sketch(workspace: Workspace, seconds: float) -> Path:
     """A run of the top level alone."""
-    return shop.run(
+    return workspace.run(
         "sketch",
         "generate",
-        f"model={shop.model}",
+        f"model={workspace.model}",
         f"seconds={seconds}",
         f"sampling.seed={SEED}",
         "sampling=top_only",
-        *shop.told,
+        *workspace.song_overrides,
     )
 
 
 @pytest.fixture(scope="module")
-def whole(shop: Workshop, sketch: Path) -> Path:
-    """The sketch with its lower levels made."""
-    return shop.run("whole", "upsample", sketch.name)
+def whole(workspace: Workspace, sketch: Path) -> Path:
+    """The sketch with its lower levels sampled."""
+    return workspace.run("whole", "upsample", sketch.name)
 
 
 def codes(run: Path) -> dict[int, Codes]:
     return dict(read_codes(run / "codes/sample_0.npz").levels)
 
 
-def test_a_sketch_has_the_top_level_alone(shop: Workshop, sketch: Path) -> None:
-    top = shop.config.top
+def test_a_sketch_has_the_top_level_alone(workspace: Workspace, sketch: Path) -> None:
+    top = workspace.config.top
     assert codes(sketch).keys() == {top}
     manifest = json.loads((sketch / "manifest.json").read_text())
     assert [record["level"] for record in manifest["audio"]] == [top]
     assert manifest["status"] == "finished"
 
 
-def test_upsample_makes_what_one_run_would_have_made(shop: Workshop, seconds: float, sketch: Path, whole: Path) -> None:
-    top, found = shop.config.top, codes(whole)
+def test_upsample_makes_the_tokens_of_a_single_run(
+    workspace: Workspace, seconds: float, sketch: Path, whole: Path
+) -> None:
+    top, found = workspace.config.top, codes(whole)
     np.testing.assert_array_equal(found[top], codes(sketch)[top])
-    at_once = shop.python().generate(song(shop.config), seconds=seconds, seed=SEED)
+    at_once = workspace.python().generate(song(workspace.config), seconds=seconds, seed=SEED)
     assert found.keys() == at_once.codes.keys()
     for level, tokens in found.items():
         np.testing.assert_array_equal(tokens, at_once.codes[level][0])
 
 
 @pytest.mark.parametrize("keep", [None, 0.05], ids=["whole", "cut"])
-def test_continue_keeps_what_there_is(shop: Workshop, seconds: float, whole: Path, keep: float | None) -> None:
+def test_continue_keeps_the_existing_tokens(
+    workspace: Workspace, seconds: float, whole: Path, keep: float | None
+) -> None:
     longer, before = round(seconds + 0.03, 3), codes(whole)
     cut = () if keep is None else (f"source.keep_seconds={keep}",)
-    found = codes(shop.run(f"longer-{keep}", "continue", whole.name, f"seconds={longer}", *cut))
-    hops, rate = shop.config.vqvae.hops, shop.config.vqvae.sample_rate
-    kept = len(before[shop.config.top]) if keep is None else int(keep * rate) // hops[-1]
+    found = codes(workspace.run(f"longer-{keep}", "continue", whole.name, f"seconds={longer}", *cut))
+    hops, rate = workspace.config.vqvae.hops, workspace.config.vqvae.sample_rate
+    kept = len(before[workspace.config.top]) if keep is None else int(keep * rate) // hops[-1]
     start = {level: tokens[: kept * hops[-1] // hops[level]] for level, tokens in before.items()}
     for level, tokens in found.items():
         assert len(tokens) == int(longer * rate) // hops[-1] * hops[-1] // hops[level]
         np.testing.assert_array_equal(tokens[: len(start[level])], start[level])
-    expected = shop.python().generate(song(shop.config), seconds=longer, seed=SEED, start=start)
+    expected = workspace.python().generate(song(workspace.config), seconds=longer, seed=SEED, start=start)
     for level, tokens in found.items():
         np.testing.assert_array_equal(tokens, expected.codes[level][0])
 
 
-def test_encode_and_decode(shop: Workshop, sketch: Path) -> None:
+def test_encode_and_decode(workspace: Workspace, sketch: Path) -> None:
     """Sound to codes to sound, by two commands and in Python; of 16 bits, the last may differ."""
-    vqvae, python = shop.config.vqvae, shop.python()
-    level = shop.config.top - 1
-    shop.jukebox("encode", f"model={shop.model}", f"audio=['{clip()}']", "seconds=0.3", "folder=codes")
-    [file] = (shop.work / "codes").glob("*.npz")
+    vqvae, python = workspace.config.vqvae, workspace.python()
+    level = workspace.config.top - 1
+    workspace.jukebox("encode", f"model={workspace.model}", f"audio=['{clip()}']", "seconds=0.3", "folder=codes")
+    [file] = (workspace.work / "codes").glob("*.npz")
     found = read_codes(file).levels
     sound = read_audio(clip(), rate=vqvae.sample_rate, seconds=0.3)
     expected = python.encode(sound[: len(sound) // vqvae.hops[-1] * vqvae.hops[-1]])
     assert found.keys() == expected.keys()
     for each, tokens in expected.items():
         np.testing.assert_array_equal(found[each], tokens)
-    shop.jukebox("decode", f"model={shop.model}", f"codes=['{file}']", f"level={level}", "folder=sound", "output=flac")
-    [heard] = (shop.work / "sound").glob("*.flac")
+    workspace.jukebox(
+        "decode", f"model={workspace.model}", f"codes=['{file}']", f"level={level}", "folder=sound", "output=flac"
+    )
+    [heard] = (workspace.work / "sound").glob("*.flac")
     written, rate = soundfile.read(heard, dtype="float32")
     assert rate == vqvae.sample_rate
     np.testing.assert_allclose(written, python.decode(expected[level], level).clip(-1, 1), atol=1.01 / 2**15)

@@ -13,7 +13,7 @@ import pytest
 from jukebox_core.audio.files import read_audio
 from jukebox_core.tokens.codes import read_codes
 from tests.helpers.models import zoo
-from tests.helpers.workshop import LICENCE, MODELS, Workshop, clip, song, workshop
+from tests.helpers.workspace import LICENCE, MODELS, Workspace, clip, open_workspace, song
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +34,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """A finished run and what it was asked for."""
+    """A finished run, its command, and the requests that it made."""
 
-    shop: Workshop
+    workspace: Workspace
     run: Path
     seconds: float
     arguments: tuple[str, ...]
-    requests: tuple[str, ...]  # paths that were asked of the web server
+    requests: tuple[str, ...]  # paths requested from the web server
 
     @property
     def manifest(self) -> dict[str, object]:
@@ -48,7 +48,7 @@ class Made:
         return found
 
     def tokens(self, level: int) -> int:
-        hops, rate = self.shop.config.vqvae.hops, self.shop.config.vqvae.sample_rate
+        hops, rate = self.workspace.config.vqvae.hops, self.workspace.config.vqvae.sample_rate
         return int(self.seconds * rate) // hops[-1] * (hops[-1] // hops[level])
 
 
@@ -57,26 +57,26 @@ def made(
     request: pytest.FixtureRequest, golden: Path, kind: str, prefect_api: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     """Music of two windows at least at every level; the first kind's command finds no Prefect server anywhere."""
-    with workshop(golden, kind, tmp_path_factory.mktemp(kind), prefect_api) as shop:
-        top = shop.config.priors[shop.config.top]
-        seconds = round(shop.config.seconds(top.level, top.context + 11) + 0.001, 3)
+    with open_workspace(golden, kind, tmp_path_factory.mktemp(kind), prefect_api) as workspace:
+        top = workspace.config.priors[workspace.config.top]
+        seconds = round(workspace.config.seconds(top.level, top.context + 11) + 0.001, 3)
         arguments = (
             "generate",
-            f"model={shop.model}",
+            f"model={workspace.model}",
             f"prompt.files=['{clip()}']",
             f"prompt.seconds={PROMPT_SECONDS}",
             f"seconds={seconds}",
             f"sampling.seed={SEED}",
             f"sampling.n_samples={SAMPLES}",
-            *shop.told,
+            *workspace.song_overrides,
         )
-        run = shop.run("first", *arguments, alone=kind == zoo.kinds(request.config)[0])
-        assert [path.name for path in shop.work.iterdir()] == ["outputs"]
-        yield Made(shop, run, seconds, arguments, tuple(path for path, _ in shop.site.requests))
+        run = workspace.run("first", *arguments, alone=kind == zoo.kinds(request.config)[0])
+        assert [path.name for path in workspace.work.iterdir()] == ["outputs"]
+        yield Made(workspace, run, seconds, arguments, tuple(path for path, _ in workspace.site.requests))
 
 
 def test_sound_of_every_level(made: Made) -> None:
-    vqvae = made.shop.config.vqvae
+    vqvae = made.workspace.config.vqvae
     for level in range(vqvae.levels):
         for sample in range(SAMPLES):
             sound = read_audio(made.run / f"audio/level_{level}/sample_{sample}.wav", rate=vqvae.sample_rate)
@@ -89,13 +89,13 @@ def test_sound_of_every_level(made: Made) -> None:
 @pytest.fixture
 def prompt(made: Made) -> dict[int, Codes]:
     """The codes of the prompt by level: of whole top-level tokens, since the end of a sound is heard at its start."""
-    vqvae = made.shop.config.vqvae
+    vqvae = made.workspace.config.vqvae
     sound = read_audio(clip(), rate=vqvae.sample_rate, seconds=PROMPT_SECONDS)
-    return made.shop.python().encode(sound[: len(sound) // vqvae.hops[-1] * vqvae.hops[-1]])
+    return made.workspace.python().encode(sound[: len(sound) // vqvae.hops[-1] * vqvae.hops[-1]])
 
 
 def test_codes_begin_with_the_prompt(made: Made, prompt: dict[int, Codes]) -> None:
-    vqvae = made.shop.config.vqvae
+    vqvae = made.workspace.config.vqvae
     songs = [read_codes(made.run / f"codes/sample_{sample}.npz").levels for sample in range(SAMPLES)]
     for level in range(vqvae.levels):
         known = len(prompt[level])
@@ -109,24 +109,24 @@ def test_codes_begin_with_the_prompt(made: Made, prompt: dict[int, Codes]) -> No
 
 
 def test_the_python_interface_gives_the_same_tokens(made: Made, prompt: dict[int, Codes]) -> None:
-    told, how = song(made.shop.config), {"seconds": made.seconds, "n_samples": SAMPLES, "seed": SEED}
-    music = made.shop.python().generate(told, **how, start=prompt)
+    labels, options = song(made.workspace.config), {"seconds": made.seconds, "n_samples": SAMPLES, "seed": SEED}
+    music = made.workspace.python().generate(labels, **options, start=prompt)
     for sample in range(SAMPLES):
         for level, tokens in read_codes(made.run / f"codes/sample_{sample}.npz").levels.items():
             np.testing.assert_array_equal(music.codes[level][sample], tokens, err_msg=f"level {level}")
 
 
-def test_manifest_tells_where_it_came_from(made: Made) -> None:
+def test_the_manifest_records_the_origin_of_the_music(made: Made) -> None:
     manifest = made.manifest
     assert manifest["status"] == "finished"
-    assert manifest["weights"] == made.shop.sha256  # as they were served, whatever copies were made of them
+    assert manifest["weights"] == made.workspace.sha256  # as they were served, whatever copies were made of them
     assert manifest["licence"] == LICENCE
     assert (manifest["terms"]["terms"], manifest["terms"]["how"]) == ("made up", "JUKEBOX_ACCEPT_LICENCE=1")
     assert manifest["terms"]["acknowledged"] <= manifest["finished"]
     identity = manifest["identity"]
     assert identity["sampling"]["seed"] == SEED
     assert identity["seconds"] == made.seconds
-    assert identity["model"]["name"] == made.shop.config.name
+    assert identity["model"]["name"] == made.workspace.config.name
     assert identity["prompt"]["files"] == [clip()]
     assert {"python", "torch", "numpy", "engine"} <= manifest["versions"].keys()
     listed = {record["path"] for record in manifest["audio"]}
@@ -138,25 +138,25 @@ def test_manifest_tells_where_it_came_from(made: Made) -> None:
 
 
 def test_each_file_is_fetched_once(made: Made) -> None:
-    served = {f"/{path}" for path in made.shop.site.files}
+    served = {f"/{path}" for path in made.workspace.site.files}
     assert set(made.requests) == served
     assert all(made.requests.count(path) == 1 for path in served if path.startswith(f"/{MODELS}"))
 
 
-def test_the_same_command_again_makes_nothing(made: Made) -> None:
-    shop, asked = made.shop, len(made.shop.site.requests)
-    stored, before = shop.windows, (made.run / "manifest.json").read_text()
-    again = shop.jukebox(*made.arguments, "run.name=first")
+def test_the_same_command_again_samples_nothing(made: Made) -> None:
+    workspace, asked = made.workspace, len(made.workspace.site.requests)
+    stored, before = workspace.windows, (made.run / "manifest.json").read_text()
+    again = workspace.jukebox(*made.arguments, "run.name=first")
     assert "new tokens" not in again.stderr
     assert again.stdout.split() == [f"outputs/first/{record['path']}" for record in made.manifest["audio"]]
-    other = shop.run("other", *made.arguments)
-    reused = re.findall(r"(\d+) windows, (\d+) of them reused", shop.said["other"])
-    assert len(reused) == shop.config.vqvae.levels
+    other = workspace.run("other", *made.arguments)
+    reused = re.findall(r"(\d+) windows, (\d+) of them reused", workspace.said["other"])
+    assert len(reused) == workspace.config.vqvae.levels
     assert all(windows == old != "0" for windows, old in reused)
-    assert "new tokens" not in shop.said["other"]
+    assert "new tokens" not in workspace.said["other"]
     assert stored
-    assert shop.windows == stored
-    assert len(shop.site.requests) == asked
+    assert workspace.windows == stored
+    assert len(workspace.site.requests) == asked
     assert json.loads(before)["created"] == made.manifest["created"]
     for sample in range(SAMPLES):
         first, second = (read_codes(run / f"codes/sample_{sample}.npz").levels for run in (made.run, other))

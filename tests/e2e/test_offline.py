@@ -1,6 +1,6 @@
 """Offline means that no socket is opened: watched from inside, and traced where there is no network, not even loopback.
 
-`jukebox generate` itself is out of this: Prefect's own server is on loopback, whatever the settings of weights.
+`jukebox generate` itself is not covered: Prefect's own server is on loopback, whatever the settings of weights.
 """
 
 from __future__ import annotations

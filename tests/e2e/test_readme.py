@@ -27,7 +27,7 @@ SHRINK = 0.2 / 6
 SHRUNK_DEFAULT, SHRUNK_TUNE = "seconds=0.2000", "prompt.seconds=0.1000"
 SHRUNK_MODEL = "model=./small.yaml"
 
-# In one process: what each command imports takes longer than what it does.
+# In one process: each command's imports take longer than its work.
 ALL_IN_ONE = """
 import sys, time
 from pipelines.cli.main import main
@@ -48,7 +48,7 @@ def shrunk(command: Command) -> Command:
     def smaller(found: re.Match[str]) -> str:
         return f"{found[1]}{float(found[2]) * SHRINK:.4f}"
 
-    # The whole song stays as long as it is: no shorter one is known to the model.
+    # The length of the whole song stays: the model knows no shorter ones.
     words = [re.sub(r"^((?!song\.)(?:\w+\.)?\w*seconds=)([\d.]+)$", smaller, word) for word in command]
     if command[1] == "generate":
         if not any(word.startswith("seconds=") for word in words):

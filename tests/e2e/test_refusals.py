@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 RATE = 44100
 
 
-class Desk:
-    """Where a person works: a folder with a model, recordings and words in it, and the command line."""
+class Workspace:
+    """A user's folder with a model, recordings and lyrics, and the command line."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -54,9 +54,9 @@ class Desk:
         return line.removeprefix("jukebox: ")
 
     def generate(self, *overrides: str, ended: int = status.REFUSED) -> str:
-        """The line that `jukebox generate` with the person's own model is refused with."""
-        told = ("generate", "model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides)
-        return self.refused(*told, ended=ended)
+        """The line that `jukebox generate` with the user's own model is refused with."""
+        arguments = ("generate", "model=./own.yaml", f"seconds={SECONDS}", "hardware=cpu", *overrides)
+        return self.refused(*arguments, ended=ended)
 
 
 def listing() -> dict[str, int]:
@@ -71,9 +71,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(
+def workspace(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Desk:
+) -> Workspace:
     def started(_: object) -> None:
         raise AssertionError("Prefect was started")
 
@@ -91,7 +91,7 @@ def desk(
     Path("folder.wav").mkdir()
     Path("blank.txt").write_text(" \n")
     Path("latin.txt").write_bytes("Ein schönes Lied".encode("latin-1"))
-    return Desk(capsys)
+    return Workspace(capsys)
 
 
 @pytest.mark.parametrize(
@@ -146,30 +146,30 @@ def desk(
     ],
     ids=str,
 )
-def test_a_mistake_in_a_setting(desk: Desk, overrides: list[str], message: str) -> None:
-    assert message in desk.generate(*overrides)
+def test_a_mistake_in_a_setting(workspace: Workspace, overrides: list[str], message: str) -> None:
+    assert message in workspace.generate(*overrides)
 
 
-def test_unknown_is_a_name(desk: Desk) -> None:
-    assert "none.wav" in desk.generate("song.artist=unknown", "song.genre=Unknown", "prompt.files=[none.wav]")
+def test_unknown_is_a_name(workspace: Workspace) -> None:
+    assert "none.wav" in workspace.generate("song.artist=unknown", "song.genre=Unknown", "prompt.files=[none.wav]")
 
 
-def test_a_model_too_large_for_the_machine_is_told_with_what_would_fit(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_a_model_too_large_for_the_machine_is_refused_with_settings_that_fit(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jukebox_core.runtime import device
 
     monkeypatch.setattr(device, "free_memory", lambda _: 1_000_000_000)
     monkeypatch.setattr("jukebox_core.families.jukebox.sampling.memory.WORKING_BYTES", 999_000_000)
-    told = desk.generate("sampling.n_samples=16", "hardware.batch_size=16")
-    assert told.startswith("own in float32 with a batch of 16 samples needs about 1.00 GB but cpu has 1.00 GB free")
-    assert "hardware.batch_size=1 needs" in told
-    assert "model=mini" in told
+    line = workspace.generate("sampling.n_samples=16", "hardware.batch_size=16")
+    assert line.startswith("own in float32 with a batch of 16 samples needs about 1.00 GB but cpu has 1.00 GB free")
+    assert "hardware.batch_size=1 needs" in line
+    assert "model=mini" in line
 
 
 @pytest.mark.slow
 def test_the_largest_model_in_full_precision_is_refused_by_its_size(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jukebox_core.runtime import device
     from pipelines.execution import preflight
@@ -209,7 +209,7 @@ def other_model(path: Path) -> bytes:
     ],
     ids=["truncated", "web-page", "code", "empty", "another-size", "another-part"],
 )
-def test_wrong_weights(desk: Desk, model_folder: Path, role: str, content: Any, message: str) -> None:
+def test_wrong_weights(workspace: Workspace, model_folder: Path, role: str, content: Any, message: str) -> None:
     files = Path("files")
     files.mkdir()
     for path in (model_folder / "files").iterdir():
@@ -219,17 +219,17 @@ def test_wrong_weights(desk: Desk, model_folder: Path, role: str, content: Any, 
     model = yaml.safe_load(Path("own.yaml").read_text())
     model["files"]["weight_sources"] = [files.absolute().as_uri()]
     Path("own.yaml").write_text(yaml.safe_dump(model))
-    told = desk.generate(ended=status.FAILED)
-    assert message in told
-    assert role in told
+    line = workspace.generate(ended=status.FAILED)
+    assert message in line
+    assert role in line
 
 
-def test_weights_that_are_nowhere(desk: Desk) -> None:
+def test_missing_weights_are_reported(workspace: Workspace) -> None:
     model = yaml.safe_load(Path("own.yaml").read_text())
     model["files"]["weights"]["level_1"]["path"] = "gone.safetensors"
     Path("own.yaml").write_text(yaml.safe_dump(model))
-    assert "gone.safetensors" in desk.generate(ended=status.FAILED)
-    assert "offline, and 8 files are not on this machine" in desk.refused(
+    assert "gone.safetensors" in workspace.generate(ended=status.FAILED)
+    assert "offline, and 8 files are not on this machine" in workspace.refused(
         "generate", "model=1b_lyrics", "weights.offline=true", ended=status.FAILED
     )
 
@@ -243,27 +243,27 @@ def own_settings(*overrides: str) -> Settings:
 
 
 def store_run(name: str | None = None, *overrides: str, takes: object = None, **model: object) -> Settings:
-    """Writes a finished run of the person's own model, without its music."""
+    """Writes a finished run of the user's own model, without its music."""
     settings = own_settings(*overrides)
     folder = Path("outputs") / (name or default_name(settings))
     folder.mkdir(parents=True)
     made = identity(settings)
     made["model"] |= model
     whole = tuple(Track().extend("0" * 64, settings.length // hop) for hop in settings.model.config.hops)
-    told = [take_to_json(whole)] if takes is None else takes
-    manifest = {"schema": 1, "status": "finished", "identity": made, "takes": told}
+    stored = [take_to_json(whole)] if takes is None else takes
+    manifest = {"schema": 1, "status": "finished", "identity": made, "takes": stored}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "config.yaml").write_text(dump(settings))
     return settings
 
 
-def test_a_taken_name_is_told_with_what_differs(desk: Desk) -> None:
+def test_a_name_in_use_is_refused_with_the_differing_settings(workspace: Workspace) -> None:
     store_run("first", "song.genre=folk")
-    told = desk.generate("run.name=first", "song.genre=jazz")
-    assert told.startswith("run first was made with other settings (song.genre: 'folk' -> 'jazz'); nothing is overwr")
+    line = workspace.generate("run.name=first", "song.genre=jazz")
+    assert line.startswith("run first was made with other settings (song.genre: 'folk' -> 'jazz'); nothing is overwr")
     Path("outputs/notes").mkdir()
     Path("outputs/notes/todo.txt").write_text("buy strings")
-    assert "outputs/notes exists and is not a run; choose another run.name" in desk.generate("run.name=notes")
+    assert "outputs/notes exists and is not a run; choose another run.name" in workspace.generate("run.name=notes")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_taken_name_is_told_with_what_differs(desk: Desk) -> None:
         (["continue", "first", "seconds=0.2", "song.artist=nobody"], "artist 'nobody' is not among the 3 v2 artists"),
     ],
 )
-def test_a_run_that_cannot_be_gone_on_from(desk: Desk, arguments: list[str], message: str) -> None:
+def test_a_run_that_cannot_be_continued_is_refused(workspace: Workspace, arguments: list[str], message: str) -> None:
     store_run("first")
     store_run("early", takes=[])
     wide = store_run("wide")
@@ -290,7 +290,7 @@ def test_a_run_that_cannot_be_gone_on_from(desk: Desk, arguments: list[str], mes
     manifest = json.loads(path.read_text())
     manifest["identity"]["model"]["network"]["vqvae"]["bins"] = 2 * wide.model.network.vqvae.bins
     path.write_text(json.dumps(manifest))
-    assert message in desk.refused(*arguments)
+    assert message in workspace.refused(*arguments)
 
 
 # ---- encode and decode
@@ -312,11 +312,11 @@ def test_a_run_that_cannot_be_gone_on_from(desk: Desk, arguments: list[str], mes
         (["decode", "codes=[taken/other.npz]"], "was made by model 'other' (codec 0123), not by 'own'"),
     ],
 )
-def test_a_mistake_in_files_to_encode_or_decode(desk: Desk, arguments: list[str], message: str) -> None:
+def test_a_mistake_in_files_to_encode_or_decode(workspace: Workspace, arguments: list[str], message: str) -> None:
     write_codes(path_in("taken", "short.npz"), Codes({0: np.arange(40, dtype=np.int32)}, {"model": "own"}))
     foreign = {"model": "other", "vqvae_sha256": "0123"}
     write_codes(path_in("taken", "other.npz"), Codes({0: np.zeros(40, np.int32)}, foreign))
-    assert message in desk.refused(*arguments, "model=./own.yaml")
+    assert message in workspace.refused(*arguments, "model=./own.yaml")
 
 
 def path_in(folder: str, name: str) -> Path:
@@ -358,7 +358,7 @@ def test_the_program_says_one_line(tmp_path: Path, arguments: list[str], message
 
 
 @pytest.mark.slow
-def test_a_wrong_file_from_a_server_is_told_before_anything_is_sampled(
+def test_a_wrong_file_from_a_server_is_reported_before_sampling(
     model_folder: Path, tmp_path: Path, prefect_api: str
 ) -> None:
     served = {path.name: path.read_bytes() for path in (model_folder / "files").iterdir()}

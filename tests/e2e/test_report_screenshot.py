@@ -30,7 +30,7 @@ LYRICS = """The lamps along the water <b>burn</b>
     Oh hold the note, "hold" the note,
     let the river take the words"""
 
-# Run in a copy of the page: waits for what the page loads, then writes down what a person would notice.
+# Run in a copy of the page: waits until the page has loaded its files, then records visible properties.
 PROBE = """<script>
 window.addEventListener("load", async () => {
   const audios = [...document.querySelectorAll("audio")];
@@ -123,7 +123,7 @@ def made_up_report(folder: Path, *, seconds: float = 6.0) -> Report:
 
 
 def browse(page: Path, profile: Path, *flags: str) -> str:
-    """Opens `page` from disk in a fresh headless browser, and returns what it printed."""
+    """Opens `page` from disk in a fresh headless browser, and returns its output."""
     assert CHROMIUM is not None
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

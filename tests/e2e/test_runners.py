@@ -1,4 +1,4 @@
-"""Who samples, in which order and on how many machines changes nothing of what is made; nor does a worker's death."""
+"""Runner, schedule, number of machines and killed workers do not change the tokens of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 KINDS = ("threads", "dask", "ray")
 SHORT = ("seconds=0.1", "sampling.level_2.hop_fraction=0.5")  # 2 windows of the top level, 2 and 4 of the ones below
 LONG = ("seconds=0.3", "sampling.level_2.hop_fraction=0.5", "storage.flush_tokens=8")
-PATIENCE = 300  # seconds: the machine may be busy
+TIMEOUT = 300  # seconds: the machine may be busy
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,7 +45,7 @@ class Bench:
     prefect: str
 
     def start(self, name: str, *overrides: str, **environment: str) -> subprocess.Popen[str]:
-        """Begins a run in a folder of its own, with a store of its own unless `overrides` name another."""
+        """Starts a run in a folder of its own, with a store of its own unless `overrides` name another."""
         home = self.folder / name
         home.mkdir(exist_ok=True)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "JUKEBOX_", "AWS_"))}
@@ -61,9 +61,9 @@ class Bench:
         )
 
     def run(self, name: str, *overrides: str, **environment: str) -> str:
-        """Does a run to its end; returns what it said."""
+        """Runs a command to its end; returns its output."""
         with self.start(name, *overrides, **environment) as process:
-            said, _ = process.communicate(timeout=PATIENCE)
+            said, _ = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, said
         return said
 
@@ -101,7 +101,7 @@ def long(bench: Bench) -> dict[str, bytes]:
     return bench.windows("long")
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All processes below one; those that end meanwhile are left out."""
     try:
         return psutil.Process(process.pid).children(recursive=True)
@@ -118,7 +118,7 @@ def command_line(process: psutil.Process) -> str:
 
 def sampling_worker(process: subprocess.Popen[str], kind: str) -> psutil.Process | None:
     """A worker process that computes now: Ray names them; a Dask worker is a spawned process that uses the CPU."""
-    for each in family(process):
+    for each in descendants(process):
         said = command_line(each)
         if kind == "ray" and said.startswith("ray::sample window"):
             return each
@@ -133,7 +133,7 @@ def sampling_worker(process: subprocess.Popen[str], kind: str) -> psutil.Process
 
 def wait_for(process: subprocess.Popen[str], found: Path, pattern: str) -> None:
     """Waits until a file appears."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not any(found.rglob(pattern)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"no {pattern} in {found}"
@@ -141,7 +141,9 @@ def wait_for(process: subprocess.Popen[str], found: Path, pattern: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "order"), [("threads", "by_level"), ("dask", "wavefront"), ("ray", "by_level")])
-def test_any_worker_and_any_cut_makes_the_same(bench: Bench, short: dict[str, bytes], kind: str, order: str) -> None:
+def test_any_runner_and_number_of_shards_gives_the_same_windows(
+    bench: Bench, short: dict[str, bytes], kind: str, order: str
+) -> None:
     choice = (f"runner={kind}", "runner.workers=2", f"runner.schedule={order}", "storage.root=cut-${runner.shards}")
     bench.run(kind, "--multirun", *SHORT, *choice, "runner.shards=1,2,4")
     for shards in (1, 2, 4):
@@ -150,11 +152,11 @@ def test_any_worker_and_any_cut_makes_the_same(bench: Bench, short: dict[str, by
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_is_repaired_whoever_samples(bench: Bench, short: dict[str, bytes], kind: str) -> None:
+def test_damage_is_repaired_by_every_runner(bench: Bench, short: dict[str, bytes], kind: str) -> None:
     name = f"damaged-{kind}"
     sketched = bench.run(name, *SHORT, "sampling.stop_level=2", "run.name=top")
     assert "first level 2 sound" in sketched
-    assert "final sound" not in sketched, "a sketch is not what the song will sound like"
+    assert "final sound" not in sketched, "sound of a sketch is not final"
     windows = sorted(bench.windows(name))
     path = next((bench.store(name) / "windows").rglob(windows[0]))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -175,27 +177,27 @@ def test_killed_workers_cost_nothing_but_time(bench: Bench, long: dict[str, byte
                 worker.kill()
                 killed += 1
                 time.sleep(2.0)
-        said, _ = process.communicate(timeout=PATIENCE)
+        said, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, said
     assert killed == 2
     assert bench.windows(name) == long
 
 
 @pytest.mark.parametrize("kind", ["dask", "ray"])
-def test_a_cluster_that_gives_up_is_told_and_the_same_command_continues(
+def test_a_failed_cluster_is_reported_and_the_same_command_continues(
     bench: Bench, long: dict[str, bytes], kind: str
 ) -> None:
     name, choice = f"lost-{kind}", (*LONG, f"runner={kind}", "runner.workers=2")
-    impatient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}  # else it takes four deaths at one window
-    with bench.start(name, *choice, **impatient) as process:
+    strict = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}  # else it takes four deaths at one window
+    with bench.start(name, *choice, **strict) as process:
         wait_for(process, bench.store(name), "*.part.safetensors")
         while process.poll() is None:
-            raylets = [each for each in family(process) if "/raylet " in command_line(each)]
+            raylets = [each for each in descendants(process) if "/raylet " in command_line(each)]
             for each in [sampling_worker(process, kind)] if kind == "dask" else raylets:
                 if each is not None:
                     each.kill()
             time.sleep(0.5)
-        said, _ = process.communicate(timeout=PATIENCE)
+        said, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1, said
     last = said.splitlines()[-1]
     assert "lost its workers or itself" in last
@@ -205,20 +207,20 @@ def test_a_cluster_that_gives_up_is_told_and_the_same_command_continues(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_is_asked_to_stop_keeps_everything_and_leaves_nobody_behind(
+def test_a_stopped_run_stores_all_tokens_and_leaves_no_process(
     bench: Bench, long: dict[str, bytes], kind: str, record_property: Callable[[str, object], None]
 ) -> None:
     name, choice = f"stopped-{kind}", (*LONG, f"runner={kind}", "runner.workers=2")
     with bench.start(name, *choice) as process:
         wait_for(process, bench.store(name), "*.part.safetensors")
-        others = family(process)
+        others = descendants(process)
         process.send_signal(signal.SIGTERM)
         asked = time.time()
         said, _ = process.communicate(timeout=60)
     ended, stored = time.time(), max(path.stat().st_mtime for path in bench.store(name).rglob("*.safetensors"))
-    told = f"{kind}: SIGTERM, all tokens stored after {stored - asked:.1f} s, ended after {ended - asked:.1f} s"
-    record_property("figures", told)
-    assert stored - asked < 5.0  # what a machine that is reclaimed is given
+    figures = f"{kind}: SIGTERM, all tokens stored after {stored - asked:.1f} s, ended after {ended - asked:.1f} s"
+    record_property("figures", figures)
+    assert stored - asked < 5.0  # the grace period of a machine that is reclaimed
     assert process.returncode == 130, said
     assert said.splitlines()[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")
     _, alive = psutil.wait_procs(others, timeout=30)
@@ -227,13 +229,13 @@ def test_who_is_asked_to_stop_keeps_everything_and_leaves_nobody_behind(
     assert bench.windows(name) == long
 
 
-def test_a_wavefront_can_be_heard_long_before_its_end(bench: Bench, long: dict[str, bytes]) -> None:
+def test_a_wavefront_gives_a_preview_long_before_its_end(bench: Bench, long: dict[str, bytes]) -> None:
     preview = bench.made("heard") / "audio" / "preview"
     with bench.start("heard", *LONG, "runner.schedule=wavefront", "runner.preview_seconds=0.1") as process:
         wait_for(process, preview, "sample_0.wav")
         for _ in range(5):
             assert len(read_audio(preview / "sample_0.wav", rate=44100))
-        said, _ = process.communicate(timeout=PATIENCE)
+        said, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, said
     assert said.index("first final sound") < said.rindex("level 2  window")
     assert not preview.exists()

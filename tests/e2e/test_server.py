@@ -19,7 +19,7 @@ from PIL import Image
 from pipelines.orchestration import prefect_home
 from tests.helpers.models.own_model import write_own_model
 from tests.helpers.paths import ROOT
-from tests.helpers.servers.prefect_site import PATIENCE, Site, environment, free_port, running, server, serving, wait
+from tests.helpers.servers.prefect_site import TIMEOUT, Site, environment, free_port, running, server, serving, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ def declared(site: Site) -> None:
     env = environment(site.folder, PREFECT_API_URL=site.url, PWD=str(site.folder))
     deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(
-        deploy, cwd=site.folder, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
+        deploy, cwd=site.folder, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert site.deployment("nightly")["schedules"][0]["active"]
@@ -245,7 +245,7 @@ def uninterrupted(site: Site, base: list[str]) -> str:
     folder.mkdir()
     command = [sys.executable, "-m", "pipelines.cli.main", "generate", *base, LONG, "run.name=long"]
     env = environment(site.folder, PREFECT_API_URL=site.url)
-    done = subprocess.run(command, cwd=folder, env=env, timeout=PATIENCE, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=env, timeout=TIMEOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tokens(folder / "outputs" / "long" / "codes")
 

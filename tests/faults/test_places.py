@@ -63,7 +63,7 @@ def gate(s3: S3Server) -> Iterator[Gate]:
 
 
 def remote_song(fork_server: ForkServer, model: Path, folder: Path, s3: S3Server, gate: Gate, *more: str) -> Song:
-    """A song whose tokens go through the gate."""
+    """A song whose store is behind the gate."""
     environment = s3.environment | {"AWS_ENDPOINT_URL": gate.url, "JUKEBOX_SPOOL": str(folder / "spool")}
     overrides = (LENGTH, *more)
     return Song(fork_server, model, folder, f"s3://songs/{folder.name}", more=overrides, environment=environment)

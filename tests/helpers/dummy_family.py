@@ -194,7 +194,8 @@ class DummyFamily:
             raise ConfigError(f"mood is {song.mood!r}; choose one of {', '.join(MOODS)}")
 
     def length(self, request: Any) -> int:
-        length = whole_tokens(request.config, 0, request.seconds) * request.config.network.hop
+        network = request.config.network
+        length = whole_tokens(request.seconds, network.sample_rate, network.hop) * network.hop
         if length <= 0:
             raise ConfigError(f"seconds is {request.seconds}, shorter than one token; ask for more")
         return length

@@ -1,6 +1,6 @@
-"""The engine that tests of priors and of the VQ-VAE use: what `--engine` says.
+"""The engine that tests of priors and of the VQ-VAE use: the option `--engine`.
 
-Every process of a test run asks for it, also those that need no torch: that is loaded where a prior is prepared.
+Every process of a test run asks for it, also those that need no torch, which is imported only when a prior is prepared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ chosen = "eager"
 
 
 def prepared(prior: Prior) -> Prior:
-    """The prior, ready to sample by the chosen engine; half precision goes the plain way where an engine has none."""
+    """The prior, ready to sample with the chosen engine; half precision goes the plain way where an engine has none."""
     import torch
 
     from jukebox_core.families.jukebox.engines.engines import prepare

@@ -1,4 +1,4 @@
-"""Golden vectors: where they are and what is there."""
+"""The golden vectors: their folder and files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unpack(packed: Path, into: Path) -> Path:
 
 
 def golden_source(config: pytest.Config) -> Path:
-    """The folder that golden vectors are taken from, as it lies there: its files may be packed (``.xz``)."""
+    """The source folder of the golden vectors; its files may be packed (``.xz``)."""
     chosen: Path | None = config.getoption("--golden")
     if chosen is None:
         whole = SHARED / "golden"
@@ -39,7 +39,7 @@ def golden_source(config: pytest.Config) -> Path:
 
 
 def golden_files(config: pytest.Config, pattern: str) -> dict[str, bytes]:
-    """The contents of golden files by their unpacked paths, for tests that are made out of what is there."""
+    """The contents of golden files by their unpacked paths, for tests that are parametrised by them."""
     source = golden_source(config)
     found = sorted(path for suffix in ("", ".xz") for path in source.glob(pattern + suffix))
     return {

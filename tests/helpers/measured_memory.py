@@ -14,9 +14,10 @@ from jukebox_core.families.jukebox.checkpoints.initialise import new_prior
 from jukebox_core.families.jukebox.model.convnet import ResidualStack
 from jukebox_core.families.jukebox.model.transformer import Block
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
+from jukebox_core.families.jukebox.training.batch import PriorBatch
 from jukebox_core.families.jukebox.training.config import TrainingConfig
 from jukebox_core.families.jukebox.training.memory import prior_memory, vqvae_memory
-from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
+from jukebox_core.families.jukebox.training.prior import PriorStep
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
 from jukebox_core.models.presets import load_preset, option_data, option_path
 from jukebox_core.training.config import DevicesConfig

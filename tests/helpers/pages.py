@@ -1,4 +1,4 @@
-"""What the project's pages hold: their fenced blocks, the commands in them, and where their links lead."""
+"""The contents of the project's pages: fenced blocks, the commands in them, and targets of links."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def paths(page: str) -> list[str]:
 
 
 def links(page: str) -> list[str]:
-    """Where the page's links to other files of the project lead, as they are written."""
+    """The targets of the page's links to other files of the project, as they are written."""
     return re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())

@@ -19,7 +19,7 @@ SOURCES = ("conf", "jukebox_core", "pipelines", "stages", "pyproject.toml", "REA
 
 
 def copy_sources(target: Path) -> Path:
-    """A copy of what a wheel is made of."""
+    """Copies the sources of a wheel."""
     target.mkdir(parents=True, exist_ok=True)
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -48,7 +48,7 @@ def virtual_environment(folder: Path, *, seen: Path | None = None) -> Path:
 
 
 def install(python: Path, *what: str) -> None:
-    """Installs without dependencies; skips where what is needed for it can be had from nowhere."""
+    """Installs without dependencies; skips where the build requirements are not available."""
     done = subprocess.run([*installer(python), "--no-deps", *what], capture_output=True, text=True, check=False)
     if done.returncode and any(sign in done.stderr.lower() for sign in ("no matching distribution", "connect", "dns")):
         pytest.skip(f"no package index to install {' '.join(what)} from")

@@ -87,7 +87,7 @@ def test_the_hubs_copy_gives_the_same_logits_and_codes(
     assert all(
         torch.equal(a, b) for a, b in zip(vqvae.state_dict().values(), oracle.state_dict().values(), strict=True)
     )
-    hub.clear()  # the shards are gone, here and there, and not needed again
+    hub.clear()  # the shards are deleted on both sides, and not needed again
     assert not list((tmp_path / "weights").rglob("*.bin"))
     assert obtain_weights(model, weights) == obtained
 

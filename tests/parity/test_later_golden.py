@@ -1,4 +1,4 @@
-"""Golden bundles that no test compares in full yet: each is skipped by name, so that a report shows what is left."""
+"""Golden bundles that no test compares in full yet: each is skipped by name, so that a report lists them."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Run:
         return read_vqvae(self.golden).config.hops
 
     def recorded(self, name: str) -> dict[int, Tensor]:
-        """The arrays of this run that there are of `name`, by level."""
+        """The recorded arrays `name` of this run, by level."""
         found = {level: self.arrays.get(f"{self.mode}.{name}{level}") for level in self.levels}
         return {level: array for level, array in found.items() if array is not None}
 
@@ -87,7 +87,7 @@ class Run:
         return read_prior(self.golden, self.pipeline.removeprefix("pipeline_") if top else f"up{level}")
 
     def prompt(self) -> Tensor:
-        """Sound of the prompts, [songs, time]: files are repeated in order until there is one for each song."""
+        """Sound of the prompts, [songs, time]: files are repeated in order, one for each song."""
         names, rate = self.record["audio_files"], self.story["sr"]
         paths = [need(self.golden / self.pipeline / names[i % len(names)]) for i in range(self.story["n_samples"])]
         sounds = [read_audio(path, rate=rate, seconds=self.record["duration"] / rate) for path in paths]
@@ -104,7 +104,7 @@ class Run:
         if self.mode.startswith("upsample") and level == self.levels[-1]:
             return []  # the top level stays as it was loaded
         context, total = self.prior(level).config.context, self.story["sample_length"] // self.hops[level]
-        if total < context:  # that many new tokens, whatever is there already
+        if total < context:  # that many new tokens, in addition to existing ones
             return [append_window(have, total, context)]
         return plan_windows(total, context, int(self.story["hop_fraction"][level] * context), have)
 

@@ -120,7 +120,7 @@ def test_from_audio(golden: Path, kind: str) -> None:
 
 @KINDS
 def test_gradients(golden: Path, kind: str) -> None:
-    """Norms of the loss's gradient: the plain forward is what training will differentiate."""
+    """Norms of the loss's gradient: training differentiates the plain forward."""
     bundle = read_bundle(golden, f"training/prior_{kind}")
     prior = read_plain_prior(golden, kind)
     conditioning = condition(prior, bundle.arrays)
@@ -140,7 +140,7 @@ def test_gradients(golden: Path, kind: str) -> None:
         tolerance = 1e-3 if gradients[ours].dtype == torch.float16 else 1e-4
         assert math.isclose(norm, expected["norm"], rel_tol=tolerance, abs_tol=1e-6), (theirs, norm, expected)
         total = gradients[ours].double().sum().item()
-        slack = tolerance * norm * gradients[ours].numel() ** 0.5  # what rounding of single elements can add up to
+        slack = tolerance * norm * gradients[ours].numel() ** 0.5  # the sum of the rounding of single elements
         assert math.isclose(total, expected["sum"], rel_tol=tolerance, abs_tol=max(slack, 1e-6)), (theirs, total)
         checked.add(ours)
     assert checked == set(names)

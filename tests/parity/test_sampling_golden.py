@@ -104,7 +104,7 @@ def test_step_logits(golden: Path, kind: str) -> None:
 @KINDS
 @torch.no_grad()
 def test_partial_windows(golden: Path, kind: str) -> None:
-    """Windows that add a few tokens to what is there, looking back as far as the context allows."""
+    """Windows that add a few tokens to existing ones, looking back as far as the context allows."""
     bundle = read_bundle(golden, f"prior_{kind}/partial_window")
     prior, info, rows = read_prior(golden, kind), bundle.info, bundle.arrays["labels_y"]
     hop = read_vqvae(golden).config.hops[prior.config.level]

@@ -31,7 +31,7 @@ METRIC_RTOL = 1e-5
 
 
 class Bundle:
-    """One bundle: its arrays, its model and what its checkpoint says."""
+    """One bundle: its arrays, its model and the metadata of its checkpoint."""
 
     def __init__(self, golden: Path, name: str) -> None:
         self.folder = golden / name

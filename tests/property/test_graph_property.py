@@ -1,4 +1,4 @@
-"""Tracks are rows of tokens: whatever is cut, sliced and spliced, against a plain list of (key, position)."""
+"""Tracks are rows of tokens: any cut, slice and splice, against a plain list of (key, position)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is missing and however songs are cut: each window is sampled once, and never before what it reads."""
+"""For any missing windows and shards: each window is sampled once, and after all windows that it reads."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def make_song(sample: int, seconds: float, known_seconds: float = 0.0, stop_leve
 
 
 def walk(schedule: Schedule, workers: int, choose: st.DataObject | None = None) -> list[Unit]:
-    """Runs a schedule with several workers that end in any order; returns its units as they began."""
+    """Runs a schedule with several workers that end in any order; returns its units in order of their start."""
     began: list[Unit] = []
     running: list[Unit] = []
     while True:
         while len(running) < workers and (unit := schedule.take()) is not None:
-            assert not unit.needs & schedule.open, "it reads what is not sealed"
+            assert not unit.needs & schedule.open, "a unit reads windows that are not sealed"
             assert all(not unit.needs & other.keys & schedule.open for other in running)
             began.append(unit)
             running.append(unit)

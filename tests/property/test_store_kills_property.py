@@ -1,6 +1,6 @@
-"""Two processes at one window, stopped, interleaved and killed between any two requests to the place it is stored in.
+"""Two processes at one window, stopped, interleaved and killed between any two requests to its store.
 
-What a reader may see: nothing, a partial exactly as one of the processes stored it, or the sealed window; and once it
+A reader may see nothing, a partial exactly as one of the processes stored it, or the sealed window; and once it
 has seen the sealed window, that and nothing else. Partials are prefixes of tokens, of grids, or opaque states.
 """
 

@@ -43,7 +43,7 @@ Content = tuple[str, tuple[int, ...], bytes, bytes | None]
 
 
 def _content(tokens: np.ndarray | None, state: bytes | None = None) -> Content:
-    """Returns all that a reader must find, as values that can be compared (NaN too)."""
+    """Returns the content that a reader must find, as values that can be compared (NaN too)."""
     array = np.empty(0, np.int32) if tokens is None else tokens
     return array.dtype.name, array.shape, array.tobytes(), state
 

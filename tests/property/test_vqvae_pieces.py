@@ -1,4 +1,4 @@
-"""Computing sound and codes in pieces changes neither, whatever the lengths (docs/upstream.md, VQ-VAE)."""
+"""Computing sound and codes in pieces of any length changes neither (docs/upstream.md, VQ-VAE)."""
 
 from __future__ import annotations
 

@@ -127,8 +127,10 @@ def test_the_command_line_gives_the_same_tokens(
         ],
     )
     start = own.encode(read_prompt_audio("builtin:tune", rate=44100, seconds=prompt)[:1664]) if prompt else None
-    told = [settings.song_of(sample) for sample in range(3)]
-    songs = [jukebox.Song(artist=song.artist, genre=song.genre, offset_seconds=song.offset_seconds) for song in told]
+    requested = [settings.song_of(sample) for sample in range(3)]
+    songs = [
+        jukebox.Song(artist=song.artist, genre=song.genre, offset_seconds=song.offset_seconds) for song in requested
+    ]
     music = own.generate(songs, seconds=SECONDS, sampling=settings.sampling, start=start)
     run = run_plainly(settings)
     for sample in range(3):
@@ -165,14 +167,14 @@ def test_the_command_line_gives_the_same_tokens(
         (lambda m: m.decode([1], level=5), ConfigError, "level is 5"),
     ],
 )
-def test_a_mistake_is_told(
+def test_a_mistake_is_refused_with_its_message(
     model: jukebox.Jukebox, call: Callable[[jukebox.Jukebox], object], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
         call(model)
 
 
-def test_a_model_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+def test_an_unavailable_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model is 'minni'; choose one of .*; closest: 'mini'"):
         jukebox.load_model("minni")
     with pytest.raises(DeviceError, match="device 'cuda:9' is not available; this machine has cpu"):

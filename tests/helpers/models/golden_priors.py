@@ -40,7 +40,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """Arrays and what is told of them."""
+    """The arrays and the metadata of one recorded case."""
 
     arrays: dict[str, Tensor]
     info: dict[str, Any]
@@ -110,5 +110,5 @@ def song_labels(prior: Prior, row: list[int], lyrics: str) -> SongLabels:
 
 def close(actual: Tensor, expected: Tensor, what: str, *, atol: float, rtol: float) -> None:
     torch.testing.assert_close(
-        actual.float(), expected.float(), atol=atol, rtol=rtol, msg=lambda told: f"{what}: {told}"
+        actual.float(), expected.float(), atol=atol, rtol=rtol, msg=lambda message: f"{what}: {message}"
     )

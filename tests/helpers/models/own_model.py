@@ -1,4 +1,4 @@
-"""A model of a person's own, as small as one can be: a yaml file, weights and vocabularies in a folder."""
+"""A user's own model, as small as possible: a yaml file, weights and vocabularies in a folder."""
 
 from __future__ import annotations
 

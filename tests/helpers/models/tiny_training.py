@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jukebox_core.families.jukebox.model.transformer import Block
-from jukebox_core.families.jukebox.training.prior import Item, PriorStep, collate
+from jukebox_core.families.jukebox.training.batch import Item, collate
+from jukebox_core.families.jukebox.training.prior import PriorStep
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.loop import Outcome, Subject, TrainingLoop

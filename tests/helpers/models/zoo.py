@@ -18,7 +18,7 @@ SHARED_BY_ALL = "5b"  # whose VQ-VAE and upsamplers the other kinds use
 
 
 def kinds(config: pytest.Config) -> list[str]:
-    """The kinds there are, cheapest to sample first."""
+    """The kinds of golden models, cheapest to sample first."""
     tops = golden_files(config, "zoo/models/*/prior_level_2.hps.json")
     return sorted((path.split("/")[2] for path in tops), key=lambda kind: (len(kind), kind))
 
@@ -36,11 +36,11 @@ def files(golden: Path, kind: str) -> dict[str, Path]:
 
 
 def config(golden: Path, kind: str) -> JukeboxConfig:
-    """The hyperparameters of a model, from those beside its weights."""
-    told = {
+    """The configuration of a model, from the hyperparameters beside its weights."""
+    hyperparameters = {
         role: json.loads(path.with_name(path.name.replace(".pth.tar", ".hps.json")).read_text())
         for role, path in files(golden, kind).items()
     }
-    vqvae = told.pop("vqvae")
-    priors = PriorsConfig(**{role: prior_config(hps, vqvae) for role, hps in told.items()})
+    vqvae = hyperparameters.pop("vqvae")
+    priors = PriorsConfig(**{role: prior_config(hps, vqvae) for role, hps in hyperparameters.items()})
     return JukeboxConfig(name=f"golden_{kind}", vqvae=vqvae_config(vqvae), priors=priors)

@@ -1,4 +1,4 @@
-"""A Prefect server for many commands; without one, each starts its own, which takes longer than what it does here."""
+"""A Prefect server for many commands; without one, each starts its own, which takes longer than the command itself."""
 
 from __future__ import annotations
 

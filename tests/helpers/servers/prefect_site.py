@@ -1,4 +1,4 @@
-"""A Prefect server on loopback, `jukebox serve` beside it, and the little of Prefect's API that tests ask."""
+"""A Prefect server on loopback, `jukebox serve` beside it, and the part of Prefect's API that tests use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-PATIENCE = 240.0  # seconds: the machine may be busy with other tests
+TIMEOUT = 240.0  # seconds: the machine may be busy with other tests
 DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -37,14 +37,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return kept | {"JUKEBOX_WEIGHTS": str(folder / "weights"), "DO_NOT_TRACK": "1"} | more
 
 
-def wait(what: str, found: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """What `found` returns, once that is something."""
-    until = time.monotonic() + patience
+def wait(what: str, found: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
+    """The result of `found`, once it is true."""
+    until = time.monotonic() + timeout
     while time.monotonic() < until:
         if result := found():
             return result
         time.sleep(0.7)
-    raise AssertionError(f"{what} did not happen within {patience} s")
+    raise AssertionError(f"{what} did not happen within {timeout} s")
 
 
 @dataclass
@@ -154,7 +154,7 @@ def server(folder: Path) -> Iterator[Site]:
 
 @contextmanager
 def serving(site: Site, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`jukebox serve` on the site's server, once its worker is there."""
+    """`jukebox serve` on the site's server, once its worker is ready."""
     log = site.folder / f"serve-{time.monotonic_ns()}.log"
     env = environment(site.folder, PREFECT_API_URL=site.url)
     with running(["pipelines.cli.main", "serve", *arguments], log, site.folder, env) as process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Site:
-    """What the server holds and how it misbehaves; change it at any time."""
+    """The files of the server and its faults; may be changed at any time."""
 
     files: dict[str, bytes]
     statuses: list[int] = field(default_factory=list)  # one a request, 0 for a proper answer; then proper answers
@@ -35,7 +34,7 @@ class Site:
     content_length: bool = True
     etag: str | None = "v1"
     delay: float = 0.0  # seconds before each answer
-    accept_ranges: bool = False  # say that parts can be had
+    accept_ranges: bool = False  # announce that ranges are supported
     rate: float | None = None  # bytes a second of each connection
     flip_bit: int | None = None  # of the whole file, always
     headers: dict[str, str] = field(default_factory=dict)  # sent with every answer
@@ -158,7 +157,7 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
 
 
 class S3Server:
-    """An S3 server on loopback, in a process of its own, so that it can be paused and killed; its content is in memory.
+    """An S3 server on loopback, in a process of its own; its content is in memory.
 
     `url` is its address; `environment` is what a client needs in its environment.
     """
@@ -199,16 +198,8 @@ class S3Server:
         with urllib.request.urlopen(request, timeout=20):
             pass
 
-    def pause(self) -> None:
-        """Makes it hold its breath: connections are taken, and nothing is answered."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Ends a pause."""
-        self._process.send_signal(signal.SIGCONT)
-
     def stop(self) -> None:
-        """Ends it."""
+        """Kills the server."""
         self._process.kill()
         self._process.wait()
 
@@ -284,7 +275,7 @@ class _GateHandler(BaseHTTPRequestHandler):
         length = None
         for name, value in headers.items():
             if name.lower() == "content-length":
-                length = value  # that of a HEAD's answer is of what GET would send
+                length = value  # in the answer to HEAD: the length of the body that GET would send
             elif name.lower() not in ("connection", "transfer-encoding", "date", "server"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)) if body or length is None else length)

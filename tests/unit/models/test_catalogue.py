@@ -52,24 +52,24 @@ def test_shared_files_are_listed_once_and_every_entry_has_a_purpose() -> None:
 
 
 def test_a_model_is_fetched_past_a_dead_source_listed_verified_and_removed(
-    site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]
+    site: Site, tmp_path: Path, small_model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = config(tmp_path)
     with pytest.raises(DownloadError, match="run: jukebox models fetch"):
-        models.paths(mine, weights)
-    found = models.fetch([mine], weights)
+        models.paths(small_model, weights)
+    found = models.fetch([small_model], weights)
     assert {path: file.read_bytes() for path, file in found.items() if path in CONTENT} == CONTENT
     asked = len(site.requests)
-    assert models.fetch([mine], weights) == found
+    assert models.fetch([small_model], weights) == found
     assert len(site.requests) == asked
-    assert all(each.sha256 and not each.fault for each in models.check([mine], weights))
+    assert all(each.sha256 and not each.fault for each in models.check([small_model], weights))
     damaged = found["5b/prior_level_1.pth.tar"]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
-    faults = [each for each in models.check([mine], weights) if each.fault]
+    faults = [each for each in models.check([small_model], weights) if each.fault]
     assert [each.path for each in faults] == [damaged]
     assert "set aside as prior_level_1.pth.tar.damaged" in faults[0].fault
     assert not damaged.exists()
-    removed, kept = models.remove([mine], weights)
+    removed, kept = models.remove([small_model], weights)
     assert not kept
     assert len(removed) == 6  # one of them is the damaged file
     assert not [
@@ -77,26 +77,30 @@ def test_a_model_is_fetched_past_a_dead_source_listed_verified_and_removed(
     ]
 
 
-def test_nothing_is_fetched_before_the_terms_are_acknowledged_once(site: Site, tmp_path: Path, mine: str) -> None:
+def test_nothing_is_fetched_before_the_terms_are_acknowledged_once(
+    site: Site, tmp_path: Path, small_model: str
+) -> None:
     weights = config(tmp_path, accept_licence=False)
     with pytest.raises(ConfigError, match=r"Mine \(all of it\).*weights\.accept_licence=true \(or JUKEBOX_ACCEPT"):
-        models.fetch([mine], weights)
+        models.fetch([small_model], weights)
     assert not site.requests
-    models.fetch([mine], replace(weights, accept_licence=True))
+    models.fetch([small_model], replace(weights, accept_licence=True))
     noted = json.loads((tmp_path / "weights" / "licences.json").read_text())
     assert noted["mine"]["how"] == "weights.accept_licence=true"
-    found = acknowledgement(load_preset(mine).files, weights)
+    found = acknowledgement(load_preset(small_model).files, weights)
     assert found == {
         "terms": "mine",
         "acknowledged": noted["mine"]["acknowledged"],
         "how": "weights.accept_licence=true",
     }
-    models.remove([mine], weights)
-    models.fetch([mine], weights)  # asked once
+    models.remove([small_model], weights)
+    models.fetch([small_model], weights)  # asked once
 
 
-def test_a_run_records_when_and_how_terms_were_acknowledged_or_that_they_never_were(tmp_path: Path, mine: str) -> None:
-    theirs = load_preset(mine).files
+def test_a_run_records_when_and_how_terms_were_acknowledged_or_that_they_never_were(
+    tmp_path: Path, small_model: str
+) -> None:
+    theirs = load_preset(small_model).files
     never = acknowledgement(theirs, config(tmp_path, accept_licence=False))
     assert never == {"terms": "mine", "acknowledged": "", "how": "never: no file of the model was fetched"}
     now = acknowledgement(theirs, config(tmp_path))  # nothing is fetched, and yet it is said
@@ -107,9 +111,9 @@ def test_a_run_records_when_and_how_terms_were_acknowledged_or_that_they_never_w
 
 @pytest.mark.parametrize(("answer", "accepted"), [("yes\n", True), ("no\n", False), ("", False)])
 def test_the_user_is_asked_at_a_terminal_and_a_program_never(
-    tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch, answer: str, accepted: bool
+    tmp_path: Path, small_model: str, monkeypatch: pytest.MonkeyPatch, answer: str, accepted: bool
 ) -> None:
-    theirs, weights = load_preset(mine).files, config(tmp_path, accept_licence=False)
+    theirs, weights = load_preset(small_model).files, config(tmp_path, accept_licence=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     prompt.ask(theirs, weights)  # not a terminal: neither waits nor complains
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: answer))
@@ -125,12 +129,12 @@ def test_the_user_is_asked_at_a_terminal_and_a_program_never(
     assert screen.getvalue().count("Mine (all of it)") == 1
 
 
-def test_the_environment_acknowledges_too(tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_acknowledges_too(tmp_path: Path, small_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUKEBOX_ACCEPT_LICENCE", "1")
-    assert models.fetch([mine], config(tmp_path, accept_licence=False))
+    assert models.fetch([small_model], config(tmp_path, accept_licence=False))
 
 
-def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, mine: str) -> None:
+def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, small_model: str) -> None:
     theirs = tmp_path / "cache" / "jukebox" / "models"
     for path, content in CONTENT.items():
         (theirs / path).parent.mkdir(parents=True, exist_ok=True)
@@ -140,21 +144,21 @@ def test_files_of_other_programs_are_used_in_place(site: Site, tmp_path: Path, m
     weights = config(tmp_path, elsewhere=(str(theirs),), pickles="keep")
     before = sorted(theirs.rglob("*"))
     with pytest.raises(DownloadError, match="as published"):
-        obtain_weights(load_preset(mine), weights)
+        obtain_weights(load_preset(small_model), weights)
     (theirs / PATHS["vqvae"]).write_bytes(CONTENT[PATHS["vqvae"]])
-    model = load_preset(mine)
+    model = load_preset(small_model)
     found = obtain_weights(model, weights)
     assert found["level_2"].path == theirs / PATHS["level_2"]
     assert found["level_0"].path == tmp_path / "weights" / PATHS["level_0"]
     assert sorted(theirs.rglob("*")) == before
-    assert models.remove([mine], weights)[0] == [tmp_path / "weights" / PATHS["level_0"]]
+    assert models.remove([small_model], weights)[0] == [tmp_path / "weights" / PATHS["level_0"]]
     assert sorted(theirs.rglob("*")) == before
 
 
-def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, mine: str, site: Site) -> None:
+def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, small_model: str, site: Site) -> None:
     own = tmp_path / "tuned.pth.tar"
     own.write_bytes(checkpoint(77))
-    model, weights = load_preset(mine), config(tmp_path, paths={"level_2": str(own)})
+    model, weights = load_preset(small_model), config(tmp_path, paths={"level_2": str(own)})
     found = obtain_weights(model, weights, roles=("level_2",))
     assert found["level_2"].path == own
     own.write_bytes(checkpoint(78))  # trained further: new content is no damage
@@ -168,12 +172,12 @@ def test_a_file_of_the_users_own_replaces_a_role(tmp_path: Path, mine: str, site
 
 @pytest.mark.parametrize("variable", [True, False])
 def test_offline_lists_everything_that_is_missing(
-    site: Site, tmp_path: Path, mine: str, variable: bool, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, small_model: str, variable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if variable:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError) as caught:
-        models.fetch([mine], config(tmp_path, offline=not variable))
+        models.fetch([small_model], config(tmp_path, offline=not variable))
     assert "6 files are not on this machine; put them at these paths, or bring them with" in str(caught.value)
     assert all(f"  {tmp_path}/weights/{path} (" in str(caught.value) for path in CONTENT)
     assert not site.requests
@@ -181,27 +185,27 @@ def test_offline_lists_everything_that_is_missing(
         (tmp_path / "weights" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "weights" / path).write_bytes(site.files[path])
     with pytest.raises(DownloadError, match=r"1 file is not on this machine; put it at this path, or bring it with"):
-        models.fetch([mine], config(tmp_path, offline=not variable))
+        models.fetch([small_model], config(tmp_path, offline=not variable))
 
 
 def test_all_files_must_fit_on_the_disk_before_the_first_byte(
-    site: Site, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, small_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 2 * sum(map(len, CONTENT.values())) + 8  # a safetensors copy of each, and two vocabularies of 4 bytes
     monkeypatch.setattr(library.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(DownloadError, match=r"6 files need .* free; nothing was fetched: make room"):
-        models.fetch([mine], config(tmp_path))
+        models.fetch([small_model], config(tmp_path))
     assert not site.requests
     monkeypatch.setattr(library.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
-    assert models.fetch([mine], config(tmp_path))
+    assert models.fetch([small_model], config(tmp_path))
 
 
-def test_models_are_carried_to_a_machine_without_network(site: Site, tmp_path: Path, mine: str) -> None:
+def test_models_are_carried_to_a_machine_without_network(site: Site, tmp_path: Path, small_model: str) -> None:
     here, remote, stick = config(tmp_path), config(tmp_path / "remote", offline=True), tmp_path / "stick"
     with pytest.raises(DownloadError, match="cannot be exported; fetch it first"):
-        models.export([mine], stick, here)
-    models.fetch([mine], here)
-    assert len(models.export([mine], stick, here)) == 6
+        models.export([small_model], stick, here)
+    models.fetch([small_model], here)
+    assert len(models.export([small_model], stick, here)) == 6
     site.files.clear()
     with pytest.raises(ConfigError, match="is no export"):
         models.import_(tmp_path, remote)
@@ -211,17 +215,17 @@ def test_models_are_carried_to_a_machine_without_network(site: Site, tmp_path: P
     content = carried.read_bytes()
     carried.write_bytes(content[::-1])
     with pytest.raises(DownloadError, match="sent a file with sha256"):
-        models.import_(stick, remote, [mine])
+        models.import_(stick, remote, [small_model])
     carried.write_bytes(content)
-    assert len(models.import_(stick, remote, [mine])) == 6
-    assert models.fetch([mine], remote)
-    assert models.fetch([mine], config(tmp_path / "mirrored", offline=True, mirrors=(str(stick),)))
+    assert len(models.import_(stick, remote, [small_model])) == 6
+    assert models.fetch([small_model], remote)
+    assert models.fetch([small_model], config(tmp_path / "mirrored", offline=True, mirrors=(str(stick),)))
 
 
 @pytest.mark.parametrize("pickles", ["keep", "convert", "replace"])
-def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickles: str) -> None:
-    model, weights = load_preset(mine), config(tmp_path, pickles=pickles)
-    assert models.prepare(mine, weights)
+def test_pickles_are_converted_once(site: Site, tmp_path: Path, small_model: str, pickles: str) -> None:
+    model, weights = load_preset(small_model), config(tmp_path, pickles=pickles)
+    assert models.prepare(small_model, weights)
     found = obtain_weights(model, weights)["level_1"]
     original = tmp_path / "weights" / PATHS["level_1"]
     assert original.exists() == (pickles != "replace")
@@ -235,8 +239,8 @@ def test_pickles_are_converted_once(site: Site, tmp_path: Path, mine: str, pickl
     site.files.clear()
     assert obtain_weights(model, weights)["level_1"] == found
     assert (len(site.requests), found.path.stat().st_mtime_ns) == (asked, written)
-    assert models.paths(mine, weights)["level_1"] == found.path
-    assert all(not each.fault for each in models.check([mine], weights))
+    assert models.paths(small_model, weights)["level_1"] == found.path
+    assert all(not each.fault for each in models.check([small_model], weights))
 
 
 class _Trap:
@@ -245,11 +249,11 @@ class _Trap:
 
 
 def test_a_pickle_with_code_is_set_aside_and_not_run(
-    site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]
+    site: Site, tmp_path: Path, small_model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evil = pickle.dumps(_Trap(), protocol=2)
     site.files[PATHS["level_2"]] = evil + b"\0" * (len(CONTENT[PATHS["level_2"]]) - len(evil))
-    model = load_preset(mine)
+    model = load_preset(small_model)
     with pytest.raises(CheckpointError, match=r"was set aside as prior_level_2\.pth\.tar\.damaged"):
         obtain_weights(model, config(tmp_path))
     target = tmp_path / "weights" / PATHS["level_2"]
@@ -259,10 +263,10 @@ def test_a_pickle_with_code_is_set_aside_and_not_run(
 
 
 def test_a_substitute_is_kept_apart_and_the_published_never_mixed_with_it(
-    site: Site, tmp_path: Path, mine: str
+    site: Site, tmp_path: Path, small_model: str
 ) -> None:
     with serving({path: checkpoint(50 + i) for i, path in enumerate(CONTENT)}) as other:
-        model, weights = load_preset(mine), config(tmp_path, substitute=other.url, pickles="keep")
+        model, weights = load_preset(small_model), config(tmp_path, substitute=other.url, pickles="keep")
         theirs = obtain_weights(model, weights)
         ours = obtain_weights(model, replace(weights, substitute=None))
     assert not {file.path for file in theirs.values()} & {file.path for file in ours.values()}
@@ -286,10 +290,10 @@ def test_shared_files_of_a_model_that_is_here_are_kept(tmp_path: Path, monkeypat
 
 
 def test_records_are_parsed_once_however_many_files_are_asked_for(
-    site: Site, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, small_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, weights, parsed = load_preset(mine), config(tmp_path, pickles="keep"), []
-    models.fetch([mine], weights)
+    model, weights, parsed = load_preset(small_model), config(tmp_path, pickles="keep"), []
+    models.fetch([small_model], weights)
     loads = json.loads
     monkeypatch.setattr(records.json, "loads", lambda text: parsed.append(1) or loads(text))
     assert len(obtain_weights(model, weights)) == 4
@@ -307,9 +311,9 @@ def test_records_of_another_process_are_seen(tmp_path: Path) -> None:
 
 
 def test_an_export_has_the_published_files_and_not_their_safetensors_copies(
-    site: Site, tmp_path: Path, mine: str
+    site: Site, tmp_path: Path, small_model: str
 ) -> None:
     weights = config(tmp_path)
-    models.prepare(mine, weights)
-    models.export([mine], tmp_path / "stick", weights)
+    models.prepare(small_model, weights)
+    models.export([small_model], tmp_path / "stick", weights)
     assert all((tmp_path / "stick" / path).read_bytes() == content for path, content in CONTENT.items())

@@ -1,4 +1,4 @@
-"""Precision and batch size by memory: what is chosen fits, by the program's own estimate, and no more would."""
+"""Precision and batch size by memory: the choice fits, by the program's own estimate, and a larger one does not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_cpu_is_exact_while_that_fits_and_a_gpu_takes_half() -> None:
     assert choose_dtype(taken, "cuda", 80 * GIB) == "bfloat16"
     assert choose_dtype(taken, "old cuda", 80 * GIB) == "float16"
     assert choose_dtype(taken, "cuda", 10 * GIB) == "int8"
-    assert choose_dtype(taken, "cpu", 1) == "int8"  # refused later, with what would fit
+    assert choose_dtype(taken, "cpu", 1) == "int8"  # refused later, with settings that fit
 
 
 def test_networks_that_stay_in_memory_together_leave_less_room() -> None:

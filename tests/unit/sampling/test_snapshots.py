@@ -1,4 +1,4 @@
-"""A restored cache goes on bit for bit, and one that does not fit exactly is never used."""
+"""Sampling from a restored cache is bit for bit the same, and a snapshot that does not fit is never used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = [Prefix(np.zeros(1, np.int32))]
 
 
 def progress(drawn: Tensor) -> list[Prefix]:
-    """What a window has drawn of each song."""
+    """The progress of a window: the tokens drawn of each song."""
     return [Prefix(row) for row in drawn.numpy().astype(np.int32)]
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop, and having lost a run to another process."""
+"""Requests to stop, and run locks lost to another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects on local disk: where a disk fails, what a killed process leaves, and what is on disk when a call returns."""
+"""Objects on local disk: failing disks, files of killed processes, and durability when a call returns."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_processes_killed_at_random_never_leave_half_a_window(tmp_path: Path) ->
 
 
 def _read_all(store: TokenStore) -> int:
-    """Reads every window of the writers' 40 that is there, sealed or not, and checks its content."""
+    """Reads every window of the writers' 40 in the store, sealed or not, and checks its content."""
     found = 0
     for index in range(40):
         key = digest(index)

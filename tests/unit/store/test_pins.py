@@ -1,4 +1,4 @@
-"""Pins of runs, on local disk, in memory and on S3; and garbage collected there."""
+"""Pins of runs, on local disk, in memory and on S3; and garbage collection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """The address of an empty store; the working directory is an empty folder."""
     monkeypatch.chdir(tmp_path)
     if request.param == "s3":
-        request.getfixturevalue("s3_told")
+        request.getfixturevalue("s3_configured")
         return f"s3://store/{uuid.uuid4().hex}"
     return f"memory://{uuid.uuid4().hex}" if request.param == "memory" else str(tmp_path / "store")
 
@@ -90,7 +90,7 @@ def test_garbage_is_removed_and_pinned_windows_stay(store: str) -> None:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What was made, where nothing is checked and making takes no time."""
+    """The settings of the runs that were made; runs are not checked and take no time."""
     made: list[str] = []
 
     def make(settings: object, *, in_flow: bool) -> RunFolder:

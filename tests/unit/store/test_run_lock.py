@@ -56,8 +56,8 @@ say("released")
 
 
 @pytest.fixture
-def server(s3_told: S3Server) -> S3Server:
-    return s3_told
+def server(s3_configured: S3Server) -> S3Server:
+    return s3_configured
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,4 +1,4 @@
-"""A remote store that fails: transient failures, an outage during a run, and what is kept until its end.
+"""A remote store that fails: transient failures, an outage during a run, and files kept until its end.
 
 S3 is a real server in a process of its own, behind a gate that misbehaves.
 """

@@ -34,7 +34,7 @@ def left(uri: str, tmp_path: Path) -> TokenStore:
 
 
 def _adopt(uri: str, folder: Path) -> TokenStore:
-    """Returns the store after it has adopted and delivered what was left."""
+    """Returns the store after it has adopted and delivered the files of the ended process."""
     store = SpooledStore(uri, spool=SpoolConfig(folder=str(folder), patience_seconds=300.0))
     store.probe()
     assert [*folder.rglob("*.safetensors")] == []

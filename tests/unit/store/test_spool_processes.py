@@ -1,4 +1,4 @@
-"""Processes that are killed while their store fails: the next one delivers what they left, once."""
+"""Processes that are killed while their store fails: the next one delivers their files, once."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ print("finished", flush=True)
 def test_a_run_that_is_killed_again_and_again_while_its_store_fails(
     s3_gate: Gate, gated_uri: str, tmp_path: Path
 ) -> None:
-    """Windows are only ever whole or a prefix; what was stored is not sampled again; at the end, all is there."""
+    """Windows are sealed or a prefix; stored tokens are not sampled again; at the end, all windows are sealed."""
     chance, s3_gate.delay, kills, resampled = random.Random(5), 0.3, 0, 0
     stored: dict[int, int] = {}
     command = [sys.executable, "-c", _SAMPLER, gated_uri, str(tmp_path)]

@@ -28,9 +28,9 @@ TOKENS = np.arange(300, dtype=np.int32) * 7 % 2048
 
 
 @pytest.fixture
-def s3(s3_told: S3Server) -> dict[str, Any]:
+def s3(s3_configured: S3Server) -> dict[str, Any]:
     """Options of an S3 server on loopback that has the bucket ``store``."""
-    return {"client_kwargs": {"endpoint_url": s3_told.url}}
+    return {"client_kwargs": {"endpoint_url": s3_configured.url}}
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])
@@ -54,7 +54,7 @@ def _name(key: str, part: str = "") -> str:
     return f"windows/{key[:2]}/{key}{part}.safetensors"
 
 
-# What a store does, wherever it is.
+# Any store.
 
 
 def test_a_window_from_first_flush_to_seal(store: TokenStore) -> None:

@@ -43,11 +43,13 @@ def _probe(uri: str, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.slow
-def test_the_endpoint_may_be_in_the_environment_and_credentials_must_be(s3_told: S3Server, tmp_path: Path) -> None:
+def test_the_endpoint_may_be_in_the_environment_and_credentials_must_be(
+    s3_configured: S3Server, tmp_path: Path
+) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     plain |= {"HOME": str(tmp_path), "JUKEBOX_SPOOL": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-    assert _probe("s3://store/x", plain | s3_told.environment) == ""
-    without = plain | {"AWS_ENDPOINT_URL": s3_told.url}
+    assert _probe("s3://store/x", plain | s3_configured.environment) == ""
+    without = plain | {"AWS_ENDPOINT_URL": s3_configured.url}
     assert "no credentials for s3://store/x" in (message := _probe("s3://store/x", without))
     assert "AWS_PROFILE" in message
     assert "AWS_PROFILE" in _probe("s3://store/x", without | {"AWS_PROFILE": "nobody"})

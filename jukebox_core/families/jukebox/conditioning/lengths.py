@@ -31,7 +31,7 @@ def whole_samples(config: JukeboxConfig, seconds: float) -> int:
 
 def top_level_samples(config: JukeboxConfig, seconds: float) -> int:
     """Returns the audio samples of the whole top-level tokens in `seconds`, where all levels end together."""
-    return whole_tokens(config, config.top, seconds) * config.hops[-1]
+    return whole_tokens(seconds, config.sample_rate, config.hops[-1]) * config.hops[-1]
 
 
 def window_hop(config: JukeboxConfig, level: int, hop_fraction: float) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.config import TransformerConfig
     from jukebox_core.families.jukebox.model.prior import Prior
-    from jukebox_core.families.jukebox.training.prior import PriorBatch
+    from jukebox_core.families.jukebox.training.batch import PriorBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from jukebox_core.families.jukebox.checkpoints.loading import load_prior
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, level_of
 from jukebox_core.families.jukebox.training.alignment_head import find_alignment
+from jukebox_core.families.jukebox.training.batch import collate
 from jukebox_core.families.jukebox.training.label_tables import widen
 from jukebox_core.families.jukebox.training.model_card import model_card
-from jukebox_core.families.jukebox.training.prior import LabelledWindows, collate
+from jukebox_core.families.jukebox.training.prior import LabelledWindows
 from jukebox_core.training.family import FinishedModel
 from jukebox_core.training.weights import write_half_weights
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,40 +15,16 @@ from torch import Tensor, nn
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels, label_song, window_row
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN
+from jukebox_core.families.jukebox.training.batch import Item
 from jukebox_core.families.jukebox.training.guided_attention import guided_attention_loss, guided_head, pace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from jukebox_core.datasets.windows import CodeWindow
     from jukebox_core.families.jukebox.conditioning.vocabulary import Vocabulary, VocabularyKind
     from jukebox_core.families.jukebox.config import PriorConfig
     from jukebox_core.families.jukebox.model.prior import Prior
-
-
-class Windows(Protocol):
-    """Windows of codes, with one for every index from 0 on; `len` is the number of an epoch."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> CodeWindow: ...
-
-
-class PriorBatch(NamedTuple):
-    """A batch of windows; int64 except the pace."""
-
-    codes_BT: Tensor
-    labels_BN: Tensor
-    upper_BU: Tensor | None
-    pace_B2: Tensor  # of the lyrics (`guided_attention.Pace`), float32; NaN for items without lyrics
-
-
-class Item(NamedTuple):
-    """One window of a batch; likewise."""
-
-    codes_T: Tensor
-    labels_N: Tensor
-    upper_U: Tensor | None
-    pace_2: Tensor
+    from jukebox_core.families.jukebox.training.batch import PriorBatch, Windows
 
 
 class PriorStep(nn.Module):
@@ -144,10 +120,3 @@ class LabelledWindows:
             offset=0,
             config=self._config,
         )
-
-
-def collate(items: Sequence[Item]) -> PriorBatch:
-    """Returns the items as a batch."""
-    codes, rows, upper, paces = zip(*items, strict=True)
-    upper_BU = None if upper[0] is None else torch.stack(upper)
-    return PriorBatch(torch.stack(codes), torch.stack(rows), upper_BU, torch.stack(paces))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
-    from jukebox_core.families.jukebox.training.prior import PriorBatch
+    from jukebox_core.families.jukebox.training.batch import PriorBatch
     from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
     from jukebox_core.training.log import Log
 

@@ -21,8 +21,9 @@ from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabular
 from jukebox_core.families.jukebox.config import CODEC, level_of
 from jukebox_core.families.jukebox.model.convnet import ResidualStack
 from jukebox_core.families.jukebox.model.transformer import Block
+from jukebox_core.families.jukebox.training.batch import collate
 from jukebox_core.families.jukebox.training.label_tables import widen
-from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep, collate
+from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep
 from jukebox_core.families.jukebox.training.samples import log_continuation, log_reconstruction
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep, measure_bandwidths
 from jukebox_core.training.loop import Subject

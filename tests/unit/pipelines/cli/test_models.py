@@ -34,7 +34,7 @@ def test_models_of_ones_own_with_the_same_paths_never_meet(tmp_path: Path) -> No
         for name, site in (("one", one), ("other", other)):
             (tmp_path / name).mkdir()
             entries.append(str(entry(site, tmp_path / name, weights=bytes_)))
-        mirrored = replace(weights, mirrors=(other.url,))  # of the released files: not of what only one.url has
+        mirrored = replace(weights, mirrors=(other.url,))  # of released files; not of files that only one.url has
         for path, number in zip(entries, contents, strict=True):
             models.fetch([path], mirrored)
             assert all(
@@ -62,27 +62,27 @@ def command(tmp_path: Path, *arguments: str) -> int:
     return main(["models", *arguments, f"weights.folder={tmp_path / 'weights'}", "weights.elsewhere=[]"])
 
 
-def test_the_commands(site: Site, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(site: Site, tmp_path: Path, small_model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     assert "Usage: jukebox models [OPTIONS] COMMAND [NAMES] [OVERRIDES]" in capsys.readouterr().out
     assert command(tmp_path, "list") == 0
     assert "1b_lyrics (small)  about 11.63 GB  no" in capsys.readouterr().out
-    assert command(tmp_path, "fetch", mine) == 2
+    assert command(tmp_path, "fetch", small_model) == 2
     assert "weights.accept_licence=true" in capsys.readouterr().err
-    assert command(tmp_path, "fetch", mine, "weights.accept_licence=true") == 0
+    assert command(tmp_path, "fetch", small_model, "weights.accept_licence=true") == 0
     assert str(tmp_path / "weights/5b/vqvae.pth.tar") in capsys.readouterr().out
-    assert command(tmp_path, "path", mine) == 0
+    assert command(tmp_path, "path", small_model) == 0
     assert f"vqvae  {tmp_path}/weights/5b/vqvae.pth.tar" in capsys.readouterr().out
-    assert command(tmp_path, "verify", mine) == 0
+    assert command(tmp_path, "verify", small_model) == 0
     assert capsys.readouterr().out.count("ok     ") == 6
     assert command(tmp_path, "verify") == 0
-    assert command(tmp_path, "export", str(tmp_path / "stick"), mine) == 0
-    assert command(tmp_path, "rm", mine) == 0
+    assert command(tmp_path, "export", str(tmp_path / "stick"), small_model) == 0
+    assert command(tmp_path, "rm", small_model) == 0
     assert capsys.readouterr().out.count("removed  ") == 6
-    assert command(tmp_path, "rm", mine) == 0
-    assert command(tmp_path, "verify", mine) == 1
-    assert command(tmp_path, "import", str(tmp_path / "stick"), mine) == 0
-    assert command(tmp_path, "verify", mine) == 0
+    assert command(tmp_path, "rm", small_model) == 0
+    assert command(tmp_path, "verify", small_model) == 1
+    assert command(tmp_path, "import", str(tmp_path / "stick"), small_model) == 0
+    assert command(tmp_path, "verify", small_model) == 0
     capsys.readouterr()
     for arguments, message in (
         (
@@ -109,8 +109,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_the_standalone_fetch_needs_no_torch_hydra_or_prefect(site: Site, tmp_path: Path, mine: str) -> None:
-    given = [sys.executable, "-c", LIGHT, mine, "--folder", str(tmp_path / "image"), "--mirror", site.url]
+def test_the_standalone_fetch_needs_no_torch_hydra_or_prefect(site: Site, tmp_path: Path, small_model: str) -> None:
+    given = [sys.executable, "-c", LIGHT, small_model, "--folder", str(tmp_path / "image"), "--mirror", site.url]
     refused = subprocess.run(given, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "terms that were not acknowledged" in refused.stderr

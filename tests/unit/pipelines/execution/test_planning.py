@@ -1,4 +1,4 @@
-"""What a run plans: only what it samples decides its keys, and only that is fetched."""
+"""The plan of a run: only the sampled levels decide its keys, and only their weights are fetched."""
 
 from __future__ import annotations
 

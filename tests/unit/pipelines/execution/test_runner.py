@@ -1,4 +1,4 @@
-"""Handing out units: every worker is kept busy, what fails is told, and what had begun is not lost."""
+"""The runner: every worker is kept busy, failures are reported, and units in progress are not lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Crew:
 
 
 def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[str]]:
-    """Runs all windows of some songs; returns the keys that began and those that ended."""
+    """Runs all windows of some songs; returns the keys that were started and those that were finished."""
     units = [unit(shard, index) for shard in range(songs) for index in range(windows)]
     schedule = Schedule(units, {key for each in units for key in each.keys}, "by_level")
     began: list[str] = []
@@ -61,14 +61,14 @@ def work(crew: Crew, songs: int = 3, windows: int = 3) -> tuple[list[str], list[
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_as_many_units_as_workers_go_at_a_time(count: int) -> None:
+def test_as_many_units_as_workers_run_in_parallel(count: int) -> None:
     crew = Crew(count)
     began, ended = work(crew)
-    assert crew.most == min(count, 3)  # a song goes from window to window
+    assert crew.most == min(count, 3)  # windows of a song are sequential
     assert sorted(began) == sorted(ended) == [f"{shard}-{index}" for shard in range(3) for index in range(3)]
 
 
-def test_what_had_begun_is_finished_when_damage_is_found() -> None:
+def test_started_units_are_finished_when_damage_is_found() -> None:
     began, ended = work(Crew(3, {"0-1": DamagedError("damaged")}))
     assert began == ["0-0", "1-0", "2-0", "0-1", "1-1", "2-1"]
     assert ended == ["0-0", "1-0", "2-0", "1-1", "2-1"]
@@ -91,7 +91,7 @@ def test_a_runner_whose_package_is_missing_is_refused_with_the_remedy(
 
 
 class Lost:
-    """A task whose result went with its worker."""
+    """A task whose result was lost with its worker."""
 
     def result(self, timeout: float) -> None:
         raise TimeoutError(f"did not complete within {timeout} seconds")

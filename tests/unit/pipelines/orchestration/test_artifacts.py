@@ -1,4 +1,4 @@
-"""What Prefect's pages show of a run, as plain text and rows; nothing of it touches Prefect outside a flow run."""
+"""The artifacts of a run on Prefect's pages, as text and rows; Prefect is not used outside a flow run."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _Setting(NamedTuple):
 
 
 def stand_in_for_prefect(monkeypatch: pytest.MonkeyPatch, server: type, url: str = "", own: bool = True) -> None:
-    """What `start_server` imports of Prefect, which takes seconds to import."""
+    """Replaces the parts of Prefect that `start_server` imports, which takes seconds."""
     names = ("prefect", "prefect.server", "prefect.server.api", "prefect.server.api.server", "prefect.settings")
     modules = {name: ModuleType(name) for name in names}
     settings = modules["prefect.settings"].__dict__

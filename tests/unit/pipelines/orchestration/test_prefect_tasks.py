@@ -1,4 +1,4 @@
-"""Stages as plain functions and as Prefect tasks: the same names, and who retries after which errors."""
+"""Stages as plain functions and as Prefect tasks: the same names; only deployments retry transient errors."""
 
 from __future__ import annotations
 

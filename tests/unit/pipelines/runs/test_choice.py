@@ -1,4 +1,4 @@
-"""A choice in the middle of a run: what is made before it, what it makes, and the commands that say the same."""
+"""A choice in the middle of a run: the music before and after it, and the equivalent commands."""
 
 from __future__ import annotations
 

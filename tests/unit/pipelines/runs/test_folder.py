@@ -69,7 +69,7 @@ def test_where_how_fast_and_in_which_format_do_not_make_another_run(override: st
         *("sampling.level_1.top_k=3", "sampling.n_samples=2", "model.network.priors.level_2.transformer.depth=4"),
     ],
 )
-def test_what_is_made_makes_another_run(override: str) -> None:
+def test_settings_that_change_the_music_make_another_run(override: str) -> None:
     assert default_name(settings(override)) != default_name(settings())
 
 
@@ -102,7 +102,7 @@ def test_other_settings_under_the_same_name_are_refused_with_what_differs() -> N
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before
 
 
-def test_what_is_no_run_is_not_made_one() -> None:
+def test_a_folder_that_is_not_a_run_is_refused() -> None:
     Path("outputs/notes").mkdir(parents=True)
     assert check_free(settings("run.name=notes")).path == Path("outputs/notes")  # empty: free
     Path("outputs/notes/a.txt").touch()
@@ -112,7 +112,7 @@ def test_what_is_no_run_is_not_made_one() -> None:
             opened(f"run.name={name}")
 
 
-def test_a_folder_that_cannot_be_made_is_told() -> None:
+def test_a_folder_that_cannot_be_made_is_reported() -> None:
     Path("taken").touch()
     with pytest.raises(RunError, match=r"cannot make taken/mine \(.*\); choose another storage\.root"):
         opened("storage.root=taken", "run.name=mine")
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_made_is_told() -> None:
         (json.dumps({"schema": MANIFEST_SCHEMA + 1}), f"has schema {MANIFEST_SCHEMA + 1}, newer than"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_told(text: str | None, message: str) -> None:
+def test_a_manifest_that_cannot_be_used_is_reported(text: str | None, message: str) -> None:
     if text is not None:
         Path("manifest.json").write_text(text)
     with pytest.raises(RunError, match=message):

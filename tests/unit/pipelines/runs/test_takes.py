@@ -1,4 +1,4 @@
-"""What a run starts from: spans of earlier runs, chosen, cut and spliced; and what is refused. Nothing is sampled."""
+"""Starting takes of a run: spans of earlier runs, chosen, cut and spliced; and errors. Nothing is sampled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def going_on(run: str, *overrides: str, command: str = "continue") -> Settings:
+def continued(run: str, *overrides: str, command: str = "continue") -> Settings:
     return compose(run_root(command, run, overrides), overrides)
 
 
@@ -43,14 +43,14 @@ def seconds(settings: Settings, take: Take) -> list[float]:
     return [round(config.seconds(level, len(track)), 2) for level, track in enumerate(take)]
 
 
-def test_each_song_goes_on_from_its_own() -> None:
+def test_each_song_continues_its_own_sample() -> None:
     run = fake_run("first", *SECOND)
-    assert starting_takes(going_on("first", "seconds=8")) == run.takes()
+    assert starting_takes(continued("first", "seconds=8")) == run.takes()
 
 
 def test_every_level_is_cut_to_the_same_whole_top_level_tokens() -> None:
     run = fake_run("first", *SECOND)
-    settings = going_on("first", "source.keep_seconds=2.001")
+    settings = continued("first", "source.keep_seconds=2.001")
     takes = starting_takes(settings)
     tokens = int(2.001 * 44100) // 128
     assert lengths(takes) == [[tokens * 16, tokens * 4, tokens]] * 2
@@ -60,26 +60,26 @@ def test_every_level_is_cut_to_the_same_whole_top_level_tokens() -> None:
 
 def test_one_sample_is_spread_and_several_are_taken_in_order() -> None:
     first, second = fake_run("first", *SECOND).takes()
-    assert starting_takes(going_on("first", "seconds=8", "source.samples=[1]", "sampling.n_samples=3")) == [second] * 3
-    assert starting_takes(going_on("first", "seconds=8", "source.samples=[1,0]")) == [second, first]
-    assert starting_takes(going_on("first", "source.samples=[1]", "sampling.n_samples=1", command="upsample")) == [
+    assert starting_takes(continued("first", "seconds=8", "source.samples=[1]", "sampling.n_samples=3")) == [second] * 3
+    assert starting_takes(continued("first", "seconds=8", "source.samples=[1,0]")) == [second, first]
+    assert starting_takes(continued("first", "source.samples=[1]", "sampling.n_samples=1", command="upsample")) == [
         second
     ]
 
 
-def test_songs_keep_what_was_said_of_the_samples_they_start_from() -> None:
+def test_songs_keep_the_settings_of_the_samples_they_start_from() -> None:
     fake_run("first", *SECOND, "songs=[{genre: folk},{genre: waltz}]")
-    spread = going_on("first", "seconds=8", "source.samples=[1]", "sampling.n_samples=3")
+    spread = continued("first", "seconds=8", "source.samples=[1]", "sampling.n_samples=3")
     assert [spread.song_of(sample).genre for sample in range(3)] == ["waltz"] * 3
-    swapped = going_on("first", "seconds=8", "source.samples=[1,0]")
+    swapped = continued("first", "seconds=8", "source.samples=[1,0]")
     assert [swapped.song_of(sample).genre for sample in range(2)] == ["waltz", "folk"]
-    told = going_on("first", "seconds=8", "source.samples=[1,0]", "songs=[]")
-    assert told.songs == ()
+    emptied = continued("first", "seconds=8", "source.samples=[1,0]", "songs=[]")
+    assert emptied.songs == ()
 
 
 def test_ranges_are_spliced_after_what_is_kept() -> None:
     mine, others = fake_run("first", *SECOND).takes(), fake_run("other", *SECOND, "sampling.seed=9").takes()
-    settings = going_on(
+    settings = continued(
         "first",
         "source.keep_seconds=2",
         "source.splice=[{run: other, sample: 1, from_seconds: 1, to_seconds: 3}, {run: first, from_seconds: 5}]",
@@ -100,7 +100,7 @@ def test_ranges_are_spliced_after_what_is_kept() -> None:
 
 def test_a_range_right_after_what_is_kept_is_the_track_itself() -> None:
     run = fake_run("first", "seconds=6")
-    settings = going_on("first", "source.keep_seconds=2", "source.splice=[{run: first, from_seconds: 2}]", "seconds=8")
+    settings = continued("first", "source.keep_seconds=2", "source.splice=[{run: first, from_seconds: 2}]", "seconds=8")
     assert starting_takes(settings) == run.takes()
 
 
@@ -108,13 +108,13 @@ def test_levels_that_a_range_lacks_are_left_to_be_sampled() -> None:
     fake_run("first", "seconds=6")
     fake_run("top", "seconds=6", "sampling.stop_level=2", bottom=2)
     pieces = "source.splice=[{run: top, to_seconds: 1}, {run: first, to_seconds: 1}]"
-    settings = going_on("first", "source.keep_seconds=2", pieces, "seconds=8")
+    settings = continued("first", "source.keep_seconds=2", pieces, "seconds=8")
     assert seconds(settings, starting_takes(settings)[0]) == [2.0, 2.0, 4.0]
 
 
 def test_a_planned_run_needs_its_parent_no_longer() -> None:
     fake_run("first", *SECOND)
-    settings = going_on("first", "source.keep_seconds=2", "seconds=8")
+    settings = continued("first", "source.keep_seconds=2", "seconds=8")
     start = starting_takes(settings)
     takes = [tuple(track.extend("e" * 64, len(track) + 50) for track in take) for take in start]
     run = plan_fake_run(settings, takes)
@@ -129,9 +129,9 @@ def test_a_planned_run_needs_its_parent_no_longer() -> None:
 
 def test_names_do_not_grow_with_each_generation() -> None:
     fake_run("first", "seconds=6")
-    settings = going_on("first", "seconds=8")
+    settings = continued("first", "seconds=8")
     child = plan_fake_run(settings, starting_takes(settings))
-    grandchild = going_on(child.name, "seconds=9")
+    grandchild = continued(child.name, "seconds=9")
     assert default_name(settings).startswith("first-continue-")
     assert default_name(grandchild).startswith("first-continue-")
     assert default_name(grandchild) != child.name
@@ -168,7 +168,7 @@ def test_names_do_not_grow_with_each_generation() -> None:
 def test_what_earlier_runs_do_not_have_is_refused(overrides: list[str], message: str) -> None:
     fake_run("first", *SECOND)
     with pytest.raises(JukeboxError) as caught:
-        check_all(going_on("first", *overrides))
+        check_all(continued("first", *overrides))
     assert str(caught.value).startswith(message)
 
 
@@ -181,16 +181,16 @@ def check_all(settings: Settings) -> None:
 def test_upsampling_keeps_the_run_as_it_is(override: str) -> None:
     fake_run("first", "seconds=6")
     with pytest.raises(ConfigError, match=r"but upsample keeps the"):
-        going_on("first", override, command="upsample")
+        continued("first", override, command="upsample")
 
 
 def test_a_range_may_come_from_another_prior_but_not_from_another_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_run("first", "seconds=6")
     fake_run("other", "seconds=6", "model.network.priors.level_2.transformer.depth=17")
-    settings = going_on("first", "source.splice=[{run: other, to_seconds: 1}]", "seconds=8")
+    settings = continued("first", "source.splice=[{run: other, to_seconds: 1}]", "seconds=8")
     check_source(settings)
     fake_run("codec", "seconds=6", "model.network.vqvae.bins=256")
-    settings = going_on("first", "source.splice=[{run: codec, to_seconds: 1}]", "seconds=8")
+    settings = continued("first", "source.splice=[{run: codec, to_seconds: 1}]", "seconds=8")
     with pytest.raises(RunError, match=r"run codec was made by another model \(model.network.vqvae.bins: 256 -> 512\)"):
         check_source(settings)
 
@@ -199,11 +199,11 @@ def test_other_weights_are_refused() -> None:
     fake_run("first", "seconds=6")
     fake_run("other", "seconds=6", "sampling.seed=3").update(weights={"vqvae": "0" * 64})
     same: dict[str, Any] = {"vqvae": "f" * 64, "level_2": "2" * 64}
-    check_weights(going_on("first", "seconds=8"), same)
+    check_weights(continued("first", "seconds=8"), same)
     with pytest.raises(RunError, match=r"run first was made with other weights \(level_2 222222222222, here 333333"):
-        check_weights(going_on("first", "seconds=8"), same | {"level_2": "3" * 64})
+        check_weights(continued("first", "seconds=8"), same | {"level_2": "3" * 64})
     with pytest.raises(RunError, match=r"run other was made with other weights \(vqvae 000000000000, here ffffff"):
-        check_weights(going_on("first", "seconds=8", "source.splice=[{run: other, to_seconds: 1}]"), same)
+        check_weights(continued("first", "seconds=8", "source.splice=[{run: other, to_seconds: 1}]"), same)
 
 
 def test_an_unfinished_run_is_continued_only_as_far_as_it_got() -> None:
@@ -212,21 +212,21 @@ def test_an_unfinished_run_is_continued_only_as_far_as_it_got() -> None:
     for level, windows in ((2, 2), (1, 1)):
         seal("outputs/.store", take[level].spans[:windows])
     with pytest.raises(RunError, match=r"run first is not finished: sample 0 has 4 s of 5.999 s; finish"):
-        starting_takes(going_on("first", "seconds=8"))
+        starting_takes(continued("first", "seconds=8"))
     with pytest.raises(ConfigError, match=r"source.keep_seconds is 5, but sample 0 of run first has 4 s of 5.999 s"):
-        starting_takes(going_on("first", "seconds=8", "source.keep_seconds=5"))
-    settings = going_on("first", "seconds=8", "source.keep_seconds=3")
+        starting_takes(continued("first", "seconds=8", "source.keep_seconds=5"))
+    settings = continued("first", "seconds=8", "source.keep_seconds=3")
     assert seconds(settings, starting_takes(settings)[0]) == [0.0, 2.0, 3.0]
 
 
-def test_a_run_that_was_never_planned_has_nothing_to_go_on_from() -> None:
+def test_a_run_that_was_never_planned_cannot_be_continued() -> None:
     run = fake_run("first", "seconds=6")
     run.update(takes=None)
     with pytest.raises(RunError, match="run first made no tokens yet"):
-        starting_takes(going_on("first", "seconds=8"))
+        starting_takes(continued("first", "seconds=8"))
 
 
-def test_a_damaged_manifest_is_told() -> None:
+def test_a_damaged_manifest_is_reported() -> None:
     run = fake_run("first", "seconds=6")
     run.update(takes=[[["nonsense"], [], []]])
     with pytest.raises(RunError, match="'nonsense' does not name tokens"):

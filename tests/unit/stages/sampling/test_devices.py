@@ -87,7 +87,7 @@ def test_another_process_gets_another_device_and_a_killed_one_gives_its_own_back
         assert mine == "cuda:0"
 
 
-def test_who_waits_for_a_device_can_be_stopped() -> None:
+def test_waiting_for_a_device_can_be_stopped() -> None:
     with own_device(("cuda:0",), "cpu"):
         stopping.request_stop()
         with pytest.raises(stopping.StoppedError), own_device(("cuda:0",), "cpu"):

@@ -1,4 +1,4 @@
-"""However a song grows, its preview is what the full decode would give, level by level."""
+"""In any order of windows, the preview of a song equals the full decode, level by level."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARTS = 8  # windows of each level
 
 
 class Song:
-    """A song whose tokens are made up, and the sound of each level decoded whole."""
+    """A song with random tokens, and the full decode of each level."""
 
     def __init__(self, folder: Path) -> None:
         model = load_preset(write_own_model(folder / "model"))
@@ -58,7 +58,7 @@ class Song:
         self.preview = Preview(self.codec, self.store, self.path)
 
     def heard(self, *parts: int) -> NDArray[np.float32]:
-        """The preview when so many windows of each level are there, bottom level first."""
+        """The preview when so many windows of each level are sealed, bottom level first."""
         sealed = [len(track) * part // PARTS for track, part in zip(self.take, parts, strict=True)]
         seconds = self.preview.write(self.take, sealed)
         sound = read_audio(self.path, rate=self.config.vqvae.sample_rate)
@@ -87,7 +87,7 @@ class Song:
 )
 def test_a_preview_grows_into_the_full_decode(growth: list[tuple[int, int, int]], tmp_path: Path) -> None:
     song = Song(tmp_path)
-    halo = 2 * song.config.vqvae.hops[-1] * 16  # the end of what is there sounds as if silence followed
+    halo = 2 * song.config.vqvae.hops[-1] * 16  # the last sealed tokens are decoded as if silence followed
     for parts in growth:
         sound, pieces = song.heard(*parts), song.expected(*parts)
         assert len(sound) == pieces[-1][2]

@@ -25,7 +25,7 @@ SONGS = (0, 1)
 
 
 class Recorder(CounterNoise):
-    """Noise that remembers what it was asked for."""
+    """Noise that records its requests."""
 
     def __init__(self) -> None:
         super().__init__(5, 2, SONGS)

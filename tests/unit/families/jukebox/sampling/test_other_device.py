@@ -1,4 +1,4 @@
-"""Sampling on another device than the host, as far as a machine without a GPU can tell.
+"""Sampling on another device than the host, as far as it can be tested without a GPU.
 
 Tensors of the meta device have a shape but no numbers. An operation on them and on tensors of the host fails, as it
 would on a GPU, and so does the host wherever it asks for a number: at every token, that would be a wait for the GPU.
@@ -50,7 +50,7 @@ def decoder(kind: str, dtype: str, engine: str) -> WindowDecoder:
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
     prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
-    if engine == "tensors":  # what a CUDA graph records
+    if engine == "tensors":  # the steps that a CUDA graph records
         prior.body.transformer = StaticTransformer(prior.body.transformer)
     columns = (4 + config.labels.max_genre_words if config.labels else 3) + (
         config.lyrics.tokens if config.lyrics else 0
@@ -85,7 +85,7 @@ def test_sound_is_computed_where_the_codec_is(monkeypatch: pytest.MonkeyPatch) -
         codec = VQVAE(SIZES)
     codes = codec.encode(torch.zeros(2, 1000))
     assert [(row.device, row.shape) for row in codes] == [(ELSEWHERE, (2, 1000 // hop)) for hop in SIZES.hops]
-    monkeypatch.setattr(VQVAE, "_check_codes", lambda *_: None)  # once a song, the host looks at what it was given
+    monkeypatch.setattr(VQVAE, "_check_codes", lambda *_: None)  # once a song, the host reads its inputs
     assert codec.decode(torch.zeros(2, 100, dtype=torch.int64), 2).device == ELSEWHERE
 
 

@@ -9,7 +9,7 @@ import torch
 from jukebox_core.families.jukebox.model.attention_patterns import AttentionType, attention_types
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.training.alignment_head import _scores, find_alignment
-from jukebox_core.families.jukebox.training.prior import PriorBatch
+from jukebox_core.families.jukebox.training.batch import PriorBatch
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_prior, transformer
 
 PACE = torch.full((1, 2), torch.nan)  # which finding a head does not ask for

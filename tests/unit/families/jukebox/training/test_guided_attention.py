@@ -8,8 +8,9 @@ import torch
 
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels, window_row
 from jukebox_core.families.jukebox.model.prior import Prior
+from jukebox_core.families.jukebox.training.batch import PriorBatch
 from jukebox_core.families.jukebox.training.guided_attention import guided_attention_loss, guided_head, pace
-from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
+from jukebox_core.families.jukebox.training.prior import PriorStep
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_prior
 
 

@@ -11,8 +11,9 @@ import torch
 from jukebox_core.composer.tune import tune
 from jukebox_core.families.jukebox.checkpoints.initialise import new_vqvae
 from jukebox_core.families.jukebox.model.prior import Prior
+from jukebox_core.families.jukebox.training.batch import PriorBatch
 from jukebox_core.families.jukebox.training.config import CodebookConfig, LossConfig
-from jukebox_core.families.jukebox.training.prior import PriorBatch, PriorStep
+from jukebox_core.families.jukebox.training.prior import PriorStep
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep
 from jukebox_core.models.presets import load_preset
 from jukebox_core.training.config import OptimiserConfig

@@ -1,4 +1,4 @@
-"""A golden model as a person has it: files on a web server, a model file, and the command line in an empty folder."""
+"""A golden model as users have one: files on a web server, a model file, and the command line in an empty folder."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ LYRICS = "row row row your boat, gently down the stream! merrily, merrily: life 
 
 
 def clip() -> str:
-    """Sound to begin with: a piece of music if it is there, else the program's own tune."""
+    """The prompt: a piece of music if the file exists, else the built-in tune."""
     file = SHARED / "audio/bach.mp3"
     return str(file) if file.is_file() else BUILTIN_TUNE
 
 
 def song(config: JukeboxConfig) -> Song:
-    """What the model is told; words only if it knows any."""
+    """The song of all tests: labels, and lyrics if the model has any."""
     words = LYRICS if config.priors[config.top].lyrics else ""
     return Song(artist="Alan Jackson", genre="Country", lyrics=words)
 
@@ -58,7 +58,7 @@ def vocabularies(config: JukeboxConfig) -> dict[str, bytes]:
 def served_files(
     weights: dict[str, Path], names: dict[str, bytes]
 ) -> tuple[dict[str, str], dict[str, str], dict[str, bytes]]:
-    """Paths of weights and of vocabularies by role, and what is served, by path on the server."""
+    """Paths of weights and of vocabularies by role, and the served contents by path on the server."""
     paths = {role: f"{path.parent.name}/{path.name}" for role, path in weights.items()}
     lists = {role: f"ids/{role[-2:]}_{role[:-4]}_ids.txt" for role in names}
     served = {f"{MODELS}/{paths[role]}": path.read_bytes() for role, path in weights.items()}
@@ -86,15 +86,15 @@ def model_text(config: JukeboxConfig, url: str, paths: dict[str, str], lists: di
 
 
 @dataclass
-class Workshop:
-    """A folder to work in, and what is known of the model from elsewhere."""
+class Workspace:
+    """A folder, the model's hyperparameters and digests, and the servers that its commands use."""
 
     config: JukeboxConfig
     site: Site
     folder: Path
     prefect: str  # address of a Prefect server
     sha256: dict[str, str]  # of the weight files served, by role
-    said: dict[str, str] = field(default_factory=dict)  # what runs wrote to stderr, by name
+    said: dict[str, str] = field(default_factory=dict)  # stderr of runs, by name
 
     @property
     def model(self) -> Path:
@@ -113,21 +113,21 @@ class Workshop:
         return self.work / "outputs"
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def song_overrides(self) -> tuple[str, ...]:
         """The song, as overrides."""
-        told = song(self.config)
-        return tuple(f"song.{name}='{getattr(told, name)}'" for name in ("artist", "genre", "lyrics"))
+        labels = song(self.config)
+        return tuple(f"song.{name}='{getattr(labels, name)}'" for name in ("artist", "genre", "lyrics"))
 
     @property
     def windows(self) -> dict[Path, tuple[int, int]]:
-        """The windows that are stored: size and time of each file, which tell whether any was written again."""
+        """The stored windows: size and time of each file, which change if it is written again."""
         found = (path for path in (self.outputs / ".store/windows").rglob("*") if path.is_file())
         return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
     def jukebox(self, *arguments: str, alone: bool = False) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end, in the folder of work, and returns it; it must succeed.
 
-        `alone`: it starts a Prefect server of its own, as it does where nothing was set up.
+        `alone`: it starts a Prefect server of its own, as without any configuration of Prefect.
         """
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "JUKEBOX_"))}
         own = {"HOME": str(self.folder), "JUKEBOX_WEIGHTS": str(self.weights), "NO_PROXY": "127.0.0.1"}
@@ -160,14 +160,14 @@ class Workshop:
 
 
 @contextmanager
-def workshop(golden: Path, kind: str, folder: Path, prefect: str) -> Iterator[Workshop]:
-    """A workshop with a model of `kind`; its files can be fetched while the block runs."""
+def open_workspace(golden: Path, kind: str, folder: Path, prefect: str) -> Iterator[Workspace]:
+    """A workspace with a model of `kind`; its files can be fetched while the block runs."""
     if not COMMAND.is_file():
         pytest.skip(f"{COMMAND} is absent: the project is not installed")
     config, weights = zoo.config(golden, kind), zoo.files(golden, kind)
     paths, lists, served = served_files(weights, vocabularies(config))
     sha256 = {role: hashlib.sha256(served[f"{MODELS}/{path}"]).hexdigest() for role, path in paths.items()}
     with serving(served) as site:
-        found = Workshop(config, site, folder, prefect, sha256)
+        found = Workspace(config, site, folder, prefect, sha256)
         found.model.write_text(model_text(config, site.url, paths, lists))
         yield found
