@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base import processes
+from jukebox_core.base.machine import machine_id
 from jukebox_core.errors import RunError, StoreError, UnreachableError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Owner:
             host=socket.gethostname(),
             pid=os.getpid(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=processes.machine_id(),
+            machine=machine_id(),
             started=processes.start_of(os.getpid()),
             seconds=seconds,
         )
@@ -81,9 +82,7 @@ class Owner:
     def has_ended(self) -> bool:
         """Whether this was a process of this machine that has ended; False for one of another machine."""
         return (
-            self.machine is not None
-            and self.machine == processes.machine_id()
-            and processes.start_of(self.pid) != self.started
+            self.machine is not None and self.machine == machine_id() and processes.start_of(self.pid) != self.started
         )
 
     def __str__(self) -> str:

@@ -26,12 +26,13 @@ from pydantic_core import PydanticCustomError
 
 from jukebox_core.base.structuring import field_types, record_in
 from jukebox_core.errors import ConfigError, JukeboxError
+from jukebox_core.family import family_names
 from pipelines import commands as work
 from pipelines.console import hide_prefect_errors
 from pipelines.orchestration import artifacts, reconcile, signals
 from pipelines.runs import choice
 from pipelines.settings.compose import GENERATE, compose
-from pipelines.settings.generate import FAMILY_SECTIONS, Settings
+from pipelines.settings.generate import Settings
 from stages.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -50,14 +51,15 @@ def _override_pattern() -> str:
     A Prefect server validates parameters by their JSON schema only, and a pattern is all that fits into it. Values are
     validated when the run starts.
     """
-    names = []
-    for name, kind in field_types(Settings).items():
-        record = None if get_origin(kind) is tuple else record_in(kind)
-        inner = "|".join(re.escape(field.name) for field in fields(record)) if record else r"\d+"
-        inner = r"\w+" if name in FAMILY_SECTIONS else inner  # their keys depend on the model's family
-        names.append(rf"{name}(\.({inner})(\.[^=]*)?)?")
-    known = "|".join([*names, "experiment", r"hydra\.searchpath"])
-    return rf"^(?=~|[^=]*=)(~|\+{{0,2}})({known})(@[^=]*)?(=[\s\S]*)?$"
+    inner: dict[str, set[str]] = {}
+    for family in family_names():  # some sections hold what the model's family decides
+        for name, kind in field_types(Settings, {"model": {"family": family}}).items():
+            record = None if get_origin(kind) is tuple else record_in(kind)
+            known = {re.escape(field.name) for field in fields(record)} if record else {r"\d+"}
+            inner.setdefault(name, set()).update(known)
+    names = [rf"{name}(\.({'|'.join(sorted(known))})(\.[^=]*)?)?" for name, known in inner.items()]
+    roots = "|".join([*names, "experiment", r"hydra\.searchpath"])
+    return rf"^(?=~|[^=]*=)(~|\+{{0,2}})({roots})(@[^=]*)?(=[\s\S]*)?$"
 
 
 Override = Annotated[str, WithJsonSchema({"type": "string", "pattern": _override_pattern()})]

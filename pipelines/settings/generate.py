@@ -104,9 +104,6 @@ class SourceSettings:
         )
 
 
-FAMILY_SECTIONS = ("sampling", "song", "songs")  # whose records the model's family decides
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All settings of `generate`, `continue` and `upsample` (root conf/generate.yaml); a `RunRequest` of the family.

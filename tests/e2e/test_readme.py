@@ -63,7 +63,8 @@ def shrunk(command: Command) -> Command:
 def write_small_model(path: Path) -> None:
     """mini with shorter upsampler windows, which its trained weights do not fit; it draws its own."""
     model = yaml.safe_load((ROOT / "conf" / "model" / "mini.yaml").read_text())
-    model["priors"]["level_0"]["context"], model["priors"]["level_1"]["context"] = 256, 128
+    priors = model["network"]["priors"]
+    priors["level_0"]["context"], priors["level_1"]["context"] = 256, 128
     files, empty = model["files"], {"bytes": None, "sha256": None, "sources": []}
     files["weight_sources"] = ["seed:1"]
     files["weights"] = {

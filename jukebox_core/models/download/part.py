@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.processes import boot_id
+from jukebox_core.base.machine import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

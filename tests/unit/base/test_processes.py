@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jukebox_core.base.processes import boot_id, children, group_lives, is_dead, machine_id, name_of, own_name, start_of
+from jukebox_core.base.machine import boot_id, machine_id
+from jukebox_core.base.processes import children, group_lives, is_dead, name_of, own_name, start_of
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 

@@ -31,14 +31,14 @@ SHORT = LeaseConfig(seconds=3.0, refresh_seconds=0.3)
 
 _HOLDER = """
 import os, sys
-from jukebox_core.base import processes
+from jukebox_core.store import lease
 from jukebox_core.store.config import LeaseConfig
 from jukebox_core.store.run_lock import RunLock
 place, name, wait, elsewhere = sys.argv[1:]
 def say(line):
     os.write(1, (line + "\\n").encode())  # whole lines, from whichever thread
 if elsewhere == "elsewhere":
-    processes.machine_id = lambda: "another machine"
+    lease.machine_id = lambda: "another machine"
 lock = RunLock(
     place, name, wait=wait == "wait", lease=LeaseConfig(seconds=3.0, refresh_seconds=0.3),
     on_wait=lambda line: say("waits: " + line), on_lost=lambda: say("lost"),

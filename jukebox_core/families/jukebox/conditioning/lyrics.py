@@ -6,8 +6,6 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from unidecode import unidecode
-
 from jukebox_core.errors import ConfigError, LabelError
 
 if TYPE_CHECKING:
@@ -34,6 +32,8 @@ class Alphabet:
         """Returns the lyrics in known characters only: transliterated to ASCII, a newline for each backslash."""
         # Lone surrogates are no characters; Unidecode would drop them too, with a warning.
         valid = lyrics.encode("utf-8", "ignore").decode("utf-8")
+        from unidecode import unidecode  # the standalone fetch opens a family without it
+
         ascii_only: str = unidecode(valid)
         return "".join(c for c in ascii_only.replace("\\", "\n") if c in self.characters)
 
