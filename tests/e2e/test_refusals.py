@@ -173,13 +173,14 @@ def test_the_largest_model_in_full_precision_is_refused_by_its_size(
 ) -> None:
     from jukebox_core.runtime import device
     from pipelines.execution import preflight
+    from pipelines.settings.hardware import sampling_memory
 
     monkeypatch.setattr(device, "free_memory", lambda _: 24_000_000_000)
     settings = compose(GENERATE, ["model=5b_lyrics", "seconds=24", "hardware=cpu", "hardware.dtype=float32"])
     with pytest.raises(
         Exception, match=r"5b_lyrics in float32 .* needs about 2\d\.\d\d GB .*dtype=bfloat16 needs 1\d\."
     ) as e:
-        preflight.check_memory(settings.model.config, settings.hardware, range(3), samples=1)
+        preflight.check_memory(sampling_memory(settings), settings.hardware, samples=1)
     assert "model=1b_lyrics" in str(e.value)
 
 
