@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.composer.album import perform, plan_album
+from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import ARTISTS
 from jukebox_core.datasets.config import CheckConfig
@@ -73,7 +73,7 @@ def write_unison(place: Place, name: str, songs: int, seed: int, artist: str) ->
     known = []
     for track in plan_album(album):
         scores = [replace(track, artist=player).compose() for player in PLAYERS]
-        played = [perform(replace(scores[0], artist=player), album) for player in PLAYERS]
+        played = [render_score(replace(scores[0], artist=player), album) for player in PLAYERS]
         length = min(len(each) for each in played)
         path = folder / track.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def write_known(place: Place) -> Path:
     for track, artist in zip(plan_album(album), ARTISTS, strict=True):
         score, path = replace(track, artist=artist).compose(), folder / track.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(path, perform(score, album), rate, album.format)
+        write_audio(path, render_score(score, album), rate, album.format)
         known.append(Song(name=track.name, path=path, artist=artist, genre=track.genre, lyrics=score.lyrics))
     write_metadata(folder / "metadata.jsonl", known)
     return folder

@@ -110,10 +110,10 @@ class PlainPrior(nn.Module):
 def sizes(depth: int, context: int) -> tuple[PriorConfig, Any]:
     """Returns small_prior, reduced, and its VQ-VAE."""
     model = load_preset("small_prior")
-    top = model.priors[1]
+    top = model.network.priors[1]
     blocks = max(1, context // 128)  # rows of 128 tokens, as small_prior has them
     cut = replace(top.transformer, depth=depth, blocks=blocks)
-    return replace(top, context=context, transformer=cut), model.vqvae
+    return replace(top, context=context, transformer=cut), model.network.vqvae
 
 
 def subjects(depth: int, context: int, batch: int) -> dict[str, tuple[nn.Module, Callable[[], Tensor]]]:
