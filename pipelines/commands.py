@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, JukeboxError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
+
+log = logging.getLogger("jukebox")
 
 
 def generate(settings: Settings) -> None:
@@ -88,26 +91,34 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
     settings = prepared.settings
     run = open_run(settings, dump(settings))
-    with run_log(run.path / "run.log") as log, working():
+    with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
-        run.update(status="running", process=own_name())
-        prefect_home.use(settings.storage.root)
-        from pipelines.flows.generate import generate_songs, run_generate_flow
-        from pipelines.orchestration.prefect_tasks import prefect_stages
-
         try:
+            run.update(status="running", process=own_name())
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.generate import generate_songs, run_generate_flow
+            from pipelines.orchestration.prefect_tasks import prefect_stages
+
             if in_flow:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
                 with _flow_run():
                     run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
-            run.update(status="stopped", stopped_by=type(error).__name__)
+            _record_stop(run, error)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
     return run
+
+
+def _record_stop(run: RunFolder, error: BaseException) -> None:
+    """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
+    try:
+        run.update(status="stopped", stopped_by=type(error).__name__)
+    except (JukeboxError, OSError) as second:
+        log.warning("the manifest still says that the run is running: %s", second)
 
 
 @contextmanager
