@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import sweep
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, JukeboxError
@@ -91,6 +92,9 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
     settings = prepared.settings
     run = open_run(settings, dump(settings))
+    for folder in (run.path, settings.storage.scratch):
+        if folder is not None:
+            sweep(Path(folder).expanduser())  # what killed processes left
     with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:

@@ -125,28 +125,30 @@ def synchronise(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> tuple[int, int]:
+def sweep(folder: Path, *, remove: bool = True) -> tuple[int, int]:
     """Removes the temporary files in `folder` and below that killed processes have left; returns how many, and bytes.
 
-    A file that a living process writes is locked, and stays. What cannot be read or removed stays too.
+    A file that a living process writes is locked, and stays. What cannot be read or removed stays too. With
+    ``remove=False`` they are only counted.
     """
     count = size = 0
     for path, _, names in os.walk(folder):
         for name in filter(_TEMPORARY.fullmatch, names):
             with contextlib.suppress(OSError):
-                freed = _remove_unlocked(os.path.join(path, name))  # noqa: PTH118 - of a walk by names
+                freed = _remove_unlocked(os.path.join(path, name), remove=remove)  # noqa: PTH118 - of a walk by names
                 count, size = count + (freed is not None), size + (freed or 0)
     return count, size
 
 
-def _remove_unlocked(path: str) -> int | None:
+def _remove_unlocked(path: str, *, remove: bool) -> int | None:
     """Removes a regular file that no process has locked, and returns its size; returns None if one has."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         size = os.fstat(descriptor).st_size
         if not _try_lock(descriptor):
             return None
-        os.unlink(path)  # noqa: PTH108 - a name of a walk
+        if remove:
+            os.unlink(path)  # noqa: PTH108 - a name of a walk
     finally:
         os.close(descriptor)
     return size
