@@ -133,7 +133,6 @@ def _flow_run() -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden
     from pipelines.orchestration import reconcile
 
-    reconcile.stop_leaked_servers()
     reconcile.reconcile()
     with tags(*reconcile.tags()), prefect_errors_hidden():
         yield
