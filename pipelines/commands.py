@@ -120,7 +120,8 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 def _record_stop(run: RunFolder, error: BaseException) -> None:
     """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
     try:
-        run.update(status="stopped", stopped_by=type(error).__name__)
+        if run.manifest().get("status") != "finished":  # else a signal came after all was made
+            run.update(status="stopped", stopped_by=type(error).__name__)
     except (JukeboxError, OSError) as second:
         log.warning("the manifest still says that the run is running: %s", second)
 
