@@ -9,7 +9,8 @@
     ├── DeviceError       a device that does not exist, or has too little memory
     ├── StoreError        the token store: unreachable, full, refused
     │   ├── DamagedError      a stored object whose digest or form is wrong; it was set aside
-    │   └── UnreachableError  a store that does not answer now, and may later
+    │   ├── UnreachableError  a store that does not answer now, and may later
+    │   └── DiskError         a disk that is full, read-only, failing or not ours to write
     ├── TrainingError     a training that cannot continue: a loss that is not finite, or another checkpoint
     └── RunError          a run: unknown, unfinished, or of another model
 
@@ -69,6 +70,21 @@ class DamagedError(StoreError):
 
 class UnreachableError(StoreError):
     """The token store does not answer, for a reason that may pass by itself."""
+
+
+class DiskError(StoreError, OSError):
+    """A file cannot be written: its disk is full, read-only or failing, or something else is in its place.
+
+    It is an OSError too, with the number of its cause in `errno`, for those who can do without the file.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+        self.strerror = message
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrainingError(JukeboxError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import sweep
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, JukeboxError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
+
+log = logging.getLogger("jukebox")
 
 
 def generate(settings: Settings) -> None:
@@ -88,26 +92,38 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
     settings = prepared.settings
     run = open_run(settings, dump(settings))
-    with run_log(run.path / "run.log") as log, working():
+    for folder in (run.path, settings.storage.scratch):
+        if folder is not None:
+            sweep(Path(folder).expanduser())  # what killed processes left
+    with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
-        run.update(status="running", process=own_name())
-        prefect_home.use(settings.storage.root)
-        from pipelines.flows.generate import generate_songs, run_generate_flow
-        from pipelines.orchestration.prefect_tasks import prefect_stages
-
         try:
+            run.update(status="running", process=own_name())
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.generate import generate_songs, run_generate_flow
+            from pipelines.orchestration.prefect_tasks import prefect_stages
+
             if in_flow:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
                 with _flow_run():
                     run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
-            run.update(status="stopped", stopped_by=type(error).__name__)
+            _record_stop(run, error)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
     return run
+
+
+def _record_stop(run: RunFolder, error: BaseException) -> None:
+    """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
+    try:
+        if run.manifest().get("status") != "finished":  # else a signal came after all was made
+            run.update(status="stopped", stopped_by=type(error).__name__)
+    except (JukeboxError, OSError) as second:
+        log.warning("the manifest still says that the run is running: %s", second)
 
 
 @contextmanager
@@ -118,7 +134,6 @@ def _flow_run() -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden
     from pipelines.orchestration import reconcile
 
-    reconcile.stop_leaked_servers()
     reconcile.reconcile()
     with tags(*reconcile.tags()), prefect_errors_hidden():
         yield

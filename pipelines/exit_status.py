@@ -9,11 +9,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import DISK, write_error
 from jukebox_core.errors import (
     CheckpointError,
     DamagedError,
+    DiskError,
     DownloadError,
     JukeboxError,
     TrainingError,
@@ -31,6 +34,7 @@ INTERRUPTED = 130
 _NO_REFUSAL = (
     CheckpointError,
     DamagedError,
+    DiskError,
     DownloadError,
     TrainingError,
     UnreachableError,
@@ -39,12 +43,19 @@ _NO_REFUSAL = (
 
 @contextmanager
 def working() -> Iterator[None]:
-    """A block, or a decorated function, whose JukeboxErrors count as failures (status 1) and not as refusals (2)."""
+    """A block, or a decorated function, whose JukeboxErrors count as failures (status 1) and not as refusals (2).
+
+    The errors of a full or failing disk that libraries raise become `DiskError`.
+    """
     try:
         yield
     except JukeboxError as error:
         error.at_work = True
         raise
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise write_error(Path(str(error.filename or "a file")), error) from error
 
 
 def exit_status(error: JukeboxError | KeyboardInterrupt) -> int:

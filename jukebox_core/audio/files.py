@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from jukebox_core.audio.sink import Sink
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import AudioError, did_you_mean
 
@@ -115,8 +116,9 @@ def write_audio(
         The path.
 
     Raises:
-        AudioError: unknown format, more than two channels, no samples, values that are not finite, a full disk, or a
-            rate that the format lacks.
+        AudioError: unknown format, more than two channels, no samples, values that are not finite, or a rate that the
+            format lacks.
+        DiskError: the file cannot be written.
     """
     path = Path(path)
     container = format or path.suffix.removeprefix(".").lower()
@@ -129,11 +131,16 @@ def write_audio(
             f"cannot write samples of shape {values.shape} to {path}; give one row or two columns, at least one sample"
         )
     _require_finite(values, rate, path)
-    try:
-        with atomic_write(path) as file:
-            soundfile.write(file, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format") from error
+    with atomic_write(path) as file:
+        sink = Sink(file)
+        try:
+            soundfile.write(sink, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
+        except (soundfile.SoundFileError, AssertionError) as error:  # the latter after a short write
+            if sink.error is None:
+                reason = f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format"
+                raise AudioError(reason) from error
+        if sink.error is not None:
+            raise sink.error
     return path
 
 

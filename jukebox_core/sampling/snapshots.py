@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.atomic import atomic_write, locked_temporary
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class Snapshots:
             if shutil.disk_usage(self.path.parent).free < size + ROOM_LEFT:
                 log.info("no snapshot of the cache (%.1f GB): too little room in %s", size / 1e9, self.folder)
             else:
-                draft = self.path.with_suffix(".draft")
-                save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
-                sha256 = digest_file(draft)
-                draft.replace(self.path)
+                with locked_temporary(self.path.parent, self.path.name) as (draft, _):
+                    save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
+                    sha256 = digest_file(draft)
+                    draft.replace(self.path)
                 with atomic_write(self._about) as file:
                     file.write(json.dumps({"sha256": sha256, **self._description(progress)}).encode())
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter from a full disk
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
         Snapshots.last_cost = self._written - began

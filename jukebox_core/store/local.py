@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
 from jukebox_core.store.place import SCRATCH, Place, retried
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.store.config import RetryConfig
 
-_STALE_SECONDS = 3600  # a temporary file lives for milliseconds; a killed process has left one as old as this
+_STALE_SECONDS = 3600  # a probe lives for milliseconds; a killed process has left one as old as this
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -61,7 +61,7 @@ class LocalObjects(Place):
                 if path.exists():
                     return False
                 temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
         return True
 
     @retried
@@ -71,7 +71,7 @@ class LocalObjects(Place):
         with self._temporary(data) as temporary:
             _make_folder(path.parent)
             temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
 
     @retried
     def remove(self, *names: str) -> None:
@@ -103,12 +103,16 @@ class LocalObjects(Place):
         return {name: now - found.st_mtime for name, found in self._walk(folder)}
 
     @retried
-    def remove_stale(self) -> None:
-        """Removes temporary files that killed processes have left."""
-        for path in (self._root / SCRATCH).glob("*"):
+    def remove_stale(self) -> tuple[int, int]:
+        """Removes temporary files that killed processes have left; returns how many, and their bytes."""
+        count, size = sweep(self._root / SCRATCH)
+        for path in (self._root / SCRATCH).glob("*"):  # probes, and files of versions that did not lock them
             with contextlib.suppress(FileNotFoundError):  # another process removes them too
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                found = path.stat()
+                if not path.name.startswith(".") and time.time() - found.st_mtime > _STALE_SECONDS:
                     path.unlink()
+                    count, size = count + 1, size + found.st_size
+        return count, size
 
     def _status(self, name: str) -> os.stat_result | None:
         try:
@@ -131,15 +135,11 @@ class LocalObjects(Place):
         scratch = self._root / SCRATCH
         if not scratch.is_dir():
             _make_folder(scratch)
-        path = scratch / secrets.token_hex(16)
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with locked_temporary(scratch, "object") as (path, file):
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> None:
@@ -147,13 +147,4 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _synchronise(folder.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Waits until the entries of a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        synchronise(folder.parent)

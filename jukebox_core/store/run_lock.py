@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -128,7 +129,8 @@ class _LocalRunLock:
     def acquire(self) -> Owner | None:
         """Acquires the lock if it is free, and returns None; returns its owner if it is not."""
         if try_lock(self._lock):
-            self._lock.write(Owner.current().to_json())
+            with contextlib.suppress(OSError):  # on a full disk: the text is for those who wait, the lock holds
+                self._lock.write(Owner.current().to_json())
             return None
         return Owner.from_json(self._lock.path.read_bytes()) or Owner.unknown()
 

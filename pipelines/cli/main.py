@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
 from pipelines.exit_status import exit_status
+from pipelines.orchestration.signals import ending_on_signals
 
 if TYPE_CHECKING:
     from pipelines.settings.compose import Root
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status of the program, run with `arguments`, by default those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return dispatch(given)
+        with ending_on_signals(of_process=arguments is None):
+            return dispatch(given)
     except (JukeboxError, KeyboardInterrupt) as error:
         interrupted = "interrupted; the same command continues from the stored tokens"
         for line in (str(error) if isinstance(error, JukeboxError) else interrupted).splitlines():

@@ -115,7 +115,7 @@ def collect_garbage(
 ) -> None:
     """Remove tokens that no run names."""
     from jukebox_core.store.pins import Pins
-    from pipelines.runs.garbage import find_garbage, remove, stores_of
+    from pipelines.runs.garbage import find_garbage, remove, stores_of, sweep_leavings
 
     if older_than < 0:
         raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
@@ -132,6 +132,9 @@ def collect_garbage(
             with working():
                 windows, size = remove(garbage, root)
             _print([f"removed {windows} windows, {format_bytes(size)} in all"])
+    count, _ = sweep_leavings(root, remove=not dry_run)
+    if count:
+        _print([f"{'found' if dry_run else 'removed'} {count} files half written by killed processes"])
 
 
 def _print(lines: Iterable[str]) -> None:

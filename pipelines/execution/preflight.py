@@ -22,10 +22,10 @@ from pipelines.execution.inputs import (
     free_targets,
     read_prompts,
 )
+from pipelines.execution.outputs import check_free_outputs, missing_outputs
 from pipelines.execution.planning import RunPlan, plan_run
 from pipelines.execution.runner import check_runner
 from pipelines.licence_prompt import ask
-from pipelines.runs.audio_files import sounds
 from pipelines.runs.folder import RunFolder, check_free, run_path
 from pipelines.runs.takes import check_source
 from pipelines.settings.common import RunnerSettings
@@ -72,7 +72,7 @@ def prepare(settings: Settings) -> Prepared:
         JukeboxError: the first check that fails; its message gives value, rule and remedy.
     """
     check_runner(settings.runner)
-    check_free(settings)
+    check_free_outputs(settings, check_free(settings).path)
     check_source(settings)
     check_work_left(settings)
     recordings = read_prompts(settings)
@@ -97,7 +97,7 @@ def prepare(settings: Settings) -> Prepared:
 def finished(prepared: Prepared) -> RunFolder | None:
     """Returns the run's folder if all its windows and files exist already, else None.
 
-    Looks up every window's key and hashes every audio file; needs neither torch nor Prefect.
+    Looks up every window's key and hashes every output; needs neither torch nor Prefect.
     """
     settings, plan = prepared.settings, prepared.plan
     run = RunFolder(run_path(settings))
@@ -106,11 +106,9 @@ def finished(prepared: Prepared) -> RunFolder | None:
     if not run.manifest_path.exists() or run.manifest().get("status") != "finished":
         return None
     codec = prepared.weights[settings.family.codec_role]
-    files = sounds(plan.takes, codec.identity, settings.output.format)
-    report = not settings.output.report or (run.path / "report.html").is_file()
-    if plan.missing(TokenStore(settings.storage.tokens)) or not report:
+    if plan.missing(TokenStore(settings.storage.tokens)):
         return None
-    return run if all(sound.record(run) for sound in files) else None
+    return None if missing_outputs(run, plan.takes, codec.identity, settings.output) else run
 
 
 def check_machine(prepared: Prepared) -> Prepared:

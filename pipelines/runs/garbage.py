@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import sweep
 from jukebox_core.store.objects import open_objects
 from jukebox_core.store.pins import Pins
+from jukebox_core.store.place import SCRATCH
 from jukebox_core.store.store import TokenStore
 from pipelines.runs.folder import runs_in
 
@@ -116,6 +118,20 @@ def remove(garbage: Garbage, root: str) -> tuple[int, int]:
     for path in garbage.snapshots:
         path.unlink(missing_ok=True)
     return count, size + sum(garbage.damaged.values()) + sum(garbage.snapshots.values())
+
+
+def sweep_leavings(root: str, *, remove: bool) -> tuple[int, int]:
+    """Removes the temporary files that killed processes left in runs, stores and caches; returns how many, and bytes.
+
+    Args:
+        root: the folder of the runs.
+        remove: False: only count them.
+    """
+    above = Path(root).expanduser()
+    folders = [run.path for run in runs_in(root)] + [above / ".scratch", above / ".prefect"]
+    folders += [Path(store) / SCRATCH for store in stores_of(root) if "://" not in store]
+    swept = [sweep(folder, remove=remove) for folder in folders]
+    return sum(count for count, _ in swept), sum(size for _, size in swept)
 
 
 def _snapshots(folder: Path | None, hours: float) -> dict[Path, tuple[int, Collection[str]]]:

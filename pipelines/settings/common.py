@@ -56,8 +56,8 @@ class StorageSettings:
 
     root: str = "outputs"  # run folders
     tokens: str = "outputs/.store"  # the token store: a folder, or s3://bucket/prefix
-    flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
-    flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
+    flush_tokens: int = 512  # store a window so often that a kill loses at most so many new tokens of a sample ...
+    flush_seconds: float = 10.0  # ... and after so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
     snapshot_share: float = 0.005  # of the sampling time that writing these may take
     spool: SpoolConfig = _SPOOL  # local disk for tokens while a bucket is unavailable

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.text import format_seconds
 from jukebox_core.errors import RunError
 
@@ -88,6 +88,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
     Raises:
         RunError: a track names a file that is outside ``folder`` or missing, or a song has a level twice.
+        DiskError: the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only a run that reaches its end needs it
 
@@ -103,9 +104,8 @@ def write_report(folder: Path, report: Report) -> Path:
     environment.filters.update(url=quote, clock=clock, decibels=decibels, level_name=level_name, standing=standing)
     html = environment.get_template("report.html.j2").render(report=report, groups=setting_groups(report.settings))
     page = folder / "report.html"
-    draft = folder / f".report.{os.getpid()}.html"
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(page)
+    with atomic_write(page) as file:
+        file.write(html.encode("utf-8"))
     return page
 
 

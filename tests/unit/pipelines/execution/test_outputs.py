@@ -1,0 +1,215 @@
+"""Outputs of a run: each is looked at, one that is gone or damaged is made again, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jukebox_core.base.hashing import digest_file
+from jukebox_core.errors import RunError
+from pipelines.execution.outputs import RunOutputs, check_free_outputs, missing_outputs
+from pipelines.runs.folder import RunFolder
+from pipelines.settings.common import OutputSettings
+from tests.helpers.fake_runs import composed, made_up_take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CODEC = "c" * 64
+OUTPUT = OutputSettings()
+SETTINGS = composed(("seconds=1",))
+TAKES = [made_up_take(SETTINGS, f"song {sample}", bottom=1) for sample in range(2)]
+FILES = sorted(
+    [f"audio/level_{level}/sample_{sample}.wav" for level in (1, 2) for sample in (0, 1)]
+    + [f"codes/sample_{sample}.npz" for sample in (0, 1)]
+    + [
+        f"pictures/level_{level}_sample_{sample}_{kind}.png"
+        for level in (1, 2)
+        for sample in (0, 1)
+        for kind in ("waveform", "spectrogram")
+    ]
+    + ["report.html"]
+)
+
+
+@dataclass
+class Made:
+    """The digest and the level of a sound."""
+
+    sha256: str
+    seconds: float = 1.0
+    peak: float = 0.5
+    rms: float = 0.1
+
+
+@dataclass
+class FakeStages:
+    """Stages that write a line in each file, and note which they wrote."""
+
+    folder: Path
+    made: list[str] = field(default_factory=list)
+
+    def _write(self, path: Path, end: bytes = b"") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.relative_to(self.folder).as_posix()
+        path.write_bytes(name.encode() + end)
+        self.made.append(name)
+        return path
+
+    def decode_track(self, _codec: object, _level: int, _track: object, _store: str, path: Path) -> Made:
+        return Made(digest_file(self._write(path)))
+
+    def write_song_codes(self, _take: object, _store: str, _about: object, path: Path) -> None:
+        self._write(path)
+
+    def draw_sound(self, _audio: Path, _rate: int, *pictures: Path) -> None:
+        for path in pictures:
+            self._write(path, b"IEND\xaeB`\x82")
+
+    def write_report(self, folder: Path, _report: object) -> Path:
+        return self._write(folder / "report.html", b"</html>\n")
+
+
+class Watch:
+    timings = ()
+
+    def time(self, _: str) -> nullcontext[None]:
+        return nullcontext()
+
+
+@dataclass
+class Codec:
+    family: str = "jukebox"
+
+    class config:  # noqa: N801
+        name, sample_rate, hops = "mini", 44100, (8, 32, 128)
+
+    class weights:  # noqa: N801
+        identity = CODEC
+
+
+def write(run: RunFolder) -> list[str]:
+    """Writes the outputs; returns the files that were made."""
+    stages = FakeStages(run.path)
+    heading = {"title": "x", "model": "mini", "trained": True, "licence": "", "settings": {}}
+    codec: Any = Codec()
+    outputs = RunOutputs(run=run, codec=codec, store="", output=OUTPUT, heading=heading, songs=({}, {}))
+    outputs.write(TAKES, stages, Watch())  # type: ignore[arg-type]
+    return sorted(stages.made)
+
+
+def missing(run: RunFolder) -> list[str]:
+    return sorted(missing_outputs(run, TAKES, CODEC, OUTPUT))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.update(status="running")
+    assert write(folder) == FILES
+    assert missing(folder) == []
+    return folder
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    os.utime(path, (time.time() + 100, time.time() + 100))  # newer than everything
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [os.remove, cut, flip, empty])
+@pytest.mark.parametrize("file", FILES)
+def test_an_output_that_is_not_whole_is_made_again(run: RunFolder, file: str, damage: Callable[[Path], None]) -> None:
+    damage(run.path / file)
+    assert file in missing(run)
+    made = write(run)
+    assert file in made
+    always = [name for name in FILES if name.startswith("codes") or name == "report.html"]
+    pictures = [name for name in FILES if file.startswith("audio") and name.startswith("pictures")]
+    assert not set(made) - {file, *always, *pictures, *_other_picture(file)}
+    assert missing(run) == []
+
+
+def _other_picture(file: str) -> list[str]:
+    """The picture that is drawn with this one."""
+    if not file.startswith("pictures"):
+        return []
+    return [file.replace("waveform", "spectrogram"), file.replace("spectrogram", "waveform")]
+
+
+def test_a_run_of_an_earlier_version_is_complete_if_its_files_are_whole(run: RunFolder) -> None:
+    files = [{k: v for k, v in each.items() if k != "pictures"} for each in run.manifest()["audio"]]
+    run.update(audio=files, report={})
+    assert missing(run) == []
+    for name in ("report.html", "pictures/level_1_sample_0_waveform.png"):
+        cut(run.path / name)
+        assert name in missing(run)
+
+
+def test_without_a_report_neither_it_nor_pictures_are_missed(run: RunFolder) -> None:
+    (run.path / "report.html").unlink()
+    (run.path / "pictures" / "level_1_sample_0_waveform.png").unlink()
+    assert missing_outputs(run, TAKES, CODEC, OutputSettings(report=False)) == []
+
+
+def test_files_of_other_tokens_are_missing(run: RunFolder) -> None:
+    other = [made_up_take(SETTINGS, "another song", bottom=1), TAKES[1]]
+    assert [name for name in missing_outputs(run, other, CODEC, OUTPUT) if name.startswith("audio")] == [
+        "audio/level_1/sample_0.wav",
+        "audio/level_2/sample_0.wav",
+    ]
+
+
+def test_a_kill_while_sounds_are_decoded_costs_one_of_them(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.update(audio=[], codes=[])
+    real, left = FakeStages.decode_track, 3
+
+    def dies(*arguments: Any) -> Made:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(FakeStages, "decode_track", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write(run)
+    monkeypatch.setattr(FakeStages, "decode_track", real)
+    assert len([name for name in write(run) if name.startswith("audio")]) == 1
+
+
+@pytest.mark.parametrize("file", [*FILES, "run.log"])
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_something_else_in_the_place_of_an_output_is_refused_before_work(kind: str, file: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_free_outputs(SETTINGS, tmp_path)
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    if "sample_1" in file:
+        return  # this run has one sample
+    with pytest.raises(RunError, match=f"{file} is not a file, and the run writes one there; move it away"):
+        check_free_outputs(SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["audio", "audio/level_1", "codes", "pictures"])
+def test_a_file_in_the_place_of_a_folder_is_refused_before_work(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a file")
+    with pytest.raises(RunError, match=f"{folder} is not a folder, and the run writes files there; move it away"):
+        check_free_outputs(SETTINGS, tmp_path)
