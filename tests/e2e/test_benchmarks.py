@@ -26,6 +26,7 @@ def last_line(*arguments: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_full_size_measures_every_role_and_leaves_nothing_behind(tmp_path: Path) -> None:
     result = last_line("benchmarks.full_size", "--model", "mini", "--new", "4", "--scratch", str(tmp_path))
     rows = result["rows"]
@@ -80,6 +81,7 @@ def test_the_cost_of_a_token_is_measured_at_every_position() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_the_gpu_benchmark_runs_on_any_device() -> None:
     """On a small model and the CPU: all rows that the table and the sums need."""
     result = gpu.run(

@@ -130,6 +130,7 @@ def test_wrong_settings_are_one_clear_line(made: Path, tmp_path: Path, more: lis
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.endurance
 def test_two_processes_train_about_as_one_with_twice_the_batch_size(made: Path, tmp_path: Path) -> None:
     parts = ["training.vqvae.loop.batch_size=1", "training.level_2.loop.batch_size=1", "parts=[vqvae,level_2]"]
     two = ["training.devices.devices=2", *parts, f"folder={tmp_path / 'two'}"]

@@ -50,7 +50,7 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
         server.stop()
 
 
-@pytest.mark.parametrize("place", KILLS)
+@pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=pytest.mark.endurance)])
 def test_runs_killed_at_random_moments_are_resumed(
     place: str,
     model: Path,
