@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
@@ -218,7 +218,7 @@ def train(settings: TrainSettings) -> None:
 def _logged(folder: str, name: str) -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden, run_log
 
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

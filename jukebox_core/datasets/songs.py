@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
     Raises:
         ConfigError: no such folder, no audio in it, or metadata that are malformed or name missing files.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder; name the folder that holds the audio files")
     paths = {
@@ -103,7 +104,7 @@ def write_metadata(path: Path, songs: Sequence[Song]) -> None:
 
 def _metadata_file(root: Path, given: str | Path | None) -> Path | None:
     if given is not None:
-        return Path(given).expanduser()
+        return user_path(given)
     found = [root / name for name in METADATA_NAMES if (root / name).is_file()]
     if len(found) > 1:
         raise ConfigError(f"{root} holds both {' and '.join(METADATA_NAMES)}; keep one of them, or name it")

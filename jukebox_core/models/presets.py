@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.paths import conf_dir, user_path
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.family import Family, family_of, open_family
@@ -23,6 +22,7 @@ from jukebox_core.models.config import ModelFiles  # noqa: TC001  records are bu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where available, is ten times as fast
 
@@ -103,7 +103,7 @@ def option_path(name_or_path: str, group: str) -> Path:
         if name_or_path not in names:
             raise ConfigError(no_option(group, name_or_path, names))
         return conf_dir() / group / f"{name_or_path}.yaml"
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if path.is_dir():
         path = path / f"{group}.yaml"
     if not path.is_file():

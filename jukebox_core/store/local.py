@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.store.place import SCRATCH, Place, retried
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class LocalObjects(Place):
     """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
 
     def __init__(self, root: Path, retry: RetryConfig) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = user_path(root).absolute()
         super().__init__(str(self._root), retry)
 
     @retried

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.cli.run_table import Summary, details, table, tree
@@ -119,7 +120,7 @@ def collect_garbage(
 
     if older_than < 0:
         raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
-    scratch = Path(root).expanduser() / ".scratch"
+    scratch = user_path(root) / ".scratch"
     for uri in [store] if store else stores_of(root):
         garbage = find_garbage(root, uri, older_than, scratch)
         _print(_described(garbage, older_than))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
@@ -51,7 +52,7 @@ def train_flow(config: dict[str, Any]) -> str:
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
-    folder, model = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
+    folder, model = user_path(settings.folder), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
     # 1) music and labels
     if fabric.is_global_zero and settings.album is not None:
@@ -119,7 +120,7 @@ def _part_plan(
         codec=weights[model.opened.codec_role] if from_codes else None,
         start=weights[role] if settings.start == "model" else None,
         start_config=settings.model.config,
-        folder=str(Path(settings.folder).expanduser()),
+        folder=str(user_path(settings.folder)),
         checkpoints=settings.checkpoints,
     )
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.locks import locked
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.errors import RunError
 from pipelines.exit_status import working
@@ -52,7 +53,7 @@ def use(storage_root: str) -> None:
 
 def set_environment(storage_root: str) -> Path:
     """Sets Prefect's environment variables, except the server's address; returns PREFECT_HOME, which it creates."""
-    home = Path(storage_root).expanduser().absolute() / ".prefect"
+    home = user_path(storage_root).absolute() / ".prefect"
     defaults = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # for a slow disk and a busy machine

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import RunError, did_you_mean
 from jukebox_core.family import family_of
@@ -58,7 +59,7 @@ def lock_name(settings: Settings) -> str:
 
 def run_path(settings: Settings) -> Path:
     """Returns the folder of the run that these settings make."""
-    return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+    return user_path(settings.storage.root) / (settings.run.name or default_name(settings))
 
 
 def find_run(run: str, root: str) -> RunFolder:
@@ -67,7 +68,7 @@ def find_run(run: str, root: str) -> RunFolder:
     Raises:
         RunError: there is no such run; near misses are listed.
     """
-    for folder in (Path(run).expanduser(), Path(root).expanduser() / run):
+    for folder in (user_path(run), user_path(root) / run):
         if (folder / "config.yaml").is_file() or (folder / "manifest.json").is_file():
             return RunFolder(folder)
     names = [found.name for found in runs_in(root)]
@@ -77,9 +78,7 @@ def find_run(run: str, root: str) -> RunFolder:
 
 def runs_in(root: str) -> list[RunFolder]:
     """Returns the runs below `root`, by name."""
-    folders = {
-        path.parent for name in ("config.yaml", "manifest.json") for path in Path(root).expanduser().glob(f"*/{name}")
-    }
+    folders = {path.parent for name in ("config.yaml", "manifest.json") for path in user_path(root).glob(f"*/{name}")}
     return [RunFolder(folder) for folder in sorted(folders) if not folder.name.startswith(".")]
 
 
@@ -97,7 +96,7 @@ class RunFolder:
     @property
     def place(self) -> str:
         """Host and folder, which distinguish the run from others of the same name."""
-        return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
+        return f"{socket.gethostname()}:{user_path(self.path).resolve()}"
 
     @property
     def manifest_path(self) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.store.objects import open_objects
 from jukebox_core.store.pins import Pins
 from jukebox_core.store.store import TokenStore
@@ -46,7 +47,7 @@ class Garbage:
 def stores_of(root: str) -> list[str]:
     """Returns the token stores that the runs below `root` use, and the default one if it exists."""
     found = {str(run.manifest()["store"]) for run in runs_in(root) if "store" in run.manifest()}
-    default = Path(root).expanduser().absolute() / ".store"
+    default = user_path(root).absolute() / ".store"
     return sorted(found | ({str(default)} if default.is_dir() else set()))
 
 

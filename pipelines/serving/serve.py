@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import children, group_lives, is_dead, name_of
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.exit_status import working
@@ -273,7 +274,7 @@ class _RunFileHandler(SimpleHTTPRequestHandler):
 @contextmanager
 def run_file_server(serving: Serving) -> Iterator[str]:
     """Serves the run folders by HTTP, so that links in Prefect's pages open; yields the address."""
-    root = str(Path(serving.storage_root).expanduser().absolute())
+    root = str(user_path(serving.storage_root).absolute())
     server = ThreadingHTTPServer((serving.host, 0), functools.partial(_RunFileHandler, directory=root))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.errors import ConfigError, did_you_mean
@@ -108,7 +108,7 @@ class TrainSettings:
     @property
     def codes(self) -> str:
         """The folder of codes."""
-        return str(Path(self.data.codes or f"{self.folder}/codes").expanduser())
+        return str(user_path(self.data.codes or f"{self.folder}/codes"))
 
     @property
     def given(self) -> tuple[str, ...]:

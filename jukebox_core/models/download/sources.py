@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.models.download.replies import Reply, Source, SourceError, guarded
 from jukebox_core.models.download.web import below, open_web, without_secrets
@@ -46,7 +47,7 @@ def source_for(address: str) -> Source:
     if scheme == "file" and rest.startswith("//"):
         return FolderSource(Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path)))
     if address.startswith(("/", "~")):
-        return FolderSource(Path(address).expanduser())
+        return FolderSource(user_path(address))
     if scheme == "package" and rest:
         return PackageSource(rest)
     if scheme in _OBJECT_STORES and rest.startswith("//"):

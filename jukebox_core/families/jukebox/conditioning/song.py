@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError, LabelError
 
 
@@ -39,7 +39,7 @@ class Song:
         """
         if self.lyrics_file is None:
             return self.lyrics
-        path = Path(self.lyrics_file).expanduser()
+        path = user_path(self.lyrics_file)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
