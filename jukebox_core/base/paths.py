@@ -38,9 +38,8 @@ def user_path(text: str | os.PathLike[str]) -> Path:
             f"a file's or folder's name has at most {LONGEST_NAME}: shorten it"
         )
     if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise ConfigError(
-            f"path {shortened(given)} has {len(os.fsencode(path))} bytes; a path has at most {_LONGEST_PATH}: shorten it"
-        )
+        size = len(os.fsencode(path))
+        raise ConfigError(f"path {shortened(given)} has {size} bytes; a path has at most {_LONGEST_PATH}: shorten it")
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.models.presets import load_yaml
+from jukebox_core.base.yaml_files import load_yaml
 from pipelines.runs.folder import find_run
 from pipelines.runs.legacy import upgraded
 from pipelines.settings.common import StorageSettings

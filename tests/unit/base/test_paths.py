@@ -8,9 +8,9 @@ import pytest
 
 import jukebox_core
 from jukebox_core.base.paths import cache_dir
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.models import __main__ as standalone
 from jukebox_core.models.config import WeightsConfig
-from jukebox_core.models.presets import load_yaml
 from jukebox_core.runtime.native import compiled
 from jukebox_core.store.spool_adoption import spool_folder
 from tests.helpers.paths import ROOT
