@@ -6,6 +6,7 @@ Audio is float32 in [-1, 1] at a requested sample rate in Hz: mono [T], or multi
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -147,7 +148,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     if path.stat().st_size == 0:
         raise AudioError(f"audio file {path} is empty; choose another one")
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             yield file
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise AudioError(f"{path} is not audio that can be read ({error}); give a {_READABLE} file") from error

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_START = 200  # bytes of a file's name that its temporary one begins with, which must not be too long either
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
@@ -23,7 +25,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    start = path.name.encode(errors="ignore")[:_START].decode(errors="ignore")
+    temporary = path.with_name(f".{start}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("x+b") as file:
             yield file

@@ -9,6 +9,7 @@ from pathlib import Path
 from jukebox_core.errors import ConfigError
 
 LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
+_LONGEST_GIVEN = 200  # of a name that others are made from: of locks, of temporary files, of runs that continue it
 _LONGEST_PATH = 4095  # bytes, of Linux; elsewhere the error of the system is shown
 _PARTS = ("native", "spool")  # folders in the cache folder that do not belong to the weights library
 
@@ -41,6 +42,24 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         size = len(os.fsencode(path))
         raise ConfigError(f"path {shortened(given)} has {size} bytes; a path has at most {_LONGEST_PATH}: shorten it")
     return path
+
+
+def check_name(text: str, what: str) -> None:
+    """Checks that a name can be a folder's, and that of what is made from it.
+
+    Raises:
+        ConfigError: it is empty, hidden or too long, or has slashes or control characters; `what` begins the message.
+    """
+    if not text or text.startswith(".") or set(text) & set("/\\\0"):
+        raise ConfigError(
+            f"{what} is {shortened(text)}; it must be a plain folder name, without slashes and not starting with a dot"
+        )
+    check_characters(text, f"{what} is {shortened(text)}, which")
+    size = len(os.fsencode(text))
+    if size > _LONGEST_GIVEN:
+        raise ConfigError(
+            f"{what} is {shortened(text)}, {size} bytes long; a name has at most {_LONGEST_GIVEN}: shorten it"
+        )
 
 
 def check_characters(text: str, what: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.paths import conf_dir, user_path
+from jukebox_core.base.paths import check_name, conf_dir, user_path
 from jukebox_core.base.structuring import build
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError, did_you_mean
@@ -40,7 +40,8 @@ class ModelSettings:
         return {"network": family_of(data).network_type}
 
     def __post_init__(self) -> None:
-        """Checks that network and files agree."""
+        """Checks the name, which folders are named after, and that network and files agree."""
+        check_name(self.name, "name")
         roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(

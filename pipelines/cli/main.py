@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -107,8 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (JukeboxError, KeyboardInterrupt, OSError, UnicodeError) as error:
         if streams.discard_broken() and isinstance(error, BrokenPipeError):
             return PIPE_CLOSED
-        for line in _explained(error).splitlines():
-            print(f"jukebox: {printable(line)}", file=sys.stderr)
+        with suppress(OSError):  # stderr may be what cannot be written
+            for line in _explained(error).splitlines():
+                print(f"jukebox: {printable(line)}", file=sys.stderr)
         return FAILED if isinstance(error, OSError | UnicodeError) else exit_status(error)
 
 

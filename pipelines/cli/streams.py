@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 def prepare() -> None:
@@ -34,9 +39,22 @@ def discard_broken() -> bool:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+            gone = _has_no_reader(stream)
         except OSError:
+            gone = True
+        if gone:
             broken = True
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
     return broken
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # replaced, by a test or a program
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))

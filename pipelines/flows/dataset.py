@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from pipelines.orchestration.stage_calls import Stages
 
-if TYPE_CHECKING:
-    from pipelines.orchestration.stage_calls import Stages
-
 
 @flow(name="dataset", persist_result=False, validate_parameters=False)
 def dataset_flow(config: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from prefect import flow
 
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build
+from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.exit_status import working
@@ -132,7 +133,14 @@ def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song],
         return songs_of_codes(codes), encoded_lengths(codes)
     assert settings.audio is not None, "TrainSettings requires recordings or codes"
     songs = stages.find_songs(settings.audio, settings.data.metadata)
-    return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
+    shortest = settings.data.checks.shortest_seconds
+    lengths = recorded_lengths(songs, shortest)
+    if not lengths:
+        raise ConfigError(
+            f"data.checks.shortest_seconds is {shortest:g}, but none of {len(songs)} recordings in {settings.audio} "
+            "can be read and lasts that long; lower it, or give longer music"
+        )
+    return songs, lengths
 
 
 def _encode(
