@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.text import format_bytes, format_table
+from jukebox_core.base.text import format_bytes, format_table, printable
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models import catalogue
 from jukebox_core.models.presets import is_path, load_preset, option_names
@@ -182,4 +182,4 @@ def _required(names: Sequence[str], verb: str) -> Sequence[str]:
 
 def _print(*lines: object) -> None:
     for line in lines:
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(printable(str(line)) + "\n")

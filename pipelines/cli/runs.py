@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.text import format_bytes
+from jukebox_core.base.text import format_bytes, printable
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.cli.run_table import Summary, details, table, tree
 from pipelines.cli.typer_app import new_app, run_app
@@ -137,7 +137,7 @@ def collect_garbage(
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line)  # noqa: T201 - the command's answer
+        print(printable(line))  # noqa: T201 - the command's answer
 
 
 def _summaries(root: str) -> list[Summary]:

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.paths import conf_dir, shortened
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
@@ -77,8 +77,9 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
     """
     with _hydra_errors_as_config_error(root, overrides):
         readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name)
-        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
-            config = hydra.compose(root.name, _with_files(root, readable))
+        selected = _with_files(root, readable)
+        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):
+            config = hydra.compose(root.name, selected)
         return _checked(root, config)
 
 
@@ -108,7 +109,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
         return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
     with _hydra_errors_as_config_error(root, overrides), _listing_choices():
         readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name, sweep=_sweeps(arguments))
-        with _arguments([*flags, *_with_files(root, readable)]):
+        with _arguments([*flags, *_with_files(root, readable)]), _odd_input_refused(overrides):
             hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
         raise refused[0]
@@ -163,6 +164,21 @@ def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> 
             raise
         except (HydraException, OmegaConfBaseException, UserWarning, ValueError) as error:  # ValueError: bad flags
             raise _explained(error, root, overrides) from error
+
+
+@contextmanager
+def _odd_input_refused(overrides: Sequence[str]) -> Iterator[None]:
+    """Raises ConfigError for the errors that Hydra has no own kind for: odd names meet its assertions, for example."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException, UserWarning, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        given = " ".join(map(shortened, overrides))
+        raise ConfigError(
+            f"{given} cannot be composed ({reason}); write name=value with the names of settings"
+        ) from error
 
 
 def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:

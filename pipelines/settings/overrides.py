@@ -34,7 +34,9 @@ _QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
 _PIECES = re.compile(rf"{_QUOTED}|\$\{{[^{{}}]*\}}|[^][{{}}(),:=\"']+|.", re.DOTALL)  # of a list or section
 _PLAIN = re.compile(r"[\w\s/\\+.$%*@?|-]*", re.ASCII)  # Hydra reads it without quotes
 _REFERENCE = re.compile(r"(?P<slashes>\\*)\$\{")
-_RESOLVER = re.compile(r"(?<!\\)(?:\\\\)*(?P<text>\$\{[^{}]*:[^{}]*\}?)")  # ${name:argument}, not after a backslash
+_RESOLVER = re.compile(  # ${name:argument}, not after a backslash
+    r"(?<!\\)(?:\\\\)*(?P<text>\$\{(?:[^{}:]|\$\{[^{}]*\})*:[^{}]*\}?)"
+)
 _ONLY_NAMES = (
     "a setting refers to others by name alone, as in ${storage.root}, and reads neither the environment nor the time; "
     r"write the value itself, or \${ where text begins with ${"

@@ -79,7 +79,7 @@ def test_metadata_as_json_lines_are_read_as_they_were_written(tmp_path: Path) ->
         ("metadata.csv", "", "has no path column"),
         ("metadata.csv", "path,artist\n0.wav,\0\n", "write it without NUL"),
         ("metadata.csv", f"path,lyrics\n0.wav,{'la' * 99999}\n", "is not CSV .field larger"),
-        ("metadata.jsonl", '{"path": "0.wav", "artist": "\\ud800"}\n', r"artist is '\\ud800', write it without"),
+        ("metadata.jsonl", '{"path": "0.wav", "artist": "\\ud800"}\n', "write it without NUL and halves"),
         ("metadata.jsonl", '{"path": "0.wav", "artist": ' + "[" * 100_000 + "\n", "metadata.jsonl:1 is not JSON"),
         ("metadata.jsonl", '{"path": "0.wav", "artist": ' + "9" * 5000 + "}\n", "metadata.jsonl:1 is not JSON"),
         ("metadata.csv", "path,genre\n0.wav,a\n0.wav,b\n", "'0.wav' a second time"),
