@@ -16,6 +16,7 @@ import soundfile
 import soxr
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import shortened
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
@@ -141,7 +142,11 @@ def write_audio(
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Opens an audio file; errors inside the block become an AudioError that names the file."""
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise AudioError(f"audio file {shortened(str(path))}: {error.strerror}; correct the path") from None
+    if not exists:
         raise AudioError(f"audio file {path} does not exist; correct the path")
     if path.is_dir():
         raise AudioError(f"{path} is a folder, not an audio file; name a file in it")

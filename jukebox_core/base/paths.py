@@ -30,7 +30,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         first = Path(given).parts[0]
         raise ConfigError(
             f"path {shortened(given)} begins with {first}, but no home folder of that name is known; "
-            "write the whole path, or ./ before a name that begins with ~"
+            "write the whole path"
         ) from None
     longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
     if len(os.fsencode(longest)) > LONGEST_NAME:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = "hunter2-of-the-environment"
+LONG = "x" * 300
 SECONDS = 20  # of one command, on a busy machine
 STATUSES = {0, exit_status.FAILED, exit_status.REFUSED}
 
@@ -213,9 +214,33 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(command_lines())
 @example(["generate", "song.lyrics=${oc.env:SECRET}"])
+@example(["generate", f"run.name={LONG}"])
+@example(["generate", f"storage.root={LONG}"])
+@example(["generate", "storage.root=~nobodyx"])
+@example(["generate", f"song.lyrics_file={LONG}"])
+@example(["generate", "song.lyrics_file=/dev/zero"])
+@example(["generate", "song.lyrics_file=pipe"])
+@example(["generate", f"prompt.files=[{LONG}]"])
+@example(["generate", "model=./pipe"])
+@example(["generate", f"weights.folder={LONG}"])
+@example(["encode", f"audio=[{LONG}]"])
+@example(["decode", f"codes=[{LONG}]"])
+@example(["dataset", f"audio={LONG}"])
+@example(["dataset", "audio=folder", f"metadata={LONG}"])
+@example(["train", "data.audio=folder", f"folder={LONG}"])
+@example(["compose", f"folder={LONG}"])
+@example(["continue", LONG])
+@example(["upsample", "~nobodyx"])
+@example(["runs", "show", LONG])
+@example(["runs", "list", "--root", "~nobodyx"])
+@example(["runs", "gc", "--root", LONG])
+@example(["models", "export", LONG, "mini"])
+@example(["models", "import", "~nobodyx"])
+@example(["models", "path", f"./{LONG}.yaml"])
+@example(["serve", "--port", "99999999"])
 @example(["generate", "model=${oc.env:SECRET}"])
 @example(["generate", "+song.x=${oc.env:SECRET}", "--cfg", "job", "--resolve"])
 @example(["continue", "run", "storage.root=été"])
