@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, JukeboxError
@@ -101,7 +101,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     run = open_run(settings, dump(settings), prepared.contents)
     for folder in (run.path, settings.storage.scratch):
         if folder is not None:
-            sweep(Path(folder).expanduser())  # what killed processes left
+            sweep(user_path(folder))  # what killed processes left
     make_room(run.path, "run.log")
     with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
@@ -241,7 +241,7 @@ def train(settings: TrainSettings) -> None:
 def _logged(folder: str, name: str) -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden, run_log
 
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

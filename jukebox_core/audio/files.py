@@ -6,6 +6,7 @@ Audio is float32 in [-1, 1] at a requested sample rate in Hz: mono [T], or multi
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -16,6 +17,7 @@ import soxr
 
 from jukebox_core.audio.sink import Sink
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import shortened
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
@@ -147,14 +149,18 @@ def write_audio(
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Opens an audio file; errors inside the block become an AudioError that names the file."""
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise AudioError(f"audio file {shortened(str(path))}: {error.strerror}; correct the path") from None
+    if not exists:
         raise AudioError(f"audio file {path} does not exist; correct the path")
     if path.is_dir():
         raise AudioError(f"{path} is a folder, not an audio file; name a file in it")
     if path.stat().st_size == 0:
         raise AudioError(f"audio file {path} is empty; choose another one")
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             yield file
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise AudioError(f"{path} is not audio that can be read ({error}); give a {_READABLE} file") from error

@@ -10,7 +10,6 @@ import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.songs import split_of
 from jukebox_core.errors import ConfigError, StoreError
@@ -25,6 +25,7 @@ from jukebox_core.tokens.codes import read_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -67,7 +68,7 @@ def read_index(folder: str | Path) -> CodesIndex:
     Raises:
         StoreError: the folder does not exist, or its index is missing or malformed.
     """
-    path = Path(folder).expanduser() / INDEX_NAME
+    path = user_path(folder) / INDEX_NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return CodesIndex(found["about"], tuple(build(EncodedSong, song) for song in found["songs"]))
@@ -125,7 +126,7 @@ class CodeWindows(Dataset[CodeWindow]):
             StoreError: the folder has no complete index.
             ConfigError: it lacks the level, or no song is as long as a window.
         """
-        self._folder = Path(folder).expanduser()
+        self._folder = user_path(folder)
         index = read_index(folder)
         hops: list[int] = index.about["hops"]
         if not 0 <= level < len(hops):

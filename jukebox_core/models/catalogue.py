@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.library import Library, LocalFile
-from jukebox_core.models.presets import load_preset, load_yaml, option_names, option_path
+from jukebox_core.models.presets import load_preset, option_names, option_path
 from jukebox_core.models.records import set_aside
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
 

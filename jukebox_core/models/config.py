@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jukebox_core.base.paths import cache_dir
+from jukebox_core.base.paths import cache_dir, user_path
 from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER_VARIABLE, OFFLINE_VARIABLE = "JUKEBOX_WEIGHTS", "HF_HUB_OFFLINE"
 _MOST_CONNECTIONS = 16  # servers refuse clients that open many more
@@ -118,7 +120,7 @@ class WeightsConfig:
     @property
     def home(self) -> Path:
         """The weights folder."""
-        return Path(self.folder or os.environ.get(FOLDER_VARIABLE) or cache_dir()).expanduser()
+        return user_path(self.folder or os.environ.get(FOLDER_VARIABLE) or cache_dir())
 
     @property
     def prepared_home(self) -> Path | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_regular
 from jukebox_core.errors import RecordError
 from jukebox_core.store.place import SCRATCH, Place, retried
@@ -33,7 +34,7 @@ class LocalObjects(Place):
     """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
 
     def __init__(self, root: Path, retry: RetryConfig) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = user_path(root).absolute()
         super().__init__(str(self._root), retry)
 
     @retried

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build
+from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from pipelines.exit_status import working
@@ -51,7 +53,7 @@ def train_flow(config: dict[str, Any]) -> str:
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
-    folder, model = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
+    folder, model = user_path(settings.folder), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
     # 1) music and labels
     if fabric.is_global_zero and settings.album is not None:
@@ -119,7 +121,7 @@ def _part_plan(
         codec=weights[model.opened.codec_role] if from_codes else None,
         start=weights[role] if settings.start == "model" else None,
         start_config=settings.model.config,
-        folder=str(Path(settings.folder).expanduser()),
+        folder=str(user_path(settings.folder)),
         checkpoints=settings.checkpoints,
     )
 
@@ -131,7 +133,14 @@ def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song],
         return songs_of_codes(codes), encoded_lengths(codes)
     assert settings.audio is not None, "TrainSettings requires recordings or codes"
     songs = stages.find_songs(settings.audio, settings.data.metadata)
-    return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
+    shortest = settings.data.checks.shortest_seconds
+    lengths = recorded_lengths(songs, shortest)
+    if not lengths:
+        raise ConfigError(
+            f"data.checks.shortest_seconds is {shortest:g}, but none of {len(songs)} recordings in {settings.audio} "
+            "can be read and lasts that long; lower it, or give longer music"
+        )
+    return songs, lengths
 
 
 def _encode(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, set_aside
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import DamagedRunError, RunError, did_you_mean
@@ -97,7 +98,7 @@ def lock_of(settings: Settings) -> str:
 
 def run_path(settings: Settings) -> Path:
     """Returns the folder of the run that these settings make."""
-    return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+    return user_path(settings.storage.root) / (settings.run.name or default_name(settings))
 
 
 def find_run(run: str, root: str) -> RunFolder:
@@ -144,7 +145,7 @@ class RunFolder:
     @property
     def place(self) -> str:
         """Host and folder, which distinguish the run from others of the same name."""
-        return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
+        return f"{socket.gethostname()}:{user_path(self.path).resolve()}"
 
     @property
     def manifest_path(self) -> Path:

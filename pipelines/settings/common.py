@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from jukebox_core.base.paths import check_name
 from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
@@ -43,11 +44,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Checks that the name is one folder's name."""
-        name = self.name
-        require(
-            name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
-            f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
-        )
+        if self.name is not None:
+            check_name(self.name, "name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import LONGEST_NAME
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.checks import Checks
@@ -121,7 +124,7 @@ def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder
 
     hop = codec.config.hops[-1]
     audio = audio[: len(audio) // hop * hop]
-    path = folder / f"{found.song.name}.npz"
+    path = _codes_path(folder, found.song.name)
     header = _header(codec) | {"sound": found.sound}
     if not _has_header(path, header):
         levels = range(len(codec.config.hops))
@@ -135,6 +138,12 @@ def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder
         genre=found.song.genre,
         lyrics=found.song.lyrics,
     )
+
+
+def _codes_path(folder: Path, name: str) -> Path:
+    """Returns the path of a song's codes: the song's name with another suffix, or its digest if that is too long."""
+    path = folder / f"{name}.npz"
+    return path if len(os.fsencode(path.name)) <= LONGEST_NAME else path.with_name(f"{digest(name)}.npz")
 
 
 def _has_header(path: Path, header: Mapping[str, object]) -> bool:

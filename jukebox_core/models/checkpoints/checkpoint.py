@@ -350,8 +350,9 @@ def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def _unsafe(path: Path, name: str) -> CheckpointError:
+    what = "it holds objects of numpy" if name.startswith("numpy.") else "it holds code"
     return CheckpointError(
-        f"{path} is a pickle that names {name}: it holds code, and nothing of it was run; use a file from a source you "
+        f"{path} is a pickle that names {name}: {what}, and nothing of it was run; use a file from a source you "
         "trust that holds tensors and plain data only"
     )
 

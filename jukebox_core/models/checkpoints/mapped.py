@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jukebox_core.errors import CheckpointError
+from jukebox_core.models.checkpoints import numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,11 +72,12 @@ def _parameter_data(data: LazyTensor, *_: Any) -> LazyTensor:
     return data
 
 
-_PERMITTED = {
+_PERMITTED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor_v2"): _lazy_tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter_data,
+    **numbers.PERMITTED,
 }
 
 
