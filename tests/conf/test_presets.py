@@ -256,6 +256,14 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, text: str, m
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_a_usual_length_that_it_knows(name: str) -> None:
+    model = load_preset(name)
+    assert model.usual_seconds == (30.0 if name == "mini" else 180.0)
+    timing = model.config.priors[model.config.top].timing
+    assert timing is None or timing.min_seconds <= model.usual_seconds < timing.max_seconds
+
+
 def test_an_unknown_model_is_an_error_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")
