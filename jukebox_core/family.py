@@ -121,7 +121,7 @@ class RunRequest(Protocol):
         ...
 
     def song_of(self, sample: int) -> Any:
-        """Returns the family's song record of one sample."""
+        """Returns the family's song record of one sample, as `Family.complete_song` completed it."""
         ...
 
 
@@ -177,6 +177,17 @@ class Family(Protocol):
 
         Raises:
             ConfigError: a field does not fit; the message starts with its name.
+        """
+        ...
+
+    def complete_song(self, config: Any, song: Any, seconds: float, usual_seconds: float | None) -> Any:
+        """Returns `song` with values for the fields that it leaves to the model, as its networks are told them.
+
+        Args:
+            config: the model.
+            song: a record of `song_type`.
+            seconds: length of the music.
+            usual_seconds: length of a usual song of the model; None if its preset names none.
         """
         ...
 

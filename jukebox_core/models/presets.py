@@ -7,6 +7,7 @@ composition that models use, so that both ways give the same model.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,7 @@ class ModelSettings:
     network: Any  # its hyperparameters, as a record of the family's `network_type`
     files: ModelFiles
     trained: bool = True  # false: weights are random, and so is the music; reports say so
+    usual_seconds: float | None = None  # length of a usual song, told where a song names none; null: that of the music
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,6 +44,8 @@ class ModelSettings:
     def __post_init__(self) -> None:
         """Checks the name, which folders are named after, and that network and files agree."""
         check_name(self.name, "name")
+        if self.usual_seconds is not None and not 0 < self.usual_seconds < math.inf:
+            raise ConfigError(f"usual_seconds is {self.usual_seconds}; it must be above 0 and finite, or null")
         roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(

@@ -299,6 +299,14 @@ def test_a_model_file_is_a_text_file_of_a_usual_size(tmp_path: Path, kind: str) 
     assert expected.get(kind, "no regular file") in str(caught.value)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_a_usual_length_that_it_knows(name: str) -> None:
+    model = load_preset(name)
+    assert model.usual_seconds == (30.0 if name == "mini" else 180.0)
+    timing = model.config.priors[model.config.top].timing
+    assert timing is None or timing.min_seconds <= model.usual_seconds < timing.max_seconds
+
+
 def test_an_unknown_model_is_an_error_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")

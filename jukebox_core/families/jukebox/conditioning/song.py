@@ -17,9 +17,7 @@ class Song:
     genre: str = "unknown"
     lyrics: str = ""
     lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
-    total_seconds: float | None = (
-        None  # length of the whole song; null: that of the music, or the model's minimum if longer
-    )
+    total_seconds: float | None = None  # length of the whole song; null: that of a usual song of the model
     offset_seconds: float = 0.0  # start of the music in that song
 
     def __post_init__(self) -> None:
