@@ -13,7 +13,7 @@ import os
 import stat
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import soundfile
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+T = TypeVar("T")
+
 log = logging.getLogger("jukebox")
 
 RATES = (1_000, 768_000)  # Hz: lowest and highest sample rate
@@ -38,6 +40,7 @@ LOUD = 2.0  # peak from which on a warning is given; decoders of lossy formats r
 
 _BLOCK = 1 << 20  # frames decoded at once
 _LOSSY = ("MP3", "OGG")  # by libsndfile's names
+_BYTES_A_SECOND = 16_000  # of m4a and mp3 files, about
 _MOST_PER_BYTE = 1000  # samples that a byte of a compressed file can hold: even silence is not smaller
 _TAIL = 1 << 14  # frames read at the end of a file to see that they are there
 _NO_SAMPLES = 1024  # bytes; a larger file without samples was not closed by its recorder
@@ -52,6 +55,10 @@ class Decoder(Protocol):
 
     def blocks(self, first: int, count: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yields the samples [T, C] from frame `first` on: `count` frames, or more; None: to the end of the sound."""
+        ...
+
+    def length(self) -> int:
+        """Returns the frames of the whole file, counted."""
         ...
 
 
@@ -79,14 +86,7 @@ def decode(path: Path, part: Callable[[int], tuple[int, int | None]], *, mono: b
         AudioError: the file is missing, no regular file, empty, not audio, beyond the limits, or needs ffmpeg.
     """
     _require_file(path)
-    try:
-        with _sndfile_decoder(path) as decoder:
-            return _collect(path, decoder, *part(decoder.rate), mono=mono)
-    except _NotWholeError as error:
-        why = str(error)
-    with ffmpeg_decoder(path, why) as program:
-        _require_limits(path, program.rate, program.channels)
-        return _collect(path, program, *part(program.rate), mono=mono)
+    return _with_decoder(path, lambda decoder: _collect(path, decoder, *part(decoder.rate), mono=mono))
 
 
 def duration(path: Path) -> float:
@@ -100,21 +100,41 @@ def duration(path: Path) -> float:
     return _duration(path, found.st_size, found.st_mtime_ns)
 
 
-@lru_cache(maxsize=4096)
-def _duration(path: Path, _size: int, _changed: int) -> float:
+def estimated_duration(path: Path) -> float:
+    """Returns about how many seconds of sound a file has; of one that needs ffmpeg, a guess from its size.
+
+    Raises:
+        AudioError: as `decode`.
+    """
+    _require_file(path)
     try:
         with _sndfile_decoder(path) as decoder:
             return decoder.length() / decoder.rate
+    except _NotWholeError:
+        return path.stat().st_size / _BYTES_A_SECOND
+
+
+@lru_cache(maxsize=4096)
+def _duration(path: Path, _size: int, _changed: int) -> float:
+    return _with_decoder(path, lambda decoder: decoder.length() / decoder.rate)
+
+
+def _with_decoder(path: Path, read: Callable[[Decoder], T]) -> T:
+    """Returns what `read` finds with libsndfile, or with ffmpeg if libsndfile does not read all of the sound."""
+    try:
+        with _sndfile_decoder(path) as decoder:
+            return read(decoder)
     except _NotWholeError as error:
         why = str(error)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk") from None
     with ffmpeg_decoder(path, why) as program:
         _require_limits(path, program.rate, program.channels)
-        return sum(len(block) for block in program.blocks(0)) / program.rate
+        return read(program)
 
 
 def _collect(path: Path, decoder: Decoder, first: int, count: int | None, *, mono: bool) -> Part:
     """Returns `count` frames from frame `first` on, with every sample checked."""
-    longest = int(LONGEST_SECONDS * decoder.rate)
     parts: list[NDArray[np.float32]] = []
     have, ended = 0, True
     for block_TC in decoder.blocks(first, count):
@@ -122,10 +142,7 @@ def _collect(path: Path, decoder: Decoder, first: int, count: int | None, *, mon
         _require_sane(path, taken_TC, first + have, decoder.rate)
         parts.append(taken_TC.mean(axis=1, dtype=np.float32, keepdims=True) if mono else taken_TC)
         have += len(taken_TC)
-        if have > longest:
-            raise AudioError(
-                f"{path}: more than {LONGEST_SECONDS / 3600:g} hours cannot be read at once; cut it into shorter files"
-            )
+        _require_short(path, have, decoder.rate)
         if have == count:
             ended = False
             break
@@ -147,6 +164,7 @@ class _SndfileDecoder:
         """Yields the samples from frame `first` on; _NotWholeError if they end before the promised length."""
         place = min(first, self._file.frames)
         stop = self._file.frames if count is None else min(place + count, self._file.frames)
+        _require_short(self._path, stop - place, self.rate)
         with _reading():
             self._file.seek(place)
         while place < stop:
@@ -219,7 +237,7 @@ def _opened(path: Path) -> Iterator[BinaryIO | int]:
     magic = container(path)
     stream = mp3_stream(path) if magic not in _MAGIC else None
     if stream is not None:
-        why = why_not_whole_mp3(stream, None)
+        why = why_not_whole_mp3(stream)
         if why is not None:
             raise _NotWholeError(why)
     elif magic[:3] == b"ID3" or magic[:1] == b"\xff":
@@ -229,19 +247,10 @@ def _opened(path: Path) -> Iterator[BinaryIO | int]:
 
 
 class _Slice(io.RawIOBase):
-    """The bytes [start, stop) of a file."""
+    """The bytes [start, stop) of a file, with the methods that soundfile uses."""
 
     def __init__(self, file: io.RawIOBase | BinaryIO, start: int, stop: int) -> None:
         self._file, self._start, self._size, self._place = file, start, stop - start, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
@@ -287,6 +296,13 @@ def _require_limits(path: Path, rate: int, channels: int) -> None:
         raise AudioError(
             f"{path} has {channels} channels by its header; 1 to {MOST_CHANNELS} can be read: "
             "correct the header, or export it again"
+        )
+
+
+def _require_short(path: Path, frames: int, rate: int) -> None:
+    if frames > LONGEST_SECONDS * rate:
+        raise AudioError(
+            f"{path}: more than {LONGEST_SECONDS / 3600:g} hours cannot be read at once; cut it into shorter files"
         )
 
 

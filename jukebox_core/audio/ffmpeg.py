@@ -64,6 +64,10 @@ class FFmpegDecoder:
             if skipped < len(block_TC):
                 yield block_TC[skipped:]
 
+    def length(self) -> int:
+        """Returns the frames of the whole file; all of it is decoded."""
+        return sum(len(block_TC) for block_TC in self.blocks(0))
+
     def _read(self, count: int) -> bytes:
         """Returns the next `count` bytes, fewer at the end."""
         parts, missing = [], count

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from jukebox_core.audio.decoding import decode, duration
+from jukebox_core.audio.decoding import decode, duration, estimated_duration
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import AudioError, did_you_mean
 
@@ -59,6 +59,14 @@ def read_channels(
     return _read(path, rate, seconds, offset, mono=False)
 
 
+def read_whole(path: str | Path, *, rate: int) -> tuple[NDArray[np.float32], float]:
+    """Returns a file's audio as of `read_audio`, and its duration in seconds at its own rate, both as decoded."""
+    samples_T1, seconds = _decode(Path(path), rate, None, 0.0, mono=True)
+    if not len(samples_T1):
+        raise AudioError(f"{path} lasts 0.00 s; choose another file")
+    return samples_T1[:, 0], audio_seconds(Path(path)) if seconds is None else seconds
+
+
 def audio_seconds(path: Path) -> float:
     """Returns the duration of an audio file in seconds, counted: its header is not believed.
 
@@ -70,13 +78,18 @@ def audio_seconds(path: Path) -> float:
     return duration(path)
 
 
+def estimate_seconds(path: Path) -> float:
+    """Returns about how long an audio file lasts, in seconds, without decoding it; AudioError as `audio_seconds`."""
+    return estimated_duration(path)
+
+
 def require_range(path: str | Path, seconds: float | None, offset: float) -> None:
     """Checks that an excerpt starts at 0 or later and is not empty.
 
     Raises:
         AudioError: it does not, or it is.
     """
-    if offset < 0 or (seconds is not None and seconds <= 0):
+    if not 0 <= offset < math.inf or (seconds is not None and not 0 < seconds < math.inf):
         raise AudioError(
             f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and read more than 0 s"
         )
@@ -85,11 +98,12 @@ def require_range(path: str | Path, seconds: float | None, offset: float) -> Non
 def _read(path: str | Path, rate: int, seconds: float | None, offset: float, *, mono: bool) -> NDArray[np.float32]:
     require_range(path, seconds, offset)
     count = None if seconds is None else math.floor(seconds * rate + 1e-6)
-    samples, duration = _decode(Path(path), rate, count, offset, mono=mono)
+    samples, lasts = _decode(Path(path), rate, count, offset, mono=mono)
     if len(samples) == 0 or (count is not None and len(samples) < count):
         length = "" if seconds is None else f"{seconds:g} s "
+        lasts = audio_seconds(Path(path)) if lasts is None else lasts
         raise AudioError(
-            f"{path} lasts {duration:.2f} s, too short to read {length}from {offset:g} s on; "
+            f"{path} lasts {lasts:.2f} s, too short to read {length}from {offset:g} s on; "
             "choose a longer file or a shorter excerpt"
         )
     return samples[:count]
@@ -137,17 +151,15 @@ def write_audio(
 
 def _decode(
     path: Path, rate: int, count: int | None, offset: float, *, mono: bool
-) -> tuple[NDArray[np.float32], float]:
-    """Returns the excerpt [T, C], shorter than `count` if the file ends, and the seconds that were there to read."""
+) -> tuple[NDArray[np.float32], float | None]:
+    """Returns the excerpt [T, C], shorter than `count` if the file ends, and the file's seconds if its end was seen."""
     start = math.floor(offset * rate + 1e-6)
     found = decode(path, lambda own_rate: _excerpt(own_rate, rate, count, start)[:2], mono=mono)
     samples_TC = found.samples_TC
     if found.rate != rate and len(samples_TC):
         samples_TC = soxr.resample(samples_TC, found.rate, rate, quality="VHQ")
-    samples_TC = samples_TC[_excerpt(found.rate, rate, count, start).skip :]
-    if len(samples_TC) and (count is None or len(samples_TC) >= count):
-        return samples_TC, math.inf
-    return samples_TC, audio_seconds(path) if found.length is None else found.length / found.rate
+    seconds = None if found.length is None else found.length / found.rate
+    return samples_TC[_excerpt(found.rate, rate, count, start).skip :], seconds
 
 
 def _excerpt(own_rate: int, rate: int, count: int | None, start: int) -> _Excerpt:

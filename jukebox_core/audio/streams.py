@@ -30,9 +30,16 @@ _BITRATES = {
 _RATES = (44100, 48000, 32000)
 _IN_A_ROW = 3  # frames that must follow each other before bytes count as a beginning, not as chance
 _SHORTER = 4  # frames that a decoder leaves out: a tag, and the encoder's padding at both ends
-_LONGER = 0.01  # share by which a tag may promise more than the file holds, as many encoders do
+_LONGER = 1.01  # times what a file holds that its tag may promise; libmpg123 complains above
 _FLAC_MAGIC = b"fLaC\x00\x00\x00\x22"
 _FLAC_TRIES = 4096  # places near a FLAC file's end that may look like a frame
+
+
+class Mp3Tag(NamedTuple):
+    """What the tag in the first frame of an mp3 file promises (Xing, Info)."""
+
+    frames: int
+    size: int | None  # bytes; None if it says nothing of them
 
 
 class Mp3Stream(NamedTuple):
@@ -43,7 +50,7 @@ class Mp3Stream(NamedTuple):
     start: int  # offset in bytes of the first frame
     stop: int  # offset at which the last frame ends; tags may follow
     broken: bool  # whether more frames follow after other bytes: a damaged file, or several in one
-    tagged: int | None  # samples of the frames that its tag counts; None without a tag
+    tag: Mp3Tag | None
 
 
 class _Frame(NamedTuple):
@@ -74,7 +81,7 @@ def why_not_whole(path: Path, kind: str, promised: int) -> str | None:
     """
     if kind == "MP3":
         stream = mp3_stream(path)
-        return None if stream is None else why_not_whole_mp3(stream, promised)
+        return None if stream is None else _too_few(stream, promised)
     found = path.stat()
     if kind == "FLAC":
         return _why_not_whole_flac(path, promised, found.st_size, found.st_mtime_ns)
@@ -83,17 +90,23 @@ def why_not_whole(path: Path, kind: str, promised: int) -> str | None:
     return None
 
 
-def why_not_whole_mp3(stream: Mp3Stream, promised: int | None) -> str | None:
-    """Returns the same for the frames of an mp3 file; `promised` None: judged by its tag, if it has one."""
+def why_not_whole_mp3(stream: Mp3Stream) -> str | None:
+    """Returns the same of an mp3 file before it is opened: by its frames, and by its tag if it has one."""
     if stream.broken:
         return "its mp3 frames are interrupted: it is damaged, or several files in one"
-    promised = stream.tagged if promised is None else promised
-    if promised is None:
+    if stream.tag is None:
         return None
+    promised, size = stream.tag.frames * stream.frame, stream.stop - stream.start
+    # Many encoders promise a little more sound than they write; that nothing is missing is seen by the bytes.
+    beyond = stream.tag.size / size if stream.tag.size else promised / stream.samples
+    if promised > stream.samples - stream.frame and beyond > _LONGER:
+        return f"its header promises {promised} samples, and it holds {stream.samples}: it was cut off"
+    return _too_few(stream, promised)
+
+
+def _too_few(stream: Mp3Stream, promised: int) -> str | None:
     if promised < stream.samples - _SHORTER * stream.frame:
         return f"its header promises {promised} samples, and it holds {stream.samples}"
-    if promised > stream.samples * (1 + _LONGER) + _SHORTER * stream.frame:
-        return f"its header promises {promised} samples, and it holds {stream.samples}: it was cut off"
     return None
 
 
@@ -129,10 +142,7 @@ def _mp3_stream(path: Path, size: int, _changed: int) -> Mp3Stream | None:
             frame = _mp3_frame(header) if _alike(header, like) else None
         # A last frame that is cut short leaves its header here; with `_IN_A_ROW` frames more, the file goes on.
         follows = _mp3_start(data, position) if frame is None else None
-        tagged = _tagged_frames(data[first : first + 200])
-        return Mp3Stream(
-            samples, longest, first, position, follows is not None, None if tagged is None else tagged * longest
-        )
+        return Mp3Stream(samples, longest, first, position, follows is not None, _mp3_tag(data[first : first + 200]))
 
 
 @lru_cache(maxsize=4096)
@@ -190,12 +200,13 @@ def _id3_size(header: bytes) -> int:
     return size
 
 
-def _tagged_frames(frame: bytes) -> int | None:
-    """Returns how many frames the tag in a file's first frame counts (Xing, Info); None without such a tag."""
+def _mp3_tag(frame: bytes) -> Mp3Tag | None:
+    """Returns the tag in a file's first frame; None without one that counts frames."""
     place = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if place < 0 or len(frame) < place + 12 or not frame[place + 7] & 1:
+    if place < 0 or len(frame) < place + 16 or not frame[place + 7] & 1:
         return None
-    return int.from_bytes(frame[place + 8 : place + 12], "big")
+    frames, size = (int.from_bytes(frame[at : at + 4], "big") for at in (place + 8, place + 12))
+    return Mp3Tag(frames, size if frame[place + 7] & 2 else None)
 
 
 def _mp3_start(data: Bytes, position: int) -> int | None:
