@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "all"]
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".aac", ".aif", ".aiff", ".oga", ".wma")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
 _UNKNOWN = "unknown"
@@ -47,7 +47,7 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
     """Returns the songs of a folder and its subfolders, sorted by name.
 
     Args:
-        folder: holds wav, flac, ogg and mp3 files, at any depth.
+        folder: holds audio files, at any depth.
         metadata: the metadata file; None: ``metadata.csv`` or ``metadata.jsonl`` in the folder, if any.
 
     Raises:
