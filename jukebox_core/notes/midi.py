@@ -88,7 +88,9 @@ def tick(seconds: float) -> int:
     """
     found = round(seconds * TICKS_PER_SECOND)
     if found > _MOST_TICKS:
-        raise NotesError(f"a note at {seconds:,.0f} s is beyond the {_MOST_TICKS // TICKS_PER_SECOND:,} s of a MIDI file")
+        raise NotesError(
+            f"a note at {seconds:,.0f} s is beyond the {_MOST_TICKS // TICKS_PER_SECOND:,} s of a MIDI file"
+        )
     return found
 
 

@@ -81,9 +81,7 @@ class Notes(Sequence[Note]):
         """The programs of pitched notes, sorted."""
         return tuple(sorted({note.program for note in self.notes if not note.is_drum}))
 
-    def piano_roll(
-        self, rate: float = 100.0, *, program: int | None = None, drums: bool = False
-    ) -> NDArray[np.uint8]:
+    def piano_roll(self, rate: float = 100.0, *, program: int | None = None, drums: bool = False) -> NDArray[np.uint8]:
         """Returns the velocity of each pitch over time, uint8 [128, frames]; 0 is silence.
 
         A note fills at least one frame; where notes of one pitch overlap, the louder one counts.
@@ -192,7 +190,9 @@ def _checked(note: Note) -> Note:
     except (TypeError, ValueError, OverflowError) as error:
         raise NotesError(f"{tuple(note)} is no note ({error}); give numbers: {', '.join(COLUMNS)}") from error
     if not sound:
-        raise NotesError(f"a note lasts from {note.start} s to {note.end} s; it must start at 0 or later and end after that")
+        raise NotesError(
+            f"a note lasts from {note.start} s to {note.end} s; it must start at 0 or later and end after that"
+        )
     if not (whole and 0 <= note.pitch < PITCHES and 0 <= note.program < PROGRAMS and 1 <= note.velocity < 128):
         raise NotesError(
             f"a note has pitch {note.pitch}, velocity {note.velocity}, program {note.program}; pitch and program are "

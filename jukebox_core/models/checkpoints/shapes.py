@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 @contextmanager
 def shapes_only() -> Iterator[None]:
     """Within the block, modules are made on the meta device, and not initialised."""
-    with torch.device("meta"), _Uninitialised():
+    with torch.device("meta"), Uninitialised():
         yield
 
 
-class _Uninitialised(TorchFunctionMode):
+class Uninitialised(TorchFunctionMode):
     """Skips random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
 
     def __torch_function__(

@@ -1,0 +1,161 @@
+"""From audio to notes: segments, their ids, and the notes that these mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jukebox_core.families.mt3.config import PAD_ID, TranscriptionConfig
+from jukebox_core.families.mt3.events.decoding import NoteDecoder, Segment, decode
+from jukebox_core.families.mt3.events.grammar import Grammar
+from jukebox_core.families.mt3.events.segments import segment_count, start_seconds
+from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
+from jukebox_core.families.mt3.model.front_end import FrontEnd
+from jukebox_core.families.mt3.transcription.loop import Row, decode_rows
+from jukebox_core.notes.notes import Notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from jukebox_core.families.mt3.config import MT3Network
+    from jukebox_core.families.mt3.model.transformer import MT3
+
+
+class Transcript(NamedTuple):
+    """What the model found in one segment."""
+
+    start: float  # seconds
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Transcriber:
+    """A model on one device; `jukebox_core.protocols.Transcriber`."""
+
+    model: MT3
+    front_end: FrontEnd
+
+    @property
+    def network(self) -> MT3Network:
+        """The model's sizes."""
+        return self.model.config
+
+    def transcribe(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Notes:
+        """Returns the notes of mono audio [T] at the model's sample rate."""
+        settings = settings or TranscriptionConfig()
+        return self.notes(list(self.transcripts(audio, settings)), settings, seconds=len(audio) / self._rate)
+
+    def transcripts(self, audio: NDArray[np.float32], settings: TranscriptionConfig) -> Iterator[Transcript]:
+        """Yields what was found in each segment, in order, while the recording is read.
+
+        Segments are decoded in batches, but one after the other where each depends on the one before: with a memory,
+        and with constraints.
+        """
+        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.project.weight.device)
+        settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
+        if settings.constrained:
+            rows = self._constrained_rows(audio_T, settings)
+        elif self.network.memory is not None and self.network.memory.length:
+            rows = self._remembering_rows(audio_T, settings)
+        else:
+            rows = self._independent_rows(audio_T, settings)
+        for index, row in enumerate(rows):
+            yield Transcript(self._start(index, parity=settings.parity), row)
+
+    def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
+        """Returns the notes of all segments of a recording, which lasts `seconds`."""
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        read = vocabulary.to_indices_as_ports if settings.parity else vocabulary.to_indices
+        decoded = decode(self.network.vocabulary, [Segment(each.start, read(each.row.ids)) for each in transcripts])
+        return Notes.of(
+            decoded.notes,
+            invalid_events=decoded.invalid,
+            dropped_events=decoded.dropped,
+            truncated_segments=sum(not each.row.complete for each in transcripts),
+            seconds=seconds,
+        )
+
+    @torch.inference_mode()
+    def encode(self, audio_T: Tensor, first: int, count: int) -> Tensor:
+        """Returns the encoded frames [B, F, W] of `count` segments of a recording."""
+        return self.model.encode(self.front_end(audio_T, first, count))
+
+    @property
+    def _rate(self) -> int:
+        return self.network.front_end.sample_rate
+
+    def _start(self, index: int, *, parity: bool) -> float:
+        front_end = self.network.front_end
+        frame = index * front_end.segment_frames
+        return start_seconds(frame, front_end, self.network.vocabulary.steps_per_second, parity=parity)
+
+    def _banned(self, settings: TranscriptionConfig) -> NDArray[np.bool_] | None:
+        if settings.programs is None:
+            return None
+        banned = np.zeros(self.network.transformer.embeddings, np.bool_)
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        banned[vocabulary.banned_ids(settings.programs, parity=settings.parity)] = True
+        return banned
+
+    def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
+        total, banned = segment_count(len(audio_T), self.network.front_end), self._banned(settings)
+        for first in range(0, total, settings.batch_size):
+            encoded_BFW = self.encode(audio_T, first, min(settings.batch_size, total - first))
+            yield from decode_rows(self.model, encoded_BFW, max_tokens=_limit(settings), banned=banned)
+
+    def _remembering_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
+        banned, before = self._banned(settings), self._first_memory(settings)
+        for first in range(segment_count(len(audio_T), self.network.front_end)):
+            source_BSW = self._source(audio_T, first, before)
+            [row] = decode_rows(self.model, source_BSW, max_tokens=_limit(settings), banned=banned)
+            before = self._memory_of(row, settings)
+            yield row
+
+    def _constrained_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
+        decoder, before = NoteDecoder(self.network.vocabulary), self._first_memory(settings)
+        steps_per_second = self.network.vocabulary.steps_per_second
+        for first in range(segment_count(len(audio_T), self.network.front_end)):
+            start, stop = (self._start(index, parity=False) for index in (first, first + 1))
+            decoder.begin(start, stop)
+            steps = round((stop - start) * steps_per_second)
+            grammar = Grammar(decoder, self.network.transformer.embeddings, steps, settings.programs)
+            source_BSW = self._source(audio_T, first, before)
+            [row] = decode_rows(self.model, source_BSW, max_tokens=_limit(settings), grammars=[grammar])
+            before = self._memory_of(row, settings)
+            yield row
+
+    @torch.inference_mode()
+    def _source(self, audio_T: Tensor, index: int, before: list[int]) -> Tensor:
+        ids_BT = torch.tensor([before], device=audio_T.device)
+        return self.model.with_memory(self.encode(audio_T, index, 1), ids_BT)
+
+    def _first_memory(self, settings: TranscriptionConfig) -> list[int]:
+        """Returns the ids that stand for the segment before the first one: nothing sounds."""
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        return _padded(vocabulary.to_ids([vocabulary.tie]), _limit(settings))
+
+    @staticmethod
+    def _memory_of(row: Row, settings: TranscriptionConfig) -> list[int]:
+        """Returns the ids of a segment as the next one's memory; upstream includes the start token (D7)."""
+        start = [PAD_ID] if settings.memory_start_token or settings.parity else []
+        return _padded([*start, *row.ids], _limit(settings))
+
+
+def open_transcriber(model: MT3) -> Transcriber:
+    """Returns the transcriber of a loaded model, on its device."""
+    return Transcriber(model, FrontEnd(model.config.front_end).to(model.project.weight.device))
+
+
+def _limit(settings: TranscriptionConfig) -> int:
+    assert settings.max_tokens is not None, "set from the model by `transcripts`"
+    return settings.max_tokens
+
+
+def _padded(ids: list[int], length: int) -> list[int]:
+    return [*ids, *[PAD_ID] * (length - len(ids))][:length]
