@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
-_MODULES = {"jukebox": "jukebox_core.families.jukebox.family"}
+_MODULES = {"jukebox": "jukebox_core.families.jukebox.family", "mt3": "jukebox_core.families.mt3.family"}
 
 
 class ModelConfig(Protocol):

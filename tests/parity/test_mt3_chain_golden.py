@@ -19,13 +19,14 @@ from jukebox_core.families.mt3.events.encoding import encode
 from jukebox_core.families.mt3.events.segments import frame_count
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.transcription.transcriber import Transcriber, open_transcriber
-from jukebox_core.families.mt3.model.front_end import FrontEnd
 from jukebox_core.notes.midi import midi_bytes, parse_midi
 from jukebox_core.notes.notes import Notes
 from tests.helpers.mt3 import arrays, bundles, checkpoint_in, load, network, notes_of, padded, same_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jukebox_core.families.mt3.model.front_end import FrontEnd
 
 CHAIN_ATOL = 5e-3  # of encoder states, which start from another implementation's spectrogram
 ONSET_ERROR = 0.00114  # seconds: half a tick

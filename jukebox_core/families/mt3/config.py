@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from jukebox_core.errors import ConfigError
 
@@ -133,23 +133,15 @@ class MT3Config:
         return self.network.front_end.sample_rate
 
     @property
-    def hops(self) -> tuple[int, ...]:
-        """Audio samples of a segment, the only level."""
-        return (self.network.front_end.segment_samples,)
+    def hops(self) -> NoReturn:
+        """Refuses: there are no codes."""
+        raise generates_nothing()
 
-    @property
-    def bins(self) -> int:
-        """Ids are whole numbers in [0, bins)."""
-        return self.network.transformer.embeddings
+    bins = top = hops
 
-    @property
-    def top(self) -> int:
-        """Index of the only level."""
-        return 0
-
-    def seconds(self, level: int, tokens: int) -> float:
-        """Returns the duration of `tokens` segments."""
-        return tokens * self.hops[level] / self.sample_rate
+    def seconds(self, level: int, tokens: int) -> NoReturn:
+        """Refuses: there are no codes."""
+        raise generates_nothing()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +169,14 @@ class TranscriptionConfig:
             not (self.parity and self.constrained),
             "parity and constrained exclude each other: upstream decodes without constraints; choose one",
         )
+
+
+def generates_nothing() -> ConfigError:
+    """Returns the error for anything but transcription that is asked of these models."""
+    return ConfigError(
+        "models of the family mt3 transcribe music, and neither generate, encode nor train it here; transcribe with "
+        "`jukebox transcribe`, or choose a model of another family, as model=mini"
+    )
 
 
 def event_count(vocabulary: VocabularyConfig) -> int:

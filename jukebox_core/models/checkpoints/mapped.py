@@ -9,7 +9,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -82,10 +82,10 @@ _PERMITTED = {
 class _Inert:
     """Takes the place of an object of another program: it accepts what a pickle does to it, and does nothing."""
 
-    def __new__(cls, *_: Any, **__: Any) -> _Inert:
+    def __new__(cls, *_: Any, **__: Any) -> Self:
         return super().__new__(cls)
 
-    def __call__(self, *_: Any, **__: Any) -> _Inert:
+    def __call__(self, *_: Any, **__: Any) -> Self:
         return self
 
     def __setstate__(self, state: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from jukebox_core.families.mt3.config import FrontEndConfig
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jukebox_core.families.mt3.config import FrontEndConfig
 
 
 def frame_count(samples: int, hop: int) -> int:

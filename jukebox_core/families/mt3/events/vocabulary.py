@@ -103,7 +103,7 @@ class Vocabulary:
     def banned_ids(self, programs: Iterable[int], *, parity: bool) -> list[int]:
         """Returns the ids of all programs but `programs`. Upstream can never ban program 127 (D10)."""
         allowed = set(programs)
-        every = [index for index in self.range("program")][: 127 if parity else 128]
+        every = list(self.range("program"))[: 127 if parity else 128]
         first = self._first["program"]
         return [index + SPECIAL_IDS for index in every if index - first not in allowed]
 

@@ -68,7 +68,7 @@ class FrontEnd(nn.Module):
 
 
 def mel_matrix(config: FrontEndConfig) -> NDArray[np.float32]:
-    """Returns the weights of mel filters, float32 [fft // 2 + 1, mels]: triangles of height 1 between edges on the mel scale.
+    """Returns the weights of mel filters, float32 [fft // 2 + 1, mels]: triangles of height 1, equally spaced in mel.
 
     With slopes ``mel``, they are linear in mel, computed in float32 as TensorFlow does, and the lowest bin counts
     nowhere; with ``hz`` they are linear in Hz.

@@ -1,6 +1,7 @@
 """T5 1.1 encoder-decoder without relative positions: the network of MT3.
 
-    layer: x += o(attention(norm(x))); [x += o(attention(norm(x), source))]; x += wo(gelu(wi_0(n)) * wi_1(n)), n = norm(x)
+    layer: x += o(attention(norm(x)));  of the decoder: x += o(attention(norm(x), source))
+           x += wo(gelu(wi_0(n)) * wi_1(n)) with n = norm(x)
 
 Sinusoidal positions are added once, to the projected frames and to the token embeddings. No biases, no scaling of
 attention, no masks for padding. Legend: B batch, F frames, M mels, T tokens, S source positions (frames, then memory),

@@ -19,12 +19,13 @@ from jukebox_core.families.mt3.transcription.loop import Row, decode_rows
 from jukebox_core.notes.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from jukebox_core.families.mt3.config import MT3Network
     from jukebox_core.families.mt3.model.transformer import MT3
+    from jukebox_core.notes.notes import Note
 
 
 class Transcript(NamedTuple):
@@ -51,6 +52,18 @@ class Transcriber:
         settings = settings or TranscriptionConfig()
         return self.notes(list(self.transcripts(audio, settings)), settings, seconds=len(audio) / self._rate)
 
+    def stream(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Iterator[list[Note]]:
+        """Yields the notes that end in each segment, while the recording is transcribed, and then the last ones."""
+        settings = settings or TranscriptionConfig()
+        decoder, read, seen = NoteDecoder(self.network.vocabulary), self._reader(settings), 0
+        for index, each in enumerate(self.transcripts(audio, settings)):
+            last = index + 1 == segment_count(len(audio), self.network.front_end)
+            decoder.begin(each.start, 0.0 if last else self._start(index + 1, parity=settings.parity))
+            decoder.segment(read(each.row.ids))
+            yield decoder.notes[seen:]
+            seen = len(decoder.notes)
+        yield decoder.finish().notes[seen:]
+
     def transcripts(self, audio: NDArray[np.float32], settings: TranscriptionConfig) -> Iterator[Transcript]:
         """Yields what was found in each segment, in order, while the recording is read.
 
@@ -70,8 +83,7 @@ class Transcriber:
 
     def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
         """Returns the notes of all segments of a recording, which lasts `seconds`."""
-        vocabulary = vocabulary_of(self.network.vocabulary)
-        read = vocabulary.to_indices_as_ports if settings.parity else vocabulary.to_indices
+        read = self._reader(settings)
         decoded = decode(self.network.vocabulary, [Segment(each.start, read(each.row.ids)) for each in transcripts])
         return Notes.of(
             decoded.notes,
@@ -89,6 +101,10 @@ class Transcriber:
     @property
     def _rate(self) -> int:
         return self.network.front_end.sample_rate
+
+    def _reader(self, settings: TranscriptionConfig) -> Callable[[Sequence[int]], list[int]]:
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        return vocabulary.to_indices_as_ports if settings.parity else vocabulary.to_indices
 
     def _start(self, index: int, *, parity: bool) -> float:
         front_end = self.network.front_end

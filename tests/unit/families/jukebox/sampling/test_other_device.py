@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from jukebox_core.models.checkpoints.shapes import Uninitialised
 from jukebox_core.families.jukebox.engines.engines import quantise_projections
 from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.model.conditioners import TimingEmbedding
@@ -19,6 +18,7 @@ from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
+from jukebox_core.models.checkpoints.shapes import Uninitialised
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.sampling.draw import draw_tokens
 from tests.helpers.models.tiny_priors import CONFIGS
