@@ -26,6 +26,7 @@ TICKS_PER_QUARTER, TEMPO = 220, 500_000  # microseconds per quarter note
 TICKS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000 // TEMPO
 DRUM_CHANNEL = 9
 _CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
+_FRAMES_OF_FILM = 0x8000  # a division of time with this bit is another kind
 _MOST_TICKS = 2**28 - 1  # of one delta time
 
 
@@ -112,13 +113,12 @@ def parse_midi(content: bytes, name: str) -> Notes:
         raise NotesError(f"{name} is no MIDI file; give a file that begins with MThd, such as `Notes.to_midi` writes")
     try:
         file = mido.MidiFile(file=io.BytesIO(content), clip=True)
-        if not 0 < file.ticks_per_beat < 0x8000:
-            raise NotesError(f"{name} counts frames of film, not ticks per quarter note; convert it to the latter")
-        return Notes.of(_notes(file))
-    except NotesError:
-        raise
+        notes = _notes(file) if 0 < file.ticks_per_beat < _FRAMES_OF_FILM else None
     except Exception as error:  # a damaged file can raise nearly anything
         raise NotesError(f"{name} is a damaged MIDI file ({error!r}); export it again") from error
+    if notes is None:
+        raise NotesError(f"{name} counts frames of film, not ticks per quarter note; convert it to the latter")
+    return Notes.of(notes)
 
 
 def _notes(file: mido.MidiFile) -> list[Note]:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -115,13 +115,17 @@ class Notes(Sequence[Note]):
 
         return _write(Path(path), midi_bytes(self))
 
-    def to_json(self, path: str | Path | None = None) -> str:
+    def to_json(self, path: str | Path | None = None, extra: Mapping[str, Any] | None = None) -> str:
         """Returns the notes and counts as JSON; writes it to `path` too, atomically, if one is given.
+
+        Args:
+            path: the file.
+            extra: further entries, before the notes.
 
         Raises:
             NotesError: the file cannot be written.
         """
-        head = {name: getattr(self, name) for name in _COUNTS}
+        head = {**(extra or {}), **{name: getattr(self, name) for name in _COUNTS}}
         rows = ",\n".join(f"    {json.dumps(dict(zip(COLUMNS, note, strict=True)))}" for note in self.notes)
         text = json.dumps(head, indent=2)[:-2] + f',\n  "notes": [\n{rows}\n  ]\n}}\n'
         if path is not None:

@@ -88,7 +88,7 @@ def test_ids_and_notes_of_every_run(chains: list[Chain], parity: bool) -> None:
 def test_upstream_cannot_ban_the_last_program(chains: list[Chain]) -> None:
     checked = 0
     for chain in chains:
-        for name, case in chain.runs.items():
+        for case in chain.runs.values():
             if "banned_ids" in case:
                 known = vocabulary_of(VocabularyConfig())
                 assert known.banned_ids(case["valid_programs"], parity=True) == case["banned_ids"]

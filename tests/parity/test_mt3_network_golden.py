@@ -91,9 +91,8 @@ def test_greedy_ids_and_their_logits(golden_mt3: Path, long: bool) -> None:
             if steps is None:
                 continue
             at = io.get(f"greedy.{name}.step_logits_at", torch.arange(steps.shape[1]))
-            cache, found = model.start(source), []
-            for ids in expected[:, : int(at.max()) + 1].unbind(1):
-                found.append(model.step(ids, cache))
+            cache = model.start(source)
+            found = [model.step(ids, cache) for ids in expected[:, : int(at.max()) + 1].unbind(1)]
             for row, row_source in enumerate(source):
                 last = (case["eos_at"][row] or expected.shape[1]) - 1
                 kept = at[at <= last]
@@ -184,7 +183,7 @@ def test_tied_tensors_that_differ_are_refused(golden_mt3: Path, tmp_path: Path) 
     state = torch.load(checkpoint_in(folder), weights_only=True)
     state["encoder.embed_tokens.weight"] = state["encoder.embed_tokens.weight"] + 1e-3
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="1 tied but different: proj.weight and encoder.embed_tokens.weight"):
+    with pytest.raises(CheckpointError, match=r"1 tied but different: proj.weight and encoder.embed_tokens.weight"):
         check_weights(config, tmp_path / "x.pth")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import soxr
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from jukebox_core.families.mt3.family import MT3Family
     from jukebox_core.families.mt3.transcription.transcriber import Transcriber
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.notes.notes import Note, Notes
     from jukebox_core.runtime.config import HardwareConfig
 
-_SHORTEST = 0.01  # seconds
-
 
 class TranscriptionModel:
     """A model that writes the notes of music; its weights are loaded when they are first needed."""
 
     def __init__(self, settings: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> None:
-        """Resolves the device; loads nothing. `jukebox_core.load_model` is the usual constructor."""
+        """Checks the device; loads nothing. `jukebox_core.load_model` is the usual constructor."""
         self._settings, self._hardware, self._weights = settings, hardware, weights
-        self._device = resolve_device(hardware.device)
+        resolve_device(hardware.device)
         self._transcriber: Transcriber | None = None
         use_threads(hardware)
 
@@ -49,12 +48,9 @@ class TranscriptionModel:
     def transcriber(self) -> Transcriber:
         """The network and its front end, loaded."""
         if self._transcriber is None:
-            from jukebox_core.families.mt3.checkpoints.loading import load_model
-            from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
-
             path = obtain_weights(self._settings, self._weights, roles=(TRANSCRIBER,))[TRANSCRIBER].path
-            model = load_model(self.config.network, path, device=self._device, dtype=self._hardware.dtype)
-            self._transcriber = open_transcriber(model)
+            family = cast("MT3Family", self._settings.opened)
+            self._transcriber = family.open_transcriber(self.config, path, self._hardware)
         return self._transcriber
 
     def transcribe(
@@ -91,17 +87,14 @@ class TranscriptionModel:
     def _samples(self, audio: str | os.PathLike[str] | ArrayLike, rate: int | None) -> NDArray[np.float32]:
         own = self.config.sample_rate
         if isinstance(audio, str | os.PathLike):
-            samples = read_audio(Path(audio), rate=own)
-            name = str(audio)
-        else:
-            samples, name = _mono(audio), "the audio"
-            if rate is not None and rate <= 0:
-                raise AudioError(f"rate is {rate}; give the sample rate in Hz")
-            if rate not in (None, own):
-                samples = soxr.resample(samples, rate, own, quality="HQ")
-        if len(samples) < _SHORTEST * own:
-            raise AudioError(f"{name} lasts {1000 * len(samples) / own:.1f} ms; give at least {1000 * _SHORTEST:g} ms")
-        return samples
+            return read_audio(Path(audio), rate=own)
+        samples = _mono(audio)
+        if rate is not None and rate <= 0:
+            raise AudioError(f"rate is {rate}; give the sample rate in Hz")
+        if rate in (None, own):
+            return samples
+        resampled: NDArray[np.float32] = soxr.resample(samples, rate, own, quality="HQ")
+        return resampled
 
 
 def _mono(audio: ArrayLike) -> NDArray[np.float32]:

@@ -139,7 +139,7 @@ class MT3Config:
 
     bins = top = hops
 
-    def seconds(self, level: int, tokens: int) -> NoReturn:
+    def seconds(self, _level: int, _tokens: int) -> NoReturn:
         """Refuses: there are no codes."""
         raise generates_nothing()
 

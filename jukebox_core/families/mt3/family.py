@@ -9,13 +9,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, MT3Network, generates_nothing
+from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, MT3Network, TranscriptionConfig, generates_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from jukebox_core.families.mt3.api import TranscriptionModel
+    from jukebox_core.families.mt3.transcription.transcriber import Transcriber
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
@@ -73,6 +74,23 @@ class MT3Family:
         raise CheckpointError(f"{config.name} is one file; list its sources under files.weight_sources")
 
     # Transcription
+
+    transcription_type = TranscriptionConfig
+
+    def transcription_causes(self, config: MT3Config, settings: TranscriptionConfig) -> Mapping[str, Any]:
+        """Returns the sizes of the model, and all settings but the batch size."""
+        causes = asdict(settings)
+        del causes["batch_size"]
+        return {"network": asdict(config.network), "transcription": causes}
+
+    def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
+        """Returns the model on its device."""
+        from jukebox_core.families.mt3.checkpoints.loading import load_model
+        from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
+        from jukebox_core.runtime.device import resolve_device
+
+        device = resolve_device(hardware.device)
+        return open_transcriber(load_model(config.network, path, device=device, dtype=hardware.dtype))
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> TranscriptionModel:
         """Returns the model for Python programs."""

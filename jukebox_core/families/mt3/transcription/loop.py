@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from jukebox_core.families.mt3.config import EOS_ID, PAD_ID
+from jukebox_core.families.mt3.transcription.blocks import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.mt3.events.grammar import Grammar
     from jukebox_core.families.mt3.model.transformer import MT3
-
-
-class Row(NamedTuple):
-    """The ids of one segment, without the start token."""
-
-    ids: list[int]  # the last one is the end of sequence if it was reached
-    complete: bool  # whether it was reached before the limit of tokens
 
 
 @torch.inference_mode()

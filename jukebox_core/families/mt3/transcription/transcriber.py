@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jukebox_core.errors import AudioError
 from jukebox_core.families.mt3.config import PAD_ID, TranscriptionConfig
 from jukebox_core.families.mt3.events.decoding import NoteDecoder, Segment, decode
 from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import segment_count, start_seconds
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.model.front_end import FrontEnd
-from jukebox_core.families.mt3.transcription.loop import Row, decode_rows
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS, Row, from_block, to_block
+from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.notes.notes import Notes
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network
     from jukebox_core.families.mt3.model.transformer import MT3
     from jukebox_core.notes.notes import Note
+
+
+_SHORTEST = 0.01  # seconds
 
 
 class Transcript(NamedTuple):
@@ -64,22 +70,53 @@ class Transcriber:
             seen = len(decoder.notes)
         yield decoder.finish().notes[seen:]
 
-    def transcripts(self, audio: NDArray[np.float32], settings: TranscriptionConfig) -> Iterator[Transcript]:
+    def transcripts(
+        self, audio: NDArray[np.float32], settings: TranscriptionConfig, known: Sequence[Row] = ()
+    ) -> Iterator[Transcript]:
         """Yields what was found in each segment, in order, while the recording is read.
 
-        Segments are decoded in batches, but one after the other where each depends on the one before: with a memory,
-        and with constraints.
+        Segments are decoded in batches, but one after the other where each depends on the one before (`is_sequential`).
+
+        Args:
+            audio: mono samples [T] at the model's rate.
+            settings: how it is transcribed.
+            known: the rows of the first segments, from an interrupted attempt; they are not computed again.
+
+        Raises:
+            AudioError: the recording is shorter than 10 ms.
         """
+        if len(audio) < _SHORTEST * self._rate:
+            raise AudioError(
+                f"the recording lasts {1000 * len(audio) / self._rate:.1f} ms; give at least {1000 * _SHORTEST:g} ms"
+            )
         audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.project.weight.device)
         settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
-        if settings.constrained:
-            rows = self._constrained_rows(audio_T, settings)
-        elif self.network.memory is not None and self.network.memory.length:
-            rows = self._remembering_rows(audio_T, settings)
-        else:
-            rows = self._independent_rows(audio_T, settings)
-        for index, row in enumerate(rows):
+        make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows
+        for index, row in enumerate(chain(known, make(audio_T, settings, known))):
             yield Transcript(self._start(index, parity=settings.parity), row)
+
+    def block_count(self, samples: int) -> int:
+        """Returns the number of blocks of a recording of `samples` samples."""
+        return -(-segment_count(samples, self.network.front_end) // SEGMENTS)
+
+    def blocks(
+        self, audio: NDArray[np.float32], settings: TranscriptionConfig, have: Sequence[NDArray[np.int32]] = ()
+    ) -> Iterator[NDArray[np.int32]]:
+        """Yields the blocks of a recording that follow those in `have`, each when it is finished."""
+        known = [row for block in have for row in from_block(block)]
+        transcripts = islice(self.transcripts(audio, settings, known), len(known), None)
+        while rows := [each.row for each in islice(transcripts, SEGMENTS)]:
+            yield to_block(rows)
+
+    def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: TranscriptionConfig, *, seconds: float) -> Notes:
+        """Returns the notes in all blocks of a recording, which lasts `seconds`."""
+        rows = [row for block in blocks for row in from_block(block)]
+        starts = (self._start(index, parity=settings.parity) for index in range(len(rows)))
+        return self.notes(list(map(Transcript, starts, rows)), settings, seconds=seconds)
+
+    def is_sequential(self, settings: TranscriptionConfig) -> bool:
+        """Whether each segment depends on the one before: with a memory, and with constraints."""
+        return settings.constrained or bool(self.network.memory and self.network.memory.length)
 
     def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
         """Returns the notes of all segments of a recording, which lasts `seconds`."""
@@ -119,32 +156,34 @@ class Transcriber:
         banned[vocabulary.banned_ids(settings.programs, parity=settings.parity)] = True
         return banned
 
-    def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
+    def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
         total, banned = segment_count(len(audio_T), self.network.front_end), self._banned(settings)
-        for first in range(0, total, settings.batch_size):
+        for first in range(len(known), total, settings.batch_size):
             encoded_BFW = self.encode(audio_T, first, min(settings.batch_size, total - first))
             yield from decode_rows(self.model, encoded_BFW, max_tokens=_limit(settings), banned=banned)
 
-    def _remembering_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
-        banned, before = self._banned(settings), self._first_memory(settings)
-        for first in range(segment_count(len(audio_T), self.network.front_end)):
-            source_BSW = self._source(audio_T, first, before)
-            [row] = decode_rows(self.model, source_BSW, max_tokens=_limit(settings), banned=banned)
+    def _sequential_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
+        vocabulary, decoder = vocabulary_of(self.network.vocabulary), NoteDecoder(self.network.vocabulary)
+        for index, row in enumerate(known):
+            decoder.begin(*self._limits(index))
+            decoder.segment(vocabulary.to_indices(row.ids))
+        before = self._memory_of(known[-1], settings) if known else self._first_memory(settings)
+        banned = self._banned(settings)
+        for index in range(len(known), segment_count(len(audio_T), self.network.front_end)):
+            grammars = None
+            if settings.constrained:
+                start, stop = self._limits(index)
+                decoder.begin(start, stop)
+                steps = round((stop - start) * self.network.vocabulary.steps_per_second)
+                grammars = [Grammar(decoder, self.network.transformer.embeddings, steps, settings.programs)]
+            source_BSW = self._source(audio_T, index, before)
+            limit = _limit(settings)
+            [row] = decode_rows(self.model, source_BSW, max_tokens=limit, banned=banned, grammars=grammars)
             before = self._memory_of(row, settings)
             yield row
 
-    def _constrained_rows(self, audio_T: Tensor, settings: TranscriptionConfig) -> Iterator[Row]:
-        decoder, before = NoteDecoder(self.network.vocabulary), self._first_memory(settings)
-        steps_per_second = self.network.vocabulary.steps_per_second
-        for first in range(segment_count(len(audio_T), self.network.front_end)):
-            start, stop = (self._start(index, parity=False) for index in (first, first + 1))
-            decoder.begin(start, stop)
-            steps = round((stop - start) * steps_per_second)
-            grammar = Grammar(decoder, self.network.transformer.embeddings, steps, settings.programs)
-            source_BSW = self._source(audio_T, first, before)
-            [row] = decode_rows(self.model, source_BSW, max_tokens=_limit(settings), grammars=[grammar])
-            before = self._memory_of(row, settings)
-            yield row
+    def _limits(self, index: int) -> tuple[float, float]:
+        return self._start(index, parity=False), self._start(index + 1, parity=False)
 
     @torch.inference_mode()
     def _source(self, audio_T: Tensor, index: int, before: list[int]) -> Tensor:
