@@ -14,11 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from jukebox_core.notes.notes import Notes
+    from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
 
 
@@ -121,8 +124,40 @@ class TokenModel(Protocol):
 
 
 class Transcriber(Protocol):
-    """Audio to note events."""
+    """Audio to notes, on one device.
 
-    def transcribe(self, audio: NDArray[np.float32]) -> NDArray[Any]:
-        """Returns the events of mono audio [time], one a row."""
+    A recording is transcribed in blocks of segments, whole numbers in the family's own form, so that each can be stored
+    when it is finished. `settings` is the family's `transcription_type`.
+    """
+
+    def block_count(self, samples: int) -> int:
+        """Returns the number of blocks of a recording of `samples` samples."""
+        ...
+
+    def is_sequential(self, settings: Any) -> bool:
+        """Whether each block depends on the one before."""
+        ...
+
+    def blocks(
+        self, audio: NDArray[np.float32], settings: Any, have: Sequence[NDArray[np.int32]] = ()
+    ) -> Iterator[NDArray[np.int32]]:
+        """Yields the blocks of mono audio [time] that follow those in `have`, each when it is finished."""
+        ...
+
+    def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: Any, *, seconds: float) -> Notes:
+        """Returns the notes in all blocks of a recording of `seconds`."""
+        ...
+
+
+class TranscribingFamily(Protocol):
+    """What a family has besides `jukebox_core.family.Family` if its models transcribe."""
+
+    transcription_type: type  # the record of the settings section ``transcription``
+
+    def transcription_causes(self, config: Any, settings: Any) -> Mapping[str, Any]:
+        """Returns all that decides a transcription besides weights, precision and audio, by name."""
+        ...
+
+    def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
+        """Returns the transcriber with the weights in `path`."""
         ...

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
+    from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 
 log = logging.getLogger("jukebox")
 
@@ -182,6 +183,39 @@ def decode(settings: DecodeSettings) -> None:
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def transcribe(settings: TranscribeSettings) -> None:
+    """Turns recordings into notes; prints the paths of their MIDI files, or of their JSON files without these.
+
+    Raises:
+        JukeboxError: the settings or a file are invalid.
+    """
+    from pipelines.execution import transcription
+
+    recordings = transcription.check(settings)
+    with _logged(settings.folder, "transcribe.log"), working():
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.transcribe import transcribe_flow
+
+        with _flow_run():
+            print(*transcribe_flow(to_plain(settings), recordings), sep="\n")  # noqa: T201 - the command's answer
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Compares notes with reference notes by the rules of mir_eval; prints a table.
+
+    Raises:
+        NotesError: a file is missing or holds no notes.
+    """
+    from jukebox_core.base.text import format_table
+    from jukebox_core.evaluation.notes import evaluate as scores_of
+    from jukebox_core.notes.notes import read_notes
+
+    reference, estimate = read_notes(settings.reference), read_notes(settings.estimate)
+    scores = scores_of(reference, estimate, settings.granularity)
+    rows = [(name.replace("_", " "), *(f"{value:.3f}" for value in score)) for name, score in scores._asdict().items()]
+    print(*format_table([("", "PRECISION", "RECALL", "F1"), *rows]), sep="\n")  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:

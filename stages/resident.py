@@ -1,7 +1,7 @@
 """Cache of loaded models in a process, so that not every window loads its network again.
 
-On each device a process holds one codec and up to `keep_networks` sampling networks: one where levels are sampled
-sequentially, all of them where levels alternate. The least recently used network is evicted.
+On each device a process holds one codec, one transcriber and up to `keep_networks` sampling networks: one where levels
+are sampled sequentially, all of them where levels alternate. The least recently used network is evicted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.family import open_family
+from jukebox_core.family import open_family, open_transcribing
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.family import ModelConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, TokenModel
+    from jukebox_core.protocols import Codec, TokenModel, Transcriber
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -93,6 +93,36 @@ class NetworkSpec:
 
         network: TokenModel = _resident("network", str(device), identity, _networks, load)
         return network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranscriberSpec:
+    """A model that transcribes: its family, weights and hardware."""
+
+    family: str
+    config: Any
+    weights: FileHandle
+    hardware: HardwareConfig
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights; ``auto`` is float32, so that notes do not depend on the device."""
+        return "float32" if self.hardware.dtype == "auto" else self.hardware.dtype
+
+    def open(self) -> Transcriber:
+        """Returns the model on its device, loading it if this process does not hold it yet."""
+        device = resolve_device(self.hardware.device)
+        use_threads(self.hardware)
+        identity = (f"{self.config.name} transcriber", self.weights.identity, self.dtype)
+        family = open_transcribing(self.family)
+        transcriber: Transcriber = _resident(
+            "transcriber",
+            str(device),
+            identity,
+            1,
+            lambda: family.open_transcriber(self.config, self.weights.read(), self.hardware),
+        )
+        return transcriber
 
 
 def keep_networks(count: int) -> None:

@@ -80,7 +80,7 @@ class ModelFiles:
     this program) or ``seed:<number>`` (an untrained model, initialised from that seed).
     """
 
-    weight_sources: tuple[str, ...]
+    weight_sources: tuple[str, ...]  # empty: published nowhere in a form that can be read
     vocabulary_sources: tuple[str, ...]
     weights: dict[str, FileSpec]  # by role, every role of the model
     vocabularies: dict[str, FileSpec]  # by role, as the model needs
@@ -89,10 +89,9 @@ class ModelFiles:
     whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
-        """Checks that sources are given."""
-        for name in ("weight_sources", "vocabulary_sources"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name} is empty; give at least one source")
+        """Checks that vocabularies have sources; weights without one are the user's own (`WeightsConfig.paths`)."""
+        if self.vocabularies and not self.vocabulary_sources:
+            raise ConfigError("vocabulary_sources is empty; give at least one source")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -198,6 +198,11 @@ class Library:
                 raise DownloadError(
                     f"weights.paths.{role} is {each.given}, but there is no such file; correct the path"
                 )
+            if not each.sources:
+                raise DownloadError(
+                    f"{each.spec.path} ({each.spec.purpose}) is published nowhere in a form that can be read here; "
+                    f"convert it, and set +weights.paths={{{role}: FILE}}"
+                )
         remote = [source_for(address).remote for each in missing.values() for address in each.sources]
         if self.weights.is_offline and all(remote):
             raise DownloadError(

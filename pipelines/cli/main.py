@@ -58,6 +58,12 @@ COMMANDS = {
     ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode"),
+    "transcribe": Command(
+        "transcribe audio=[FILES]", "turn recordings into notes: MIDI and JSON", "pipelines.commands:transcribe"
+    ),
+    "evaluate": Command(
+        "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
+    ),
     "compose": Command(
         "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),
@@ -185,10 +191,9 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns the configuration root of a command, and the arguments that remain for Hydra."""
-    from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN
+    from pipelines.settings.compose import GENERATE, ROOTS
 
-    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)
-    roots = {root.name: root for root in known}
+    roots = {root.name: root for root in ROOTS}
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stages import fetch
 from stages.sampling import shard
-from stages.sound import decode, encode, render, report
+from stages.sound import decode, encode, render, report, transcribe
 from stages.training import dataset
 
 
@@ -20,6 +20,8 @@ class Stages:
     fetch_weights = staticmethod(fetch.fetch_checked_weights)
     encode_prompt = staticmethod(encode.encode_prompt)
     encode_file = staticmethod(encode.encode_file)
+    check_transcripts = staticmethod(transcribe.check_transcripts)
+    transcribe_file = staticmethod(transcribe.transcribe_file)
     sample_unit = staticmethod(shard.sample_unit)
     decode_track = staticmethod(decode.decode_track)
     decode_file = staticmethod(decode.decode_file)

@@ -37,6 +37,7 @@ from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
 from pipelines.settings.train import TrainSettings
+from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,13 @@ ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
+TRANSCRIBE = Root("transcribe", TranscribeSettings)
+EVALUATE = Root("evaluate", EvaluateSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
+ROOTS: tuple[Root[Any], ...] = (
+    GENERATE, ENCODE, DECODE, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+)  # fmt: skip
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:

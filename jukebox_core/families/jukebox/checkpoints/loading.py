@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from jukebox_core.families.jukebox.checkpoints.renames import PRIOR_RENAMES, VQVAE_RENAMES
 from jukebox_core.families.jukebox.model.layers import Projection
@@ -14,12 +12,12 @@ from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.streaming import tap_major
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.models.checkpoints.checkpoint import load_into, open_checkpoint
+from jukebox_core.models.checkpoints.shapes import shapes_only
 from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.quantise import Int8Projection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -27,26 +25,15 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
 
-class _ShapesOnly(TorchFunctionMode):
-    """Skips random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], _types: Any, arguments: tuple[Any, ...] = (), named: Any = None
-    ) -> Any:
-        if getattr(function, "__module__", None) == nn.init.__name__:
-            return None  # initialisers write in place; their result is not used
-        return function(*arguments, **(named or {}))
-
-
 def build_vqvae(config: JukeboxConfig) -> VQVAE:
     """Returns the VQ-VAE of a model on the meta device: shapes without memory."""
-    with torch.device("meta"), _ShapesOnly():
+    with shapes_only():
         return VQVAE(config.vqvae)
 
 
 def build_prior(config: JukeboxConfig, level: int) -> Prior:
     """Returns the prior of `level` on the meta device: shapes without memory."""
-    with torch.device("meta"), _ShapesOnly():
+    with shapes_only():
         return Prior(config.priors[level], config.vqvae)
 
 
