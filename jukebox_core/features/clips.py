@@ -53,13 +53,14 @@ def cut_clips(audio_T: Audio, config: FeatureConfig, rate: int) -> list[Audio]:
                 "choose longer audio, or a recipe without slice_seconds"
             )
     if config.sixteen_bit:
-        clips = [sixteen_bit(clip).astype(np.float32) / 32768 for clip in clips]
+        clips = [sixteen_bit(clip).astype(np.float32) / np.float32(32768) for clip in clips]
     return [peak_normalised(clip) for clip in clips] if config.normalise else clips
 
 
 def sixteen_bit(audio_T: Audio) -> NDArray[np.int16]:
     """Returns 16-bit samples as libsndfile writes them with clipping: rounded down."""
-    return np.clip(np.floor(audio_T.astype(np.float32) * np.float32(32768)), -32768, 32767).astype(np.int16)
+    rounded: Audio = np.floor(audio_T.astype(np.float32) * np.float32(32768))
+    return rounded.clip(-32768, 32767).astype(np.int16)
 
 
 def peak_normalised(audio_T: Audio) -> Audio:
@@ -165,7 +166,7 @@ def song_timing(
         return Timing(total, max(0, min(offset, total - window)))
     total = math.floor(min(max(total_seconds * sizes.rate + _ROUNDING, low), high))
     offset = math.floor(offset_seconds * sizes.rate + _ROUNDING) + start * sizes.hop
-    latest = min(total - 1, high - window) if math.isfinite(high) else total - 1
+    latest = total - 1 if math.isinf(high) else min(total - 1, int(high) - window)
     return Timing(total, max(0, min(offset, latest)))
 
 

@@ -47,6 +47,7 @@ class Networks:
     config: FeatureConfig
     sizes: FeatureSizes
     hops: Sequence[int]  # audio samples per code of each level, the finest first
+    bins: int  # codes are in [0, bins)
     codec: Callable[[], Codec]  # called when audio is encoded
     extractor: FeatureExtractor | None  # None if the recipe takes codes alone
     conditioning: Callable[[Any, int, int], Any]  # of a window, from song, total and offset in audio samples
@@ -165,6 +166,12 @@ def _encoded(recording: Recording, networks: Networks) -> Iterator[tuple[Mapping
             raise ConfigError(
                 f"codes of level {', '.join(map(str, missing))} are needed and not given; add them, or give audio"
             )
+        for level, tokens in codes.items():
+            if tokens.min() < 0 or tokens.max() >= networks.bins:
+                raise ConfigError(
+                    f"codes of level {level} hold {tokens.min()} to {tokens.max()}; this model's are 0 to "
+                    f"{networks.bins - 1}: give codes that its codec made"
+                )
         yield codes, len(codes[sizes.level]), 0
         return
     assert recording.audio is not None

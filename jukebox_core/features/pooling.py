@@ -33,7 +33,7 @@ def resample_fourier(rows_TW: Rows, rate: float, own_rate: float) -> Rows:
     spectrum = np.fft.rfft(rows_TW.astype(np.float32), axis=0)[: common // 2 + 1]
     if common % 2 == 0 and wanted != length:  # the bin at half the lower rate: both halves of it, or one of two
         spectrum[common // 2] *= 2.0 if wanted < length else 0.5
-    made = np.fft.irfft(spectrum, wanted, axis=0) * (wanted / length)
+    made: Rows = np.fft.irfft(spectrum, wanted, axis=0) * (wanted / length)
     return made.astype(rows_TW.dtype)
 
 
@@ -46,7 +46,8 @@ def resample_frames(rows_TW: Rows, rate: float, own_rate: float) -> Rows:
     """Returns the means of frames of floor(own_rate / rate) rows, [T // frame, W]; an incomplete one is left out."""
     frame = frame_length(rate, own_rate)
     count = len(rows_TW) // frame
-    return rows_TW[: count * frame].reshape(count, frame, -1).mean(axis=1, dtype=np.float32).astype(rows_TW.dtype)
+    means: Rows = rows_TW[: count * frame].reshape(count, frame, rows_TW.shape[1]).mean(axis=1, dtype=np.float32)
+    return means.astype(rows_TW.dtype)
 
 
 def row_rate(config: FeatureConfig, own_rate: float) -> float | None:

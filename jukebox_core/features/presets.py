@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields, replace
 from typing import Any
 
-from jukebox_core.base.structuring import build
-from jukebox_core.errors import ConfigError
+from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.features.config import FeatureConfig
 from jukebox_core.models.presets import option_data, option_path
 
@@ -20,12 +18,9 @@ def load_recipe(name_or_path: str | os.PathLike[str] | FeatureConfig = "default"
     Raises:
         ConfigError: there is no such recipe or field, or the values do not fit together.
     """
-    recipe = name_or_path
-    if not isinstance(recipe, FeatureConfig):
-        recipe = build(FeatureConfig, option_data(option_path(os.fspath(recipe), GROUP), GROUP), GROUP)
-    try:
-        return replace(recipe, **changes)
-    except TypeError:
-        known = [field.name for field in fields(FeatureConfig)]
-        unknown = ", ".join(sorted(set(changes) - set(known)))
-        raise ConfigError(f"{unknown} is no field of a recipe; it consists of {', '.join(known)}") from None
+    if isinstance(name_or_path, FeatureConfig):
+        data = to_plain(name_or_path)
+    else:
+        data = option_data(option_path(os.fspath(name_or_path), GROUP), GROUP)
+    listed = {key: list(value) if isinstance(value, tuple | range) else value for key, value in changes.items()}
+    return build(FeatureConfig, data | listed, GROUP)

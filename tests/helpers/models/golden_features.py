@@ -83,6 +83,7 @@ class GoldenNetworks:
             config=chosen,
             sizes=feature_sizes(config, config.top),
             hops=config.hops,
+            bins=config.bins,
             codec=lambda: VQVAECodec(read_vqvae(self.golden)),
             extractor=PriorExtractor(read_prior(self.golden, "p5b", dtype)),
             conditioning=conditioning,
