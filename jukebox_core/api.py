@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from jukebox_core.features.config import FeatureConfig
-    from jukebox_core.features.networks import FeaturePlan
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.protocols import Codec, FeatureExtractor, SongPlan, TokenModel
@@ -215,7 +215,8 @@ class Model:
             AudioError: a recording is too short.
             LabelError: a name or text that the model does not know.
         """
-        from jukebox_core.features.networks import connect, plan_features
+        from jukebox_core.features.networks import connect
+        from jukebox_core.features.plan import plan_features
         from jukebox_core.features.presets import load_recipe
         from jukebox_core.features.results import extract_all, recordings_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.features import FeaturesSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
 
@@ -159,6 +160,37 @@ def decode(settings: DecodeSettings) -> None:
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def features(settings: FeaturesSettings) -> None:
+    """Takes features of recordings; prints the folder they are in. Finished recordings are kept.
+
+    Raises:
+        JukeboxError: the settings or all recordings are invalid, or another process writes to the folder.
+    """
+    from jukebox_core.base.locks import FileLock
+    from pipelines.execution import features as execution
+    from pipelines.settings.compose import dump
+
+    prepared = execution.prepare(settings)
+    if execution.unfinished(prepared) == [] and execution.is_finished(prepared):
+        print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
+        print(settings.path)  # noqa: T201 - the command's answer
+        return
+    with _logged(str(settings.path), "features.log"), working():
+        lock = FileLock(settings.path / ".lock")
+        if not lock.acquire():
+            raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
+        try:
+            (settings.path / "config.yaml").write_text(dump(settings), encoding="utf-8")
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.features import run_features_flow
+
+            with _flow_run():
+                run_features_flow(prepared, to_plain(settings))
+        finally:
+            lock.release()
+        print(settings.path)  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:

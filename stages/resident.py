@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.family import ModelConfig
-    from jukebox_core.features.networks import FeaturePlan
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.protocols import Codec, FeatureExtractor, TokenModel
     from jukebox_core.runtime.config import HardwareConfig

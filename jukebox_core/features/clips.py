@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jukebox_core.errors import AudioError, ConfigError
+from jukebox_core.errors import AudioError
+from jukebox_core.features.plan import ROUNDING, fixed_total
 from jukebox_core.tokens.plan import window_starts
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from jukebox_core.features.config import FeatureConfig, FeatureSizes
 
     Audio = NDArray[np.float32]
-
-_ROUNDING = 1e-6  # of a sample: rounding error of a decimal number of seconds
 
 
 class FeatureWindow(NamedTuple):
@@ -44,8 +43,8 @@ def cut_clips(audio_T: Audio, config: FeatureConfig, rate: int) -> list[Audio]:
     """
     clips = [audio_T]
     if config.slice_seconds is not None:
-        length = int(config.slice_seconds * rate + _ROUNDING)
-        hop = max(1, int((config.slice_hop_seconds or config.slice_seconds) * rate + _ROUNDING))
+        length = int(config.slice_seconds * rate + ROUNDING)
+        hop = max(1, int((config.slice_hop_seconds or config.slice_seconds) * rate + ROUNDING))
         clips = [audio_T[start : start + length] for start in range(0, len(audio_T) - length + 1, hop)]
         if not clips:
             raise AudioError(
@@ -77,17 +76,11 @@ def encoded_part(clip_T: Audio, config: FeatureConfig, sizes: FeatureSizes) -> t
     """
     window, hop = sizes.context * sizes.hop, sizes.hop
     if config.encode_seconds is not None:
-        clip_T = clip_T[: int(config.encode_seconds * sizes.rate + _ROUNDING)]
+        clip_T = clip_T[: int(config.encode_seconds * sizes.rate + ROUNDING)]
     if config.encode == "window" and config.windows == "first":
         clip_T = clip_T[:window]
+    check_length(len(clip_T), config, sizes)
     codes = len(clip_T) // hop
-    if not codes:
-        raise AudioError(f"the audio has {len(clip_T)} samples, less than one code of {hop}; choose longer audio")
-    if config.short == "refuse" and codes < sizes.context:
-        raise AudioError(
-            f"the audio has {codes} codes ({codes / sizes.code_rate:.2f} s), less than the full window of "
-            f"{sizes.context} that this recipe needs; choose longer audio, or a recipe that takes short clips"
-        )
     wanted = len(clip_T)
     if config.short == "pad_window":
         wanted = max(window, -(-wanted // window) * window if config.encode == "window" else wanted)
@@ -96,6 +89,24 @@ def encoded_part(clip_T: Audio, config: FeatureConfig, sizes: FeatureSizes) -> t
     if wanted > len(clip_T):
         clip_T = np.pad(clip_T, (0, wanted - len(clip_T)))
     return clip_T, codes if config.trim else len(clip_T) // hop
+
+
+def check_length(samples: int, config: FeatureConfig, sizes: FeatureSizes) -> None:
+    """Checks that so many audio samples are enough for a recipe.
+
+    Raises:
+        AudioError: they are less than one code, or than a window that the recipe demands.
+    """
+    codes = samples // sizes.hop
+    if codes < 1:
+        raise AudioError(
+            f"the audio has {max(0, samples)} samples, less than one code of {sizes.hop}; choose longer audio"
+        )
+    if config.short == "refuse" and codes < sizes.context:
+        raise AudioError(
+            f"the audio has {codes} codes ({codes / sizes.code_rate:.2f} s), less than the full window of "
+            f"{sizes.context} that this recipe needs; choose longer audio, or a recipe that takes short clips"
+        )
 
 
 def plan_windows(
@@ -125,22 +136,6 @@ def plan_windows(
     return [window for window in windows if window.last > window.first]
 
 
-def fixed_total(config: FeatureConfig, sizes: FeatureSizes) -> int:
-    """Returns the total length that a recipe with fixed timing claims, in whole codes' samples.
-
-    Raises:
-        ConfigError: the network does not know songs of that length.
-    """
-    total = sizes.whole(int((config.total_seconds or 0) * sizes.rate + _ROUNDING))
-    if not sizes.shortest <= total < sizes.longest or sizes.context * sizes.hop > sizes.longest:
-        raise ConfigError(
-            f"total_seconds is {config.total_seconds:g}, but this model knows songs from "
-            f"{sizes.shortest / sizes.rate:g} s to just under {sizes.longest / sizes.rate:g} s; "
-            "set it within that, or choose timing=song"
-        )
-    return total
-
-
 def song_timing(
     config: FeatureConfig, sizes: FeatureSizes, *, start: int, total_seconds: float, offset_seconds: float
 ) -> Timing:
@@ -164,8 +159,8 @@ def song_timing(
         total = sizes.whole(min(max(int(total_seconds * sizes.rate), low), high))
         offset = sizes.whole(int(offset_seconds * sizes.rate)) + start * sizes.hop
         return Timing(total, max(0, min(offset, total - window)))
-    total = math.floor(min(max(total_seconds * sizes.rate + _ROUNDING, low), high))
-    offset = math.floor(offset_seconds * sizes.rate + _ROUNDING) + start * sizes.hop
+    total = math.floor(min(max(total_seconds * sizes.rate + ROUNDING, low), high))
+    offset = math.floor(offset_seconds * sizes.rate + ROUNDING) + start * sizes.hop
     latest = total - 1 if math.isinf(high) else min(total - 1, int(high) - window)
     return Timing(total, max(0, min(offset, latest)))
 
@@ -176,8 +171,8 @@ def _bounds(config: FeatureConfig, sizes: FeatureSizes) -> tuple[float, float]:
     shortest, longest = config.shortest_seconds, config.longest_seconds
     low = float(sizes.shortest if shortest is None else max(sizes.shortest, shortest * sizes.rate))
     high = sizes.longest if longest is None else min(sizes.longest, longest * sizes.rate)
-    low = math.ceil(low / hop - _ROUNDING) * hop
+    low = math.ceil(low / hop - ROUNDING) * hop
     if math.isfinite(high):
-        high = math.floor(high / hop + _ROUNDING) * hop
+        high = math.floor(high / hop + ROUNDING) * hop
         high -= hop if high >= sizes.longest else 0
     return low, high

@@ -1,7 +1,7 @@
 """Folders of features: one ``.npy`` a recording and array, an index of what is finished, and a manifest. No torch.
 
     features.json     the manifest: model, digests of weights, recipe, rates
-    index.jsonl       a line for each recording that was finished or could not be used; a later line replaces earlier ones
+    index.jsonl       a line for each recording that was finished, or could not be used; the last line counts
     arrays/NAME.ARRAY.npy
 
 A recording is finished when its arrays are written and its line is. Lines are appended with one write each, so that

@@ -7,7 +7,6 @@ song that the network is conditioned on, such as artist.
 from __future__ import annotations
 
 import csv
-import glob
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +61,9 @@ def _listed(source: str) -> Iterator[ListedFile]:
     elif path.is_file():
         yield ListedFile(name=path.name, path=str(path))
     elif _PATTERN & set(source):
-        root = Path(*_before_pattern(path))
-        yield from _named(root, map(Path, glob.glob(str(path), recursive=True)), source)
+        fixed = list(_before_pattern(path))
+        root = Path(*fixed)
+        yield from _named(root, root.glob(str(Path(*path.parts[len(fixed) :]))), source)
     else:
         raise AudioError(f"audio file {path} does not exist; correct the path")
 

@@ -53,6 +53,9 @@ COMMANDS = {
     ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode"),
+    "features": Command(
+        "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"
+    ),
     "compose": Command(
         "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),
@@ -158,9 +161,9 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns the configuration root of a command, and the arguments that remain for Hydra."""
-    from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN
+    from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FEATURES, FINETUNE, GENERATE, TRAIN
 
-    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)
+    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, FEATURES, COMPOSE, DATASET, TRAIN, FINETUNE)
     roots = {root.name: root for root in known}
     if name not in _FROM_RUN:
         return roots[name], arguments

@@ -15,7 +15,8 @@ from jukebox_core.composer.builtin import read_prompt_audio
 from jukebox_core.errors import AudioError, JukeboxError, StoreError
 from jukebox_core.features.extract import Recording, extract
 from jukebox_core.features.folder import Entry, FeatureFolder, SourceState
-from jukebox_core.features.networks import connect, plan_features
+from jukebox_core.features.networks import connect
+from jukebox_core.features.plan import plan_features
 from jukebox_core.runtime.config import ENGINE_VERSION
 from stages import stopping
 from stages.resident import CodecSpec, FeatureSpec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.features.config import FeatureConfig
-    from jukebox_core.features.networks import FeaturePlan
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.protocols import FeatureExtractor
     from jukebox_core.runtime.config import HardwareConfig
