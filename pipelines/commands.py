@@ -11,7 +11,7 @@ from jukebox_core.base.atomic import sweep
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError, JukeboxError
+from jukebox_core.errors import ConfigError, JukeboxError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.features import FeaturesSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
     from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
@@ -216,6 +217,37 @@ def evaluate(settings: EvaluateSettings) -> None:
     scores = scores_of(reference, estimate, settings.granularity)
     rows = [(name.replace("_", " "), *(f"{value:.3f}" for value in score)) for name, score in scores._asdict().items()]
     print(*format_table([("", "PRECISION", "RECALL", "F1"), *rows]), sep="\n")  # noqa: T201 - the command's answer
+
+
+def features(settings: FeaturesSettings) -> None:
+    """Takes features of recordings; prints the folder they are in. Finished recordings are kept.
+
+    Raises:
+        JukeboxError: the settings or all recordings are invalid, or another process writes to the folder.
+    """
+    from jukebox_core.base.locks import FileLock
+    from pipelines.execution import features as execution
+    from pipelines.settings.compose import dump
+
+    prepared = execution.prepare(settings)
+    if execution.unfinished(prepared) == [] and execution.is_finished(prepared):
+        print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
+        print(settings.path)  # noqa: T201 - the command's answer
+        return
+    with _logged(str(settings.path), "features.log"), working():
+        lock = FileLock(settings.path / ".lock")
+        if not lock.acquire():
+            raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
+        try:
+            (settings.path / "config.yaml").write_text(dump(settings), encoding="utf-8")
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.features import run_features_flow
+
+            with _flow_run():
+                run_features_flow(prepared, to_plain(settings))
+        finally:
+            lock.release()
+        print(settings.path)  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.family import ModelConfig
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, TokenModel, Transcriber
+    from jukebox_core.protocols import Codec, FeatureExtractor, TokenModel, Transcriber
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -123,6 +124,39 @@ class TranscriberSpec:
             lambda: family.open_transcriber(self.config, self.weights.read(), self.hardware),
         )
         return transcriber
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSpec:
+    """The first layers of a network, from which features are taken."""
+
+    model: ModelSettings
+    plan: FeaturePlan
+    weights: FileHandle
+    hardware: HardwareConfig
+    library: str | None = None  # the weights folder, whose prepared weights are used
+
+    def open(self) -> FeatureExtractor:
+        """Returns the layers on their device, loading them if this process does not hold them yet."""
+        device, hardware, plan = resolve_device(self.hardware.device), self.hardware, self.plan
+        use_threads(hardware)
+        name = f"{self.model.name} {plan.roles[-1]}, layers 1 to {plan.deepest}"
+        identity = (name, self.weights.identity, hardware.dtype, hardware.engine)
+
+        def load() -> FeatureExtractor:
+            library = None if self.library is None else Path(self.library)
+            return plan.family.open_features(
+                self.model.config,
+                plan.sizes.level,
+                self.weights.read(),
+                self.weights.identity,
+                hardware,
+                library,
+                deepest=plan.deepest,
+            )
+
+        extractor: FeatureExtractor = _resident("network", str(device), identity, _networks, load)
+        return extractor
 
 
 def keep_networks(count: int) -> None:

@@ -64,6 +64,9 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
     ),
+    "features": Command(
+        "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"
+    ),
     "compose": Command(
         "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
@@ -33,6 +33,7 @@ from jukebox_core.models.presets import choices, is_path, option_data, option_pa
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
+from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
@@ -64,6 +65,7 @@ class Root(Generic[T]):
 GENERATE = Root("generate", Settings)
 ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
+FEATURES = Root("features", FeaturesSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
 TRANSCRIBE = Root("transcribe", TranscribeSettings)
@@ -71,7 +73,7 @@ EVALUATE = Root("evaluate", EvaluateSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
 ROOTS: tuple[Root[Any], ...] = (
-    GENERATE, ENCODE, DECODE, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+    GENERATE, ENCODE, DECODE, FEATURES, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
 )  # fmt: skip
 
 
@@ -272,12 +274,13 @@ def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
 
 def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Returns overrides that select a family's defaults of ``sampling`` and ``song``; none for the default family."""
-    if root.kind is not Settings or root.node is not None:
+    known = {field.name for field in fields(cast("Any", root.kind))}
+    if not {"song", "sampling"} & known or root.node is not None:
         return []
     family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
     defaults = []
     for group, kind in (("sampling", family.sampling_type), ("song", family.song_type)):
-        if family.name != DEFAULT_FAMILY and group not in chosen:
+        if group in known and family.name != DEFAULT_FAMILY and group not in chosen:
             name = f"_{family.name}"
             ConfigStore.instance().store(group=group, name=name, node=to_plain(kind()), provider=_PROVIDER)
             defaults.append(f"{group}={name}")

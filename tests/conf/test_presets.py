@@ -18,6 +18,7 @@ from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.song import Song
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from jukebox_core.features.presets import load_recipe
 from jukebox_core.models.presets import load_preset, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
@@ -26,6 +27,7 @@ from pipelines.settings.compose import (
     DATASET,
     DECODE,
     ENCODE,
+    FEATURES,
     GENERATE,
     TRAIN,
     Root,
@@ -69,6 +71,9 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
     if group == "model":
         assert settings_with(name).model.name
         return
+    if group == "features":
+        assert compose(FEATURES, [f"features={name}", "audio=[a.wav]", "model=5b"]).features == load_recipe(name)
+        return
     settings = compose(GENERATE, [f"{group}={name}", *NEEDED.get(name, [])])
     assert isinstance(settings, Settings)
 
@@ -94,6 +99,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (GENERATE, []),
         (ENCODE, ["audio=[a.wav]"]),
         (DECODE, ["codes=[a.npz]"]),
+        (FEATURES, ["audio=[a.wav]"]),
         (COMPOSE, []),
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),

@@ -118,6 +118,7 @@ def load_into(
     cast: CastRule | None = None,
     device: torch.device | str | None = None,
     placed: Callable[[str], None] | None = None,
+    only: Callable[[str], bool] | None = None,
 ) -> None:
     """Loads the checkpoint's tensors into `module`, which may be on the meta device.
 
@@ -133,6 +134,7 @@ def load_into(
         cast: chooses the dtype of each tensor.
         device: where tensors go; None leaves them in main memory.
         placed: called with the name of the module that received a tensor, before the next one is read.
+        only: chooses tensors by their (first) name in the module; others are checked but not read.
 
     Raises:
         CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All faults are
@@ -140,6 +142,8 @@ def load_into(
     """
     targets = module.state_dict(keep_vars=True)
     for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
+        if only is not None and not only(names[0]):
+            continue
         stored_tensor = checkpoint.tensors[stored]
         dtype = cast(names[0], stored_tensor) if cast else None
         loaded = stored_tensor.to(device=device, dtype=dtype, copy=True)

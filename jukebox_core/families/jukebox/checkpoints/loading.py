@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from jukebox_core.families.jukebox.checkpoints.renames import PRIOR_RENAMES, VQVAE_RENAMES
+from jukebox_core.families.jukebox.model.attention import CrossAttention
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.streaming import tap_major
@@ -50,17 +52,25 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
 
 
 def load_prior(
-    config: JukeboxConfig, level: int, path: Path, *, device: torch.device | None = None, dtype: str = "float32"
+    config: JukeboxConfig,
+    level: int,
+    path: Path,
+    *,
+    device: torch.device | None = None,
+    dtype: str = "float32",
+    deepest: int | None = None,
 ) -> Prior:
     """Returns the prior of `level` with the weights in `path`, ready to sample.
 
     The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32. For
-    int8 they are quantised one by one as well, and compute in bfloat16.
+    int8 they are quantised one by one as well, and compute in bfloat16. With `deepest`, the prior is that of
+    `first_layers`; the file is checked as a whole, but no other tensor of it is read.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
     """
     prior = build_prior(config, level)
+    kept = None if deepest is None else set(first_layers(build_prior(config, level), deepest).state_dict())
     compute = COMPUTE_DTYPES[dtype]
     stored = torch.float32 if dtype == "int8" else compute  # quantised from the file's own precision
     inner = {
@@ -81,7 +91,26 @@ def load_prior(
 
     with release_freed_memory():
         placed = quantise if dtype == "int8" else None
-        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
+        only = None if kept is None else kept.__contains__
+        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed, only=only)
+    if deepest is not None:
+        first_layers(prior, deepest)
     prior.set_compute_dtype(compute)
     tap_major(prior)
     return prior.eval().requires_grad_(requires_grad=False)
+
+
+def first_layers(prior: Prior, deepest: int) -> Prior:
+    """Returns a prior, changed in place to its first `deepest` blocks and the conditioners that these need.
+
+    It has no output projection: it computes activations, not logits.
+    """
+    blocks = prior.body.transformer.typed_blocks[:deepest]
+    prior.body.transformer.blocks = nn.ModuleList(blocks)
+    del prior.output
+    if prior.lyric_encoder is not None:
+        if any(isinstance(block.attention, CrossAttention) for block in blocks):
+            del prior.lyric_encoder.output
+        else:
+            prior.lyric_encoder = None
+    return prior
