@@ -12,7 +12,10 @@
     │   ├── UnreachableError  a store that does not answer now, and may later
     │   └── DiskError         a disk that is full, read-only, failing or not ours to write
     ├── TrainingError     a training that cannot continue: a loss that is not finite, or another checkpoint
+    ├── RecordError       a file of this program's own that is damaged: a manifest, a pin, a stored configuration
+    │   └── NewerRecordError  a file that a newer version of this program wrote
     └── RunError          a run: unknown, unfinished, or of another model
+        └── DamagedRunError   a run whose manifest or configuration is damaged
 
 Each message gives the value, the rule it breaks, and the remedy.
 """
@@ -91,8 +94,20 @@ class TrainingError(JukeboxError):
     """A training cannot continue: its loss is not finite, or its checkpoint is another training's."""
 
 
+class RecordError(JukeboxError):
+    """A file that this program writes for itself is damaged: not a file, too large, or not what was written."""
+
+
+class NewerRecordError(RecordError):
+    """A newer version of this program wrote the file, in a form that is unknown here."""
+
+
 class RunError(JukeboxError):
     """A run is unknown, unfinished, or of another model."""
+
+
+class DamagedRunError(RunError):
+    """The manifest or the configuration of a run is damaged; its tokens are in the store."""
 
 
 def did_you_mean(value: str, choices: Iterable[str], *, limit: int = 3) -> str:

@@ -30,26 +30,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("jukebox")
 
 
-def generate(settings: Settings) -> None:
+def generate(settings: Settings, *, resume: bool = False) -> None:
     """Generates songs in a run folder; prints the paths of their audio, and commands to continue after a choice.
+
+    Args:
+        settings: the run's.
+        resume: the run exists, and is resumed as it was planned.
 
     Raises:
         JukeboxError: the settings are invalid, or a stage failed; finished windows and files are kept.
     """
     from pipelines.runs import choice
 
-    run = make(choice.first_part(settings))
+    run = make(choice.first_part(settings), resume=resume)
     _print_result(run)
     for line in choice.advice(settings, run):
         print(line, file=sys.stderr)  # noqa: T201 - for the user
 
 
-def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
+def make(settings: Settings, *, in_flow: bool = False, resume: bool = False) -> RunFolder:
     """Generates songs and returns their run; idempotent: a finished run is returned at once.
 
     Args:
         settings: the run's.
         in_flow: called inside a flow run of Prefect; otherwise a new flow run is started.
+        resume: as of `generate`.
 
     Raises:
         JukeboxError: as `generate`.
@@ -57,7 +62,8 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
     from pipelines.execution import preflight
     from stages import stopping
 
-    prepared = preflight.prepare(settings)
+    prepared = preflight.prepare(settings, resume=resume)
+    settings = prepared.settings
     run = preflight.finished(prepared)
     if run is None:
         prepared = preflight.check_machine(prepared)
@@ -73,12 +79,12 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
 def _run_lock(settings: Settings) -> RunLock:
     """Returns the lock of the run that these settings make."""
     from jukebox_core.store.run_lock import RunLock
-    from pipelines.runs.folder import lock_name
+    from pipelines.runs.folder import lock_of
     from stages import stopping
 
     return RunLock(
         settings.storage.tokens,
-        lock_name(settings),
+        lock_of(settings),
         wait=settings.run.wait,
         on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the user
         on_lost=stopping.request_stop,
@@ -88,13 +94,15 @@ def _run_lock(settings: Settings) -> RunLock:
 def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     from pipelines.console import run_log
     from pipelines.runs.folder import open_run
+    from pipelines.runs.output_files import make_room
     from pipelines.settings.compose import dump
 
     settings = prepared.settings
-    run = open_run(settings, dump(settings))
+    run = open_run(settings, dump(settings), prepared.contents)
     for folder in (run.path, settings.storage.scratch):
         if folder is not None:
             sweep(Path(folder).expanduser())  # what killed processes left
+    make_room(run.path, "run.log")
     with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
@@ -118,7 +126,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
 
 def _record_stop(run: RunFolder, error: BaseException) -> None:
-    """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
+    """Records in the manifest why a run stopped; without its folder, or on a full disk, only the log says so."""
     try:
         if run.manifest().get("status") != "finished":  # else a signal came after all was made
             run.update(status="stopped", stopped_by=type(error).__name__)

@@ -36,3 +36,9 @@ def format_table(rows: Iterable[Sequence[object]]) -> list[str]:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def printable(text: str) -> str:
+    """Returns `text` with control characters, and bytes that are not UTF-8, as escapes: fit for any terminal."""
+    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return visible.encode("utf-8", "backslashreplace").decode("utf-8")

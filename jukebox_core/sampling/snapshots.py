@@ -6,7 +6,6 @@ it is written only as often as a small share of the sampling time allows, and ig
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -21,6 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from jukebox_core.base.atomic import atomic_write, locked_temporary
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
+from jukebox_core.base.records import dump_record, is_regular, read_record
+from jukebox_core.errors import RecordError
+from jukebox_core.sampling.config import SnapshotRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +82,7 @@ class Snapshots:
                     sha256 = digest_file(draft)
                     draft.replace(self.path)
                 with atomic_write(self._about) as file:
-                    file.write(json.dumps({"sha256": sha256, **self._description(progress)}).encode())
+                    file.write(dump_record({"sha256": sha256, **self._description(progress)}, indent=None))
         except (OSError, SafetensorError) as error:  # the latter from a full disk
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
@@ -91,11 +93,13 @@ class Snapshots:
         if self.folder is None:
             return None
         try:
-            about = json.loads(self._about.read_bytes())
+            about = read_record(self._about, SnapshotRecord)
+            if not is_regular(self.path):
+                return None
             if {"sha256": digest_file(self.path), **self._description(progress, about["drawn"])} != about:
                 return None
             return load_file(self.path)
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (OSError, RecordError, SafetensorError):
             return None
 
     def remove(self) -> None:

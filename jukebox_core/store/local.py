@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
+from jukebox_core.base.records import read_regular
+from jukebox_core.errors import RecordError
 from jukebox_core.store.place import SCRATCH, Place, retried
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.store.config import RetryConfig
 
+_MAX_BYTES = 1 << 32  # far above the size of a window
 _STALE_SECONDS = 3600  # a probe lives for milliseconds; a killed process has left one as old as this
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -34,11 +38,23 @@ class LocalObjects(Place):
 
     @retried
     def read(self, name: str) -> bytes | None:
-        """Returns the content of a file, or None if it does not exist."""
+        """Returns the content of a file, or None if it does not exist.
+
+        What is no regular file (a folder, a pipe, a device) was never stored here: it is moved to ``damaged/``, so that
+        the name is free, and read as an empty object, which every reader refuses.
+        """
+        path = self._root / name
         try:
-            return (self._root / name).read_bytes()
+            return read_regular(path, _MAX_BYTES, links=True)
         except FileNotFoundError:
             return None
+        except RecordError:
+            if path.is_file():
+                raise
+        aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
+        _make_folder(aside.parent)
+        path.rename(aside)
+        return b""
 
     @retried
     def exists(self, name: str) -> bool:

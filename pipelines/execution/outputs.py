@@ -1,25 +1,18 @@
-"""The outputs of a run for users: audio of every level, codes, pictures, the report and a finished manifest.
-
-Each file is written atomically, and the manifest has its digest: a file is used again if it has that digest, and made
-again otherwise. Runs of earlier versions have none of pictures and reports; there a file that is whole is enough.
-"""
+"""The outputs of a run for users: audio of every level, codes, pictures, the report and a finished manifest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import RunError
-from pipelines.runs.audio_files import sounds
 from pipelines.runs.folder import now
+from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
 from stages.sound.encode import codes_header
 from stages.sound.report import Report, Song, Timing, Track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from jukebox_core.tokens.graph import Take
     from pipelines.orchestration.stage_calls import Stages
@@ -28,10 +21,6 @@ if TYPE_CHECKING:
     from pipelines.settings.common import OutputSettings
     from pipelines.settings.generate import Settings
     from stages.resident import CodecSpec
-
-_PICTURES = ("waveform", "spectrogram")
-_REPORT = "report.html"
-_END_OF_REPORT, _END_OF_PICTURE = b"</html>", b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,21 +59,23 @@ class RunOutputs:
             files = self._write_audio(takes, stages)
         with watch.time("codes"):
             codes = self._write_codes(takes, stages)
-        self.run.update(audio=files, codes=codes)
+        made = self.run.update(audio=files, codes=codes)
         if self.output.report:
             with watch.time("draw"):
-                self._draw(files, stages)
-            page = stages.write_report(self.run.path, self._report(files, watch))
-            self.run.update(report={"path": page.name, "sha256": digest_file(page)})
+                self.run.update(pictures=self._draw(files, stages, made))
+            make_room(self.run.path, REPORT)
+            stages.write_report(self.run.path, self._report(files, watch))
+            self.run.update(report=recorded(self.run.path, REPORT))
         self.run.update(status="finished", finished=now())
 
     def _write_audio(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
-        records = []
-        known = {record["path"]: record for record in self.run.manifest().get("audio", [])}
+        records, manifest = [], self.run.manifest()
+        known = {record["path"]: record for record in manifest.get("audio", [])}
         for sound in sounds(takes, self.codec.weights.identity, self.output.format):
-            record = sound.record(self.run)
+            record = sound.record(self.run.path, manifest)
             if record is None:
+                make_room(self.run.path, sound.path)
                 path = self.run.path / sound.path
                 made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path)
                 record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
@@ -97,20 +88,27 @@ class RunOutputs:
     def _write_codes(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         records = []
         for sample, take in enumerate(takes):
-            path = self.run.path / "codes" / f"sample_{sample}.npz"
-            stages.write_song_codes(take, self.store, codes_header(self.codec), path)
-            records.append({"path": f"codes/{path.name}", "sample": sample, "sha256": digest_file(path)})
+            path = codes_path(sample)
+            make_room(self.run.path, path)
+            stages.write_song_codes(take, self.store, codes_header(self.codec), self.run.path / path)
+            records.append(recorded(self.run.path, path, sample=sample))
         return records
 
-    def _draw(self, files: Sequence[dict[str, Any]], stages: Stages) -> None:
-        """Draws the pictures of each file that are not there, and notes their digests in its record."""
-        for record in files:
-            if "pictures" in record and not _missing_pictures(self.run, record):
-                continue
-            pictures = {kind: self.run.path / _picture(record, kind) for kind in _PICTURES}
-            stages.draw_sound(self.run.path / record["path"], self.codec.config.sample_rate, *pictures.values())
-            record["pictures"] = {kind: digest_file(path) for kind, path in pictures.items()}
-            self.run.update(audio=files)
+    def _draw(
+        self, files: Sequence[Mapping[str, Any]], stages: Stages, manifest: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Draws the pictures that do not exist or show other audio; returns a record for each."""
+        records, folder = [], self.run.path
+        for sound in files:
+            paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
+            if len(intact) < len(paths):
+                for path in paths:
+                    make_room(folder, path)
+                stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
+                intact = [recorded(folder, path, sound=sound["sha256"]) for path in paths]
+                self.run.update(pictures=[*records, *intact])
+            records += intact
+        return records
 
     def _report(self, files: Sequence[Mapping[str, Any]], watch: Stopwatch) -> Report:
         songs = [
@@ -126,78 +124,16 @@ class RunOutputs:
         return Report(**self.heading, songs=tuple(songs), timings=tuple(map(_timing, watch.timings)))
 
 
-def missing_outputs(run: RunFolder, takes: Sequence[Take], codec_sha256: str, output: OutputSettings) -> list[str]:
-    """Returns the outputs that a run lacks: files that do not exist, are damaged, or were made from other tokens.
-
-    Args:
-        run: the run.
-        takes: its songs.
-        codec_sha256: digest of the codec that decodes them.
-        output: which outputs it is to have.
-
-    Returns:
-        Paths relative to the run's folder; none if the run is complete. Every file is hashed.
-    """
-    manifest, missing = run.manifest(), []
-    for sound in sounds(takes, codec_sha256, output.format):
-        record = sound.record(run)
-        if record is None:
-            missing.append(sound.path)
-        elif output.report:
-            missing += _missing_pictures(run, record)
-    codes = {record["path"]: record["sha256"] for record in manifest.get("codes", [])}
-    for sample in range(len(takes)):
-        path = f"codes/sample_{sample}.npz"
-        if path not in codes or not _is_whole(run.path / path, codes[path], b""):
-            missing.append(path)
-    sha256 = manifest.get("report", {}).get("sha256")
-    if output.report and not _is_whole(run.path / _REPORT, sha256, _END_OF_REPORT):
-        missing.append(_REPORT)
-    return missing
-
-
-def check_free_outputs(settings: Settings, folder: Path) -> None:
-    """Checks that nothing but files is where a run in `folder` writes its files, before any is made.
-
-    Raises:
-        RunError: a folder or something else is in the place of a file, or a file in the place of a folder.
-    """
-    if not folder.is_dir():
-        return
-    levels, samples = range(len(settings.config.hops)), range(settings.sampling.n_samples)
-    sounds = [(level, sample) for level in levels for sample in samples]
-    files = ["run.log", _REPORT, *(f"codes/sample_{sample}.npz" for sample in samples)]
-    files += [f"audio/level_{level}/sample_{sample}.{settings.output.format}" for level, sample in sounds]
-    files += [_picture({"level": level, "sample": sample}, kind) for level, sample in sounds for kind in _PICTURES]
-    for path in map(folder.joinpath, files):
-        if path.exists() and not path.is_file():
-            raise RunError(f"{path} is not a file, and the run writes one there; move it away")
-    for path in {each for file in files for each in (folder / file).parents if each != folder}:
-        if folder in path.parents and path.exists() and not path.is_dir():
-            raise RunError(f"{path} is not a folder, and the run writes files there; move it away")
-
-
-def _missing_pictures(run: RunFolder, record: Mapping[str, Any]) -> list[str]:
-    digests, paths = record.get("pictures", {}), {kind: _picture(record, kind) for kind in _PICTURES}
-    return [p for kind, p in paths.items() if not _is_whole(run.path / p, digests.get(kind), _END_OF_PICTURE)]
-
-
-def _is_whole(path: Path, sha256: str | None, end: bytes) -> bool:
-    """Whether a file has a digest; if that is not known, whether it is closed by `end`."""
-    if not path.is_file():
-        return False
-    return path.read_bytes().rstrip().endswith(end) if sha256 is None else digest_file(path) == sha256
-
-
 def _track(record: Mapping[str, Any]) -> Track:
+    waveform, spectrogram = pictures(record)
     return Track(
         level=record["level"],
         audio=record["path"],
         seconds=record["seconds"],
         peak=record["peak"],
         rms=record["rms"],
-        waveform=_picture(record, "waveform"),
-        spectrogram=_picture(record, "spectrogram"),
+        waveform=waveform,
+        spectrogram=spectrogram,
     )
 
 
@@ -210,7 +146,3 @@ def _timing(timing: Mapping[str, Any]) -> Timing:
         windows_sampled=timing.get("windows"),
         windows_reused=timing.get("reused"),
     )
-
-
-def _picture(record: Mapping[str, Any], kind: str) -> str:
-    return f"pictures/level_{record['level']}_sample_{record['sample']}_{kind}.png"

@@ -21,6 +21,7 @@ from pipelines.execution.previews import Previews, drop_previews
 from pipelines.orchestration import artifacts
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.runs.contents import refuse_changed
 from pipelines.runs.takes import note_plan
 from pipelines.runs.timings import Stopwatch
 from stages import stopping
@@ -75,11 +76,14 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
         weights = stages.fetch_weights(settings.model, settings.weights, settings.roles)
         if prepared.plan is None or prepared.weights != weights:
             prepared = prepared.with_weights(weights)
-    plan = prepared.plan
+    plan, contents = prepared.plan, prepared.contents
     assert plan is not None
+    assert contents is not None
+    refuse_changed(run.name, run.manifest(), contents)
     run.update(
         status="running",
-        weights={role: handle.identity for role, handle in weights.items()},
+        weights=dict(contents.weights),
+        made_from=contents.made_from(),
         terms=acknowledgement(settings.model.files, settings.weights),
     )
     note_plan(settings, run, plan.start, plan.takes)

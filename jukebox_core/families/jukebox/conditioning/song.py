@@ -48,6 +48,14 @@ class Song:
             raise LabelError(f"lyrics file {path} holds no words; write them into it, or leave lyrics_file out")
         return text
 
+    def with_content(self) -> Song:
+        """Returns the song with the lyrics of `lyrics_file` in `lyrics`, so that the file is needed no longer.
+
+        Raises:
+            LabelError: as `read_lyrics`.
+        """
+        return self if self.lyrics_file is None else replace(self, lyrics=self.read_lyrics(), lyrics_file=None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SongOverride:
@@ -66,3 +74,13 @@ class SongOverride:
         if "lyrics" in given or "lyrics_file" in given:
             given = {"lyrics": "", "lyrics_file": None} | given
         return replace(song, **given)
+
+    def with_content(self) -> SongOverride:
+        """Returns the fields with the lyrics of `lyrics_file` in `lyrics`.
+
+        Raises:
+            LabelError: as `Song.read_lyrics`.
+        """
+        if self.lyrics_file is None:
+            return self
+        return replace(self, lyrics=Song(lyrics_file=self.lyrics_file).read_lyrics(), lyrics_file=None)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import RunError
 from jukebox_core.tokens.graph import Track
+from pipelines.runs.contents import differences
 from pipelines.runs.folder import (
     MANIFEST_SCHEMA,
     RunFolder,
     check_free,
     default_name,
-    differences,
     find_run,
     identity,
     open_run,
@@ -88,7 +89,8 @@ def test_a_run_is_opened_with_its_settings_and_again_as_it_is() -> None:
     assert manifest["licence"] == settings().model.files.licence
     assert {"python", "torch", "engine", "prefect"} <= set(manifest["versions"])
     run.update(status="finished")
-    assert opened("seconds=7", "output=mp3").manifest() == manifest | {"status": "finished"}
+    again = {"status": "finished", "settings": to_plain(settings("seconds=7", "output=mp3"))}
+    assert opened("seconds=7", "output=mp3").manifest() == manifest | again
 
 
 def test_other_settings_under_the_same_name_are_refused_with_what_differs() -> None:
