@@ -1,8 +1,4 @@
-"""The outputs of a run for users: audio of every level, codes, pictures, the report and a finished manifest.
-
-Each file is written atomically, and the manifest has its digest: a file is used again if it has that digest, and made
-again otherwise. Runs of earlier versions have none of pictures and reports; there a file that is whole is enough.
-"""
+"""The outputs of a run for users: audio of every level, codes, pictures, the report and a finished manifest."""
 
 from __future__ import annotations
 
@@ -110,6 +106,7 @@ class RunOutputs:
                     make_room(folder, path)
                 stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
                 intact = [recorded(folder, path, sound=sound["sha256"]) for path in paths]
+                self.run.update(pictures=[*records, *intact])
             records += intact
         return records
 

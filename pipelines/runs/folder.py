@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.atomic import DISK, atomic_write, write_error
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, set_aside
@@ -294,6 +294,8 @@ def open_run(settings: Settings, config_yaml: str, contents: Contents | None = N
         else:
             _create(folder, settings, config_yaml)
     except OSError as error:
+        if error.errno in DISK:
+            raise write_error(folder.path, error) from None
         raise RunError(f"cannot make {folder.path} ({error.strerror}); choose another storage.root") from None
     return folder
 

@@ -174,7 +174,7 @@ def sweep_leavings(root: str, *, remove: bool) -> tuple[int, int]:
         remove: False: only count them.
     """
     above = Path(root).expanduser()
-    folders = [run.path for run in runs_in(root)] + [above / ".scratch", above / ".prefect"]
+    folders = [run.path for run in runs_in(root) if run.known_manifest()] + [above / ".scratch", above / ".prefect"]
     folders += [Path(store) / SCRATCH for store in stores_of(root) if "://" not in store]
     swept = [sweep(folder, remove=remove) for folder in folders]
     return sum(count for count, _ in swept), sum(size for _, size in swept)

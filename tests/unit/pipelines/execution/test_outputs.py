@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jukebox_core.base.hashing import digest_file
-from jukebox_core.base.records import dump_record
 from pipelines.execution.outputs import RunOutputs
-from pipelines.runs.folder import RunFolder, identity
-from pipelines.runs.manifest import MANIFEST_SCHEMA
+from pipelines.runs.folder import RunFolder, open_run
 from pipelines.runs.output_files import are_complete
-from pipelines.settings.common import OutputSettings
+from pipelines.settings.common import OutputSettings, RunSettings
+from pipelines.settings.compose import dump
 from tests.helpers.fake_runs import composed, made_up_take
 
 if TYPE_CHECKING:
@@ -108,19 +106,23 @@ def write(run: RunFolder) -> list[str]:
     return sorted(stages.made)
 
 
-def complete(run: RunFolder, takes: list[Any] = TAKES, output: OutputSettings = OUTPUT) -> bool:
-    return are_complete(run.path, run.manifest(), takes, CODEC, output)
+def complete(run: RunFolder, output: OutputSettings = OUTPUT) -> bool:
+    return are_complete(run.path, run.manifest(), TAKES, CODEC, output)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("outputs")
+    settings = replace(SETTINGS, storage=replace(SETTINGS.storage, root=str(root)), run=RunSettings(name="run"))
+    folder = open_run(settings, dump(settings))
+    assert write(folder) == FILES
+    assert complete(folder)
+    return folder.path
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
-    first = {"schema": MANIFEST_SCHEMA, "identity": identity(SETTINGS), "status": "running"}
-    folder.manifest_path.write_bytes(dump_record(first))
-    assert write(folder) == FILES
-    assert complete(folder)
-    return folder
+def run(template: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(template, tmp_path / "run"))
 
 
 def cut(path: Path) -> None:
@@ -139,7 +141,10 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [os.remove, cut, flip, empty])
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file",
+    ["audio/level_1/sample_0.wav", "codes/sample_1.npz", "pictures/level_2_sample_0_waveform.png", "report.html"],
+)
 def test_an_output_that_is_not_whole_is_made_again(run: RunFolder, file: str, damage: Callable[[Path], None]) -> None:
     damage(run.path / file)
     assert not complete(run)
@@ -158,25 +163,10 @@ def _other_picture(file: str) -> list[str]:
     return [file.replace("waveform", "spectrogram"), file.replace("spectrogram", "waveform")]
 
 
-def test_a_run_of_an_earlier_version_is_complete_if_its_files_are_whole(run: RunFolder) -> None:
-    run.path.joinpath("manifest.json").write_text(
-        json.dumps({k: v for k, v in run.manifest().items() if k not in ("pictures", "report", "digest")})
-    )
-    assert complete(run)
-    for name in ("report.html", "pictures/level_1_sample_0_waveform.png"):
-        cut(run.path / name)
-        assert not complete(run)
-
-
 def test_without_a_report_neither_it_nor_pictures_are_missed(run: RunFolder) -> None:
     (run.path / "report.html").unlink()
     (run.path / "pictures" / "level_1_sample_0_waveform.png").unlink()
-    assert complete(run, output=OutputSettings(report=False))
-
-
-def test_files_of_other_tokens_are_missing(run: RunFolder) -> None:
-    other = [made_up_take(SETTINGS, "another song", bottom=1), TAKES[1]]
-    assert not complete(run, other)
+    assert complete(run, OutputSettings(report=False))
 
 
 def test_a_kill_while_sounds_are_decoded_costs_one_of_them(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,22 +187,21 @@ def test_a_kill_while_sounds_are_decoded_costs_one_of_them(run: RunFolder, monke
     assert len([name for name in write(run) if name.startswith("audio")]) == 1
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe"])
-@pytest.mark.parametrize("file", FILES)
-def test_something_else_in_the_place_of_an_output_is_set_aside(run: RunFolder, file: str, kind: str) -> None:
-    path = run.path / file
-    path.unlink()
-    os.mkfifo(path) if kind == "pipe" else path.mkdir()
-    assert not complete(run)
-    write(run)
-    assert complete(run)
-    assert path.with_name(f"{path.name}.damaged").exists()
+def test_a_kill_while_pictures_are_drawn_costs_those_of_one_sound(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.update(pictures=[])
+    real, left = FakeStages.draw_sound, 3
 
+    def dies(*arguments: Any) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        real(*arguments)
 
-@pytest.mark.parametrize("folder", ["audio", "audio/level_1", "codes", "pictures"])
-def test_a_file_in_the_place_of_a_folder_is_set_aside(run: RunFolder, folder: str) -> None:
-    shutil.rmtree(run.path / folder)
-    (run.path / folder).write_text("a file")
-    write(run)
-    assert complete(run)
-    assert (run.path / f"{folder}.damaged").read_text() == "a file"
+    monkeypatch.setattr(FakeStages, "draw_sound", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write(run)
+    monkeypatch.setattr(FakeStages, "draw_sound", real)
+    assert len([name for name in write(run) if name.startswith("pictures")]) == 2
