@@ -13,7 +13,7 @@ import os
 import stat
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import soundfile
@@ -178,7 +178,7 @@ class _SndfileDecoder:
 
     def length(self) -> int:
         """Returns the frames of the file, counted from its last ones; _NotWholeError if these are missing."""
-        first = max(0, self._file.frames - _TAIL)
+        first: int = max(0, self._file.frames - _TAIL)
         with _reading():
             self._file.seek(first)
             tail = len(self._file.read(_TAIL, dtype="float32", always_2d=True))
@@ -229,7 +229,7 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO | int]:
+def _opened(path: Path) -> Iterator[io.RawIOBase | int]:
     """Gives a file without its name, so that its content alone says what it is.
 
     Of an mp3 file it gives the frames alone: libmpg123 takes what lies around them for damage, and says so on stderr.
@@ -249,7 +249,7 @@ def _opened(path: Path) -> Iterator[BinaryIO | int]:
 class _Slice(io.RawIOBase):
     """The bytes [start, stop) of a file, with the methods that soundfile uses."""
 
-    def __init__(self, file: io.RawIOBase | BinaryIO, start: int, stop: int) -> None:
+    def __init__(self, file: io.FileIO, start: int, stop: int) -> None:
         self._file, self._start, self._size, self._place = file, start, stop - start, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -260,7 +260,7 @@ class _Slice(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)[: max(0, self._size - self._place)]  # type: ignore[arg-type]
         self._file.seek(self._start + self._place)
-        count = self._file.readinto(view) or 0  # type: ignore[union-attr]
+        count = self._file.readinto(view) or 0
         self._place += count
         return count
 

@@ -25,7 +25,8 @@ class UnreadableSongs:
 
     def __init__(self, names: Sequence[str], most: float) -> None:
         self._names, self._most = names, most
-        self._seen = torch.zeros(len(names), dtype=torch.uint8).share_memory_()
+        self._seen = torch.zeros(len(names), dtype=torch.uint8)
+        self._seen.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """Number of songs that could not be read so far."""

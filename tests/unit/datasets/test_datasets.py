@@ -258,6 +258,19 @@ def test_windows_of_both_splits_are_all_windows(tmp_path: Path) -> None:
     assert not names["train"] & names["validation"]
 
 
+def test_codes_that_cannot_be_read_any_more_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path, *[20] * 6)
+    windows = CodeWindows(tmp_path, level=2, context=8, most_unreadable=0.4)
+    (tmp_path / "0.npz").write_bytes(b"half of a file")
+    (tmp_path / "4.npz").unlink()
+    assert {windows[index].lyrics for index in range(len(windows))} == {"1", "2", "3", "5"}
+    assert caplog.text.count("is skipped, others are taken in its place") == 2
+    (tmp_path / "1.npz").unlink()
+    again = CodeWindows(tmp_path, level=2, context=8, most_unreadable=0.4)
+    with pytest.raises(StoreError, match=r"3 of 6 songs can no longer be read, more than the allowed share of 0\.4"):
+        [again[index] for index in range(len(again))]
+
+
 def test_unusable_folders_of_codes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no finished folder of codes; `jukebox dataset` makes one"):
         read_index(tmp_path)
