@@ -136,7 +136,7 @@ class Checks:
         if not self._first:
             short = any(finding.problem == "short" for finding in self.findings)
             remedy = (
-                "make checks.shortest_seconds (of a training: data.checks.shortest_seconds) smaller, or give longer music"
+                "make checks.shortest_seconds (in `train`: data.checks.shortest_seconds) smaller, or give longer music"
                 if short
                 else "give other music"
             )
