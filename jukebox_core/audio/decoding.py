@@ -11,13 +11,14 @@ import io
 import logging
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import soundfile
 
+from jukebox_core.audio.complaints import complaints
 from jukebox_core.audio.ffmpeg import READABLE, ffmpeg_decoder
 from jukebox_core.audio.streams import container, mp3_stream, why_not_whole, why_not_whole_mp3
 from jukebox_core.errors import AudioError
@@ -165,10 +166,10 @@ class _SndfileDecoder:
         place = min(first, self._file.frames)
         stop = self._file.frames if count is None else min(place + count, self._file.frames)
         _require_short(self._path, stop - place, self.rate)
-        with _reading():
+        with _reading(self._path, self._file.format):
             self._file.seek(place)
         while place < stop:
-            with _reading():
+            with _reading(self._path, self._file.format):
                 block_TC = self._file.read(min(self._block, stop - place), dtype="float32", always_2d=True)
             if not len(block_TC):
                 self._require_promised(place)
@@ -179,7 +180,7 @@ class _SndfileDecoder:
     def length(self) -> int:
         """Returns the frames of the file, counted from its last ones; _NotWholeError if these are missing."""
         first: int = max(0, self._file.frames - _TAIL)
-        with _reading():
+        with _reading(self._path, self._file.format):
             self._file.seek(first)
             tail = len(self._file.read(_TAIL, dtype="float32", always_2d=True))
         if tail or not first:
@@ -194,10 +195,13 @@ class _SndfileDecoder:
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
-    """Turns libsndfile's errors of a damaged file into _NotWholeError."""
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns libsndfile's errors of a damaged file into _NotWholeError, and those of libmpg123 into one warning."""
     try:
-        yield
+        with complaints() if kind == "MP3" else nullcontext([]) as found:
+            yield
+        if found:
+            _warn_damaged(path, found[0])
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise _NotWholeError(f"it is damaged; libsndfile: {_said(error)}") from None
 
@@ -212,7 +216,8 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
     """
     with _opened(path) as source:
         try:
-            file = soundfile.SoundFile(source, closefd=False)
+            with complaints() if isinstance(source, _Slice) else nullcontext([]):
+                file = soundfile.SoundFile(source, closefd=False)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise _NotWholeError(f"libsndfile: {_said(error)}") from None
         with file:
@@ -327,6 +332,11 @@ def _require_sane(path: Path, samples_TC: NDArray[np.float32], first: int, rate:
 @lru_cache(maxsize=4096)  # one line a file
 def _warn_loud(path: Path) -> None:
     log.warning("%s: samples beyond %g times full scale; it will sound distorted, so scale it down", path, LOUD)
+
+
+@lru_cache(maxsize=4096)  # one line a file
+def _warn_damaged(path: Path, error: str) -> None:
+    log.warning("%s has damaged frames, which are silent or distorted (libmpg123: %s)", path, error)
 
 
 def _require_no_text(path: Path) -> None:
