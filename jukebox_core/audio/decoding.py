@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import stat
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -198,7 +198,7 @@ class _SndfileDecoder:
 def _reading(path: Path, kind: str) -> Iterator[None]:
     """Turns libsndfile's errors of a damaged file into _NotWholeError, and those of libmpg123 into one warning."""
     try:
-        with complaints() if kind == "MP3" else nullcontext([]) as found:
+        with complaints(expected=kind == "MP3") as found:
             yield
         if found:
             _warn_damaged(path, found[0])
@@ -216,7 +216,7 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
     """
     with _opened(path) as source:
         try:
-            with complaints() if isinstance(source, _Slice) else nullcontext([]):
+            with complaints(expected=isinstance(source, _Slice)):
                 file = soundfile.SoundFile(source, closefd=False)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise _NotWholeError(f"libsndfile: {_said(error)}") from None
