@@ -22,7 +22,7 @@ _redirected = threading.Lock()  # stderr belongs to the whole process
 
 
 def _unlock_in_child() -> None:
-    """Makes the lock anew after a fork: the thread that may have held it does not exist in the child."""
+    """Replaces the lock after a fork: the thread that may have held it does not exist in the child."""
     global _redirected
     _redirected = threading.Lock()
 

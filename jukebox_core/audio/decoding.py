@@ -214,9 +214,9 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
         AudioError: the file cannot be opened, or has a header beyond the limits.
         _NotWholeError: libsndfile cannot open it, or would not read all of its sound.
     """
-    with _opened(path) as source:
+    with _opened(path) as (source, is_mp3):
         try:
-            with complaints(expected=isinstance(source, _Slice)):
+            with complaints(expected=is_mp3):
                 file = soundfile.SoundFile(source, closefd=False)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise _NotWholeError(f"libsndfile: {_said(error)}") from None
@@ -234,10 +234,10 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.RawIOBase | int]:
-    """Gives a file without its name, so that its content alone says what it is.
+def _opened(path: Path) -> Iterator[tuple[io.RawIOBase | int, bool]]:
+    """Gives a file without its name, so that its content alone says what it is, and whether it is an mp3 file.
 
-    Of an mp3 file it gives the frames alone: libmpg123 takes what lies around them for damage, and says so on stderr.
+    Of an mp3 file with other bytes around its frames it gives the frames alone: libmpg123 takes the rest for damage.
     """
     magic = container(path)
     stream = mp3_stream(path) if magic not in _MAGIC else None
@@ -248,7 +248,12 @@ def _opened(path: Path) -> Iterator[io.RawIOBase | int]:
     elif magic[:3] == b"ID3" or magic[:1] == b"\xff":
         raise _NotWholeError("it begins like an mp3 file, and no sequence of mp3 frames follows")
     with path.open("rb", buffering=0) as file:
-        yield file.fileno() if stream is None else _Slice(file, stream.start, stream.stop)
+        if stream is None:
+            yield file.fileno(), False
+        elif magic[:1] == b"\xff" and stream.stop == os.fstat(file.fileno()).st_size:  # frames, and ID3 before them
+            yield file.fileno(), True
+        else:
+            yield _Slice(file, stream.start, stream.stop), True
 
 
 class _Slice(io.RawIOBase):
