@@ -12,6 +12,7 @@ from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
 
 AudioFormat = Literal["wav", "flac", "mp3"]
+_WORKERS = 10_000
 _SPOOL = SpoolConfig()
 
 
@@ -91,6 +92,7 @@ class RunnerSettings:
     def __post_init__(self) -> None:
         """Checks ranges, and that devices suffice."""
         check_above_zero(self, "workers", "shards")
+        require(self.workers <= _WORKERS, f"workers is {self.workers}; a run has at most {_WORKERS:,}")
         check_not_negative(self, "preview_seconds")
         require(len(set(self.devices)) == len(self.devices), f"devices is {list(self.devices)}; name each device once")
         require(
