@@ -268,7 +268,7 @@ def _is_own(folder: RunFolder, settings: Settings, contents: Contents | None) ->
     stored = settings_in(folder.path)
     if stored is not None:
         return not other_settings(_identity(stored), identity(settings))
-    if pin is not None and contents is not None:
+    if pin is not None:
         return True
     names = [path.name for path in folder.path.iterdir()]
     if all(TEMPORARY.fullmatch(name) for name in names):
