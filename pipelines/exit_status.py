@@ -16,6 +16,7 @@ from jukebox_core.errors import (
     DamagedError,
     DownloadError,
     JukeboxError,
+    NumericsError,
     TrainingError,
     UnreachableError,
 )
@@ -32,6 +33,7 @@ _NO_REFUSAL = (
     CheckpointError,
     DamagedError,
     DownloadError,
+    NumericsError,
     TrainingError,
     UnreachableError,
 )  # failures, also before work begins

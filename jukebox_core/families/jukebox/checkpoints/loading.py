@@ -54,10 +54,11 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
     """Returns the VQ-VAE with the weights in `path`, ready to encode and decode, in float32.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of this VQ-VAE.
+        CheckpointError: the file is not a checkpoint of this VQ-VAE, or holds numbers that are not finite.
     """
     vqvae = build_vqvae(config)
-    load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device)
+    checkpoint, label = open_checkpoint(path), f"the VQ-VAE of {config.name}"
+    load_into(vqvae, checkpoint, VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device, label=label)
     tap_major(vqvae)
     return vqvae.eval().requires_grad_(requires_grad=False)
 
@@ -71,7 +72,7 @@ def load_prior(
     int8 they are quantised one by one as well, and compute in bfloat16.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of this prior.
+        CheckpointError: the file is not a checkpoint of this prior, or holds numbers that are not finite.
     """
     prior = build_prior(config, level)
     compute = COMPUTE_DTYPES[dtype]
@@ -94,7 +95,8 @@ def load_prior(
 
     with release_freed_memory():
         placed = quantise if dtype == "int8" else None
-        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
+        checkpoint, label = open_checkpoint(path), f"level {level} of {config.name}"
+        load_into(prior, checkpoint, PRIOR_RENAMES, cast=cast, device=device, placed=placed, label=label)
     prior.set_compute_dtype(compute)
     tap_major(prior)
     return prior.eval().requires_grad_(requires_grad=False)

@@ -144,6 +144,7 @@ def draw_codes(
     Raises:
         ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
             forced codes than the decoder holds, or the prior's layers cannot sample.
+        NumericsError: Logits are not finite; no code of their block is yielded.
     """
     prior, known, forced = decoder.prior, known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
     if known + count > prior.config.context:
@@ -158,9 +159,8 @@ def draw_codes(
     if not 0 <= read <= forced:
         raise ConfigError(f"the decoder has read {read} codes after the known ones; give at least these as forced")
     left_BF = None if forced_BF is None else forced_BF[:, read:] + prior.shift
-    blocks = decode(
-        decoder, count - read, sampling, noise, position=start + known + read, forced_BF=left_BF, flush=flush
-    )
+    label, first = f"level {prior.config.level}", start + known + read
+    blocks = decode(decoder, count - read, sampling, noise, position=first, forced_BF=left_BF, flush=flush, label=label)
     for block_BT in blocks:
         yield block_BT - prior.shift
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, NumericsError
+from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
+from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
 from jukebox_core.sampling.draw import draw_tokens
@@ -110,3 +112,43 @@ def test_the_callers_grad_mode_is_left_alone() -> None:
     ):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+def spoilt(engine: str, dtype: str, place: int, value: float) -> Prior:
+    """A prior whose features are not finite from position `place` of a window on."""
+    prior = tiny_prior("top")
+    if dtype == "int8":
+        quantise_projections(prior.body.transformer)
+    prior.set_compute_dtype(torch.bfloat16 if dtype == "int8" else getattr(torch, dtype))
+    if engine == "static":  # the steps of `compiled` and `graph`
+        prior.body.transformer = StaticTransformer(prior.body.transformer)
+    prior.body.position_PW[place:, 3] = value
+    return prepare(prior, "eager" if engine == "static" else engine)
+
+
+@pytest.mark.parametrize("engine", ["eager", "native", "static"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_code_is_drawn_from_logits_that_are_not_finite(engine: str, dtype: str, value: float) -> None:
+    prior = spoilt(engine, dtype, 14, value)
+    noise, made = CounterNoise(5, 2, SONGS), []
+    found = decode_window(
+        prior, tiny_condition(prior), tiny_codes(prior)[:, :4], 28, SAMPLING, noise, start=100, flush=5
+    )
+    with pytest.raises(
+        NumericsError, match=r"the logits of level 2 are not finite .* from token 114 on, in songs 0, 1 of"
+    ):
+        made.extend(found)
+    assert torch.cat(made, dim=1).shape == (2, 10)  # the blocks before
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}])
+def test_infinite_logits_are_found_where_filters_would_hide_them(filters: dict[str, Any]) -> None:
+    prior = tiny_prior("top")
+    prior.output.weight[0] = -torch.inf  # one token of the vocabulary, whose probability would be 0 or not a number
+    noise = CounterNoise(5, 2, SONGS)
+    found = decode_window(
+        prior, tiny_condition(prior), tiny_codes(prior)[:, :4], 8, LevelSampling(**filters), noise, start=100
+    )
+    with pytest.raises(NumericsError, match="the logits of level 2 are not finite"):
+        next(found)
