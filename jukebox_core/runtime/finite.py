@@ -47,7 +47,7 @@ def copy_finite(source: Tensor, target: Tensor) -> bool:
         target.copy_(source)
         return is_finite(target)
     sums = []
-    for part, new in zip(source.view(-1).split(_PIECE), target.view(-1).split(_PIECE), strict=True):
+    for part, new in zip(torch.split(source.view(-1), _PIECE), torch.split(target.view(-1), _PIECE), strict=True):
         new.copy_(part)
         if target.is_floating_point():
             sums.append(new.sum())

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from jukebox_core.errors import NumericsError
-from jukebox_core.runtime.finite import is_finite
 from jukebox_core.sampling.draw import draw_tokens
 
 if TYPE_CHECKING:
@@ -64,7 +62,6 @@ def decode(
     position: int,
     forced_BF: Tensor | None = None,
     flush: int = 64,
-    label: str = "the model",
 ) -> Iterator[Tensor]:
     """Yields sampled tokens in order, in blocks of int64 [B, at most `flush`].
 
@@ -79,15 +76,9 @@ def decode(
         position: Absolute position, in its level, of the first of the `count` tokens.
         forced_BF: The first F of the `count` tokens.
         flush: Tokens per block; the last block may be shorter.
-        label: Names the model in messages.
-
-    Raises:
-        NumericsError: Logits are not finite. They are looked at once a block, so that no step waits for the device; no
-            token of that block is yielded.
     """
     forced = 0 if forced_BF is None else forced_BF.shape[1]
     block: list[Tensor] = []
-    drawn_from: list[Tensor] = []  # the logits of the block
     for step in range(count):
         features_B1W = model.predict()
         if forced_BF is not None and step < forced:
@@ -98,21 +89,6 @@ def decode(
         tokens_B = draw_tokens(logits_BV, noise_BV, sampling)
         model.feed(tokens_B)
         block.append(tokens_B)
-        drawn_from.append(logits_BV)
         if len(block) == flush or step == count - 1:
-            _check_logits(drawn_from, label, position + step + 1 - len(block))
             yield torch.stack(block, dim=1)
-            block, drawn_from = [], []
-
-
-def _check_logits(logits: list[Tensor], label: str, position: int) -> None:
-    """Checks the logits [B, V] of the tokens from `position` on; NumericsError if one is not finite."""
-    if is_finite(torch.stack(logits)):
-        return
-    finite_TB = torch.stack([torch.isfinite(each_BV).all(-1) for each_BV in logits]).cpu()
-    first = position + int((~finite_TB.all(1)).int().argmax())
-    songs = ", ".join(str(song) for song in (~finite_TB.all(0)).nonzero()[:, 0].tolist())
-    raise NumericsError(
-        f"the logits of {label} are not finite (NaN or infinity) from token {first} on, in songs {songs} of the batch; "
-        "tokens before it are stored. Choose hardware.dtype=float32, or weights whose numbers are smaller"
-    )
+            block = []
