@@ -121,7 +121,7 @@ def test_nothing_is_sealed_of_logits_that_are_not_finite(
     assert sum(sealed) == 34  # the top level, and no token of level 1
 
 
-def test_a_song_without_a_length_is_told_the_usual_one(model: jukebox.Jukebox) -> None:
+def test_a_song_without_a_length_has_the_usual_one(model: jukebox.Jukebox) -> None:
     def codes(song: jukebox.Song | None) -> np.ndarray:
         return model.generate(song, seconds=0.1, sampling=TOP).codes[2]
 

@@ -53,7 +53,7 @@ def test_a_copy_is_the_conversion_of_torch(dtype: torch.dtype, monkeypatch: pyte
 
 
 @BAD
-def test_a_copy_tells_of_a_bad_number_in_any_piece(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_finds_a_bad_number_in_any_piece(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finite, "_PIECE", 7)
     for place in (0, 6, 7, 44):
         source = torch.zeros(45)
@@ -62,7 +62,7 @@ def test_a_copy_tells_of_a_bad_number_in_any_piece(value: float, monkeypatch: py
         assert not copy_finite(source.view(5, 9).t(), torch.empty(9, 5))
 
 
-def test_a_copy_tells_of_a_number_that_the_new_type_cannot_hold() -> None:
+def test_a_copy_finds_a_number_that_the_new_type_cannot_hold() -> None:
     assert not copy_finite(torch.tensor([1.0, 1e6]), torch.empty(2, dtype=torch.float16))
     assert copy_finite(torch.tensor([1.0, 1e6]), torch.empty(2, dtype=torch.bfloat16))
     assert copy_finite(torch.tensor([1, 2]), torch.empty(2, dtype=torch.int64))
