@@ -62,7 +62,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
     found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
     usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
-    return found | ({"usual_seconds": usual} if settings.tells_usual_length else {})
+    return found | ({"usual_seconds": usual} if settings.uses_usual_length else {})
 
 
 def default_name(settings: Settings) -> str:

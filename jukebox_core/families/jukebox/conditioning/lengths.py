@@ -71,13 +71,13 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
     return length
 
 
-def told_seconds(
+def song_seconds(
     config: JukeboxConfig, *, seconds: float, offset_seconds: float, usual_seconds: float | None
 ) -> float | None:
-    """Returns the length of the whole song that the model is told where the song names none, in seconds.
+    """Returns the length of the whole song that conditions the model where the song has none, in seconds.
 
     It is `usual_seconds`, moved into the range of the model, or the end of the music if that is later. A model that is
-    told of a song as short as an excerpt makes what no song of its training was: often one held tone.
+    conditioned on a song as short as an excerpt makes what no song of its training was: often one held tone.
 
     Args:
         config: the model.
@@ -94,7 +94,7 @@ def told_seconds(
     end = whole_samples(config, offset_seconds) + top_level_samples(config, seconds)
     top = config.priors[config.top]
     if top.timing is None and top.lyrics is None:
-        usual_seconds = None  # the model is told no length
+        usual_seconds = None  # no length conditions the model
     usual = shortest if usual_seconds is None else whole_samples(config, usual_seconds)
     total = max(end, min(max(usual, shortest), longest))
     return total / rate if total <= longest else None
