@@ -13,6 +13,7 @@ from jukebox_core.store.config import SpoolConfig
 
 AudioFormat = Literal["wav", "flac", "mp3"]
 _WORKERS = 10_000
+_LARGEST = 1e9  # of any number of seconds, tokens or files: in samples it is still a number
 _SPOOL = SpoolConfig()
 
 
@@ -27,6 +28,7 @@ def check_not_negative(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         require(value is None or 0 <= value < math.inf, f"{name} is {value}; it cannot be negative or infinite")
+        require(value is None or value <= _LARGEST, f"{name} is {value}; it is at most {_LARGEST:g}")
 
 
 def check_above_zero(owner: object, *names: str) -> None:
@@ -34,6 +36,7 @@ def check_above_zero(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+        require(value is None or value <= _LARGEST, f"{name} is {value}; it is at most {_LARGEST:g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

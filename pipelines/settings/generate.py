@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_DAY = 86_400  # seconds
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptSettings:
     """Audio that the songs start with."""
@@ -141,6 +144,7 @@ class Settings:
         """Checks the settings against each other; every message names the dotted keys."""
         if self.song is None:
             object.__setattr__(self, "song", self.family.song_type())
+        require(not self.seconds > _DAY, f"seconds is {self.seconds:g}; a song lasts at most a day, {_DAY:,} s")
         _ = self.length
         start = self.prompt.seconds
         require(

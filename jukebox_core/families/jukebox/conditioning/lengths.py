@@ -14,6 +14,7 @@ from jukebox_core.tokens.plan import whole_tokens
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
+_ENDLESS = 1e12  # seconds; what is longer, up to the largest float, is out of every range in the same way
 _ROUNDING = 1e-6  # of a sample or token: rounding error of a decimal number of seconds
 
 
@@ -26,7 +27,7 @@ class SongTimes(NamedTuple):
 
 def whole_samples(config: JukeboxConfig, seconds: float) -> int:
     """Returns how many audio samples fit into `seconds`."""
-    return math.floor(seconds * config.vqvae.sample_rate + _ROUNDING)
+    return math.floor(min(seconds, _ENDLESS) * config.vqvae.sample_rate + _ROUNDING)
 
 
 def top_level_samples(config: JukeboxConfig, seconds: float) -> int:
