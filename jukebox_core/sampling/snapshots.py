@@ -10,7 +10,6 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -18,14 +17,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.atomic import atomic_write, locked_temporary
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, read_record
 from jukebox_core.errors import RecordError
 from jukebox_core.sampling.config import SnapshotRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -56,7 +57,7 @@ class Snapshots:
     def path(self) -> Path:
         """The file that holds the window's cache."""
         assert self.folder is not None
-        return Path(self.folder).expanduser() / f"{digest([node.key for node in self.nodes])}.safetensors"
+        return user_path(self.folder) / f"{digest([node.key for node in self.nodes])}.safetensors"
 
     def due(self, every: float) -> bool:
         """Whether a snapshot may be written now; they are at least `every` seconds apart."""
@@ -77,13 +78,13 @@ class Snapshots:
             if shutil.disk_usage(self.path.parent).free < size + ROOM_LEFT:
                 log.info("no snapshot of the cache (%.1f GB): too little room in %s", size / 1e9, self.folder)
             else:
-                draft = self.path.with_suffix(".draft")
-                save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
-                sha256 = digest_file(draft)
-                draft.replace(self.path)
+                with locked_temporary(self.path.parent, self.path.name) as (draft, _):
+                    save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
+                    sha256 = digest_file(draft)
+                    draft.replace(self.path)
                 with atomic_write(self._about) as file:
                     file.write(dump_record({"sha256": sha256, **self._description(progress)}, indent=None))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter from a full disk
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
         Snapshots.last_cost = self._written - began

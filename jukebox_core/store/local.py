@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_regular
 from jukebox_core.errors import RecordError
 from jukebox_core.store.place import SCRATCH, Place, retried
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.store.config import RetryConfig
 
+_STALE_SECONDS = 3600  # a probe lives for milliseconds; a killed process has left one as old as this
 _MAX_BYTES = 1 << 32  # far above the size of a window
-_STALE_SECONDS = 3600  # a temporary file lives for milliseconds; a killed process has left one as old as this
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -32,7 +34,7 @@ class LocalObjects(Place):
     """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
 
     def __init__(self, root: Path, retry: RetryConfig) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = user_path(root).absolute()
         super().__init__(str(self._root), retry)
 
     @retried
@@ -73,7 +75,7 @@ class LocalObjects(Place):
                 if path.exists():
                     return False
                 temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
         return True
 
     @retried
@@ -84,7 +86,7 @@ class LocalObjects(Place):
             _make_folder(path.parent)
             self._clear_folder(path)
             temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
 
     @retried
     def remove(self, *names: str) -> None:
@@ -117,12 +119,16 @@ class LocalObjects(Place):
         return {name: now - found.st_mtime for name, found in self._walk(folder)}
 
     @retried
-    def remove_stale(self) -> None:
-        """Removes temporary files that killed processes have left."""
-        for path in (self._root / SCRATCH).glob("*"):
+    def remove_stale(self) -> tuple[int, int]:
+        """Removes temporary files that killed processes have left; returns how many, and their bytes."""
+        count, size = sweep(self._root / SCRATCH)
+        for path in (self._root / SCRATCH).glob("*"):  # probes, and files of versions that did not lock them
             with contextlib.suppress(FileNotFoundError):  # another process removes them too
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                found = path.stat()
+                if not path.name.startswith(".") and time.time() - found.st_mtime > _STALE_SECONDS:
                     path.unlink()
+                    count, size = count + 1, size + found.st_size
+        return count, size
 
     def _clear_folder(self, path: Path) -> None:
         """Moves a folder in the place of a file to ``damaged/``: no version of this program has made it."""
@@ -152,15 +158,11 @@ class LocalObjects(Place):
         scratch = self._root / SCRATCH
         if not scratch.is_dir():
             _make_folder(scratch)
-        path = scratch / secrets.token_hex(16)
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with locked_temporary(scratch, "object") as (path, file):
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> None:
@@ -168,13 +170,4 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _synchronise(folder.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Waits until the entries of a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        synchronise(folder.parent)

@@ -136,7 +136,8 @@ class _LocalRunLock:
             with contextlib.suppress(OSError):
                 set_aside(self._lock.path)
         if try_lock(self._lock):
-            self._lock.write(Owner.current().to_json())
+            with contextlib.suppress(OSError):  # on a full disk: the text is for those who wait, the lock holds
+                self._lock.write(Owner.current().to_json())
             return None
         try:
             return Owner.from_json(read_regular(self._lock.path)) or Owner.unknown()

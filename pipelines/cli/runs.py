@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes, printable
 from jukebox_core.errors import ConfigError, LabelError, RunError
 from pipelines.cli.run_table import Summary, details, table, tree
@@ -119,13 +120,13 @@ def collect_garbage(
 ) -> None:
     """Remove tokens that no run names."""
     from jukebox_core.store.pins import Pins
-    from pipelines.runs.garbage import find_garbage, remove, stores_of
+    from pipelines.runs.garbage import find_garbage, remove, stores_of, sweep_leavings
 
     if older_than < 0:
         raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
     if not dry_run and (removed := remove_leftovers(root)):
         _print([f"removed {removed} folders that killed processes had left in {root}"])
-    scratch = Path(root).expanduser() / ".scratch"
+    scratch = user_path(root) / ".scratch"
     for uri in [store] if store else stores_of(root):
         garbage = find_garbage(root, uri, older_than, scratch)
         _print(_described(garbage, older_than))
@@ -138,6 +139,9 @@ def collect_garbage(
             with working():
                 windows, size = remove(garbage, root)
             _print([f"removed {windows} windows, {format_bytes(size)} in all"])
+    count, _ = sweep_leavings(root, remove=not dry_run)
+    if count:
+        _print([f"{'found' if dry_run else 'removed'} {count} files half written by killed processes"])
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -71,6 +71,7 @@ class RunOutputs:
     def _write_audio(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
         records, manifest = [], self.run.manifest()
+        known = {record["path"]: record for record in manifest.get("audio", [])}
         for sound in sounds(takes, self.codec.weights.identity, self.output.format):
             record = sound.record(self.run.path, manifest)
             if record is None:
@@ -79,6 +80,8 @@ class RunOutputs:
                 made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path)
                 record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
                 record |= {"sha256": made.sha256, "seconds": made.seconds, "peak": made.peak, "rms": made.rms}
+                known[sound.path] = record
+                self.run.update(audio=list(known.values()))  # a kill costs one file, not all
             records.append(record)
         return records
 
@@ -103,6 +106,7 @@ class RunOutputs:
                     make_room(folder, path)
                 stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
                 intact = [recorded(folder, path, sound=sound["sha256"]) for path in paths]
+                self.run.update(pictures=[*records, *intact])
             records += intact
         return records
 

@@ -6,28 +6,35 @@ A running server is used: the one that PREFECT_API_URL names, or one that ``juke
 
 from __future__ import annotations
 
+import atexit
+import base64
 import json
 import os
-import re
-import signal
 import socket
-import subprocess
 import sys
-import threading
+import tomllib
 import urllib.error
 import urllib.request
-from importlib.metadata import version
+from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.base.locks import locked
-from jukebox_core.base.processes import own_name
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.processes import is_dead, own_name
 from jukebox_core.errors import RunError
 from pipelines.exit_status import working
+from pipelines.orchestration import own_server
+from pipelines.orchestration.database import prepare_database
+from pipelines.orchestration.guard import LOOPBACK
+from pipelines.orchestration.password import own_password
 
-OWNER = "JUKEBOX_PROCESS"  # environment variable: the process that a server was started for
+if TYPE_CHECKING:
+    import subprocess
+
+NAMED_SECONDS = 2.0  # within which a server that the user named must answer
 _RECORD = "server.json"
-_POLL_SECONDS = 0.1  # between two attempts to take the database's lock
+_own: list[subprocess.Popen[bytes]] = []  # the server that this process started for itself, if it did
 
 
 @working()
@@ -37,25 +44,39 @@ def use(storage_root: str) -> None:
     If no server runs, Prefect's own is started on loopback, and ends with this process.
 
     Raises:
-        RunError: Prefect's database cannot be set up, or there is no loopback.
+        RunError: the server that PREFECT_API_URL names does not answer, Prefect's folder or database cannot be set up,
+            or there is no loopback.
     """
+    if _own and _own[0].poll() is None:  # of an earlier job of this command
+        return
+    if _own:
+        _own.clear()
+        os.environ.pop("PREFECT_API_URL", None)
     home = set_environment(storage_root)
-    if not os.environ.get("PREFECT_API_URL"):
-        url = running_server(home)
+    try:
+        named, url = named_server(home), running_server(home)
+        if named is not None and named != url:
+            check_named(named)
+            return
         if url is None:
             _check_loopback()
             prepare_database(home)
-            start_server()
+            start_server(home)
         else:
-            os.environ["PREFECT_API_URL"] = url
+            trust(home, url)
+    except OSError as error:
+        raise unusable(home, error) from None
 
 
 def set_environment(storage_root: str) -> Path:
-    """Sets Prefect's environment variables, except the server's address; returns PREFECT_HOME, which it creates."""
-    home = Path(storage_root).expanduser().absolute() / ".prefect"
+    """Sets Prefect's environment variables, except the server's address; returns PREFECT_HOME, which it creates.
+
+    Raises:
+        RunError: the folder cannot be created.
+    """
+    home = user_path(storage_root).absolute() / ".prefect"
     defaults = {
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # for a slow disk and a busy machine
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_UI_API_URL": "/api",  # relative to the page: any port, and through a tunnel
@@ -63,28 +84,81 @@ def set_environment(storage_root: str) -> Path:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
         "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # one request less in each process of a run
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    os.environ[OWNER] = own_name()
+    _spare_loopback_the_proxy()
     home = Path(os.environ["PREFECT_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise unusable(home, error) from None
     return home
+
+
+def _spare_loopback_the_proxy() -> None:
+    """Excludes loopback from the proxies that the environment names, for this process and those that it starts."""
+    given = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if "*" not in names:
+        names += sorted(LOOPBACK - set(names))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
+
+
+def named_server(home: Path) -> str | None:
+    """Returns the API address that the user named: in the environment, or in a Prefect profile of `home`."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    try:
+        profiles = tomllib.loads((home / "profiles.toml").read_text("utf-8"))
+        active = os.environ.get("PREFECT_PROFILE") or profiles["active"]
+        return str(profiles["profiles"][active]["PREFECT_API_URL"]) or None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def check_named(url: str) -> None:
+    """Checks that a server that the user named answers, and accepts us.
+
+    Raises:
+        RunError: it does not.
+    """
+    remedy = "start that server, or correct or unset PREFECT_API_URL"
+    try:
+        status = _status(f"{url}/admin/version", NAMED_SECONDS, _credentials())
+    except (OSError, ValueError, UnicodeError) as error:
+        reason = getattr(error, "reason", error)
+        raise RunError(
+            f"PREFECT_API_URL is {_shown(url)}, but no server answers there within {NAMED_SECONDS:g} s ({reason}); {remedy}"
+        ) from None
+    if status in (401, 403):
+        raise RunError(
+            f"PREFECT_API_URL is {_shown(url)}, a server that asks for a password (status {status}); set "
+            "PREFECT_API_AUTH_STRING to user:password. A server of `jukebox serve` has it in the file "
+            f".prefect/password of its storage folder"
+        )
+    if status >= 400:
+        raise RunError(
+            f"PREFECT_API_URL is {_shown(url)}, but no Prefect server answers there (status {status}); {remedy}. "
+            "The address of Prefect's API usually ends in /api"
+        )
 
 
 def running_server(home: Path) -> str | None:
     """Returns the API address of the server that was recorded in `home`, if it answers."""
     try:
-        url: str = json.loads((home / _RECORD).read_text("utf-8"))["url"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads((home / _RECORD).read_text("utf-8"))
+        url, process = str(record["url"]), str(record.get("process", ""))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return url if answers(url) else None
+    return url if not is_dead(process) and answers(url) else None
 
 
 def record_server(home: Path, url: str) -> None:
-    """Records that a server answers at `url`, so that later commands use it; atomic."""
+    """Records that a server of this process answers at `url`, so that later commands use it; atomic."""
     with atomic_write(home / _RECORD) as file:
-        file.write(json.dumps({"url": url}).encode())
+        file.write(json.dumps({"url": url, "process": own_name()}).encode())
 
 
 def forget_server(home: Path) -> None:
@@ -92,14 +166,62 @@ def forget_server(home: Path) -> None:
     (home / _RECORD).unlink(missing_ok=True)
 
 
+def trust(home: Path, url: str) -> None:
+    """Makes this process, and those that it starts, clients of our own server at `url`, with its password."""
+    os.environ["PREFECT_API_URL"] = url
+    os.environ["PREFECT_API_AUTH_STRING"] = own_password(home)
+    if "prefect.context" in sys.modules:  # imported already: it has read the environment
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
+
+
 def answers(url: str, timeout: float = 2.0) -> bool:
     """Whether a Prefect server answers at the API address `url`."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for loopback
     try:
-        with opener.open(f"{url}/health", timeout=timeout) as reply:
-            return bool(reply.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
+        return _status(f"{url}/health", timeout) == 200
+    except (OSError, ValueError):
         return False
+
+
+def _status(url: str, timeout: float, credentials: str | None = None) -> int:
+    """Returns the status of a GET request.
+
+    Raises:
+        OSError: there is no answer within `timeout` seconds.
+        ValueError: `url` is no address.
+    """
+    headers = {}
+    if credentials:
+        headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode("ascii")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("an address begins with http:// or https://")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as reply:  # noqa: S310
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except HTTPException as error:  # no HTTP is spoken there, or the address has characters that none has
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _credentials() -> str | None:
+    return os.environ.get("PREFECT_API_AUTH_STRING")
+
+
+def _shown(url: str) -> str:
+    """Returns an address without the password that it may contain."""
+    before, at, after = " ".join(url.split()).rpartition("@")
+    return f"{before.partition('://')[0]}://...@{after}" if at else after
+
+
+def unusable(home: Path, error: OSError) -> RunError:
+    """Returns the error that PREFECT_HOME, `home`, cannot be used."""
+    return RunError(
+        f"Prefect's folder {home} cannot be used ({error.strerror or error}); it needs to be a folder of yours on a disk "
+        "with free space: move it away, or choose another storage.root or PREFECT_HOME"
+    )
 
 
 def _check_loopback() -> None:
@@ -118,59 +240,17 @@ def _check_loopback() -> None:
         ) from None
 
 
-def prepare_database(home: Path) -> None:
-    """Migrates Prefect's database once for each version of Prefect; idempotent, and safe in parallel processes.
+def start_server(home: Path) -> None:
+    """Starts Prefect's own server for this process, which becomes its client; it ends with this process.
 
     Raises:
-        RunError: it cannot be set up.
+        RunError: it does not start.
+        OSError: `home` cannot be written.
     """
-    ready, needed = home / "database.version", version("prefect")
-    if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or _text(ready) == needed:
-        return
-    with locked(home / "database.lock"):
-        if _text(ready) == needed:
-            return
-        upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-        done = subprocess.run(upgrade, capture_output=True, text=True, check=False)  # noqa: S603 - ours
-        if done.returncode:
-            lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-            reason = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])
-            raise RunError(
-                f"Prefect's database in {home} cannot be set up ({reason}); free the disk, or choose "
-                "another storage.root"
-            )
-        ready.write_text(needed, "ascii")
-
-
-def start_server() -> None:
-    """Starts Prefect's own server as a subprocess that ignores Ctrl-C; Prefect then finds it running.
-
-    A terminal sends SIGINT to every process of a command; if the server ended at once, the run could not record that
-    it stopped. A subprocess inherits the signal mask of the thread that starts it: here one that blocks SIGINT.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
-
-    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():  # set in a profile of the user
-        return
-    failures: list[Exception] = []
-
-    def start() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            SubprocessASGIServer().start()
-        except Exception as error:  # raised below, in the thread that waits
-            failures.append(error)
-
-    thread = threading.Thread(target=start, name="prefect-server", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text("ascii")
-    except OSError:
-        return None
+    listening = own_server.listen("127.0.0.1", 0)
+    url = own_server.address_of(listening, "127.0.0.1")
+    process = own_server.launch(home, listening, "127.0.0.1", "ephemeral")
+    own_server.wait_for(process, url, home, answers)
+    _own.append(process)
+    atexit.register(own_server.stop, process)
+    trust(home, url)

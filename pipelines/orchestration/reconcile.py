@@ -1,18 +1,15 @@
-"""Reconciles Prefect with killed processes at the next start: runs that never end, and unused servers.
+"""Reconciles Prefect with killed processes at the next start: their runs would otherwise never end.
 
-A flow run is tagged with the process that runs it, and the environment of a server names the process that it was
-started for; only runs and servers of processes of this machine that have ended are touched. Never fails a run.
+A flow run is tagged with the process that runs it; only runs of processes of this machine that have ended are touched.
+Never fails a run.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.processes import is_dead, own_name
-from pipelines.orchestration.prefect_home import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +23,6 @@ log = logging.getLogger("jukebox")
 TAG = "jukebox"
 RESTARTS = 3  # a deployed run whose process was killed more often is not restarted automatically
 _PROCESS = "process:"
-_SERVER_APP = "prefect.server.api.server:create_app"  # in the command line of a server
 
 
 def tags() -> list[str]:
@@ -38,34 +34,6 @@ def claim(client: SyncPrefectClient, run: FlowRun) -> None:
     """Tags a flow run that exists already as one that this process runs."""
     others = [tag for tag in run.tags if tag != TAG and not tag.startswith(_PROCESS)]
     client.update_flow_run(run.id, tags=[*others, *tags()])
-
-
-def stop_leaked_servers() -> list[int]:
-    """Ends servers of this PREFECT_HOME whose owner was killed before it could end them; returns their process IDs."""
-    leaked = [pid for pid, owner in _servers(os.environ["PREFECT_HOME"]) if is_dead(owner)]
-    for pid in leaked:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except OSError as error:
-            log.debug("server %d cannot be stopped: %s", pid, error)
-        else:
-            log.info("ended a server of Prefect that a killed process had left (%d)", pid)
-    return leaked
-
-
-def _servers(home: str) -> Iterator[tuple[int, str]]:
-    """Yields process ID and owner of each ephemeral server that Prefect started for `home`."""
-    import psutil
-
-    for process in psutil.process_iter():
-        try:
-            if not any(_SERVER_APP in argument for argument in process.cmdline()):
-                continue
-            environment = process.environ()
-        except (psutil.Error, OSError):  # it has ended, or belongs to another user
-            continue
-        if environment.get("PREFECT__SERVER_EPHEMERAL") == "1" and environment.get("PREFECT_HOME") == home:
-            yield process.pid, environment.get(OWNER, "")
 
 
 def reconcile(*, restart: bool = False) -> int:

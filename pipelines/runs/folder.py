@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.atomic import DISK, atomic_write, write_error
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, set_aside
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import DamagedRunError, RunError, did_you_mean
@@ -59,7 +60,9 @@ def identity(settings: Settings) -> dict[str, Any]:
 def _identity(settings: Settings) -> dict[str, Any]:
     everything = to_plain(settings)
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
-    return {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
+    found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
+    usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
+    return found | ({"usual_seconds": usual} if settings.tells_usual_length else {})
 
 
 def default_name(settings: Settings) -> str:
@@ -97,7 +100,7 @@ def lock_of(settings: Settings) -> str:
 
 def run_path(settings: Settings) -> Path:
     """Returns the folder of the run that these settings make."""
-    return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+    return user_path(settings.storage.root) / (settings.run.name or default_name(settings))
 
 
 def find_run(run: str, root: str) -> RunFolder:
@@ -144,7 +147,7 @@ class RunFolder:
     @property
     def place(self) -> str:
         """Host and folder, which distinguish the run from others of the same name."""
-        return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
+        return f"{socket.gethostname()}:{user_path(self.path).resolve()}"
 
     @property
     def manifest_path(self) -> Path:
@@ -296,6 +299,8 @@ def open_run(settings: Settings, config_yaml: str, contents: Contents | None = N
         else:
             _create(folder, settings, config_yaml)
     except OSError as error:
+        if error.errno in DISK:
+            raise write_error(folder.path, error) from None
         raise RunError(f"cannot make {folder.path} ({error.strerror}); choose another storage.root") from None
     return folder
 

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.atomic import sweep
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_record
 from jukebox_core.errors import RecordError, RunError
 from jukebox_core.sampling.config import SnapshotRecord
 from jukebox_core.store.objects import open_objects
 from jukebox_core.store.pins import Pin, Pins
+from jukebox_core.store.place import SCRATCH
 from jukebox_core.store.store import TokenStore
 from pipelines.runs.folder import runs_in
 
@@ -54,7 +57,7 @@ def stores_of(root: str) -> list[str]:
     """Returns the token stores that the runs below `root` use, and the default one if it exists."""
     manifests = [_readable(run) for run in runs_in(root)]
     found = {str(manifest["store"]) for manifest in manifests if manifest and "store" in manifest}
-    default = Path(root).expanduser().absolute() / ".store"
+    default = user_path(root).absolute() / ".store"
     return sorted(found | ({str(default)} if default.is_dir() else set()))
 
 
@@ -161,6 +164,20 @@ def remove(garbage: Garbage, root: str) -> tuple[int, int]:
     for path in garbage.snapshots:
         path.unlink(missing_ok=True)
     return count, size + sum(garbage.damaged.values()) + sum(garbage.snapshots.values())
+
+
+def sweep_leavings(root: str, *, remove: bool) -> tuple[int, int]:
+    """Removes the temporary files that killed processes left in runs, stores and caches; returns how many, and bytes.
+
+    Args:
+        root: the folder of the runs.
+        remove: False: only count them.
+    """
+    above = Path(root).expanduser()
+    folders = [run.path for run in runs_in(root) if run.known_manifest()] + [above / ".scratch", above / ".prefect"]
+    folders += [Path(store) / SCRATCH for store in stores_of(root) if "://" not in store]
+    swept = [sweep(folder, remove=remove) for folder in folders]
+    return sum(count for count, _ in swept), sum(size for _, size in swept)
 
 
 def _snapshots(folder: Path | None, hours: float) -> dict[Path, tuple[int, Collection[str]]]:

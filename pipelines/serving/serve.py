@@ -6,40 +6,39 @@ stays, and the next start continues.
 
 from __future__ import annotations
 
-import functools
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
 
+from jukebox_core.base.paths import check_name, shortened
 from jukebox_core.base.processes import children, group_lives, is_dead, name_of
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.exit_status import working
-from pipelines.orchestration import prefect_home, reconcile
+from pipelines.orchestration import own_server, prefect_home, reconcile
 from pipelines.orchestration.artifacts import LINKS
+from pipelines.orchestration.database import prepare_database
+from pipelines.orchestration.password import FILE as PASSWORD
+from pipelines.serving.links import run_file_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import BytesIO
     from types import FrameType
-    from typing import BinaryIO
 
     from prefect.client.schemas.schedules import CronSchedule
 
 POOL = "jukebox"
 Role = Literal["both", "server", "worker"]
 ENTRYPOINT = "pipelines.serving.deploy.generate"
-START_SECONDS = 120  # a server on a slow disk
+_LAST_PORT = 65_535
+_MOST_RUNS = 10_000  # at a time
 STOP_SECONDS = 30  # after which a process that has not ended is killed
 
 
@@ -58,9 +57,14 @@ class Serving:
     storage_root: str
 
     def __post_init__(self) -> None:
-        """Checks ranges."""
-        if self.limit < 1:
-            raise ConfigError(f"--limit is {self.limit}; it must be 1 or more")
+        """Checks ranges, and that the name can be part of an address."""
+        if not 1 <= self.limit <= _MOST_RUNS:
+            raise ConfigError(f"--limit is {self.limit}; it must be 1 or more, and at most {_MOST_RUNS:,}")
+        if not 1 <= self.port <= _LAST_PORT:
+            raise ConfigError(f"--port is {self.port}; it must be from 1 to {_LAST_PORT}")
+        check_name(self.name, "--name")
+        if not re.fullmatch(r"[\w:-]{1,63}(\.[\w:-]{1,63})*", self.host, re.ASCII):
+            raise ConfigError(f"--host is {shortened(self.host)}; give an address of this machine, as in 127.0.0.1")
 
     @property
     def request(self) -> dict[str, Any]:
@@ -78,19 +82,17 @@ def serve(serving: Serving) -> None:
     """
     home = prefect_home.set_environment(serving.storage_root)
     _schedules(serving)
-    reconcile.stop_leaked_servers()
     with working(), _terminating(), ExitStack() as stack:
         processes: list[subprocess.Popen[bytes]] = []
         url = _existing_server(home)
         if url is None and serving.role == "worker":
             raise RunError("no server is running for this worker; set PREFECT_API_URL to the address of one")
         if url is None:
-            url = f"http://{serving.host}:{serving.port}/api"
-            processes.append(stack.enter_context(_server(serving, home, url)))
-        os.environ["PREFECT_API_URL"] = url
+            url, process = stack.enter_context(_server(serving, home))
+            processes.append(process)
         if serving.role != "worker":
             links = stack.enter_context(run_file_server(serving)) if serving.role == "both" else None
-            _print_addresses(serving, url, register(serving, links))
+            _print_addresses(serving, url, register(serving, links), home)
         reconcile.reconcile(restart=True)
         if serving.role != "server":
             processes.append(stack.enter_context(_worker()))
@@ -152,38 +154,31 @@ def _schedules(serving: Serving) -> list[CronSchedule]:
 
 
 def _existing_server(home: Path) -> str | None:
-    named = os.environ.get("PREFECT_API_URL")
-    if named is None:
-        return prefect_home.running_server(home)
-    if not prefect_home.answers(named, timeout=10):
-        raise RunError(f"PREFECT_API_URL is {named}, but no server answers there; start it, or unset the variable")
-    return named
+    """Returns the address of a server that runs already, whose client this process becomes; None if there is none."""
+    named, url = prefect_home.named_server(home), prefect_home.running_server(home)
+    if named is not None and named != url:
+        prefect_home.check_named(named)
+        os.environ["PREFECT_API_URL"] = named
+        return named
+    if url is not None:
+        prefect_home.trust(home, url)
+    return url
 
 
 @contextmanager
-def _server(serving: Serving, home: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts a server and records it for later commands; yields its process once it answers, and ends it at the end."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((serving.host, serving.port))
-        except OSError as error:
-            raise RunError(
-                f"{serving.host}:{serving.port} cannot be used ({error.strerror}); choose another --port"
-            ) from None
-    prefect_home.prepare_database(home)
-    command = ["server", "start", "--host", serving.host, "--port", str(serving.port)]
-    with _process(command) as process:
-        until = time.monotonic() + START_SECONDS
-        while not prefect_home.answers(url):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RunError(f"Prefect's server did not start at {url}; see the lines above")
-            time.sleep(0.2)
-        prefect_home.record_server(home, url)
-        try:
-            yield process
-        finally:
-            prefect_home.forget_server(home)
+def _server(serving: Serving, home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Starts a server and records it for later commands; yields its address and process, and ends it at the end."""
+    try:
+        prepare_database(home)
+        with own_server.running(home, serving.host, serving.port, prefect_home.answers) as (url, process):
+            prefect_home.record_server(home, url)
+            try:
+                prefect_home.trust(home, url)
+                yield url, process
+            finally:
+                prefect_home.forget_server(home)
+    except OSError as error:
+        raise prefect_home.unusable(home, error) from None
 
 
 @contextmanager
@@ -254,41 +249,15 @@ def _terminating() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _RunFileHandler(SimpleHTTPRequestHandler):
-    """Serves the files of runs and nothing else: no hidden folders (stores, databases) and no folder listings."""
-
-    def send_head(self) -> BytesIO | BinaryIO | None:
-        if any(part.startswith(".") for part in unquote(urlsplit(self.path).path).split("/")):
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return None
-        return super().send_head()
-
-    def list_directory(self, path: str | os.PathLike[str]) -> None:
-        self.send_error(HTTPStatus.NOT_FOUND, f"{Path(path).name} is a folder; name a file")
-
-    def log_message(self, *_: object) -> None:
-        """Logs nothing: stderr is for the lines of the worker."""
-
-
-@contextmanager
-def run_file_server(serving: Serving) -> Iterator[str]:
-    """Serves the run folders by HTTP, so that links in Prefect's pages open; yields the address."""
-    root = str(Path(serving.storage_root).expanduser().absolute())
-    server = ThreadingHTTPServer((serving.host, 0), functools.partial(_RunFileHandler, directory=root))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://{serving.host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _print_addresses(serving: Serving, url: str, identifier: str) -> None:
+def _print_addresses(serving: Serving, url: str, identifier: str, home: Path) -> None:
     page = url.removesuffix("/api")
     when = f"scheduled at {serving.cron!r} ({serving.timezone}) and on demand" if serving.cron else "on demand"
     _print_line(f"serving jukebox/{serving.name}, {when}; pages at {page}/deployments/deployment/{identifier}")
-    _print_line(f"ask for songs with: PREFECT_API_URL={url} prefect deployment run jukebox/{serving.name}")
+    access = ""
+    if url == prefect_home.running_server(home):
+        _print_line(f"pages and requests need the password, which is in {home / PASSWORD}")
+        access = f'PREFECT_API_AUTH_STRING="$(cat {home / PASSWORD})" '
+    _print_line(f"ask for songs with: PREFECT_API_URL={url} {access}prefect deployment run jukebox/{serving.name}")
 
 
 def _print_line(line: str) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, RunError
 from pipelines.cli.serve import parse
 from pipelines.serving import serve
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message
     from pathlib import Path
 
     from pipelines.serving.serve import Serving
@@ -48,6 +51,16 @@ def test_a_schedule_makes_new_songs_unless_a_seed_is_given(arguments: list[str],
         (["--port", "x"], "serve: --port is 'x', which is not a whole number"),
         (["--role", "sever"], "--role is 'sever', which is not one of 'both', 'server', 'worker'; closest: 'server'"),
         (["--limit", "0"], "--limit is 0; it must be 1 or more"),
+        (["--limit", "9" * 30], "it must be 1 or more, and at most 10,000"),
+        (["--limit", "9" * 5000], "which is not a whole number"),
+        (["--port", "99999999"], "--port is 99999999; it must be from 1 to 65535"),
+        (["--port", "0"], "--port is 0; it must be from 1 to 65535"),
+        (["--port", "-1"], "--port is -1; it must be from 1 to 65535"),
+        (["--name", "a/b"], "--name is 'a/b'; it must be a plain folder name"),
+        (["--name", "a\nb"], r"--name is 'a\nb', which has the control character '\n'"),
+        (["--name", "x" * 300], "300 bytes long; a name has at most 200"),
+        (["--host", "ho st"], "--host is 'ho st'; give an address of this machine"),
+        (["--host", ".." * 99], "give an address of this machine"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_starts(arguments: list[str], message: str) -> None:
@@ -68,20 +81,83 @@ def test_help_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--timezone" in capsys.readouterr().out
 
 
-def test_only_the_files_of_runs_are_served(serving: Serving, tmp_path: Path) -> None:
+@pytest.fixture
+def links(serving: Serving, tmp_path: Path) -> Iterator[str]:
+    """The address of a server of run folders, with a run and a store."""
     (tmp_path / "run" / "audio").mkdir(parents=True)
-    (tmp_path / "run" / "audio" / "a b.wav").write_bytes(b"sound")
+    (tmp_path / "run" / "audio" / "a b.wav").write_bytes(b"0123456789")
     (tmp_path / ".store").mkdir()
     (tmp_path / ".store" / "tokens").write_bytes(b"secret")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    (tmp_path / "run" / "outside").symlink_to("/etc")
     with serve.run_file_server(serving) as address:
-        with opener.open(f"{address}/run/audio/a%20b.wav", timeout=10) as reply:
-            assert reply.read() == b"sound"
-        for hidden in ("", "run/", ".store/tokens", "%2estore/tokens", "run/../.store/tokens", "../../etc/passwd"):
-            with pytest.raises(urllib.error.HTTPError) as caught:
-                opener.open(f"{address}/{hidden}", timeout=10)
-            with caught.value as error:
-                assert error.code == 404
+        yield address
+
+
+def ask(address: str, **headers: str) -> tuple[int, bytes, Message]:
+    """Status, content and headers of the answer to a GET request."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with opener.open(urllib.request.Request(address, headers=sent), timeout=10) as reply:
+            return reply.status, reply.read(), reply.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+def test_only_the_files_of_runs_are_served(links: str) -> None:
+    assert ask(f"{links}/run/audio/a%20b.wav")[:2] == (200, b"0123456789")
+    hidden = ("", "run/", ".store/tokens", "%2estore/tokens", "run/../.store/tokens", "../../etc/passwd")
+    for path in (
+        *hidden,
+        "run/outside/passwd",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "run/%00",
+        "run/" + "x" * 300,
+        "//etc/passwd",
+    ):
+        assert ask(f"{links}/{path}")[0] == 404, path
+
+
+def test_strangers_read_no_files(links: str) -> None:
+    path = "/run/audio/a%20b.wav"
+    host = links.partition("//")[2].partition("/")[0]
+    assert ask(f"http://{host}{path}")[0] == 404  # without the secret
+    assert ask(f"http://{host}/guess{path}")[0] == 404
+    assert ask(links + path, Host="evil.example")[0] == 421
+    assert ask(links + path, Origin="http://evil.example")[0] == 403
+    status, _, headers = ask(links + path, Origin=f"http://{host}")
+    assert status == 200
+    assert headers["Access-Control-Allow-Origin"] is None
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content", "range_"),
+    [
+        ("bytes=2-4", 206, b"234", "bytes 2-4/10"),
+        ("bytes=7-", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-3", 206, b"789", "bytes 7-9/10"),
+        ("bytes=0-99", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=10-", 416, None, "bytes */10"),
+    ],
+)
+def test_a_browser_can_seek(links: str, asked: str, status: int, content: bytes | None, range_: str) -> None:
+    got, read, headers = ask(f"{links}/run/audio/a%20b.wav", Range=asked)
+    assert got == status
+    assert content in (None, read)
+    assert headers["Content-Range"].removeprefix("bytes ") == range_.removeprefix("bytes ")
+    whole = ask(f"{links}/run/audio/a%20b.wav")[2]
+    assert whole["Accept-Ranges"] == "bytes"
+    if status == 206:
+        assert ask(f"{links}/run/audio/a%20b.wav", Range=asked, If_Range=whole["ETag"])[0] == 206
+        assert ask(f"{links}/run/audio/a%20b.wav", Range=asked, If_Range='"older"')[:2] == (200, b"0123456789")
+
+
+@pytest.mark.parametrize(("host", "reason"), [("no.such.host.invalid", "choose another"), ("203.0.113.1", "assign")])
+def test_an_address_that_cannot_be_used_is_an_error_of_one_line(serving: Serving, host: str, reason: str) -> None:
+    with pytest.raises(RunError, match=reason), serve.run_file_server(replace(serving, host=host)):
+        pass
 
 
 @pytest.mark.slow

@@ -1,22 +1,24 @@
-"""Prefect stays below the storage folder, its database is migrated once, and a running server is used."""
+"""Prefect stays below the storage folder, a server that runs is used, and a server that does not answer is an error."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
-from jukebox_core.base.processes import own_name
+from jukebox_core.base.processes import name_of
 from jukebox_core.errors import RunError
+from pipelines.exit_status import exit_status
 from pipelines.orchestration import prefect_home
+from pipelines.orchestration.password import own_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 
 class _Health(BaseHTTPRequestHandler):
+    status = 200
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/api/health" else 404)
+        self.send_response(self.status if self.path in ("/api/health", "/api/admin/version") else 404)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -63,85 +67,15 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(prefect_home, "start_server", lambda: None)
+    monkeypatch.setattr(prefect_home, "start_server", lambda _: None)
     return ran
-
-
-class _Setting(NamedTuple):
-    of_the_user: str | bool
-
-    def value(self) -> str | bool:
-        return self.of_the_user
-
-
-def stand_in_for_prefect(monkeypatch: pytest.MonkeyPatch, server: type, url: str = "", own: bool = True) -> None:
-    """Replaces the parts of Prefect that `start_server` imports, which takes seconds."""
-    names = ("prefect", "prefect.server", "prefect.server.api", "prefect.server.api.server", "prefect.settings")
-    modules = {name: ModuleType(name) for name in names}
-    settings = modules["prefect.settings"].__dict__
-    settings["PREFECT_API_URL"], settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = _Setting(url), _Setting(own)
-    modules["prefect.server.api.server"].__dict__["SubprocessASGIServer"] = server
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-
-
-def test_an_interrupt_does_not_reach_the_server_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocked: list[str] = []
-
-    class Server:
-        def start(self) -> None:
-            program = "import signal; print(*signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-            blocked.append(done.stdout.strip())
-
-    stand_in_for_prefect(monkeypatch, Server)
-    prefect_home.start_server()
-    assert blocked == [str(signal.SIGINT)]
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    stand_in_for_prefect(monkeypatch, Server, url="http://elsewhere/api")
-    prefect_home.start_server()
-    stand_in_for_prefect(monkeypatch, Server, own=False)
-    prefect_home.start_server()
-    assert len(blocked) == 1
-
-
-def test_a_server_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Server:
-        def start(self) -> None:
-            raise RuntimeError("it took too long")
-
-    stand_in_for_prefect(monkeypatch, Server)
-    with pytest.raises(RuntimeError, match="it took too long"):
-        prefect_home.start_server()
 
 
 def test_everything_of_prefect_is_below_the_storage(tmp_path: Path, commands: list[list[str]]) -> None:
     prefect_home.use(str(tmp_path))
     assert os.environ["PREFECT_HOME"] == str(tmp_path / ".prefect")
     assert (os.environ["DO_NOT_TRACK"], os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]) == ("1", "false")
-    assert os.environ[prefect_home.OWNER] == own_name()
     assert "PREFECT_API_URL" not in os.environ
-
-
-def test_the_database_is_set_up_once(tmp_path: Path, commands: list[list[str]]) -> None:
-    for _ in range(3):
-        prefect_home.use(str(tmp_path))
-    assert commands == [[sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]]
-
-
-def test_a_database_of_another_version_is_set_up_again(tmp_path: Path, commands: list[list[str]]) -> None:
-    prefect_home.use(str(tmp_path))
-    (tmp_path / ".prefect" / "database.version").write_text("0.0.1")
-    prefect_home.use(str(tmp_path))
-    assert len(commands) == 2
-
-
-def test_a_database_that_cannot_be_set_up_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "first\nOperationalError: disk is full\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RunError, match=r"cannot be set up \(OperationalError: disk is full\)"):
-        prefect_home.use(str(tmp_path))
-    assert not (tmp_path / ".prefect" / "database.version").exists()
 
 
 def test_a_server_that_runs_is_used(tmp_path: Path, url: str, commands: list[list[str]]) -> None:
@@ -152,7 +86,10 @@ def test_a_server_that_runs_is_used(tmp_path: Path, url: str, commands: list[lis
     assert commands == []
 
 
-@pytest.mark.parametrize("record", ["", "[]", "{}", json.dumps({"url": "http://127.0.0.1:9/api"})])
+@pytest.mark.parametrize(
+    "record",
+    ["", "[]", "{}", json.dumps({"url": "http://127.0.0.1:9/api"}), json.dumps({"url": 5, "process": 5}), "\0"],
+)
 def test_a_record_of_a_server_that_is_gone_is_not_used(tmp_path: Path, record: str, commands: list[list[str]]) -> None:
     home = prefect_home.set_environment(str(tmp_path))
     (home / "server.json").write_text(record)
@@ -161,25 +98,112 @@ def test_a_record_of_a_server_that_is_gone_is_not_used(tmp_path: Path, record: s
     assert len(commands) == 1
 
 
-def test_variables_of_the_user_take_precedence(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefect_home.record_server(prefect_home.set_environment(str(tmp_path)), url)
-    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+def test_a_record_of_a_process_that_has_ended_is_not_used_though_another_program_answers_at_its_port(
+    tmp_path: Path, url: str, commands: list[list[str]]
+) -> None:
+    home = prefect_home.set_environment(str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    process = name_of(ended.pid)
+    ended.wait()
+    (home / "server.json").write_text(json.dumps({"url": url, "process": process}))
     prefect_home.use(str(tmp_path))
-    assert os.environ["PREFECT_API_URL"] == "http://elsewhere/api"
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
 
 
-@pytest.mark.slow
-def test_parallel_processes_set_up_a_fresh_folder_once(tmp_path: Path) -> None:
-    program = (
-        "from pipelines.orchestration import prefect_home\n"
-        f"prefect_home.prepare_database(prefect_home.set_environment({str(tmp_path)!r}))\n"
-        "from pathlib import Path\n"
-        f"print(Path({str(tmp_path / '.prefect' / 'database.version')!r}).stat().st_mtime_ns)\n"
-    )
-    racing = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    ended = [process.communicate(timeout=300) for process in racing]
-    assert [process.returncode for process in racing] == [0, 0, 0], ended
-    assert len({out for out, _ in ended}) == 1
+def test_the_password_is_given_to_our_own_server_only(tmp_path: Path, url: str) -> None:
+    home = prefect_home.set_environment(str(tmp_path))
+    os.environ["PREFECT_API_URL"] = url
+    prefect_home.use(str(tmp_path))  # a server of others
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
+    prefect_home.record_server(home, url)
+    prefect_home.use(str(tmp_path))
+    assert os.environ["PREFECT_API_AUTH_STRING"] == own_password(home)
+
+
+def test_a_named_server_that_is_gone_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+    with pytest.raises(
+        RunError, match=rf"PREFECT_API_URL is http://127\.0\.0\.1:{port}/api, but no server answers"
+    ) as caught:
+        prefect_home.use(str(tmp_path))
+    assert exit_status(caught.value) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_a_named_server_that_never_answers_is_asked_for_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_home, "NAMED_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        with pytest.raises(RunError, match="no server answers there within"):
+            prefect_home.use(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:4200/api", "an address begins with http:// or https://"),
+        ("http://[oops/api", "no server answers"),
+        ("http://user:secret@127.0.0.1:9/api", "PREFECT_API_URL is http://...@127.0.0.1:9/api"),
+        ("http://127.0.0.1:999999/api", "no server answers"),
+        ("http://exa mple/\napi", "no server answers"),
+    ],
+)
+def test_a_named_address_that_is_none_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with pytest.raises(RunError) as caught:
+        prefect_home.use(str(tmp_path))
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "asks for a password"), (404, "no Prefect server answers"), (503, "status 503")]
+)
+def test_a_named_server_that_refuses_is_an_error(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, status: int, message: str
+) -> None:
+    monkeypatch.setattr(_Health, "status", status)
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(RunError, match=message):
+        prefect_home.use(str(tmp_path))
+
+
+def test_variables_of_the_user_take_precedence(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefect_home.record_server(prefect_home.set_environment(str(tmp_path)), "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    prefect_home.use(str(tmp_path))
+    assert os.environ["PREFECT_API_URL"] == url
+
+
+def test_a_server_of_a_profile_is_one_that_the_user_named(tmp_path: Path, url: str) -> None:
+    home = prefect_home.set_environment(str(tmp_path))
+    (home / "profiles.toml").write_text(f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{url}"\n')
+    assert prefect_home.named_server(home) == url
+    (home / "profiles.toml").write_text("active = 5")
+    assert prefect_home.named_server(home) is None
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_loopback(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    prefect_home.use(str(tmp_path))  # asks the server
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "inside.example,127.0.0.1,::1,localhost"
+    assert urllib.request.proxy_bypass("127.0.0.1:4200")
+    assert not urllib.request.proxy_bypass("elsewhere.example")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".prefect").write_text("a file")
+    with pytest.raises(RunError, match=r"\.prefect cannot be used \(File exists\)"):
+        prefect_home.use(str(tmp_path))
