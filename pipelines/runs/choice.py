@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError
@@ -89,7 +89,8 @@ def _with_words_of(run: RunFolder, settings: Settings) -> Settings:
     if made is None:
         return settings
     family = settings.family
-    songs = tuple(build(family.song_overrides_type, song, f"songs.{n}") for n, song in enumerate(made["songs"]))
+    kind: type[Any] = family.song_overrides_type
+    songs = tuple(build(kind, song, f"songs.{n}") for n, song in enumerate(made["songs"]))
     return replace(settings, song=build(family.song_type, made["song"], "song"), songs=songs)
 
 

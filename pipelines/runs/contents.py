@@ -148,8 +148,8 @@ def with_words(identity: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         family = family_of(identity["model"])
-        song = build(family.song_type, identity["song"])
-        songs = [build(family.song_overrides_type, each) for each in identity["songs"]]
+        song: Any = build(family.song_type, identity["song"])
+        songs: list[Any] = [build(family.song_overrides_type, each) for each in identity["songs"]]
         words = {"song": to_plain(_with_content(song)), "songs": [to_plain(_with_content(each)) for each in songs]}
     except (ConfigError, LabelError, LookupError):
         return dict(identity)
