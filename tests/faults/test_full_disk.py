@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.helpers.fault_songs import ForkServer
 
+pytestmark = pytest.mark.slow
+
 LENGTH = ("seconds=0.1", "runner.preview_seconds=0", "storage.flush_seconds=0.05")  # and snapshots
 NEVER = 10**9
 FEW = 8  # of all calls, evenly spread
@@ -85,7 +87,6 @@ def check_fails_at(first: int, error: int, fork_server: ForkServer, model: Path,
     return not status
 
 
-@pytest.mark.slow
 def test_a_disk_that_fails_at_some_calls(fork_server: ForkServer, model: Path, plain: Song, tmp_path: Path) -> None:
     calls = calls_of(plain)
     assert calls > 100
