@@ -32,11 +32,11 @@ RECLAIM_SECONDS = 5.0  # between SIGTERM and the end of a machine that is reclai
 MOMENTS = (  # of the kills of one song, in order: the stage that has ended, and at most so many seconds after that
     ("", 0.05),
     ("", 1.0),
-    ("encode", 0.2),
-    ("encode", 0.5),
+    ("tokens", 40),  # or tokens that were drawn
+    ("tokens", 400),
     ("", 1.0),
-    ("encode", 1.0),
-    ("encode", 1.0),
+    ("tokens", 400),
+    ("tokens", 400),
     ("sample", 0.1),
     ("", 1.0),
     ("sample", 0.5),
@@ -106,7 +106,7 @@ def test_runs_killed_at_any_moment_are_resumed(
             plain[killed.seed].finish()
         for stage, most in MOMENTS:
             if hits.total() < count and killed.start_and_kill(stage, chance.uniform(0.0, most)):
-                hits[killed.stage()] += 1
+                hits[phase(killed.stages(), stage)] += 1
         began = time.monotonic()
         killed.finish()
         slowest = max(slowest, time.monotonic() - began)
@@ -124,6 +124,13 @@ def test_runs_killed_at_any_moment_are_resumed(
     print(figures)
     assert different == 0
     assert worst <= FLUSH
+
+
+def phase(ended: list[str] | None, stage: str) -> str:
+    """Where a process was killed that had ended these stages."""
+    if stage == "tokens":
+        return "while sampling"
+    return "before its run" if ended is None else f"after {ended[-1]}" if ended else "at the start of its run"
 
 
 def check_whole(killed: Song, plain: Song) -> None:

@@ -169,19 +169,19 @@ class Song:
         """Starts the run and kills its process some seconds after it ended a stage; returns whether it still ran.
 
         Args:
-            stage: as the manifest's timings name it; "" for the start of the process.
-            after: seconds.
+            stage: as the manifest's timings name it; "" for the start of the process; "tokens": after drawing some.
+            after: seconds, or tokens of all samples.
         """
         self.start()
         until = time.monotonic() + TIMEOUT
-        while stage and self.process not in self._ended(stage):
+        while not self._reached(stage, after):
             status = self.server.wait(0.002)
             if status is not None:
                 assert status == 0, self.log[-3000:]
                 self._count_redrawn()
                 return False
             assert time.monotonic() < until, self.log[-3000:]
-        status = self.server.wait(after) if after else None
+        status = self.server.wait(after) if after and stage != "tokens" else None
         if status is None:
             os.kill(self.process, signal.SIGKILL)
             return self.wait() == -signal.SIGKILL
@@ -189,25 +189,21 @@ class Song:
         self._count_redrawn()
         return False
 
-    def _ended(self, stage: str) -> list[int]:
-        """The process of the manifest, if it has ended a stage."""
-        try:
-            manifest = json.loads((self.run / "manifest.json").read_bytes())
-        except FileNotFoundError:
-            return []
-        ended = any(timing["stage"] == stage for timing in manifest.get("timings", []))
-        return [int(manifest["process"].split("/")[1])] if ended and manifest.get("process") else []
+    def _reached(self, stage: str, after: float) -> bool:
+        if stage == "tokens":
+            lines = self.drawn.read_bytes().count(b"\n") if self.drawn.exists() else 0
+            return lines >= self._counted + after
+        return not stage or stage in (self.stages() or ())
 
-    def stage(self) -> str:
-        """What the manifest says that its process was doing when it was killed: the last stage that it had ended."""
+    def stages(self) -> list[str] | None:
+        """The stages that the last process has ended, by the manifest; None if the manifest is not its own yet."""
         try:
             manifest = json.loads((self.run / "manifest.json").read_bytes())
         except FileNotFoundError:
-            return "before the run"
+            return None
         if f"/{self.process}/" not in str(manifest.get("process")):
-            return "before the run"
-        stages = [timing["stage"] for timing in manifest.get("timings", [])]
-        return f"after {stages[-1]}" if stages else "start"
+            return None
+        return [timing["stage"] for timing in manifest.get("timings", [])]
 
     def wait_for(self, *, draws: int) -> None:
         """Waits until `draws` tokens are drawn."""
