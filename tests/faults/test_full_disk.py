@@ -46,7 +46,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
         pytest.skip("there is no C compiler for the failing disk")
     folder = tmp_path_factory.mktemp("fork_server")
     library = folder / "full_disk.so"
-    source = TESTS / "helpers" / "full_disk.c"
+    source = TESTS / "faults" / "full_disk.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
     with open_fork_server(folder, {"LD_PRELOAD": str(library)}) as server:
         yield server
