@@ -118,7 +118,7 @@ def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
 
 
 def _is_handled_by(handler: Callable[[int, FrameType | None], None]) -> bool:
-    """Whether a handler is installed; SIGINT tells, since Prefect has a handler of its own for SIGTERM in a flow."""
+    """Whether a handler is installed: for SIGINT, since Prefect has one of its own for SIGTERM in a flow."""
     return signal.getsignal(signal.SIGINT) is handler
 
 
