@@ -4,6 +4,7 @@
     ├── ConfigError       a setting: unknown, of the wrong type, out of range, at odds with another one
     ├── LabelError        an artist, a genre or lyrics that the model does not know
     ├── AudioError        a file that is missing, empty, not audio, too short or broken
+    ├── NotesError        notes or a MIDI file that are missing, damaged or out of range
     ├── CheckpointError   weights that are truncated, unsafe, misshapen or of another model
     ├── DownloadError     a file that no source could deliver whole
     ├── DeviceError       a device that does not exist, or has too little memory
@@ -45,6 +46,10 @@ class LabelError(JukeboxError, ValueError):
 
 class AudioError(JukeboxError, ValueError):
     """A file that is missing, empty, not audio, too short or broken."""
+
+
+class NotesError(JukeboxError, ValueError):
+    """Notes, or a file of notes, that are missing, damaged or out of range."""
 
 
 class CheckpointError(JukeboxError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError, JukeboxError
+from jukebox_core.errors import ConfigError, JukeboxError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.features import FeaturesSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
+    from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 
 log = logging.getLogger("jukebox")
 
@@ -101,7 +103,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     run = open_run(settings, dump(settings), prepared.contents)
     for folder in (run.path, settings.storage.scratch):
         if folder is not None:
-            sweep(Path(folder).expanduser())  # what killed processes left
+            sweep(user_path(folder))  # what killed processes left
     make_room(run.path, "run.log")
     with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
@@ -126,7 +128,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
 
 
 def _record_stop(run: RunFolder, error: BaseException) -> None:
-    """Records in the manifest why a run stopped; without its folder, or on a full disk, only the log says so."""
+    """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
     try:
         if run.manifest().get("status") != "finished":  # else a signal came after all was made
             run.update(status="stopped", stopped_by=type(error).__name__)
@@ -182,6 +184,70 @@ def decode(settings: DecodeSettings) -> None:
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+
+
+def transcribe(settings: TranscribeSettings) -> None:
+    """Turns recordings into notes; prints the paths of their MIDI files, or of their JSON files without these.
+
+    Raises:
+        JukeboxError: the settings or a file are invalid.
+    """
+    from pipelines.execution import transcription
+
+    recordings = transcription.check(settings)
+    with _logged(settings.folder, "transcribe.log"), working():
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.transcribe import transcribe_flow
+
+        with _flow_run():
+            print(*transcribe_flow(to_plain(settings), recordings), sep="\n")  # noqa: T201 - the command's answer
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Compares notes with reference notes by the rules of mir_eval; prints a table.
+
+    Raises:
+        NotesError: a file is missing or holds no notes.
+    """
+    from jukebox_core.base.text import format_table
+    from jukebox_core.evaluation.notes import evaluate as scores_of
+    from jukebox_core.notes.notes import read_notes
+
+    reference, estimate = read_notes(settings.reference), read_notes(settings.estimate)
+    scores = scores_of(reference, estimate, settings.granularity)
+    rows = [(name.replace("_", " "), *(f"{value:.3f}" for value in score)) for name, score in scores._asdict().items()]
+    print(*format_table([("", "PRECISION", "RECALL", "F1"), *rows]), sep="\n")  # noqa: T201 - the command's answer
+
+
+def features(settings: FeaturesSettings) -> None:
+    """Takes features of recordings; prints the folder they are in. Finished recordings are kept.
+
+    Raises:
+        JukeboxError: the settings or all recordings are invalid, or another process writes to the folder.
+    """
+    from jukebox_core.base.locks import FileLock
+    from pipelines.execution import features as execution
+    from pipelines.settings.compose import dump
+
+    prepared = execution.prepare(settings)
+    if execution.unfinished(prepared) == [] and execution.is_finished(prepared):
+        print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
+        print(settings.path)  # noqa: T201 - the command's answer
+        return
+    with _logged(str(settings.path), "features.log"), working():
+        lock = FileLock(settings.path / ".lock")
+        if not lock.acquire():
+            raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
+        try:
+            (settings.path / "config.yaml").write_text(dump(settings), encoding="utf-8")
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.features import run_features_flow
+
+            with _flow_run():
+                run_features_flow(prepared, to_plain(settings))
+        finally:
+            lock.release()
+        print(settings.path)  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:
@@ -241,7 +307,7 @@ def train(settings: TrainSettings) -> None:
 def _logged(folder: str, name: str) -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden, run_log
 
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

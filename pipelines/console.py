@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import write_error
+from jukebox_core.base.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ def run_log(path: Path) -> Iterator[logging.Logger]:
         file = _RunLogHandler(path, encoding="utf-8")
     except OSError as error:
         raise write_error(path, error) from None
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     with shown_log(file) as log:
         yield log
 
@@ -101,10 +102,20 @@ def _below_error(record: logging.LogRecord) -> bool:
 def _stderr_handler() -> logging.Handler:
     if not sys.stderr.isatty():
         handler: logging.Handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         return handler
     from rich.logging import RichHandler
 
     from stages.progress import console
 
-    return RichHandler(console=console(), show_level=False, show_path=False, log_time_format="%H:%M:%S")
+    rich = RichHandler(console=console(), show_level=False, show_path=False, log_time_format="%H:%M:%S")
+    rich.setFormatter(_Printable("%(message)s"))
+    return rich
+
+
+class _Printable(logging.Formatter):
+    """Escapes what names of files can hold: escape codes, and bytes that are not UTF-8. Lines stay lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Returns the line or lines of a record."""
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))

@@ -4,6 +4,7 @@
 - 1: the work failed, or a file, host or store that it needs is missing, unreachable or damaged.
 - 2: refused before work began: the arguments or settings are invalid.
 - 130: interrupted (128 + SIGINT, as in shells); all results until then are stored.
+- 141: nobody reads the output any more (128 + SIGPIPE), as in ``jukebox runs list | head -1``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 _NO_REFUSAL = (
     CheckpointError,

@@ -54,6 +54,9 @@ def write_error(path: Path, error: OSError) -> DiskError:
     return DiskError(f"{path} cannot be written: {reason}", error.errno)
 
 
+_START = 200  # bytes of a file's name that its temporary one begins with, which must not be too long either
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Gives a temporary binary file to write and read; it replaces `path` when the block ends without an exception.
@@ -83,8 +86,9 @@ def locked_temporary(folder: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]
     Raises:
         OSError: the file cannot be created.
     """
+    start = name.encode(errors="ignore")[:_START].decode(errors="ignore")
     while True:
-        path = folder / f".{name}.{secrets.token_hex(4)}.tmp"
+        path = folder / f".{start}.{secrets.token_hex(4)}.tmp"
         file = path.open("x+b")
         try:
             with file:

@@ -10,7 +10,6 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -20,12 +19,14 @@ from safetensors.torch import load_file, save_file
 
 from jukebox_core.base.atomic import atomic_write, locked_temporary
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, read_record
 from jukebox_core.errors import RecordError
 from jukebox_core.sampling.config import SnapshotRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -56,7 +57,7 @@ class Snapshots:
     def path(self) -> Path:
         """The file that holds the window's cache."""
         assert self.folder is not None
-        return Path(self.folder).expanduser() / f"{digest([node.key for node in self.nodes])}.safetensors"
+        return user_path(self.folder) / f"{digest([node.key for node in self.nodes])}.safetensors"
 
     def due(self, every: float) -> bool:
         """Whether a snapshot may be written now; they are at least `every` seconds apart."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_regular
 from jukebox_core.errors import RecordError
 from jukebox_core.store.place import SCRATCH, Place, retried
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.store.config import RetryConfig
 
-_MAX_BYTES = 1 << 32  # far above the size of a window
 _STALE_SECONDS = 3600  # a probe lives for milliseconds; a killed process has left one as old as this
+_MAX_BYTES = 1 << 32  # far above the size of a window
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -33,15 +34,15 @@ class LocalObjects(Place):
     """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
 
     def __init__(self, root: Path, retry: RetryConfig) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = user_path(root).absolute()
         super().__init__(str(self._root), retry)
 
     @retried
     def read(self, name: str) -> bytes | None:
         """Returns the content of a file, or None if it does not exist.
 
-        What is no regular file (a folder, a pipe, a device) was never stored here: it is moved to ``damaged/``, so that
-        the name is free, and read as an empty object, which every reader refuses.
+        What is no regular file (a folder, a pipe, a device) was never stored here: it is read as an empty object, which
+        every reader refuses.
         """
         path = self._root / name
         try:
@@ -51,10 +52,7 @@ class LocalObjects(Place):
         except RecordError:
             if path.is_file():
                 raise
-        aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
-        _make_folder(aside.parent)
-        path.rename(aside)
-        return b""
+            return b""
 
     @retried
     def exists(self, name: str) -> bool:
@@ -86,6 +84,7 @@ class LocalObjects(Place):
         path = self._root / name
         with self._temporary(data) as temporary:
             _make_folder(path.parent)
+            self._clear_folder(path)
             temporary.replace(path)
             synchronise(path.parent)
 
@@ -93,6 +92,7 @@ class LocalObjects(Place):
     def remove(self, *names: str) -> None:
         """Removes files; names that do not exist are ignored."""
         for name in names:
+            self._clear_folder(self._root / name)
             (self._root / name).unlink(missing_ok=True)
 
     @retried
@@ -129,6 +129,13 @@ class LocalObjects(Place):
                     path.unlink()
                     count, size = count + 1, size + found.st_size
         return count, size
+
+    def _clear_folder(self, path: Path) -> None:
+        """Moves a folder in the place of a file to ``damaged/``: no version of this program has made it."""
+        if path.is_dir() and not path.is_symlink():
+            aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
+            _make_folder(aside.parent)
+            path.rename(aside)
 
     def _status(self, name: str) -> os.stat_result | None:
         try:

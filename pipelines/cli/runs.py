@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes, printable
 from jukebox_core.errors import ConfigError, LabelError, RunError
 from pipelines.cli.run_table import Summary, details, table, tree
@@ -125,7 +126,7 @@ def collect_garbage(
         raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
     if not dry_run and (removed := remove_leftovers(root)):
         _print([f"removed {removed} folders that killed processes had left in {root}"])
-    scratch = Path(root).expanduser() / ".scratch"
+    scratch = user_path(root) / ".scratch"
     for uri in [store] if store else stores_of(root):
         garbage = find_garbage(root, uri, older_than, scratch)
         _print(_described(garbage, older_than))

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
-from jukebox_core.models.presets import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 _OVERRIDE = re.compile(r"weights\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
-_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TEXT = re.compile(r"[A-Za-z_/.][\w/.:@%-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None}
 _NUMBERS = frozenset({"nan", "inf", "infinity"})  # numbers, as Hydra reads them

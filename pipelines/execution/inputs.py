@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.resolve import wanted_weights
@@ -72,7 +73,7 @@ def free_targets(sources: Sequence[str], folder: str, suffix: str) -> list[Path]
     Raises:
         ConfigError: two sources would be written to the same file, or a target exists; nothing is overwritten.
     """
-    paths = [Path(folder).expanduser() / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
+    paths = [user_path(folder) / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
     for index, path in enumerate(paths):
         if path in paths[:index]:
             raise ConfigError(f"{sources[paths.index(path)]} and {sources[index]} would both become {path}; rename one")

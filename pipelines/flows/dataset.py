@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import prefect_stages
@@ -14,9 +14,8 @@ from pipelines.settings.dataset import DatasetSettings
 from stages.resident import CodecSpec
 
 if TYPE_CHECKING:
-    from pipelines.orchestration.stage_calls import Stages
+    from pathlib import Path
 
-if TYPE_CHECKING:
     from pipelines.orchestration.stage_calls import Stages
 
 
@@ -28,7 +27,7 @@ def dataset_flow(config: dict[str, Any]) -> str:
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:
     """Checks recordings and their labels, and encodes them; returns the folder of codes, or the report's path."""
-    folder = Path(settings.folder).expanduser()
+    folder = user_path(settings.folder)
     songs = stages.find_songs(settings.audio, settings.metadata)
     if settings.check_labels:
         vocabularies = stages.fetch_vocabularies(settings.model, settings.weights)

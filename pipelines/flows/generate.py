@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.execution.preflight import Prepared
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.folder import RunFolder
+    from pipelines.settings.generate import Settings
 
 log = logging.getLogger("jukebox")
 
@@ -85,7 +86,10 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
         weights=dict(contents.weights),
         made_from=contents.made_from(),
         terms=acknowledgement(settings.model.files, settings.weights),
+        told=settings.told,
     )
+    for line in told_lines(settings):
+        log.info("%s", line)
     note_plan(settings, run, plan.start, plan.takes)
     codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
     store = settings.storage.tokens
@@ -104,6 +108,21 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
     repairing(make)
     drop_previews(run)
     artifacts.show_songs(run)
+
+
+def told_lines(settings: Settings) -> list[str]:
+    """Returns a line for each field that the songs leave to the model, with the values that it is told."""
+    model = settings.model
+    usual = "none" if model.usual_seconds is None else f"{model.usual_seconds:g}"
+    values: dict[str, dict[str, None]] = {}
+    for told in settings.told:
+        for name, value in told.items():
+            values.setdefault(name, {})[f"{value:g}" if isinstance(value, float) else str(value)] = None
+    return [
+        f"told     {name}={', '.join(found)}: usual_seconds of {model.name} is {usual}, the music ends at "
+        f"{settings.seconds:g} s; song.{name} sets another"
+        for name, found in values.items()
+    ]
 
 
 def repairing(make: Callable[[], None]) -> None:

@@ -43,6 +43,7 @@ _OPTIONS = {
     "fetch_weights": _Options(retried=True),
     "encode_prompt": _Options(retried=True),
     "sample_unit": _Options("sample window", tags=("jukebox-sample",)),
+    "extract_features": _Options("features", tags=("jukebox-features",)),
     "decode_track": _Options(retried=True),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),

@@ -100,7 +100,8 @@ def other_settings(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[s
 def _without_paths(identity: Mapping[str, Any]) -> dict[str, Any]:
     prompt, source = dict(identity.get("prompt", {})), identity.get("source")
     prompt.pop("files", None)
-    kept = {**identity, "prompt": prompt, "source": None if source is None else {**source, "run": None}}
+    model = {name: value for name, value in identity.get("model", {}).items() if name != "files"}
+    kept = {**identity, "model": model, "prompt": prompt, "source": None if source is None else {**source, "run": None}}
     return with_words(kept)
 
 

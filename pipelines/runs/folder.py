@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import DISK, atomic_write, write_error
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, set_aside
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import DamagedRunError, RunError, did_you_mean
@@ -59,7 +60,9 @@ def identity(settings: Settings) -> dict[str, Any]:
 def _identity(settings: Settings) -> dict[str, Any]:
     everything = to_plain(settings)
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
-    return {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
+    found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
+    usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
+    return found | ({"usual_seconds": usual} if settings.tells_usual_length else {})
 
 
 def default_name(settings: Settings) -> str:
@@ -97,7 +100,7 @@ def lock_of(settings: Settings) -> str:
 
 def run_path(settings: Settings) -> Path:
     """Returns the folder of the run that these settings make."""
-    return Path(settings.storage.root).expanduser() / (settings.run.name or default_name(settings))
+    return user_path(settings.storage.root) / (settings.run.name or default_name(settings))
 
 
 def find_run(run: str, root: str) -> RunFolder:
@@ -144,7 +147,7 @@ class RunFolder:
     @property
     def place(self) -> str:
         """Host and folder, which distinguish the run from others of the same name."""
-        return f"{socket.gethostname()}:{self.path.expanduser().resolve()}"
+        return f"{socket.gethostname()}:{user_path(self.path).resolve()}"
 
     @property
     def manifest_path(self) -> Path:
@@ -265,15 +268,20 @@ def _is_own(folder: RunFolder, settings: Settings, contents: Contents | None) ->
     pin = Pins(settings.storage.tokens).of(folder.name, folder.place)
     if pin is not None and contents is not None and pin.keys != contents.keys:
         return False
-    stored = settings_in(folder.path)
-    if stored is not None:
-        return not other_settings(_identity(stored), identity(settings))
-    if pin is not None and contents is not None:
+    if settings_in(folder.path) is not None:
+        return has_config(folder, settings)
+    if pin is not None:
         return True
     names = [path.name for path in folder.path.iterdir()]
     if all(TEMPORARY.fullmatch(name) for name in names):
         return True
     return MANIFEST_NAME in names and folder.name == default_name(settings)
+
+
+def has_config(folder: RunFolder, settings: Settings) -> bool:
+    """Whether the folder has a config.yaml of the run that these settings make."""
+    stored = settings_in(folder.path)
+    return stored is not None and not other_settings(_identity(stored), identity(settings))
 
 
 def open_run(settings: Settings, config_yaml: str, contents: Contents | None = None) -> RunFolder:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import sweep
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_record
 from jukebox_core.errors import RecordError, RunError
 from jukebox_core.sampling.config import SnapshotRecord
@@ -56,7 +57,7 @@ def stores_of(root: str) -> list[str]:
     """Returns the token stores that the runs below `root` use, and the default one if it exists."""
     manifests = [_readable(run) for run in runs_in(root)]
     found = {str(manifest["store"]) for manifest in manifests if manifest and "store" in manifest}
-    default = Path(root).expanduser().absolute() / ".store"
+    default = user_path(root).absolute() / ".store"
     return sorted(found | ({str(default)} if default.is_dir() else set()))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, RunError
 from jukebox_core.store.pins import Pin, Pins
@@ -51,7 +52,7 @@ def check_source(settings: Settings, *, resume: bool = False) -> None:
     """
     if settings.source is None or _recorded(settings, resume) is not None:
         return
-    source = RunFolder(Path(settings.source.run).expanduser())
+    source = RunFolder(user_path(settings.source.run))
     _check_model(source, settings, ("name", "family", "network"))
     top = settings.model.config.top
     kept = max(len(take[top]) for take in _from_runs(settings)) * settings.config.hops[top]
@@ -71,7 +72,7 @@ def check_weights(settings: Settings, weights: Mapping[str, str], *, resume: boo
     """
     if settings.source is None or _recorded(settings, resume) is not None:
         return
-    runs = [(RunFolder(Path(settings.source.run).expanduser()), tuple(weights))]
+    runs = [(RunFolder(user_path(settings.source.run)), tuple(weights))]
     runs += [
         (find_run(piece.run, settings.storage.root), (settings.family.codec_role,)) for piece in settings.source.splice
     ]
@@ -140,7 +141,7 @@ def _recorded(settings: Settings, resume: bool) -> list[Take] | None:
 def _from_runs(settings: Settings) -> list[Take]:
     source = settings.source
     assert source is not None
-    run = _SourceRun.read(RunFolder(Path(source.run).expanduser()), settings)
+    run = _SourceRun.read(RunFolder(user_path(source.run)), settings)
     takes = [run.prefix(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
     for index, piece in enumerate(source.splice):
         other = _SourceRun.read(find_run(piece.run, settings.storage.root), settings)

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from jukebox_core.base.paths import check_name
 from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
 
 AudioFormat = Literal["wav", "flac", "mp3"]
+_WORKERS = 10_000
 _SPOOL = SpoolConfig()
 
 
@@ -43,11 +45,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Checks that the name is one folder's name."""
-        name = self.name
-        require(
-            name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
-            f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
-        )
+        if self.name is not None:
+            check_name(self.name, "name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +92,7 @@ class RunnerSettings:
     def __post_init__(self) -> None:
         """Checks ranges, and that devices suffice."""
         check_above_zero(self, "workers", "shards")
+        require(self.workers <= _WORKERS, f"workers is {self.workers}; a run has at most {_WORKERS:,}")
         check_not_negative(self, "preview_seconds")
         require(len(set(self.devices)) == len(self.devices), f"devices is {list(self.devices)}; name each device once")
         require(

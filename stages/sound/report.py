@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,10 +17,12 @@ from urllib.parse import quote
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.text import format_seconds
 from jukebox_core.errors import RunError
+from jukebox_core.models.download.web import without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 LEVEL_NAMES = {0: "Bottom level", 1: "Middle level", 2: "Top level"}
 
 
@@ -66,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """The content of the page. All settings are shown: they must not contain credentials."""
+    """The content of the page. All settings are shown, addresses without user, password and query."""
 
     title: str
     model: str
@@ -148,9 +151,17 @@ def setting_rows(settings: Mapping[str, object], prefix: str = "") -> list[tuple
         if isinstance(value, Mapping) and value:
             rows += setting_rows(value, f"{prefix}{name}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            shown = _without_secrets(value)
+            text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=str)
             rows.append((f"{prefix}{name}", text))
     return rows
+
+
+def _without_secrets(value: object) -> object:
+    """Returns a setting with user, password and query removed from addresses in it: a report is passed on."""
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) and _ADDRESS.fullmatch(value) else value
 
 
 def _check_song(folder: Path, song: Song) -> None:

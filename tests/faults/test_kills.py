@@ -71,7 +71,11 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("place", "count"),
-    [("disk", 84), ("s3", 16), pytest.param("disk", 1000, marks=(pytest.mark.endurance, pytest.mark.timeout(7200)))],
+    [
+        ("disk", 100),
+        pytest.param("s3", 16, marks=pytest.mark.endurance),
+        pytest.param("disk", 1000, marks=(pytest.mark.endurance, pytest.mark.timeout(7200))),
+    ],
 )
 def test_runs_killed_at_any_moment_are_resumed(
     place: str,

@@ -1,0 +1,44 @@
+"""The flow of `jukebox transcribe`: recordings to files of notes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from jukebox_core.base.structuring import build
+from pipelines.orchestration.prefect_tasks import prefect_stages
+from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.settings.transcribe import TranscribeSettings
+from stages.resident import TranscriberSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.orchestration.stage_calls import Stages
+    from stages.sound.transcribe import Recording
+
+log = logging.getLogger("jukebox")
+
+
+@flow(name="transcribe", persist_result=False, validate_parameters=False)
+def transcribe_flow(config: dict[str, Any], recordings: Sequence[Recording]) -> list[str]:
+    """Returns the paths of the files of notes, one for each of `recordings`: MIDI files, or JSON files without them."""
+    with stopping_on_signals():
+        return transcribe_files(build(TranscribeSettings, config), recordings, prefect_stages())
+
+
+def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:
+    """Writes the notes of each recording; returns the path of its first file."""
+    model = settings.model
+    [role] = model.opened.roles(model.config)
+    weights = stages.fetch_weights(model, settings.weights, roles=(role,))[role]
+    spec = TranscriberSpec(family=model.family, config=model.config, weights=weights, hardware=settings.hardware)
+    stages.check_transcripts(spec, recordings, settings.transcription)
+    written = []
+    for recording in recordings:
+        paths = stages.transcribe_file(spec, recording, settings.transcription, settings.storage.tokens)
+        log.info("%s -> %s", recording.audio, paths[0])
+        written.append(str(paths[0]))
+    return written
