@@ -291,12 +291,22 @@ class TrainingLoop:
         self.report(f"{self.subject.name}: resumes from step {self.step}")
 
     def _save(self) -> None:
-        """Writes the checkpoint atomically: a process killed meanwhile leaves the previous one."""
+        """Writes the checkpoint atomically: a process killed meanwhile, or a full disk, leaves the previous one.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
         state: dict[str, Any] = {"module": self.module, "optimiser": self.optimiser, "step": self.step}
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
         fresh = self._url(".next.pt")
-        self.fabric.save(fresh, state)
+        try:
+            self.fabric.save(fresh, state)
+        except (OSError, RuntimeError) as error:  # the latter is what torch makes of a full disk
+            raise TrainingError(
+                f"the checkpoint cannot be written to {self.checkpoints} ({' '.join(str(error).split())[:200]}); free "
+                "some space there, and run the same command: it continues from the checkpoint before"
+            ) from error
         if self.fabric.is_global_zero:
             fs, path = fsspec.core.url_to_fs(fresh)
             fs.mv(path, f"{path.rpartition('/')[0]}/{CHECKPOINT_NAME}")

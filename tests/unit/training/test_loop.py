@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from jukebox_core.errors import ConfigError, TrainingError
 from jukebox_core.training.batch_order import EndlessBatchSampler
@@ -22,6 +23,7 @@ from jukebox_core.training.optimiser import ExponentialMovingAverage, lr_factor
 from jukebox_core.training.weights import write_half_weights
 from tests.helpers.models.tiny_training import run, subject, training
 from tests.helpers.paths import ROOT, TESTS
+from tests.helpers.small_files import small_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +124,21 @@ def test_a_killed_save_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("lightning_fabric.Fabric.save", broken)
     with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, max_steps=8)
+    assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, max_steps=4)
+    before = (tmp_path / CHECKPOINT_NAME).read_bytes()
+    real = Fabric.save
+
+    def full(*arguments: Any) -> None:
+        with small_files(2000):
+            real(*arguments)
+
+    monkeypatch.setattr(Fabric, "save", full)
+    with pytest.raises(TrainingError, match="free some space there, and run the same command"):
         run(tmp_path, max_steps=8)
     assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
 
