@@ -82,7 +82,7 @@ def _run_lock(settings: Settings) -> RunLock:
 
 
 def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
-    from pipelines.console import run_log
+    from pipelines.console import prefect_errors_hidden, run_log
     from pipelines.runs.folder import open_run
     from pipelines.settings.compose import dump
 
@@ -93,7 +93,8 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
         if not settings.model.trained:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
         run.update(status="running", process=own_name())
-        prefect_home.use(settings.storage.root)
+        if not in_flow:
+            prefect_home.use(settings.storage.root)
         from pipelines.flows.generate import generate_songs, run_generate_flow
         from pipelines.orchestration.prefect_tasks import prefect_stages
 
@@ -101,26 +102,13 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
             if in_flow:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
-                with _flow_run():
+                with prefect_errors_hidden():
                     run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
             run.update(status="stopped", stopped_by=type(error).__name__)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
     return run
-
-
-@contextmanager
-def _flow_run() -> Iterator[None]:
-    """Tags flow runs of the block as this process's, after reconciling those of killed processes."""
-    from prefect import tags
-
-    from pipelines.console import prefect_errors_hidden
-    from pipelines.orchestration import reconcile
-
-    reconcile.reconcile()
-    with tags(*reconcile.tags()), prefect_errors_hidden():
-        yield
 
 
 def _print_result(run: RunFolder) -> None:
@@ -141,7 +129,7 @@ def encode(settings: EncodeSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.codec import encode_flow
 
-        print(*encode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+        print(*encode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def decode(settings: DecodeSettings) -> None:
@@ -157,7 +145,7 @@ def decode(settings: DecodeSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.codec import decode_flow
 
-        print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+        print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:
@@ -186,7 +174,7 @@ def dataset(settings: DatasetSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.dataset import dataset_flow
 
-        print(dataset_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+        print(dataset_flow(settings))  # noqa: T201 - the command's answer
 
 
 def train(settings: TrainSettings) -> None:
@@ -209,8 +197,7 @@ def train(settings: TrainSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.train import train_flow
 
-        with _flow_run():
-            print(train_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+        print(train_flow(settings))  # noqa: T201 - the command's answer
 
 
 @contextmanager

@@ -94,9 +94,13 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status of the program, run with `arguments`, by default those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        status = main(sys.argv[1:])
+        if (recorder := sys.modules.get("pipelines.orchestration.recorder")) is not None:
+            recorder.leave(status)  # Prefect's threads may wait for a server that is away
+        return status
     try:
-        return dispatch(given)
+        return dispatch(list(arguments))
     except (JukeboxError, KeyboardInterrupt) as error:
         interrupted = "interrupted; the same command continues from the stored tokens"
         for line in (str(error) if isinstance(error, JukeboxError) else interrupted).splitlines():
