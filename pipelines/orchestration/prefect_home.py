@@ -14,6 +14,7 @@ import sys
 import tomllib
 import urllib.error
 import urllib.request
+import uuid
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,9 +131,7 @@ def check_named(url: str) -> None:
         status = _status_of_busy(f"{url}/admin/version")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise RunError(
-            f"PREFECT_API_URL is {_shown(url)}, but no server answers there ({reason}); {remedy}"
-        ) from None
+        raise RunError(f"PREFECT_API_URL is {_shown(url)}, but no server answers there ({reason}); {remedy}") from None
     if status in (401, 403):
         raise RunError(
             f"PREFECT_API_URL is {_shown(url)}, a server that asks for a password (status {status}); set "
@@ -194,6 +193,15 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         return _status(f"{url}/health", timeout) == 200
     except (OSError, ValueError):
         return False
+
+
+def works(url: str, timeout: float) -> bool:
+    """Whether a server answers a request for which it writes to its database, which may be locked."""
+    try:
+        status = _status(f"{url}/csrf-token?client={uuid.uuid4()}", timeout, os.environ.get("PREFECT_API_AUTH_STRING"))
+    except (OSError, ValueError):
+        return False
+    return status < 500
 
 
 def _status(url: str, timeout: float, credentials: str | None = None) -> int:

@@ -19,17 +19,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipelines.orchestration import own_server, reconcile
-from pipelines.orchestration.prefect_home import answers
+from pipelines.orchestration import own_server, prefect_home, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("jukebox")
 
-BEGIN_SECONDS = 8.0  # that a command waits at most until its flow run has begun
-END_SECONDS = 4.5  # that it waits at most, when its work is done, until everything is recorded
-ASK_SECONDS = 2.0  # after which the server is asked whether it is there; if not, there is no more waiting
+BEGIN_SECONDS = 15.0  # that a command waits at most, for a slow server, until its flow run has begun
+END_SECONDS = 30.0  # that it waits at most, for a slow server, until everything is recorded
+STEP_SECONDS = 1.5  # after which the server is asked whether it works; if not, there is no more waiting
+ASK_SECONDS = 3.0  # that it has to answer
 
 Result = TypeVar("Result")
 _warned = threading.Event()
@@ -151,14 +151,14 @@ class _HeldRun:
 
 
 def _waited(done: Callable[[float], bool], until: float) -> bool:
-    """Returns whether `done`, which waits for the given seconds, holds before `until`; not if the server is away."""
+    """Returns whether `done`, which waits for the given seconds, holds before `until`; not if no server works."""
     while (left := until - time.monotonic()) > 0:
-        if done(min(ASK_SECONDS, left)):
+        if done(min(STEP_SECONDS, left)):
             return True
         from prefect.settings import PREFECT_API_URL
 
         url = PREFECT_API_URL.value()
-        if url is None or not answers(url, max(0.1, min(ASK_SECONDS, until - time.monotonic()))):
+        if url is None or not prefect_home.works(url, ASK_SECONDS):
             return False
     return False
 

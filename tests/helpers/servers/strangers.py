@@ -15,7 +15,11 @@ COMMAND = {"prefect.deployments.steps.run_shell_script": {"script": "id"}}
 REQUESTS: list[tuple[str, str, object]] = [
     ("POST", FLOW, {"name": "attack"}),
     ("POST", POOL, {"name": "attack", "type": "process"}),
-    ("POST", DEPLOYMENT, {"name": "attack", "flow_id": "00000000-0000-0000-0000-000000000000", "pull_steps": [COMMAND]}),
+    (
+        "POST",
+        DEPLOYMENT,
+        {"name": "attack", "flow_id": "00000000-0000-0000-0000-000000000000", "pull_steps": [COMMAND]},
+    ),
     ("POST", RUN, {"flow_id": "00000000-0000-0000-0000-000000000000"}),
     ("POST", "/api/flows/filter", {}),
     ("POST", "/api/deployments/filter", {}),
