@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import Task, task
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State, TaskRun
 
+UNUSED = Path(
+    "results-are-not-stored"
+)  # without a storage of its own, a task outside a flow run asks the server for one
 RETRY_SECONDS = [10.0, 60.0, 300.0]  # before each retry; a host that is being restarted answers again by then
 
 S = TypeVar("S", bound=Stages)
@@ -66,11 +70,12 @@ def as_prefect_tasks(stages: S) -> S:
 def _as_task(function: Callable[..., Any], name: str, options: _Options) -> Task[..., Any]:
     shown = options.name or name.replace("_", " ")
     if not options.retried:
-        return task(name=shown, cache_policy=NO_CACHE, persist_result=False)(function)
+        return task(name=shown, cache_policy=NO_CACHE, persist_result=False, result_storage=UNUSED)(function)
     return task(
         name=shown,
         cache_policy=NO_CACHE,
         persist_result=False,
+        result_storage=UNUSED,
         retries=len(RETRY_SECONDS),
         retry_delay_seconds=RETRY_SECONDS,
         retry_jitter_factor=0.2,

@@ -28,8 +28,8 @@ log = logging.getLogger("jukebox")
 
 BEGIN_SECONDS = 15.0  # that a command waits at most, for a slow server, until its flow run has begun
 END_SECONDS = 30.0  # that it waits at most, for a slow server, until everything is recorded
-STEP_SECONDS = 1.5  # after which the server is asked whether it works; if not, there is no more waiting
-ASK_SECONDS = 3.0  # that it has to answer
+STEP_SECONDS = 1.0  # after which the server is asked whether it works; if not, there is no more waiting
+ASK_SECONDS = 2.5  # that it has to answer
 
 Result = TypeVar("Result")
 _warned = threading.Event()

@@ -32,9 +32,8 @@ from pipelines.orchestration import artifacts, recorder
 nodes = [Node(2, 0, Window(8 * n, 8 * n, 8 * n + 8), {}, {}, str(n)) for n in range(int(sys.argv[1]))]
 
 def work():
-    from prefect import task
-    window = task(name="window", tags={"limited"}, persist_result=False)(lambda: None)
-    window.tags = set()
+    from pipelines.orchestration.prefect_tasks import _RUN_ONCE, _as_task
+    window = _as_task(lambda: None, "window", _RUN_ONCE)
     board = artifacts.Board(nodes, {node.key for node in nodes})
     for node in nodes:
         if node is nodes[len(nodes) // 2]:

@@ -1,4 +1,4 @@
-"""Many runs on one server, six at a time, some of them killed: all are finished, none is stuck, the database is bounded."""
+"""Many runs on one server, six at a time, some killed: all are finished, none is stuck, the database is bounded."""
 
 from __future__ import annotations
 

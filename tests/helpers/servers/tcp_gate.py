@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Mode = Literal["pass", "silent", "busy", "gone"]
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -24,17 +24,32 @@ class TcpGate:
         self._open: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     def change(self, mode: Mode) -> None:
         """Changes the mode; connections that are open are cut, except that a silent gate keeps them."""
         self.mode = mode
         if mode == "gone":
+            with contextlib.suppress(OSError):
+                self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             self._listening.close()
         if mode != "silent":
             for each in [*self._open]:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes what is open, once the gate is gone."""
+        for thread in self._threads:
+            thread.join(5)
+        for each in self._open:
+            each.close()
+
+    def _start(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         while True:
@@ -42,7 +57,7 @@ class TcpGate:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
         self._open.append(client)
@@ -51,8 +66,7 @@ class TcpGate:
             return
         server = socket.create_connection(("127.0.0.1", self._target))
         self._open.append(server)
-        back = threading.Thread(target=self._pump, args=(server, client, False), daemon=True)
-        back.start()
+        self._start(self._pump, server, client, False)
         self._pump(client, server, True)
 
     def _pump(self, source: socket.socket, target: socket.socket, asked: bool) -> None:
@@ -81,3 +95,4 @@ def tcp_gate(port: int) -> Iterator[TcpGate]:
         yield gate
     finally:
         gate.change("gone")
+        gate.close()

@@ -138,7 +138,7 @@ async def main():
         for number in range(30):
             ended = now - datetime.timedelta(days=100 if number < 3 else 0, minutes=60 - number)
             state = "RUNNING" if number == 20 else "COMPLETED"
-            run = db.FlowRun(flow_id=flow.id, name=str(number), state_type=state, state_name=state.title(), end_time=ended)
+            run = db.FlowRun(flow_id=flow.id, name=str(number), state_type=state, state_name=state, end_time=ended)
             session.add(run)
             await session.flush()
             session.add(db.Log(name="x", level=20, message="m", timestamp=ended, flow_run_id=run.id))
