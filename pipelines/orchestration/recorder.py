@@ -17,6 +17,7 @@ import queue
 import sys
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.orchestration import own_server, prefect_home, reconcile
@@ -30,6 +31,16 @@ BEGIN_SECONDS = 15.0  # that a command waits at most, for a slow server, until i
 END_SECONDS = 30.0  # that it waits at most, for a slow server, until everything is recorded
 STEP_SECONDS = 1.0  # after which the server is asked whether it works; if not, there is no more waiting
 ASK_SECONDS = 2.5  # that it has to answer
+_IMPORTED = (  # before threads begin: modules of Prefect import each other, which fails in two threads at a time
+    "prefect.artifacts",
+    "prefect.client.orchestration",
+    "prefect.client.schemas.actions",
+    "prefect.client.schemas.filters",
+    "prefect.events.worker",
+    "prefect.flow_engine",
+    "prefect.states",
+    "prefect.task_engine",
+)
 
 Result = TypeVar("Result")
 _warned = threading.Event()
@@ -87,6 +98,9 @@ class _HeldRun:
 
     def begin(self) -> contextvars.Context | None:
         """Starts the flow run; returns the context for its work, or None if it has not begun in time."""
+        for module in _IMPORTED:
+            import_module(module)
+        _quieten()
         self._thread.start()
         until = time.monotonic() + BEGIN_SECONDS
         if not _waited(lambda seconds: self._begun.wait(seconds), until):
@@ -127,8 +141,6 @@ class _HeldRun:
         try:
             from prefect import flow, tags
             from prefect.context import FlowRunContext, TagsContext
-
-            _quieten()
 
             @flow(name=self._name, persist_result=False, validate_parameters=False)
             def held(config: dict[str, Any]) -> None:  # noqa: ARG001 - shown on Prefect's pages
