@@ -205,12 +205,12 @@ class _Publisher:
     """A thread that publishes artifacts, the newest of each name."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, Callable[[], None]] = {}
+        self._pending: dict[str, Callable[[], object]] = {}
         self._changed = threading.Condition()
         self._busy = False
         self._thread: threading.Thread | None = None
 
-    def post(self, name: str, function: Callable[[], None]) -> None:
+    def post(self, name: str, function: Callable[[], object]) -> None:
         context = contextvars.copy_context()
         with self._changed:
             self._pending[name] = lambda: context.run(function)
@@ -243,7 +243,7 @@ class _Publisher:
 _publisher = _Publisher()
 
 
-def post(name: str, function: Callable[[], None]) -> None:
+def post(name: str, function: Callable[[], object]) -> None:
     """Publishes an artifact in the background; one of the same `name` that still waits is replaced.
 
     Outside a flow run it does nothing. An error of `function` is a warning, once in a process.
