@@ -27,7 +27,7 @@ test-pipelines: $(READY)
 test-native: $(READY)
 	$(PYTEST) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
-test-endurance: $(READY)  ## clusters and deployments
+test-endurance: $(READY)  ## clusters, deployments, long trainings
 	$(PYTEST) -n 2 --dist loadfile -m endurance
 
 test-all: test test-slow test-endurance  ## everything

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.conditioning.song import Song
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.sampling.config import LevelSampling, SamplingConfig
+    from jukebox_core.features.config import FeatureConfig
+    from jukebox_core.features.folder import load_features
+    from jukebox_core.features.results import Features
     from jukebox_core.runtime.config import HardwareConfig
 
 _HOMES = {
+    "FeatureConfig": "jukebox_core.features.config",
+    "Features": "jukebox_core.features.results",
     "HardwareConfig": "jukebox_core.runtime.config",
     "Jukebox": "jukebox_core.families.jukebox.api",
     "JukeboxConfig": "jukebox_core.families.jukebox.config",
@@ -31,12 +36,15 @@ _HOMES = {
     "Music": "jukebox_core.api",
     "SamplingConfig": "jukebox_core.families.jukebox.sampling.config",
     "Song": "jukebox_core.families.jukebox.conditioning.song",
+    "load_features": "jukebox_core.features.folder",
     "load_model": "jukebox_core.api",
     "read_audio": "jukebox_core.audio.files",
     "write_audio": "jukebox_core.audio.files",
 }
 
 __all__ = [
+    "FeatureConfig",
+    "Features",
     "HardwareConfig",
     "Jukebox",
     "JukeboxConfig",
@@ -45,6 +53,7 @@ __all__ = [
     "Music",
     "SamplingConfig",
     "Song",
+    "load_features",
     "load_model",
     "read_audio",
     "write_audio",

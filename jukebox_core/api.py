@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from jukebox_core.features.config import FeatureConfig
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, SongPlan, TokenModel
+    from jukebox_core.protocols import Codec, FeatureExtractor, SongPlan, TokenModel
     from jukebox_core.tokens.graph import Take
 
     Codes = NDArray[np.int64]
@@ -106,7 +108,9 @@ class Model:
             hardware = replace(hardware, dtype=choose_dtype(self._memory(range(self.config.top + 1)), kind, total))
         self._hardware = hardware
         self._codec: Codec | None = None
-        self._network: tuple[str, TokenModel] | None = None
+        self._network: tuple[str, Any] | None = (
+            None  # its role, or what part of it; and a TokenModel or FeatureExtractor
+        )
         use_threads(hardware)
 
     @property
@@ -159,7 +163,8 @@ class Model:
         The same settings give the same tokens as ``jukebox generate``.
 
         Args:
-            songs: conditioning: one song for all samples, or one for each; by default the family's defaults.
+            songs: conditioning: one song for all samples, or one for each; by default the family's defaults. A song
+                without `total_seconds` is told as long as a usual song of the model (`usual_seconds` of its preset).
             seconds: length of the music, `start` included; rounded down to whole top-level tokens.
             n_samples: number of samples; by default `sampling.n_samples`, or one for each of several songs.
             seed: of the noise; by default `sampling.seed`.
@@ -184,6 +189,68 @@ class Model:
             store.remove(*store.keys())
         return Music(codes, self.decode(codes[levels[0]], levels[0]), self.config.sample_rate)
 
+    def features(
+        self,
+        audio: Audio | list[Audio] | None = None,
+        *,
+        from_codes: Mapping[int, Codes] | None = None,
+        recipe: str | os.PathLike[str] | FeatureConfig = "default",
+        song: Any = None,
+        total_seconds: float | None = None,
+        offset_seconds: float = 0.0,
+        **changes: Any,
+    ) -> Any:
+        """Returns codes and activations as a `Features`, or a list of them for a list of recordings.
+
+        Args:
+            audio: mono sound, float32 [time] at the model's rate, as `read_audio` gives it; or a list of these.
+            from_codes: instead of audio: codes by level, int [tokens], as `encode` returns them.
+            recipe: a shipped recipe by name (docs/features.md), the path of a file, or a `FeatureConfig`.
+            song: what the network is conditioned on; by default the family's defaults.
+            total_seconds: length of the whole song; by default of the recording and what is before it.
+            offset_seconds: start of the recording in that song.
+            changes: fields of the recipe with other values, such as ``layers=(12, 24)``, ``pooling="max"``.
+
+        Raises:
+            ConfigError: the recipe does not fit itself or the model; nothing was loaded.
+            AudioError: a recording is too short.
+            LabelError: a name or text that the model does not know.
+        """
+        from jukebox_core.features.networks import connect
+        from jukebox_core.features.plan import plan_features
+        from jukebox_core.features.presets import load_recipe
+        from jukebox_core.features.results import extract_all, recordings_of
+
+        chosen = load_recipe(recipe, **changes)
+        plan = plan_features(self._settings, chosen)
+        recordings = recordings_of(audio, from_codes, song, total_seconds, offset_seconds)
+        files = obtain_vocabularies(self._settings.files, self._weights) if plan.deepest else {}
+        networks = connect(
+            self._settings,
+            chosen,
+            {role: file.path for role, file in files.items()},
+            codec=self._open_codec,
+            extractor=self._open_extractor(plan) if plan.deepest else None,
+            batch=self._hardware.batch_size,
+        )
+        made = extract_all(recordings, networks)
+        return made if isinstance(audio, list | tuple) else made[0]
+
+    def _open_extractor(self, plan: FeaturePlan) -> FeatureExtractor:
+        """Returns the first layers of a network, loaded; the network that was in memory is freed first."""
+        role, hardware = plan.roles[-1], self._hardware
+        name = f"{role}, {plan.deepest} layers"
+        if self._network is None or self._network[0] != name:
+            self._network = None
+            gc.collect()
+            file, library = self._weights_of(role), self._weights.prepared_home
+            opened = plan.family.open_features(
+                self.config, plan.sizes.level, file.path, file.identity, hardware, library, deepest=plan.deepest
+            )
+            self._network = (name, opened)
+        extractor: FeatureExtractor = self._network[1]
+        return extractor
+
     def _request(self, songs: Any, seconds: float, n_samples: int | None, seed: int | None, sampling: Any) -> _Request:
         kind = self._family.song_type
         asked = (songs if songs is not None else kind(),) if songs is None or isinstance(songs, kind) else tuple(songs)
@@ -193,8 +260,13 @@ class Model:
             raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
         how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
         songs = asked if len(asked) == count else asked * count
-        for song in dict.fromkeys(songs):
+        told = {
+            song: self._family.complete_song(self.config, song, seconds, self._settings.usual_seconds)
+            for song in dict.fromkeys(songs)
+        }
+        for song in told.values():
             self._family.check_song(self.config, song, seconds)
+        songs = tuple(told[song] for song in songs)
         return _Request(config=self.config, sampling=how, seconds=seconds, dtype=self._hardware.dtype, songs=songs)
 
     def _plan(self, request: _Request, have: Sequence[Take]) -> list[SongPlan]:
@@ -248,7 +320,8 @@ class Model:
             found, library = self._weights_of(role), self._weights.prepared_home
             opened = self._family.open_model(self.config, role, found.path, found.identity, self._hardware, library)
             self._network = (role, opened)
-        return self._network[1]
+        network: TokenModel = self._network[1]
+        return network
 
     def _seal_start(self, store: TokenStore, start: Mapping[int, Codes], length: int, samples: int) -> list[Take]:
         """Seals the codes that each song starts with; returns their takes, with empty tracks for the other levels."""

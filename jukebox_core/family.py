@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from jukebox_core.errors import ConfigError, did_you_mean
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, SongPlan, TokenModel
+    from jukebox_core.protocols import Codec, SongPlan, TokenModel, TranscribingFamily
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
     from jukebox_core.training.family import TrainableFamily
 
 DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
-_MODULES = {"jukebox": "jukebox_core.families.jukebox.family"}
+_MODULES = {"jukebox": "jukebox_core.families.jukebox.family", "mt3": "jukebox_core.families.mt3.family"}
 
 
 class ModelConfig(Protocol):
@@ -121,7 +121,7 @@ class RunRequest(Protocol):
         ...
 
     def song_of(self, sample: int) -> Any:
-        """Returns the family's song record of one sample."""
+        """Returns the family's song record of one sample, as `Family.complete_song` completed it."""
         ...
 
 
@@ -177,6 +177,17 @@ class Family(Protocol):
 
         Raises:
             ConfigError: a field does not fit; the message starts with its name.
+        """
+        ...
+
+    def complete_song(self, config: Any, song: Any, seconds: float, usual_seconds: float | None) -> Any:
+        """Returns `song` with values for the fields that it leaves to the model, as its networks are told them.
+
+        Args:
+            config: the model.
+            song: a record of `song_type`.
+            seconds: length of the music.
+            usual_seconds: length of a usual song of the model; None if its preset names none.
         """
         ...
 
@@ -266,6 +277,18 @@ def open_family(name: str) -> Family:
         raise ConfigError(f"family is {name!r}; choose one of {', '.join(known)}{did_you_mean(name, known)}")
     found: Family = import_module(module).FAMILY
     return found
+
+
+def open_transcribing(name: str) -> TranscribingFamily:
+    """Returns the family called `name`, whose models transcribe.
+
+    Raises:
+        ConfigError: no family has that name, or its models do not transcribe.
+    """
+    family = open_family(name)
+    if not hasattr(type(family), "open_transcriber"):
+        raise ConfigError(f"models of the family {name} do not transcribe music; choose one that does, as model=mt3")
+    return cast("TranscribingFamily", family)
 
 
 def family_names() -> list[str]:

@@ -11,14 +11,18 @@ else. A unit of sampling is a node (`jukebox_core.tokens.graph`), and its `Progr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from jukebox_core.features.config import FeatureSizes
+    from jukebox_core.notes.notes import Notes
+    from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
 
 
@@ -121,8 +125,119 @@ class TokenModel(Protocol):
 
 
 class Transcriber(Protocol):
-    """Audio to note events."""
+    """Audio to notes, on one device.
 
-    def transcribe(self, audio: NDArray[np.float32]) -> NDArray[Any]:
-        """Returns the events of mono audio [time], one a row."""
+    A recording is transcribed in blocks of segments, whole numbers in the family's own form, so that each can be stored
+    when it is finished. `settings` is the family's `transcription_type`.
+    """
+
+    def block_count(self, samples: int) -> int:
+        """Returns the number of blocks of a recording of `samples` samples."""
+        ...
+
+    def is_sequential(self, settings: Any) -> bool:
+        """Whether each block depends on the one before."""
+        ...
+
+    def blocks(
+        self, audio: NDArray[np.float32], settings: Any, have: Sequence[NDArray[np.int32]] = ()
+    ) -> Iterator[NDArray[np.int32]]:
+        """Yields the blocks of mono audio [time] that follow those in `have`, each when it is finished."""
+        ...
+
+    def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: Any, *, seconds: float) -> Notes:
+        """Returns the notes in all blocks of a recording of `seconds`."""
+        ...
+
+
+class TranscribingFamily(Protocol):
+    """What a family has besides `jukebox_core.family.Family` if its models transcribe."""
+
+    transcription_type: type  # the record of the settings section ``transcription``
+
+    def transcription_causes(self, config: Any, settings: Any) -> Mapping[str, Any]:
+        """Returns all that decides a transcription besides weights, precision and audio, by name."""
+        ...
+
+    def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
+        """Returns the transcriber with the weights in `path`."""
+        ...
+
+
+class WindowConditioning(NamedTuple):
+    """Conditioning of a batch of windows for a `FeatureExtractor`."""
+
+    labels: Sequence[Any]  # of each window, as `FeatureFamily.condition_window` returned it
+    above: NDArray[np.integer[Any]] | None = None  # codes of the level above over a whole context, [batch, tokens]
+
+
+class FeatureExtractor(Protocol):
+    """The first layers of a network, on one device."""
+
+    def activations(
+        self,
+        codes: NDArray[np.integer[Any]],
+        conditioning: WindowConditioning,
+        layers: Sequence[int],
+        *,
+        final: bool,
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields name and activations of each layer as it is computed, float32 or float16 [batch, tokens, width].
+
+        All come from one forward pass. Row i belongs to code i and has seen the codes before it.
+
+        Args:
+            codes: [batch, tokens], at most a context.
+            conditioning: of each window.
+            layers: counted from 1, ascending; named ``layer<k>``.
+            final: also what the output projection reads, as ``final``.
+        """
+        ...
+
+
+@runtime_checkable
+class FeatureFamily(Protocol):
+    """What a family implements besides `jukebox_core.family.Family` if features can be taken from its networks."""
+
+    def feature_sizes(self, config: Any, level: int) -> FeatureSizes:
+        """Returns the sizes of the network of `level`."""
+        ...
+
+    def condition_window(
+        self, config: Any, level: int, song: Any, vocabularies: Mapping[str, Path], *, total: int, offset: int
+    ) -> Any:
+        """Returns the conditioning of a window, in the family's own terms, without torch.
+
+        Args:
+            config: the model.
+            level: of the network.
+            song: conditioning as a user gives it, or None for the family's defaults.
+            vocabularies: files by role.
+            total: length of the whole song, in audio samples.
+            offset: start of the window in it, in audio samples.
+
+        Raises:
+            LabelError: the model does not know a name or text.
+        """
+        ...
+
+    def open_features(
+        self,
+        config: Any,
+        level: int,
+        path: Path,
+        identity: str,
+        hardware: HardwareConfig,
+        library: Path | None,
+        *,
+        deepest: int,
+    ) -> FeatureExtractor:
+        """Returns the first `deepest` layers of the network of `level`; the weights of others are not read.
+
+        Arguments as `jukebox_core.family.Family.open_model`.
+        """
+        ...
+
+    def feature_bytes(self, config: Any, level: int, deepest: int, dtype: str, batch: int) -> int:
+        """Returns the estimated bytes of the first `deepest` layers and a batch of windows."""
         ...

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import sweep
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, JukeboxError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -22,30 +24,39 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.features import FeaturesSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
+    from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
+
+log = logging.getLogger("jukebox")
 
 
-def generate(settings: Settings) -> None:
+def generate(settings: Settings, *, resume: bool = False) -> None:
     """Generates songs in a run folder; prints the paths of their audio, and commands to continue after a choice.
+
+    Args:
+        settings: the run's.
+        resume: the run exists, and is resumed as it was planned.
 
     Raises:
         JukeboxError: the settings are invalid, or a stage failed; finished windows and files are kept.
     """
     from pipelines.runs import choice
 
-    run = make(choice.first_part(settings))
+    run = make(choice.first_part(settings), resume=resume)
     _print_result(run)
     for line in choice.advice(settings, run):
         print(line, file=sys.stderr)  # noqa: T201 - for the user
 
 
-def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
+def make(settings: Settings, *, in_flow: bool = False, resume: bool = False) -> RunFolder:
     """Generates songs and returns their run; idempotent: a finished run is returned at once.
 
     Args:
         settings: the run's.
         in_flow: called inside a flow run of Prefect; otherwise a new flow run is started.
+        resume: as of `generate`.
 
     Raises:
         JukeboxError: as `generate`.
@@ -53,7 +64,8 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
     from pipelines.execution import preflight
     from stages import stopping
 
-    prepared = preflight.prepare(settings)
+    prepared = preflight.prepare(settings, resume=resume)
+    settings = prepared.settings
     run = preflight.finished(prepared)
     if run is None:
         prepared = preflight.check_machine(prepared)
@@ -69,12 +81,12 @@ def make(settings: Settings, *, in_flow: bool = False) -> RunFolder:
 def _run_lock(settings: Settings) -> RunLock:
     """Returns the lock of the run that these settings make."""
     from jukebox_core.store.run_lock import RunLock
-    from pipelines.runs.folder import lock_name
+    from pipelines.runs.folder import lock_of
     from stages import stopping
 
     return RunLock(
         settings.storage.tokens,
-        lock_name(settings),
+        lock_of(settings),
         wait=settings.run.wait,
         on_wait=lambda line: print(line, file=sys.stderr),  # noqa: T201 - for the user
         on_lost=stopping.request_stop,
@@ -84,31 +96,45 @@ def _run_lock(settings: Settings) -> RunLock:
 def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     from pipelines.console import prefect_errors_hidden, run_log
     from pipelines.runs.folder import open_run
+    from pipelines.runs.output_files import make_room
     from pipelines.settings.compose import dump
 
     settings = prepared.settings
-    run = open_run(settings, dump(settings))
-    with run_log(run.path / "run.log") as log, working():
+    run = open_run(settings, dump(settings), prepared.contents)
+    for folder in (run.path, settings.storage.scratch):
+        if folder is not None:
+            sweep(user_path(folder))  # what killed processes left
+    make_room(run.path, "run.log")
+    with run_log(run.path / "run.log"), working():
         log.info("run %s in %s", run.name, run.path)
         if not settings.model.trained:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
-        run.update(status="running", process=own_name())
-        if not in_flow:
-            prefect_home.use(settings.storage.root)
-        from pipelines.flows.generate import generate_songs, run_generate_flow
-        from pipelines.orchestration.prefect_tasks import prefect_stages
-
         try:
+            run.update(status="running", process=own_name())
+            if not in_flow:
+                prefect_home.use(settings.storage.root)
+            from pipelines.flows.generate import generate_songs, run_generate_flow
+            from pipelines.orchestration.prefect_tasks import prefect_stages
+
             if in_flow:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
                 with prefect_errors_hidden():
                     run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
-            run.update(status="stopped", stopped_by=type(error).__name__)
+            _record_stop(run, error)
             raise
         log.info("finished; open %s", run.path / "report.html" if settings.output.report else run.path)
     return run
+
+
+def _record_stop(run: RunFolder, error: BaseException) -> None:
+    """Records in the manifest why a run stopped; on a full disk, which may be why, only the log says so."""
+    try:
+        if run.manifest().get("status") != "finished":  # else a signal came after all was made
+            run.update(status="stopped", stopped_by=type(error).__name__)
+    except (JukeboxError, OSError) as second:
+        log.warning("the manifest still says that the run is running: %s", second)
 
 
 def _print_result(run: RunFolder) -> None:
@@ -146,6 +172,68 @@ def decode(settings: DecodeSettings) -> None:
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
+
+
+def transcribe(settings: TranscribeSettings) -> None:
+    """Turns recordings into notes; prints the paths of their MIDI files, or of their JSON files without these.
+
+    Raises:
+        JukeboxError: the settings or a file are invalid.
+    """
+    from pipelines.execution import transcription
+
+    recordings = transcription.check(settings)
+    with _logged(settings.folder, "transcribe.log"), working():
+        prefect_home.use(settings.storage.root)
+        from pipelines.flows.transcribe import transcribe_flow
+
+        print(*transcribe_flow(settings, recordings), sep="\n")  # noqa: T201 - the command's answer
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Compares notes with reference notes by the rules of mir_eval; prints a table.
+
+    Raises:
+        NotesError: a file is missing or holds no notes.
+    """
+    from jukebox_core.base.text import format_table
+    from jukebox_core.evaluation.notes import evaluate as scores_of
+    from jukebox_core.notes.notes import read_notes
+
+    reference, estimate = read_notes(settings.reference), read_notes(settings.estimate)
+    scores = scores_of(reference, estimate, settings.granularity)
+    rows = [(name.replace("_", " "), *(f"{value:.3f}" for value in score)) for name, score in scores._asdict().items()]
+    print(*format_table([("", "PRECISION", "RECALL", "F1"), *rows]), sep="\n")  # noqa: T201 - the command's answer
+
+
+def features(settings: FeaturesSettings) -> None:
+    """Takes features of recordings; prints the folder they are in. Finished recordings are kept.
+
+    Raises:
+        JukeboxError: the settings or all recordings are invalid, or another process writes to the folder.
+    """
+    from jukebox_core.base.locks import FileLock
+    from pipelines.execution import features as execution
+    from pipelines.settings.compose import dump
+
+    prepared = execution.prepare(settings)
+    if execution.unfinished(prepared) == [] and execution.is_finished(prepared):
+        print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
+        print(settings.path)  # noqa: T201 - the command's answer
+        return
+    with _logged(str(settings.path), "features.log"), working():
+        lock = FileLock(settings.path / ".lock")
+        if not lock.acquire():
+            raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
+        try:
+            (settings.path / "config.yaml").write_text(dump(settings), encoding="utf-8")
+            prefect_home.use(settings.storage.root)
+            from pipelines.flows.features import run_features_flow
+
+            run_features_flow(prepared, to_plain(settings))
+        finally:
+            lock.release()
+        print(settings.path)  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:
@@ -204,7 +292,7 @@ def train(settings: TrainSettings) -> None:
 def _logged(folder: str, name: str) -> Iterator[None]:
     from pipelines.console import prefect_errors_hidden, run_log
 
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

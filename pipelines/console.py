@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from jukebox_core.base.atomic import write_error
+from jukebox_core.base.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +22,18 @@ _PREFECT = ("prefect.flow_runs", "prefect.task_runs")  # loggers
 
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
-    """Sends logger ``jukebox`` to stderr and, dated, to the end of the file `path`; yields the logger."""
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    """Sends logger ``jukebox`` to stderr and, dated, to the end of the file `path`; yields the logger.
+
+    Raises:
+        DiskError: the file cannot be opened. One that cannot be written later is given up with one line on stderr.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        file = _RunLogHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise write_error(path, error) from None
+    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     with shown_log(file) as log:
         yield log
 
@@ -61,6 +76,25 @@ def hide_prefect_errors() -> None:
         logging.getLogger(name).addFilter(_below_error)
 
 
+class _RunLogHandler(logging.FileHandler):
+    """A log file that a full disk ends, and nothing else: the run goes on, or ends by an error of its own."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of logging's
+        """Says once that the file cannot be written, and stops writing it."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        with contextlib.suppress(OSError):
+            print(f"jukebox: {self.baseFilename} is not written any more: {error.strerror}", file=sys.stderr)  # noqa: T201
+
+    def close(self) -> None:
+        """Closes the file; what a full disk did not take is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def _below_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR
 
@@ -68,10 +102,20 @@ def _below_error(record: logging.LogRecord) -> bool:
 def _stderr_handler() -> logging.Handler:
     if not sys.stderr.isatty():
         handler: logging.Handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         return handler
     from rich.logging import RichHandler
 
     from stages.progress import console
 
-    return RichHandler(console=console(), show_level=False, show_path=False, log_time_format="%H:%M:%S")
+    rich = RichHandler(console=console(), show_level=False, show_path=False, log_time_format="%H:%M:%S")
+    rich.setFormatter(_Printable("%(message)s"))
+    return rich
+
+
+class _Printable(logging.Formatter):
+    """Escapes what names of files can hold: escape codes, and bytes that are not UTF-8. Lines stay lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Returns the line or lines of a record."""
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))

@@ -1,7 +1,7 @@
 """Cache of loaded models in a process, so that not every window loads its network again.
 
-On each device a process holds one codec and up to `keep_networks` sampling networks: one where levels are sampled
-sequentially, all of them where levels alternate. The least recently used network is evicted.
+On each device a process holds one codec, one transcriber and up to `keep_networks` sampling networks: one where levels
+are sampled sequentially, all of them where levels alternate. The least recently used network is evicted.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.family import open_family
+from jukebox_core.family import open_family, open_transcribing
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.family import ModelConfig
+    from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, TokenModel
+    from jukebox_core.protocols import Codec, FeatureExtractor, TokenModel, Transcriber
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -93,6 +94,69 @@ class NetworkSpec:
 
         network: TokenModel = _resident("network", str(device), identity, _networks, load)
         return network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranscriberSpec:
+    """A model that transcribes: its family, weights and hardware."""
+
+    family: str
+    config: Any
+    weights: FileHandle
+    hardware: HardwareConfig
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights; ``auto`` is float32, so that notes do not depend on the device."""
+        return "float32" if self.hardware.dtype == "auto" else self.hardware.dtype
+
+    def open(self) -> Transcriber:
+        """Returns the model on its device, loading it if this process does not hold it yet."""
+        device = resolve_device(self.hardware.device)
+        use_threads(self.hardware)
+        identity = (f"{self.config.name} transcriber", self.weights.identity, self.dtype)
+        family = open_transcribing(self.family)
+        transcriber: Transcriber = _resident(
+            "transcriber",
+            str(device),
+            identity,
+            1,
+            lambda: family.open_transcriber(self.config, self.weights.read(), self.hardware),
+        )
+        return transcriber
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSpec:
+    """The first layers of a network, from which features are taken."""
+
+    model: ModelSettings
+    plan: FeaturePlan
+    weights: FileHandle
+    hardware: HardwareConfig
+    library: str | None = None  # the weights folder, whose prepared weights are used
+
+    def open(self) -> FeatureExtractor:
+        """Returns the layers on their device, loading them if this process does not hold them yet."""
+        device, hardware, plan = resolve_device(self.hardware.device), self.hardware, self.plan
+        use_threads(hardware)
+        name = f"{self.model.name} {plan.roles[-1]}, layers 1 to {plan.deepest}"
+        identity = (name, self.weights.identity, hardware.dtype, hardware.engine)
+
+        def load() -> FeatureExtractor:
+            library = None if self.library is None else Path(self.library)
+            return plan.family.open_features(
+                self.model.config,
+                plan.sizes.level,
+                self.weights.read(),
+                self.weights.identity,
+                hardware,
+                library,
+                deepest=plan.deepest,
+            )
+
+        extractor: FeatureExtractor = _resident("network", str(device), identity, _networks, load)
+        return extractor
 
 
 def keep_networks(count: int) -> None:

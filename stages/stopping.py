@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _flag = threading.Event()
+_ending = threading.Event()  # the flag has been seen
 _holds: list[Callable[[], None]] = []
 
 
@@ -34,9 +35,15 @@ def stop_requested() -> bool:
     return _flag.is_set()
 
 
+def is_ending() -> bool:
+    """Whether a check has raised StoppedError since the request: tokens are being stored."""
+    return _ending.is_set()
+
+
 def clear_request() -> None:
     """Clears the flag: a new run begins."""
     _flag.clear()
+    _ending.clear()
 
 
 @contextmanager
@@ -68,4 +75,5 @@ def check() -> None:
     """
     check_held()
     if _flag.is_set():
+        _ending.set()
         raise StoppedError("stopped as asked; all tokens drawn so far are stored: run the same command to continue")

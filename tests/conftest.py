@@ -36,6 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of golden vectors (default: ../shared/golden where that exists, else tests/golden)",
     )
     parser.addoption(
+        "--golden-mt3",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="folder of golden vectors of MT3 (default: ../shared/golden_mt3 where that exists, else tests/golden_mt3)",
+    )
+    parser.addoption(
         "--engine",
         default="eager",
         choices=["eager", "native", "compiled", "graph"],
@@ -56,10 +63,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of golden vectors; tests of absent files are skipped by name."""
-    source = golden_source(request.config)
-    if any(source.rglob("*.xz")):
-        return unpack(source, tmp_path_factory.mktemp("golden"))
-    return source
+    return _unpacked(golden_source(request.config), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def golden_mt3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of golden vectors of MT3; tests of absent bundles are skipped by name."""
+    return _unpacked(golden_source(request.config, "golden_mt3"), tmp_path_factory)
+
+
+def _unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(source, tmp_path_factory.mktemp("golden")) if any(source.rglob("*.xz")) else source
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

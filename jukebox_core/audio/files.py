@@ -6,7 +6,6 @@ Audio is float32 in [-1, 1] at a requested sample rate in Hz: mono [T], or multi
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,18 +13,17 @@ import numpy as np
 import soundfile
 import soxr
 
+from jukebox_core.audio.decoding import decode, duration, estimated_duration
+from jukebox_core.audio.sink import Sink
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 AudioFormat = Literal["wav", "flac", "mp3"]
 
 _ENCODINGS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": "MPEG_LAYER_III"}
-_READABLE = "wav, flac, ogg or mp3"
 _RESAMPLER_RADIUS = 1024  # samples of context on each side that a resampled excerpt depends on
 
 
@@ -33,7 +31,7 @@ class _Excerpt(NamedTuple):
     """The frames to decode for an excerpt, at the file's own rate."""
 
     first: int
-    frames: int  # -1: to the end
+    frames: int | None  # None: to the end
     skip: int  # samples at the requested rate to drop from the front after resampling
 
 
@@ -43,14 +41,14 @@ def read_audio(
     """Returns a file's audio as mono float32 [T] at ``rate`` Hz: channels are averaged, other rates resampled.
 
     Args:
-        path: a wav, flac, ogg or mp3 file.
+        path: a wav, flac, ogg or mp3 file, or any that ffmpeg reads.
         rate: sample rate of the result, in Hz.
         seconds: length; None reads to the end. Only that part of a long file is decoded.
         offset: start, in seconds.
 
     Raises:
-        AudioError: the range is invalid, or the file is missing, a folder, empty, not audio, too short, or holds
-            values that are not finite.
+        AudioError: the range is invalid, or the file is missing, a folder, empty, not audio, too short, beyond the
+            limits of `decoding`, needs ffmpeg, or holds values that are not finite or far beyond full scale.
     """
     return _read(path, rate, seconds, offset, mono=True)[:, 0]
 
@@ -62,14 +60,28 @@ def read_channels(
     return _read(path, rate, seconds, offset, mono=False)
 
 
+def read_whole(path: str | Path, *, rate: int) -> tuple[NDArray[np.float32], float]:
+    """Returns a file's audio as of `read_audio`, and its duration in seconds at its own rate, both as decoded."""
+    samples_T1, seconds = _decode(Path(path), rate, None, 0.0, mono=True)
+    if not len(samples_T1):
+        raise AudioError(f"{path} lasts 0.00 s; choose another file")
+    return samples_T1[:, 0], audio_seconds(Path(path)) if seconds is None else seconds
+
+
 def audio_seconds(path: Path) -> float:
-    """Returns the duration of an audio file by its header, in seconds; nothing is decoded.
+    """Returns the duration of an audio file in seconds, counted: its header is not believed.
+
+    Only the last samples are decoded where they show that the header is right, as in most wav, flac, ogg and mp3 files.
 
     Raises:
         AudioError: the file is missing, a folder, empty or not audio.
     """
-    with _opened(path) as file:
-        return float(file.frames / file.samplerate)
+    return duration(path)
+
+
+def estimate_seconds(path: Path) -> float:
+    """Returns about how long an audio file lasts, in seconds, without decoding it; AudioError as `audio_seconds`."""
+    return estimated_duration(path)
 
 
 def require_range(path: str | Path, seconds: float | None, offset: float) -> None:
@@ -78,7 +90,7 @@ def require_range(path: str | Path, seconds: float | None, offset: float) -> Non
     Raises:
         AudioError: it does not, or it is.
     """
-    if offset < 0 or (seconds is not None and seconds <= 0):
+    if not 0 <= offset < math.inf or (seconds is not None and not 0 < seconds < math.inf):
         raise AudioError(
             f"cannot read {seconds} s of {path} from {offset} s on; begin at 0 or later and read more than 0 s"
         )
@@ -87,11 +99,12 @@ def require_range(path: str | Path, seconds: float | None, offset: float) -> Non
 def _read(path: str | Path, rate: int, seconds: float | None, offset: float, *, mono: bool) -> NDArray[np.float32]:
     require_range(path, seconds, offset)
     count = None if seconds is None else math.floor(seconds * rate + 1e-6)
-    samples, duration = _decode(Path(path), rate, count, offset, mono=mono)
+    samples, lasts = _decode(Path(path), rate, count, offset, mono=mono)
     if len(samples) == 0 or (count is not None and len(samples) < count):
         length = "" if seconds is None else f"{seconds:g} s "
+        lasts = audio_seconds(Path(path)) if lasts is None else lasts
         raise AudioError(
-            f"{path} lasts {duration:.2f} s, too short to read {length}from {offset:g} s on; "
+            f"{path} lasts {lasts:.2f} s, too short to read {length}from {offset:g} s on; "
             "choose a longer file or a shorter excerpt"
         )
     return samples[:count]
@@ -115,8 +128,9 @@ def write_audio(
         The path.
 
     Raises:
-        AudioError: unknown format, more than two channels, no samples, values that are not finite, a full disk, or a
-            rate that the format lacks.
+        AudioError: unknown format, more than two channels, no samples, values that are not finite, or a rate that the
+            format lacks.
+        DiskError: the file cannot be written.
     """
     path = Path(path)
     container = format or path.suffix.removeprefix(".").lower()
@@ -129,49 +143,30 @@ def write_audio(
             f"cannot write samples of shape {values.shape} to {path}; give one row or two columns, at least one sample"
         )
     _require_finite(values, rate, path)
-    try:
-        with atomic_write(path) as file:
-            soundfile.write(file, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format") from error
+    with atomic_write(path) as file:
+        sink = Sink(file)
+        try:
+            soundfile.write(sink, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
+        except (soundfile.SoundFileError, AssertionError) as error:  # the latter after a short write
+            if sink.error is None:
+                reason = f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format"
+                raise AudioError(reason) from error
+        if sink.error is not None:
+            raise sink.error
     return path
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Opens an audio file; errors inside the block become an AudioError that names the file."""
-    if not path.exists():
-        raise AudioError(f"audio file {path} does not exist; correct the path")
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder, not an audio file; name a file in it")
-    if path.stat().st_size == 0:
-        raise AudioError(f"audio file {path} is empty; choose another one")
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            yield file
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise AudioError(f"{path} is not audio that can be read ({error}); give a {_READABLE} file") from error
 
 
 def _decode(
     path: Path, rate: int, count: int | None, offset: float, *, mono: bool
-) -> tuple[NDArray[np.float32], float]:
-    """Returns the excerpt [T, C], shorter than `count` if the file ends, and the file's duration in seconds."""
-    with _opened(path) as file:
-        own_rate: int = file.samplerate
-        excerpt = _excerpt(own_rate, rate, count, math.floor(offset * rate + 1e-6))
-        first = min(excerpt.first, file.frames)
-        file.seek(first)
-        samples_TC: NDArray[np.float32] = file.read(excerpt.frames, dtype="float32", always_2d=True)
-        length = file.frames
-    if excerpt.frames > len(samples_TC):
-        length = first + len(samples_TC)  # a header can promise more frames than the file has
-    if mono:
-        samples_TC = samples_TC.mean(axis=1, dtype=np.float32, keepdims=True)
-    _require_finite(samples_TC, own_rate, path)
-    if own_rate != rate and len(samples_TC):
-        samples_TC = soxr.resample(samples_TC, own_rate, rate, quality="VHQ")
-    return samples_TC[excerpt.skip :], length / own_rate
+) -> tuple[NDArray[np.float32], float | None]:
+    """Returns the excerpt [T, C], shorter than `count` if the file ends, and the file's seconds if its end was seen."""
+    start = math.floor(offset * rate + 1e-6)
+    found = decode(path, lambda own_rate: _excerpt(own_rate, rate, count, start)[:2], mono=mono)
+    samples_TC = found.samples_TC
+    if found.rate != rate and len(samples_TC):
+        samples_TC = soxr.resample(samples_TC, found.rate, rate, quality="VHQ")
+    seconds = None if found.length is None else found.length / found.rate
+    return samples_TC[_excerpt(found.rate, rate, count, start).skip :], seconds
 
 
 def _excerpt(own_rate: int, rate: int, count: int | None, start: int) -> _Excerpt:
@@ -181,13 +176,13 @@ def _excerpt(own_rate: int, rate: int, count: int | None, start: int) -> _Excerp
     rates coincide, and include the resampler's context.
     """
     if own_rate == rate:
-        return _Excerpt(start, -1 if count is None else count, 0)
+        return _Excerpt(start, count, 0)
     common = math.gcd(own_rate, rate)
     step, own_step = rate // common, own_rate // common
     radius = math.ceil(_RESAMPLER_RADIUS * max(1, rate / own_rate))
     periods = max(0, start - radius) // step
     skip = start - periods * step
-    frames = -1 if count is None else math.ceil((skip + count + radius) * own_rate / rate)
+    frames = None if count is None else math.ceil((skip + count + radius) * own_rate / rate)
     return _Excerpt(periods * own_step, frames, skip)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def waveform_png(samples: Floats, rate: int, path: Path) -> None:
 
     Raises:
         AudioError: no samples, samples that are not finite, or a rate that is not positive.
+        DiskError: the file cannot be written.
     """
     samples_T = _checked(samples, rate)
     low_N, high_N, rms_N = envelope(samples_T, min(COLUMNS, len(samples_T)))
@@ -91,6 +93,7 @@ def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
 
     Raises:
         AudioError: no samples, samples that are not finite, or a rate that is not positive.
+        DiskError: the file cannot be written.
     """
     samples_T = _checked(samples, rate)
     decibels_MN = mel_levels(samples_T, rate, min(COLUMNS, len(samples_T)))
@@ -223,7 +226,7 @@ def _caption(figure: Figure, text: str, *, right: bool = False, colour: str = _I
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Writes the figure as a palette PNG, a third of the size of full colour."""
+    """Writes the figure as a palette PNG, a third of the size of full colour; atomic."""
     from PIL import Image  # matplotlib's own PNG writer
 
     drawn = io.BytesIO()
@@ -232,7 +235,8 @@ def _save(figure: Figure, path: Path) -> None:
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette())
     picture = Image.frombytes("RGBA", size, drawn.getvalue()).convert("RGB")
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, format="png", optimize=True)
+    with atomic_write(path) as file:
+        picture.quantize(palette=palette, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
 
 
 def _palette() -> bytes:

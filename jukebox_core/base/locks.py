@@ -52,7 +52,7 @@ class FileLock:
     def is_taken(self) -> bool:
         """Whether any process holds the lock; False if the file does not exist."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -78,7 +78,7 @@ class FileLock:
 
     def _try_acquire(self, operation: int) -> bool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         current = False
         try:
             fcntl.flock(descriptor, operation)

@@ -1,13 +1,81 @@
-"""Where the files that are shipped with the program are, and the folder of its caches. Imports no torch."""
+"""Paths: from what a user wrote, of the files that are shipped, and of the folder of caches. Imports no torch."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 from jukebox_core.errors import ConfigError
 
+LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
+_LONGEST_GIVEN = 200  # of a name that others are made from: of locks, of temporary files, of runs that continue it
+_LONGEST_PATH = 4095  # bytes, of Linux; elsewhere the error of the system is shown
 _PARTS = ("native", "spool")  # folders in the cache folder that do not belong to the weights library
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """Returns the path that a user or a stored setting names, with a leading ``~`` replaced by the home folder.
+
+    Every such path goes through here, so that none of them surprises the file system later. Nothing is read or made.
+
+    Raises:
+        ConfigError: control characters, a part or a whole that is too long for a file system, or an unknown home.
+    """
+    given = os.fspath(text)
+    check_characters(given, f"path {shortened(given)}")
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError:
+        first = Path(given).parts[0]
+        raise ConfigError(
+            f"path {shortened(given)} begins with {first}, but no home folder of that name is known; "
+            "write the whole path"
+        ) from None
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if len(os.fsencode(longest)) > LONGEST_NAME:
+        raise ConfigError(
+            f"path {shortened(given)} has a part of {len(os.fsencode(longest))} bytes; "
+            f"a file's or folder's name has at most {LONGEST_NAME}: shorten it"
+        )
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        size = len(os.fsencode(path))
+        raise ConfigError(f"path {shortened(given)} has {size} bytes; a path has at most {_LONGEST_PATH}: shorten it")
+    return path
+
+
+def check_name(text: str, what: str) -> None:
+    """Checks that a name can be a folder's, and that of what is made from it.
+
+    Raises:
+        ConfigError: it is empty, hidden or too long, or has slashes or control characters; `what` begins the message.
+    """
+    if not text or text.startswith(".") or set(text) & set("/\\\0"):
+        raise ConfigError(
+            f"{what} is {shortened(text)}; it must be a plain folder name, without slashes and not starting with a dot"
+        )
+    check_characters(text, f"{what} is {shortened(text)}, which")
+    size = len(os.fsencode(text))
+    if size > _LONGEST_GIVEN:
+        raise ConfigError(
+            f"{what} is {shortened(text)}, {size} bytes long; a name has at most {_LONGEST_GIVEN}: shorten it"
+        )
+
+
+def check_characters(text: str, what: str) -> None:
+    """Checks that a name or path has no control characters: line breaks, escape codes, NUL.
+
+    Raises:
+        ConfigError: it has; the message begins with `what`.
+    """
+    wrong = next((character for character in text if unicodedata.category(character) == "Cc"), None)
+    if wrong is not None:
+        raise ConfigError(f"{what} has the control character {wrong!r}; leave it out, or rename the file")
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Returns `text` quoted for a message, control characters escaped, with its middle left out if it is long."""
+    return repr(text if len(text) <= most else f"{text[: most // 2]}...{text[-(most // 2) :]}")
 
 
 def conf_dir() -> Path:
@@ -32,8 +100,8 @@ def cache_dir(part: str = "") -> Path:
     Args:
         part: ``native`` (compiled kernels) or ``spool`` (tokens that wait for their store); empty for the library.
     """
-    old = Path("~/.cache/jukebox").expanduser()
-    new = Path(os.environ.get("XDG_CACHE_HOME") or old.parent).expanduser() / "jukebox"
+    old = user_path("~/.cache/jukebox")
+    new = user_path(os.environ.get("XDG_CACHE_HOME") or old.parent) / "jukebox"
     return new / part if part or _has_library(new) or not _has_library(old) else old
 
 

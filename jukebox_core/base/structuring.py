@@ -32,7 +32,7 @@ def build(kind: type[Record], data: object, key: str = "") -> Record:
 
     Args:
         kind: a dataclass whose fields are plain values, literals, `X | None`, `tuple[X, ...]`, `dict[str, X]` or
-            dataclasses of that sort.
+            dataclasses of that sort, or `Any`. A class variable ``extensible = True`` allows unknown keys.
         data: mappings, lists and plain values, as YAML gives them.
         key: dotted key of `data` within the whole, for messages.
 
@@ -45,7 +45,9 @@ def build(kind: type[Record], data: object, key: str = "") -> Record:
         )
     types_of = field_types(kind, data)
     values: dict[str, Any] = {}
-    problems = [unknown_key(kind, str(name), key) for name in data if name not in types_of]
+    problems = []
+    if not getattr(kind, "extensible", False):
+        problems = [unknown_key(kind, str(name), key) for name in data if name not in types_of]
     for field in dataclasses.fields(cast("Any", kind)):
         if field.name in data:
             try:
@@ -103,6 +105,8 @@ def record_in(kind: object) -> type | None:
 
 
 def _value(kind: Any, value: object, key: str) -> object:
+    if kind is Any:
+        return value
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return None if value is None else _value(_not_none(kind), value, key)

@@ -33,7 +33,7 @@ def read_prompt_audio(
     """
     require_range(path, seconds, offset)
     if str(path) != BUILTIN_TUNE:
-        if not Path(path).exists():
+        if _is_missing(path):
             raise AudioError(f"audio file {path} does not exist; correct the path, or use {BUILTIN_TUNE}")
         return read_audio(path, rate=rate, seconds=seconds, offset=offset)
     if seconds is None and offset >= TUNE_SECONDS:
@@ -44,3 +44,13 @@ def read_prompt_audio(
     stop = TUNE_SECONDS if seconds is None else offset + seconds
     samples_T = tune(stop, rate)[math.floor(offset * rate + 1e-6) :]
     return samples_T if seconds is None else samples_T[: math.floor(seconds * rate + 1e-6)]
+
+
+def _is_missing(path: str | Path) -> bool:
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # a name that no file can have: reading says why
+        return False
+    return False

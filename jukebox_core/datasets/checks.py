@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from jukebox_core.audio.files import read_audio
+from jukebox_core.audio.files import read_whole
 from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.errors import AudioError
 
@@ -44,8 +44,32 @@ class Checked:
     """A recording that can be used."""
 
     song: Song
-    samples: int  # at the requested rate
     sound: str  # digest of its samples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What the checks know of a recording's audio."""
+
+    seconds: float  # at the file's own rate, counted
+    samples: int  # at the requested rate
+    level_db: float  # RMS relative to full scale
+    clipped: float  # share of samples at full scale
+    sound: str  # digest of the samples
+
+
+def measure(path: Path, rate: int) -> tuple[Measured, NDArray[np.float32]]:
+    """Returns the measures of a recording and its audio, mono float32 [T] at `rate` Hz; AudioError as `read_audio`."""
+    audio_T, seconds = read_whole(path, rate=rate)
+    level = 20 * np.log10(max(float(np.sqrt(np.mean(np.square(audio_T, dtype=np.float64)))), 1e-9))
+    measured = Measured(
+        seconds=seconds,
+        samples=len(audio_T),
+        level_db=float(level),
+        clipped=float(np.mean(np.abs(audio_T) >= _FULL_SCALE)),
+        sound=digest_bytes(audio_T.tobytes()),
+    )
+    return measured, audio_T
 
 
 class Checks:
@@ -53,7 +77,7 @@ class Checks:
 
     def __init__(self, config: CheckConfig, rate: int) -> None:
         """Starts without findings; recordings are read at `rate` Hz."""
-        self._config, self._rate = config, rate
+        self._config, self.rate = config, rate
         self._first: dict[str, str] = {}  # name of the first song by digest of its samples
         self.findings: list[Finding] = []
         self.seen = 0
@@ -61,31 +85,38 @@ class Checks:
 
     def check(self, song: Song) -> tuple[Checked, NDArray[np.float32]] | None:
         """Returns the recording and its audio, mono float32 [time]; None if it cannot be used."""
-        self.seen += 1
         try:
-            audio = read_audio(song.path, rate=self._rate)
+            measured, audio_T = measure(song.path, self.rate)
         except AudioError as error:
-            self._exclude(song, "unreadable", str(error))
+            self.exclude_unreadable(song, error)
             return None
-        seconds = len(audio) / self._rate
+        checked = self.judge(song, measured)
+        return None if checked is None else (checked, audio_T)
+
+    def judge(self, song: Song, measured: Measured) -> Checked | None:
+        """Returns the recording, judged by its measures; None if it cannot be used."""
+        self.seen += 1
+        seconds = measured.samples / self.rate
         if seconds < self._config.shortest_seconds:
             self._exclude(song, "short", f"{seconds:.2f} s, shorter than {self._config.shortest_seconds:g} s")
             return None
-        level = 20 * np.log10(max(float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))), 1e-9))
-        if level < self._config.silence_db:
-            self._exclude(song, "silent", f"{-level:.0f} dB below full scale")
+        if measured.level_db < self._config.silence_db:
+            self._exclude(song, "silent", f"{-measured.level_db:.0f} dB below full scale")
             return None
-        sound = digest_bytes(audio.tobytes())
-        if sound in self._first:
-            self._exclude(song, "duplicate", f"same audio as {self._first[sound]}")
+        if measured.sound in self._first:
+            self._exclude(song, "duplicate", f"same audio as {self._first[measured.sound]}")
             return None
-        self._first[sound] = song.name
-        clipped = float(np.mean(np.abs(audio) >= _FULL_SCALE))
-        if clipped > self._config.clipped_share:
-            detail = f"{clipped:.1%} of its samples at full scale"
+        self._first[measured.sound] = song.name
+        if measured.clipped > self._config.clipped_share:
+            detail = f"{measured.clipped:.1%} of its samples at full scale"
             self.findings.append(Finding(name=song.name, problem="clipped", detail=detail))
         self.seconds += seconds
-        return Checked(song=song, samples=len(audio), sound=sound), audio
+        return Checked(song=song, sound=measured.sound)
+
+    def exclude_unreadable(self, song: Song, error: AudioError) -> None:
+        """Counts a recording that cannot be read."""
+        self.seen += 1
+        self._exclude(song, "unreadable", str(error))
 
     def _exclude(self, song: Song, problem: Problem, detail: str) -> None:
         self.findings.append(Finding(name=song.name, problem=problem, detail=detail))
@@ -103,7 +134,15 @@ class Checks:
                 f"{self._config.most_unreadable:g}; the first: {unreadable[0].detail}"
             )
         if not self._first:
-            raise AudioError(f"none of {self.seen} files in {folder} can be used: {'; '.join(self.summary()[1:])}")
+            short = any(finding.problem == "short" for finding in self.findings)
+            remedy = (
+                "make checks.shortest_seconds (in `train`: data.checks.shortest_seconds) smaller, or give longer music"
+                if short
+                else "give other music"
+            )
+            raise AudioError(
+                f"none of {self.seen} files in {folder} can be used: {'; '.join(self.summary()[1:])}; {remedy}"
+            )
 
     def summary(self) -> list[str]:
         """Returns the findings as lines of text."""

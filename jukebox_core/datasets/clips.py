@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import Dataset
 
 from jukebox_core.audio.files import audio_seconds, read_channels
-from jukebox_core.errors import ConfigError
+from jukebox_core.datasets.unreadable import UnreadableSongs
+from jukebox_core.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -42,9 +43,18 @@ class AudioClips(Dataset[Clip]):
     """
 
     def __init__(
-        self, songs: Sequence[Song], *, seconds: float, sample_rate: int, channels: int, seed: int, augment: bool
+        self,
+        songs: Sequence[Song],
+        *,
+        seconds: float,
+        sample_rate: int,
+        channels: int,
+        seed: int,
+        augment: bool,
+        lengths: Mapping[str, float] | None = None,
+        most_unreadable: float = 0.1,
     ) -> None:
-        """Reads the durations of the songs, not their audio.
+        """Takes the durations of the songs, and reads no audio yet.
 
         Args:
             songs: readable recordings.
@@ -53,6 +63,8 @@ class AudioClips(Dataset[Clip]):
             channels: 1 (mono, channels averaged) or 2.
             seed: of the augmentation.
             augment: whether clips are shifted in time and their two channels blended at random.
+            lengths: measured durations in seconds, by the songs' names; None: they are counted now.
+            most_unreadable: share of the songs that may become unreadable while clips are read.
 
         Raises:
             ConfigError: a value out of range, or no song as long as a clip.
@@ -65,7 +77,9 @@ class AudioClips(Dataset[Clip]):
         if self._frames < 1:
             raise ConfigError(f"clips of {seconds} s have no sample at {sample_rate} Hz; make them longer")
         self._songs = songs
-        self._totals = [int(audio_seconds(song.path) * sample_rate) for song in songs]
+        found = [audio_seconds(song.path) if lengths is None else lengths[song.name] for song in songs]
+        self._totals = [int(each * sample_rate) for each in found]
+        self._unreadable = UnreadableSongs([song.name for song in songs], most_unreadable)
         counts = [total // self._frames for total in self._totals]
         self._ends = list(accumulate(counts))
         self.left_out = tuple(song for song, count in zip(songs, counts, strict=True) if not count)
@@ -81,9 +95,21 @@ class AudioClips(Dataset[Clip]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Clip:
-        """Returns item ``index`` >= 0; AudioError if its recording cannot be read."""
+        """Returns item ``index`` >= 0; in place of a recording that cannot be read, a clip of the next one.
+
+        Raises:
+            AudioError: too many recordings cannot be read.
+        """
         slot = index % len(self)
-        song = bisect_right(self._ends, slot)
+        while True:
+            song = bisect_right(self._ends, slot)
+            try:
+                return self._clip(index, slot, song)
+            except AudioError as error:
+                self._unreadable.skip(song, error)  # raises when none is left
+            slot = self._ends[song] % len(self)
+
+    def _clip(self, index: int, slot: int, song: int) -> Clip:
         place = slot - (self._ends[song - 1] if song else 0)
         total = self._totals[song]
         rng = np.random.default_rng((self._seed, index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jukebox_core.errors import ConfigError
@@ -18,8 +19,10 @@ class CheckConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if self.shortest_seconds <= 0:
-            raise ConfigError(f"shortest_seconds is {self.shortest_seconds}; it must be above 0")
+        if not 0 < self.shortest_seconds < math.inf:
+            raise ConfigError(f"shortest_seconds is {self.shortest_seconds}; it must be above 0 and finite")
+        if math.isnan(self.silence_db):
+            raise ConfigError(f"silence_db is {self.silence_db}; write a number of decibels, as in -60")
         for name in ("clipped_share", "most_unreadable"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share, from 0 to 1")

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import shortened, user_path
+from jukebox_core.base.text_files import TABLE_BYTES, UnreadableError, read_text
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "all"]
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".aac", ".aif", ".aiff", ".oga", ".wma")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 
 _UNKNOWN = "unknown"
@@ -45,13 +47,13 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
     """Returns the songs of a folder and its subfolders, sorted by name.
 
     Args:
-        folder: holds wav, flac, ogg and mp3 files, at any depth.
+        folder: holds audio files, at any depth.
         metadata: the metadata file; None: ``metadata.csv`` or ``metadata.jsonl`` in the folder, if any.
 
     Raises:
         ConfigError: no such folder, no audio in it, or metadata that are malformed or name missing files.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder; name the folder that holds the audio files")
     paths = {
@@ -87,7 +89,7 @@ def split_of(name: str, share: float) -> Split:
     """Returns the split of the song of that name, train or validation; errors as of `select_split`."""
     if not 0 <= share < 1:
         raise ConfigError(f"validation is {share}; it is the share of songs held out: from 0 to below 1")
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
     return "validation" if place < share else "train"
 
 
@@ -103,7 +105,7 @@ def write_metadata(path: Path, songs: Sequence[Song]) -> None:
 
 def _metadata_file(root: Path, given: str | Path | None) -> Path | None:
     if given is not None:
-        return Path(given).expanduser()
+        return user_path(given)
     found = [root / name for name in METADATA_NAMES if (root / name).is_file()]
     if len(found) > 1:
         raise ConfigError(f"{root} holds both {' and '.join(METADATA_NAMES)}; keep one of them, or name it")
@@ -112,9 +114,9 @@ def _metadata_file(root: Path, given: str | Path | None) -> Path | None:
 
 def _read_metadata(file: Path) -> dict[str, dict[str, str]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"metadata {file} cannot be read ({error}); give a UTF-8 file") from None
+        text = read_text(file, TABLE_BYTES)
+    except UnreadableError as error:
+        raise ConfigError(f"metadata {file} cannot be read: {error}") from None
     rows = _json_rows(text, file) if file.suffix == ".jsonl" else _csv_rows(text, file)
     known: dict[str, dict[str, str]] = {}
     for line, row in rows:
@@ -131,6 +133,7 @@ def _csv_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     rows = []
     try:
+        _check_header(reader.fieldnames or (), file)
         for row in reader:
             if "" in row:
                 raise ConfigError(f"{file}:{reader.line_num} has more fields than columns; quote commas in its text")
@@ -140,6 +143,17 @@ def _csv_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
+def _check_header(names: Sequence[str], file: Path) -> None:
+    """Checks that the first line names columns: without it, the first song would be taken for the names."""
+    wanted = f"the first line names the columns: path, and any of {', '.join(_COLUMNS[1:])}, with commas between them"
+    if "path" not in names:
+        raise ConfigError(f"{file}:1 is {shortened(','.join(names))}, which has no path column; {wanted}")
+    for name in names:
+        _check_column(name, f"{file}:1")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{file}:1 names a column twice; {wanted}")
+
+
 def _json_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -147,7 +161,7 @@ def _json_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also of numbers with thousands of digits
             raise ConfigError(f"{file}:{number} is not JSON ({error}); write one object a line") from None
         if not isinstance(row, dict):
             raise ConfigError(f'{file}:{number} is {line[:40]!r}; write one object a line, as in {{"path": "a.wav"}}')
@@ -157,10 +171,23 @@ def _json_rows(text: str, file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def _check_columns(row: dict[str, Any], where: str) -> None:
     for column, value in row.items():
-        if column not in _COLUMNS:
-            hint = did_you_mean(str(column), _COLUMNS)
-            raise ConfigError(f"{where} has a column {column!r}; the columns are {', '.join(_COLUMNS)}{hint}")
+        _check_column(column, where)
         if value is not None and not isinstance(value, str):
-            raise ConfigError(f"{where}: {column} is {value!r}; it must be text")
+            raise ConfigError(f"{where}: {column} is {value!r:.60}; it must be text")
+        if column != "path" and value is not None and not _is_storable(value):
+            raise ConfigError(f"{where}: {column} is {shortened(value)}; write it without NUL and halves of characters")
     if not row.get("path"):
         raise ConfigError(f"{where} has no path; give the path of the line's audio file")
+
+
+def _check_column(column: str, where: str) -> None:
+    if column not in _COLUMNS:
+        hint = did_you_mean(column, _COLUMNS)
+        raise ConfigError(f"{where} has a column {shortened(column)}; the columns are {', '.join(_COLUMNS)}{hint}")
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False

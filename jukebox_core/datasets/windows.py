@@ -10,7 +10,6 @@ import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,13 +17,16 @@ import torch
 from torch.utils.data import Dataset
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.songs import split_of
+from jukebox_core.datasets.unreadable import UnreadableSongs
 from jukebox_core.errors import ConfigError, StoreError
 from jukebox_core.tokens.codes import read_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -67,7 +69,7 @@ def read_index(folder: str | Path) -> CodesIndex:
     Raises:
         StoreError: the folder does not exist, or its index is missing or malformed.
     """
-    path = Path(folder).expanduser() / INDEX_NAME
+    path = user_path(folder) / INDEX_NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return CodesIndex(found["about"], tuple(build(EncodedSong, song) for song in found["songs"]))
@@ -109,6 +111,7 @@ class CodeWindows(Dataset[CodeWindow]):
         validation: float = 0.0,
         seed: int = 0,
         augment: bool = False,
+        most_unreadable: float = 0.1,
     ) -> None:
         """Reads the folder's index, not its codes.
 
@@ -120,12 +123,13 @@ class CodeWindows(Dataset[CodeWindow]):
             validation: share of the songs that is held out; see `songs.select_split`.
             seed: of the shifts.
             augment: whether windows are shifted at random.
+            most_unreadable: share of the songs whose codes may become unreadable while windows are read.
 
         Raises:
             StoreError: the folder has no complete index.
             ConfigError: it lacks the level, or no song is as long as a window.
         """
-        self._folder = Path(folder).expanduser()
+        self._folder = user_path(folder)
         index = read_index(folder)
         hops: list[int] = index.about["hops"]
         if not 0 <= level < len(hops):
@@ -144,6 +148,7 @@ class CodeWindows(Dataset[CodeWindow]):
         counts = [total // context for total in self._totals]
         self._ends: list[int] = list(accumulate(counts))
         self.left_out = tuple(song for song, count in zip(self.songs, counts, strict=True) if not count)
+        self._unreadable = UnreadableSongs([song.name for song in self.songs], most_unreadable)
         self._cache: dict[tuple[int, int], NDArray[np.int16]] = {}
         if not sum(counts):
             longest = max(self._totals, default=0)
@@ -157,9 +162,21 @@ class CodeWindows(Dataset[CodeWindow]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> CodeWindow:
-        """Returns item ``index`` >= 0; StoreError if its codes cannot be read."""
+        """Returns item ``index`` >= 0; in place of a song whose codes cannot be read, a window of the next one.
+
+        Raises:
+            StoreError: the codes of too many songs cannot be read.
+        """
         slot = index % len(self)
-        number = bisect_right(self._ends, slot)
+        while True:
+            number = bisect_right(self._ends, slot)
+            try:
+                return self._window(index, slot, number)
+            except StoreError as error:
+                self._unreadable.skip(number, error)  # raises when none is left
+            slot = self._ends[number] % len(self)
+
+    def _window(self, index: int, slot: int, number: int) -> CodeWindow:
         place = slot - (self._ends[number - 1] if number else 0)
         song, total = self.songs[number], self._totals[number]
         start = place * self._context

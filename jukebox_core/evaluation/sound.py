@@ -114,13 +114,33 @@ def tempo(samples_T: Samples, rate: int) -> float:
 def key(samples_T: Samples, rate: int) -> Key:
     """Returns the key whose profile the chroma fits best (Krumhansl and Schmuckler)."""
     magnitudes_SF = spectrogram(samples_T, _CHROMA_FFT, _CHROMA_HOP, _CHROMA_FFT)
-    hertz_F = np.fft.rfftfreq(_CHROMA_FFT, 1 / rate)
-    in_range = (hertz_F >= _CHROMA_HZ[0]) & (hertz_F <= _CHROMA_HZ[1])
-    pitches = np.round(69 + 12 * np.log2(hertz_F[in_range] / 440)).astype(int) % 12
-    chroma = np.bincount(pitches, weights=magnitudes_SF[:, in_range].mean(axis=0), minlength=12)
+    in_range, semitones = _semitones(rate)
+    chroma = np.bincount(semitones % 12, weights=magnitudes_SF[:, in_range].mean(axis=0), minlength=12)
     fits = [
         Key(tonic, minor, float(np.corrcoef(np.roll(profile, tonic), chroma)[0, 1]) if chroma.std() else 0.0)
         for minor, profile in ((False, _MAJOR), (True, _MINOR))
         for tonic in range(12)
     ]
     return max(fits, key=lambda each: each.fit)
+
+
+def held_share(samples_T: Samples, rate: int) -> float:
+    """Returns the share of frames whose loudest partial lies in one semitone, that of most frames; 0 for silence.
+
+    Composed songs have 0.2 to 0.5; one held tone has 0.9 or more. Frames 60 dB below the loudest are left out.
+    """
+    in_range, semitones = _semitones(rate)
+    magnitudes_SF = spectrogram(samples_T, _CHROMA_FFT, _CHROMA_HOP, _CHROMA_FFT)[:, in_range]
+    peaks_S = magnitudes_SF.max(axis=1)
+    heard_S = peaks_S > peaks_S.max() * 10 ** (-_FLOOR_DB / 20)
+    if not heard_S.any():
+        return 0.0
+    loudest_S = semitones[magnitudes_SF[heard_S].argmax(axis=1)]
+    return float(np.bincount(loudest_S).max() / len(loudest_S))
+
+
+def _semitones(rate: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Returns which bins of a chroma spectrogram are used, bool [F], and the semitone (MIDI number) of each of these."""
+    hertz_F = np.fft.rfftfreq(_CHROMA_FFT, 1 / rate)
+    in_range = (hertz_F >= _CHROMA_HZ[0]) & (hertz_F <= _CHROMA_HZ[1])
+    return in_range, np.round(69 + 12 * np.log2(hertz_F[in_range] / 440)).astype(int)

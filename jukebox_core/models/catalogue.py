@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.library import Library, LocalFile
-from jukebox_core.models.presets import load_preset, load_yaml, option_names, option_path
+from jukebox_core.models.presets import load_preset, option_names, option_path
 from jukebox_core.models.records import set_aside
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
 
@@ -75,7 +76,9 @@ def aliases() -> dict[str, str]:
 
 
 def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the models that `names` stand for, each once, in order; ``all`` excludes whole copies and untrained ones.
+    """Returns the models that `names` stand for, each once, in order.
+
+    ``all`` excludes whole copies, untrained models and those that are published nowhere.
 
     Raises:
         ConfigError: a name is not that of a model.
@@ -85,7 +88,7 @@ def resolve(names: Iterable[str]) -> list[str]:
     for name in names:
         if name == ALL:
             plain = [load_preset(each) for each in known if each not in others]
-            found.update({each.name: None for each in plain if each.files.whole is None and not seed_of(each.files)})
+            found.update({each.name: None for each in plain if _is_published(each)})
         else:
             option_path(name, "model")
             found[others.get(name, name)] = None
@@ -241,6 +244,10 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
     if not here:
         raise ConfigError(f"{source} holds none of the files of {', '.join(names)}; it holds {', '.join(exported)}")
     return here
+
+
+def _is_published(model: ModelSettings) -> bool:
+    return model.files.whole is None and not seed_of(model.files) and bool(model.files.weight_sources)
 
 
 def _exported_path(wanted: WantedFile, weights: WeightsConfig) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jukebox_core.base.paths import cache_dir
+from jukebox_core.base.paths import cache_dir, user_path
 from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER_VARIABLE, OFFLINE_VARIABLE = "JUKEBOX_WEIGHTS", "HF_HUB_OFFLINE"
 _MOST_CONNECTIONS = 16  # servers refuse clients that open many more
@@ -78,7 +80,7 @@ class ModelFiles:
     this program) or ``seed:<number>`` (an untrained model, initialised from that seed).
     """
 
-    weight_sources: tuple[str, ...]
+    weight_sources: tuple[str, ...]  # empty: published nowhere in a form that can be read
     vocabulary_sources: tuple[str, ...]
     weights: dict[str, FileSpec]  # by role, every role of the model
     vocabularies: dict[str, FileSpec]  # by role, as the model needs
@@ -87,10 +89,9 @@ class ModelFiles:
     whole: WholeCopy | None = None  # weights come from here instead
 
     def __post_init__(self) -> None:
-        """Checks that sources are given."""
-        for name in ("weight_sources", "vocabulary_sources"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name} is empty; give at least one source")
+        """Checks that vocabularies have sources; weights without one are the user's own (`WeightsConfig.paths`)."""
+        if self.vocabularies and not self.vocabulary_sources:
+            raise ConfigError("vocabulary_sources is empty; give at least one source")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ class WeightsConfig:
     @property
     def home(self) -> Path:
         """The weights folder."""
-        return Path(self.folder or os.environ.get(FOLDER_VARIABLE) or cache_dir()).expanduser()
+        return user_path(self.folder or os.environ.get(FOLDER_VARIABLE) or cache_dir())
 
     @property
     def prepared_home(self) -> Path | None:

@@ -16,9 +16,9 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
@@ -31,6 +31,7 @@ from jukebox_core.models.records import Record, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from jukebox_core.models.config import FileSpec, ModelFiles, WeightsConfig
 
@@ -176,7 +177,7 @@ class Library:
         if records.holds(spec):
             yield wanted.path, True
         if not wanted.apart:
-            others = (Path(folder).expanduser() / spec.path for folder in self.weights.elsewhere)
+            others = (user_path(folder) / spec.path for folder in self.weights.elsewhere)
             yield from ((path, path.is_relative_to(self.home)) for path in others if spec.fits(path))
 
     def _unless_outdated(self, wanted: WantedFile) -> LocalFile | None:
@@ -196,6 +197,11 @@ class Library:
             if each.given is not None:
                 raise DownloadError(
                     f"weights.paths.{role} is {each.given}, but there is no such file; correct the path"
+                )
+            if not each.sources:
+                raise DownloadError(
+                    f"{each.spec.path} ({each.spec.purpose}) is published nowhere in a form that can be read here; "
+                    f"convert it, and set +weights.paths={{{role}: FILE}}"
                 )
         remote = [source_for(address).remote for each in missing.values() for address in each.sources]
         if self.weights.is_offline and all(remote):

@@ -7,24 +7,22 @@ composition that models use, so that both ways give the same model.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.paths import check_name, conf_dir, user_path
 from jukebox_core.base.structuring import build
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.family import Family, family_of, open_family
 from jukebox_core.models.config import ModelFiles  # noqa: TC001  records are built by reading annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where available, is ten times as fast
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +34,7 @@ class ModelSettings:
     network: Any  # its hyperparameters, as a record of the family's `network_type`
     files: ModelFiles
     trained: bool = True  # false: weights are random, and so is the music; reports say so
+    usual_seconds: float | None = None  # length of a usual song, told where a song names none; null: that of the music
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +42,10 @@ class ModelSettings:
         return {"network": family_of(data).network_type}
 
     def __post_init__(self) -> None:
-        """Checks that network and files agree."""
+        """Checks the name, which folders are named after, and that network and files agree."""
+        check_name(self.name, "name")
+        if self.usual_seconds is not None and not 0 < self.usual_seconds < math.inf:
+            raise ConfigError(f"usual_seconds is {self.usual_seconds}; it must be above 0 and finite, or null")
         roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(
@@ -103,10 +105,10 @@ def option_path(name_or_path: str, group: str) -> Path:
         if name_or_path not in names:
             raise ConfigError(no_option(group, name_or_path, names))
         return conf_dir() / group / f"{name_or_path}.yaml"
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if path.is_dir():
         path = path / f"{group}.yaml"
-    if not path.is_file():
+    if not path.exists():
         beside = [found.name for found in path.parent.glob("*.yaml")]
         raise ConfigError(
             f"{group} is {name_or_path!r}, but there is no file {path}; give the path of a YAML file, of a folder with "
@@ -131,26 +133,13 @@ def option_data(path: Path, group: str) -> dict[str, Any]:
     return _merged_file(path, group, ())
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Returns the mapping in a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds something else.
-    """
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506  a safe one
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds {type(data).__name__}; it must hold names and values, as conf/model/mini.yaml")
-    return data
-
-
 def _merged_file(path: Path, group: str, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise ConfigError(f"{path} builds on itself; remove it from the defaults of {above[-1]}")
     own = _beside(load_yaml(path), path.parent)
     names = own.pop("defaults", [])
+    if not isinstance(names, list):
+        raise ConfigError(f"{path}: defaults is {names!r}; it must be a list of names, as in [_shared, _self_]")
     merged: dict[str, Any] = {}
     for name in names if "_self_" in names else [*names, "_self_"]:
         part = own if name == "_self_" else _merged_file(_sibling(path, name, group), group, (*above, path))
@@ -176,6 +165,7 @@ def _sibling(path: Path, name: object, group: str) -> Path:
     if not isinstance(name, str) or is_path(name):
         raise ConfigError(f"{path}: defaults names {name!r}; only plain names of files beside it, or of {group}/, fit")
     folders = (path.parent, conf_dir() / group)
+    user_path(name)  # has a length that a file's name can have
     found = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
     if found is None:
         raise ConfigError(f"{path}: defaults names {name!r}, but no {name}.yaml is in {' or '.join(map(str, folders))}")

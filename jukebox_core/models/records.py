@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.locks import locked
-from jukebox_core.errors import CheckpointError, DownloadError
+from jukebox_core.base.records import read_regular
+from jukebox_core.base.structuring import build
+from jukebox_core.errors import CheckpointError, DownloadError, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,11 +64,12 @@ class Records:
             stat = path.stat()
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if stamp != self._stamp:
-                self._known = {name: Record(**entry) for name, entry in json.loads(path.read_text()).items()}
+                entries = json.loads(read_regular(path, links=True))
+                self._known = {name: build(Record, entry, name) for name, entry in entries.items()}
                 self._stamp = stamp
         except FileNotFoundError:
             self._known, self._stamp = {}, None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (RecordError, ValueError, RecursionError, AttributeError) as error:
             raise DownloadError(
                 f"{path} is damaged ({error}); delete it, and files are hashed and recorded again"
             ) from error

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.models.checkpoints.convert import convert, copy_path
 from jukebox_core.models.config import FileSpec
@@ -20,6 +20,7 @@ from jukebox_core.models.presets import released_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from jukebox_core.models.config import ModelFiles, WeightsConfig, WholeCopy
     from jukebox_core.models.presets import ModelSettings
@@ -92,7 +93,7 @@ def wanted_weights(files: ModelFiles, weights: WeightsConfig) -> dict[str, Wante
             spec.path: WantedFile(spec, (*weights.mirrors, *spec.sources, *files.whole.sources), folder, convert=False)
             for spec in files.whole.shards
         }
-    given = {role: Path(path).expanduser() for role, path in weights.paths.items()}
+    given = {role: user_path(path) for role, path in weights.paths.items()}
     if weights.substitute is not None:
         # Other content under the same paths: kept in a folder of its own, so that neither replaces the other.
         source, folder = weights.substitute, weights.home / "substitutes" / _mark([weights.substitute])

@@ -8,7 +8,7 @@ be the same music. In both cases the next smaller precision where that does not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,13 +43,21 @@ class SamplingMemory:
         return self.copies * self.family.estimate_bytes(self.config, self.levels, dtype, batch, together=self.together)
 
 
-def choose_dtype(memory: SamplingMemory, kind: str, total: int) -> Precision:
+class MemoryEstimate(Protocol):
+    """What some work takes of a device."""
+
+    def bytes(self, dtype: str, batch: int) -> int:
+        """Returns about how many bytes a batch takes in a precision."""
+        ...
+
+
+def choose_dtype(memory: MemoryEstimate, kind: str, total: int) -> Precision:
     """Returns the precision for a device with `total` bytes of memory, of which `USABLE` is counted on.
 
     It depends on the whole memory, not on what is free at the moment, so that the same command makes the same music.
 
     Args:
-        memory: what sampling takes.
+        memory: what the work takes.
         kind: ``cpu``, ``mps``, ``cuda``, or ``old cuda`` for a GPU without bfloat16.
         total: bytes.
     """

@@ -1,8 +1,9 @@
-"""How tokens are drawn, as a frozen record. Imports no torch."""
+"""How tokens are drawn, and how snapshots are described, as frozen records. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jukebox_core.errors import ConfigError
 
@@ -25,3 +26,13 @@ class DrawConfig:
             raise ConfigError(f"top_k is {self.top_k}; it must be at least 1, or null to keep every token")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1, or null to keep every token")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotRecord:
+    """The description of a snapshot, a file beside it."""
+
+    extensible: ClassVar[bool] = True
+    windows: tuple[str, ...]  # keys
+    drawn: int = 0
+    sha256: str = ""  # of the snapshot

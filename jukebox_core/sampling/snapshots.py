@@ -6,12 +6,10 @@ it is written only as often as a small share of the sampling time allows, and ig
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -19,11 +17,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.atomic import atomic_write, locked_temporary
 from jukebox_core.base.hashing import digest, digest_bytes, digest_file
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.records import dump_record, is_regular, read_record
+from jukebox_core.errors import RecordError
+from jukebox_core.sampling.config import SnapshotRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -54,7 +57,7 @@ class Snapshots:
     def path(self) -> Path:
         """The file that holds the window's cache."""
         assert self.folder is not None
-        return Path(self.folder).expanduser() / f"{digest([node.key for node in self.nodes])}.safetensors"
+        return user_path(self.folder) / f"{digest([node.key for node in self.nodes])}.safetensors"
 
     def due(self, every: float) -> bool:
         """Whether a snapshot may be written now; they are at least `every` seconds apart."""
@@ -75,13 +78,13 @@ class Snapshots:
             if shutil.disk_usage(self.path.parent).free < size + ROOM_LEFT:
                 log.info("no snapshot of the cache (%.1f GB): too little room in %s", size / 1e9, self.folder)
             else:
-                draft = self.path.with_suffix(".draft")
-                save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
-                sha256 = digest_file(draft)
-                draft.replace(self.path)
+                with locked_temporary(self.path.parent, self.path.name) as (draft, _):
+                    save_file({name: tensor.contiguous().cpu() for name, tensor in saved.items()}, draft)
+                    sha256 = digest_file(draft)
+                    draft.replace(self.path)
                 with atomic_write(self._about) as file:
-                    file.write(json.dumps({"sha256": sha256, **self._description(progress)}).encode())
-        except OSError as error:
+                    file.write(dump_record({"sha256": sha256, **self._description(progress)}, indent=None))
+        except (OSError, SafetensorError) as error:  # the latter from a full disk
             log.info("no snapshot of the cache: %s", error)
         self._written = time.monotonic()
         Snapshots.last_cost = self._written - began
@@ -91,11 +94,13 @@ class Snapshots:
         if self.folder is None:
             return None
         try:
-            about = json.loads(self._about.read_bytes())
+            about = read_record(self._about, SnapshotRecord)
+            if not is_regular(self.path):
+                return None
             if {"sha256": digest_file(self.path), **self._description(progress, about["drawn"])} != about:
                 return None
             return load_file(self.path)
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (OSError, RecordError, SafetensorError):
             return None
 
     def remove(self) -> None:

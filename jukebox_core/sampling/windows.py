@@ -37,8 +37,8 @@ _batch_sizes = BatchSizes()
 class FlushPolicy:
     """How often the progress of an unfinished window is stored, and where its cache is kept."""
 
-    tokens: int = 512  # store after so many new tokens of each song ...
-    seconds: float = 10.0  # ... or so many seconds, whichever comes first
+    tokens: int = 512  # of each song that a kill may lose at most; a step of the model is the least ...
+    seconds: float = 10.0  # ... and store after so many seconds, whichever comes first
     scratch: str | None = None  # local folder for snapshots of caches; None keeps none
     snapshot_share: float = 0.005  # of the sampling time that writing snapshots may take
 
@@ -169,7 +169,8 @@ class _WindowWriter:
         """Counts the tokens of a step, and stores the progress if that is due."""
         self._steps += 1
         self._unsaved += tokens
-        if self._unsaved >= self._policy.tokens or time.monotonic() - self._flushed >= self._policy.seconds:
+        next_step = self._unsaved + tokens  # a kill during it must not cost more than the policy says
+        if next_step > self._policy.tokens or time.monotonic() - self._flushed >= self._policy.seconds:
             self.flush()
             if self._snapshots.due(self._policy.seconds):
                 self._snapshots.write(self._state.save_cache(), self._state.save())

@@ -17,13 +17,15 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from jukebox_core.base import processes
 from jukebox_core.base.machine import machine_id
-from jukebox_core.errors import RunError, StoreError, UnreachableError
+from jukebox_core.base.records import parse_record
+from jukebox_core.base.structuring import build
+from jukebox_core.errors import RecordError, RunError, StoreError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,7 @@ _RELEASE_SECONDS = 2.0  # for releasing a lease; it expires by itself
 class Owner:
     """The process that owns a name."""
 
+    extensible: ClassVar[bool] = True
     token: str  # random, of this acquisition
     host: str
     pid: int
@@ -65,9 +68,8 @@ class Owner:
     def from_json(cls, text: bytes) -> Owner | None:
         """Returns the owner that `to_json` has written; None if the text is something else."""
         try:
-            data: dict[str, Any] = json.loads(text)
-            return cls(**{field.name: data[field.name] for field in fields(cls)})
-        except (ValueError, TypeError, KeyError):
+            return build(cls, parse_record(text, cls, "the owner of a lock"))
+        except RecordError:
             return None
 
     @classmethod

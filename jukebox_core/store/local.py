@@ -14,6 +14,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import locked_temporary, sweep, synchronise
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.records import read_regular
+from jukebox_core.errors import RecordError
 from jukebox_core.store.place import SCRATCH, Place, retried
 
 if TYPE_CHECKING:
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 
     from jukebox_core.store.config import RetryConfig
 
-_STALE_SECONDS = 3600  # a temporary file lives for milliseconds; a killed process has left one as old as this
+_STALE_SECONDS = 3600  # a probe lives for milliseconds; a killed process has left one as old as this
+_MAX_BYTES = 1 << 32  # far above the size of a window
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -29,16 +34,28 @@ class LocalObjects(Place):
     """Objects as files below a folder, which is created with the first of them. See `Objects` for the methods."""
 
     def __init__(self, root: Path, retry: RetryConfig) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = user_path(root).absolute()
         super().__init__(str(self._root), retry)
 
     @retried
     def read(self, name: str) -> bytes | None:
-        """Returns the content of a file, or None if it does not exist."""
+        """Returns the content of a file, or None if it does not exist.
+
+        What is no regular file (a folder, a pipe, a device) was never stored here: it is moved to ``damaged/``, so that
+        the name is free, and read as an empty object, which every reader refuses.
+        """
+        path = self._root / name
         try:
-            return (self._root / name).read_bytes()
+            return read_regular(path, _MAX_BYTES, links=True)
         except FileNotFoundError:
             return None
+        except RecordError:
+            if path.is_file():
+                raise
+        aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
+        _make_folder(aside.parent)
+        path.rename(aside)
+        return b""
 
     @retried
     def exists(self, name: str) -> bool:
@@ -61,7 +78,7 @@ class LocalObjects(Place):
                 if path.exists():
                     return False
                 temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
         return True
 
     @retried
@@ -71,7 +88,7 @@ class LocalObjects(Place):
         with self._temporary(data) as temporary:
             _make_folder(path.parent)
             temporary.replace(path)
-            _synchronise(path.parent)
+            synchronise(path.parent)
 
     @retried
     def remove(self, *names: str) -> None:
@@ -103,12 +120,16 @@ class LocalObjects(Place):
         return {name: now - found.st_mtime for name, found in self._walk(folder)}
 
     @retried
-    def remove_stale(self) -> None:
-        """Removes temporary files that killed processes have left."""
-        for path in (self._root / SCRATCH).glob("*"):
+    def remove_stale(self) -> tuple[int, int]:
+        """Removes temporary files that killed processes have left; returns how many, and their bytes."""
+        count, size = sweep(self._root / SCRATCH)
+        for path in (self._root / SCRATCH).glob("*"):  # probes, and files of versions that did not lock them
             with contextlib.suppress(FileNotFoundError):  # another process removes them too
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                found = path.stat()
+                if not path.name.startswith(".") and time.time() - found.st_mtime > _STALE_SECONDS:
                     path.unlink()
+                    count, size = count + 1, size + found.st_size
+        return count, size
 
     def _status(self, name: str) -> os.stat_result | None:
         try:
@@ -131,15 +152,11 @@ class LocalObjects(Place):
         scratch = self._root / SCRATCH
         if not scratch.is_dir():
             _make_folder(scratch)
-        path = scratch / secrets.token_hex(16)
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with locked_temporary(scratch, "object") as (path, file):
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> None:
@@ -147,13 +164,4 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _synchronise(folder.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Waits until the entries of a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        synchronise(folder.parent)

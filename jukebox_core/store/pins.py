@@ -6,12 +6,12 @@ is sampled, so that a concurrent garbage collection keeps the windows of the run
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jukebox_core.base.hashing import digest
-from jukebox_core.errors import StoreError
+from jukebox_core.base.records import dump_record, parse_record
+from jukebox_core.errors import NewerRecordError, RecordError, StoreError
 from jukebox_core.store.objects import open_objects
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Pins:
     def put(self, pin: Pin) -> None:
         """Stores a pin, in the place of the earlier one of the same run."""
         about = {"schema": SCHEMA, "run": pin.run, "place": pin.place, "windows": sorted(pin.keys)}
-        self._objects.replace(pin.name, json.dumps(about, indent=0).encode("utf-8"))
+        self._objects.replace(pin.name, dump_record(about, indent=0))
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Removes pins: their runs need no windows any more. Pins that do not exist are ignored."""
@@ -59,24 +59,54 @@ class Pins:
         if names:
             self._objects.remove(*names)
 
+    def of(self, run: str, place: str) -> Pin | None:
+        """Returns the pin of the run with that name at that place; None if it has none, or a damaged one."""
+        name = Pin(run, place, frozenset()).name
+        try:
+            data = self._objects.read(name)
+            return None if data is None else _read(name, data)
+        except RecordError:
+            return None
+
     def all(self) -> list[Pin]:
         """Returns every pin, sorted by run and place.
 
         Raises:
             StoreError: one of them cannot be read: the needs of its run are unknown, so nothing may be removed.
         """
-        found = ((name, self._objects.read(name)) for name in self._objects.sizes("runs"))
-        pins = [_read(name, data) for name, data in found if data is not None]
-        return sorted(pins, key=lambda pin: (pin.run, pin.place))
+        pins, damaged = self.readable()
+        if damaged:
+            raise StoreError("; ".join(damaged.values()))
+        return pins
+
+    def readable(self) -> tuple[list[Pin], dict[str, str]]:
+        """Returns the pins that can be read, sorted by run and place, and a message by name for the others."""
+        pins, damaged = [], {}
+        for name in self._objects.sizes("runs"):
+            try:
+                data = self._objects.read(name)
+                if data is not None:
+                    pins.append(_read(name, data))
+            except NewerRecordError as error:
+                damaged[name] = str(error)
+            except RecordError as error:
+                damaged[name] = (
+                    f"{name} does not say which windows a run needs ({error}); resume the run it was of, or remove it"
+                )
+        return sorted(pins, key=lambda pin: (pin.run, pin.place)), damaged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Content:
+    """What the object of a pin holds."""
+
+    extensible: ClassVar[bool] = True
+    schema: int
+    run: str
+    place: str
+    windows: tuple[str, ...]
 
 
 def _read(name: str, data: bytes) -> Pin:
-    try:
-        about = json.loads(data)
-        if about["schema"] > SCHEMA:
-            raise StoreError(f"{name} has a schema newer than the {SCHEMA} known here; update this program")
-        return Pin(str(about["run"]), str(about["place"]), frozenset(map(str, about["windows"])))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{name} does not say which windows a run needs ({error!r}); remove it, and resume the run it was of"
-        ) from None
+    about = parse_record(data, _Content, name, SCHEMA)
+    return Pin(about["run"], about["place"], frozenset(about["windows"]))

@@ -10,8 +10,9 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jukebox_core.base.atomic import FULL, write_error
 from jukebox_core.base.locks import UNSUPPORTED
-from jukebox_core.errors import StoreError, UnreachableError
+from jukebox_core.errors import DiskError, StoreError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH})
 _FULL_STATUS = 507
@@ -85,6 +85,8 @@ def try_lock(lock: FileLock) -> bool:
     except OSError as error:
         if error.errno in UNSUPPORTED:
             raise StoreError(f"the file system of {lock.path} has no locks; choose another folder") from error
+        if error.errno in FULL:
+            raise write_error(lock.path, error) from error
         raise StoreError(f"lock {lock.path} cannot be made ({error}); check the folder's owner and mode") from error
 
 
@@ -94,8 +96,12 @@ def translate(uri: str, error: Exception) -> StoreError:
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     code = error.errno if isinstance(error, OSError) else None
     status = next((number for cause in causes if (number := _status(cause)) is not None), None)
-    if code in _FULL or status == _FULL_STATUS:
-        return StoreError(f"no space left in {uri}; free some or choose another place (what is stored there is valid)")
+    if isinstance(error, DiskError):
+        return error
+    if code in FULL or status == _FULL_STATUS:
+        return DiskError(
+            f"no space left in {uri}; free some or choose another place (what is stored there is valid)", code
+        )
     if names & _CREDENTIAL_NAMES:
         return StoreError(
             f"no credentials for {uri} ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or "

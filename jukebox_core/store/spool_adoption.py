@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.locks import FileLock
-from jukebox_core.base.paths import cache_dir
+from jukebox_core.base.paths import cache_dir, user_path
 from jukebox_core.store.retrying import try_lock
 from jukebox_core.store.store import TokenStore
 
@@ -28,7 +28,7 @@ _OWNER = "owner"
 def spool_folder(uri: str, folder: str | None = None) -> Path:
     """Returns the folder of the spools for the store at `uri`, below `folder` or the common folder of all spools."""
     chosen = folder or os.environ.get("JUKEBOX_SPOOL") or cache_dir("spool")
-    return Path(chosen).expanduser().absolute() / digest(uri)[:16]
+    return user_path(chosen).absolute() / digest(uri)[:16]
 
 
 class SpoolFolders:

@@ -24,10 +24,12 @@ import re
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jukebox_core.base.hashing import digest_bytes
-from jukebox_core.errors import DamagedError, StoreError
+from jukebox_core.base.records import parse_record
+from jukebox_core.errors import DamagedError, NewerRecordError, RecordError, StoreError
 from jukebox_core.store.format import FormatError, Stored, decode, encode, to_stored
 from jukebox_core.store.local import LocalObjects
 from jukebox_core.store.objects import open_objects
@@ -51,6 +53,14 @@ _PARTIAL = re.compile(rf"windows/[0-9a-f]{{2}}/({_KEY.pattern})\.part\.safetenso
 _MARK = "store.json"
 _PARALLEL_WRITES = 8  # disks and servers take several in the time of one
 _FEW = 32  # windows that are looked up one by one; more are looked up in a listing
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The content of the object `_MARK`."""
+
+    extensible: ClassVar[bool] = True
+    schema: int
 
 
 class TokenStore:
@@ -107,14 +117,14 @@ class TokenStore:
             self._objects.create(_MARK, json.dumps({"schema": LAYOUT}).encode("ascii"))
             return
         try:
-            layout = int(json.loads(mark)["schema"])
-        except (ValueError, TypeError, KeyError):
-            raise StoreError(f"{self.uri}/{_MARK} is not that of a token store; choose another place") from None
-        if layout > LAYOUT:
-            raise StoreError(
-                f"{self.uri} has schema {layout}, and this version knows up to {LAYOUT}; update this program, or use "
-                "another store"
-            )
+            parse_record(mark, _Layout, f"{self.uri}/{_MARK}", LAYOUT)
+        except NewerRecordError as error:
+            raise StoreError(f"{error}, or use another store") from None
+        except RecordError as error:
+            if not self._objects.sizes("windows"):
+                raise StoreError(f"{self.uri} is not a token store ({error}); choose another place") from None
+            _log.warning("%s; it was moved to %s, and made again", error, self._set_aside(_MARK, mark))
+            self._objects.create(_MARK, json.dumps({"schema": LAYOUT}).encode("ascii"))
 
     def flush(self, seconds: float = 60.0) -> None:
         """Returns when every write is in the store; here, a write is when it returns. `seconds` bounds the wait."""

@@ -76,6 +76,8 @@ class PartInputs:
     start: Path | None  # weights to start from; None: random initialisation
     start_config: Any  # `ModelConfig` that `start` belongs to: its tables of labels may have fewer rows
     folder: Path  # local, for logs and temporary files; exists when an evaluation logs samples
+    recordings: Path | None = None  # record of the recordings that can be used (`datasets.recordings`); None: all can
+    most_unreadable: float = 0.1  # largest share of songs that may become unreadable while a part learns from them
 
 
 @dataclass(frozen=True, slots=True)

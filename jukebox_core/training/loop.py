@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from jukebox_core.errors import TrainingError
+from jukebox_core.errors import JukeboxError, TrainingError
 from jukebox_core.training.batch_order import EndlessBatchSampler
 from jukebox_core.training.devices import enable_gradient_checkpointing, gathered, is_sharded
 from jukebox_core.training.log import Log
 from jukebox_core.training.optimiser import ExponentialMovingAverage, UpstreamAdam, lr_factor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -196,7 +196,7 @@ class TrainingLoop:
             persistent_workers=config.num_workers > 0,
             pin_memory=fabric.device.type == "cuda",
         )
-        return (fabric.to_device(batch) for batch in loader)
+        return (fabric.to_device(batch) for batch in _with_plain_errors(loader))
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
@@ -284,6 +284,15 @@ class TrainingLoop:
 
 def _as_dataset(data: IndexedDataset) -> Dataset[Any]:
     return data  # type: ignore[return-value]
+
+
+def _with_plain_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yields batches; an error of this project in a worker process is raised without that process's traceback."""
+    try:
+        yield from batches
+    except JukeboxError as error:
+        kind = type(error)
+        raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from None
 
 
 def _as_text(values: dict[str, float]) -> str:

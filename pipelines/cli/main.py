@@ -10,13 +10,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import shortened
+from jukebox_core.base.text import printable
 from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
-from pipelines.exit_status import exit_status
+from pipelines.cli import streams
+from pipelines.exit_status import FAILED, PIPE_CLOSED, exit_status
+from pipelines.orchestration.signals import ending_on_signals
 
 if TYPE_CHECKING:
     from pipelines.settings.compose import Root
@@ -53,6 +58,15 @@ COMMANDS = {
     ),
     "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode"),
     "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode"),
+    "transcribe": Command(
+        "transcribe audio=[FILES]", "turn recordings into notes: MIDI and JSON", "pipelines.commands:transcribe"
+    ),
+    "evaluate": Command(
+        "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
+    ),
+    "features": Command(
+        "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"
+    ),
     "compose": Command(
         "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),
@@ -94,18 +108,44 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status of the program, run with `arguments`, by default those of the process."""
-    if arguments is None:
-        status = main(sys.argv[1:])
-        if (recorder := sys.modules.get("pipelines.orchestration.recorder")) is not None:
-            recorder.leave(status)  # Prefect's threads may wait for a server that is away
-        return status
+    status = _main(arguments)
+    recorder = sys.modules.get("pipelines.orchestration.recorder")
+    if arguments is None and recorder is not None:
+        recorder.leave(status)  # Prefect's threads may wait for a server that is away
+    return status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    streams.prepare()
     try:
-        return dispatch(list(arguments))
-    except (JukeboxError, KeyboardInterrupt) as error:
-        interrupted = "interrupted; the same command continues from the stored tokens"
-        for line in (str(error) if isinstance(error, JukeboxError) else interrupted).splitlines():
-            print(f"jukebox: {line}", file=sys.stderr)
-        return exit_status(error)
+        try:
+            with ending_on_signals(of_process=arguments is None):
+                return dispatch(given)
+        finally:
+            streams.flush()
+    except (JukeboxError, KeyboardInterrupt, OSError, UnicodeError) as error:
+        if streams.discard_broken() and isinstance(error, BrokenPipeError):
+            return PIPE_CLOSED
+        with suppress(OSError):  # stderr may be what cannot be written
+            for line in _explained(error).splitlines():
+                print(f"jukebox: {printable(line)}", file=sys.stderr)
+        return exit_status(error) if isinstance(error, JukeboxError | KeyboardInterrupt) else FAILED
+
+
+def _explained(error: BaseException) -> str:
+    """Returns the message of an error that ends the program.
+
+    The last two sorts are of the system: a stage that expects them says more, and this one says at least what happened.
+    """
+    if isinstance(error, JukeboxError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command continues from the stored tokens"
+    if isinstance(error, OSError):
+        what = "the output" if error.filename is None else shortened(os.fsdecode(error.filename))
+        return f"{what}: {error.strerror or error}; mend that, and run the same command: what is stored is kept"
+    return f"text that is not UTF-8 ({error}); rename the file that it names, or write the text in UTF-8"
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -162,10 +202,9 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns the configuration root of a command, and the arguments that remain for Hydra."""
-    from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN
+    from pipelines.settings.compose import GENERATE, ROOTS
 
-    known: tuple[Root[Any], ...] = (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)
-    roots = {root.name: root for root in known}
+    roots = {root.name: root for root in ROOTS}
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

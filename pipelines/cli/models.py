@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jukebox_core.base.text import format_bytes, format_table
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.text import format_bytes, format_table, printable
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models import catalogue
 from jukebox_core.models.presets import is_path, load_preset, option_names
@@ -139,7 +139,7 @@ def export(words: FolderAndNames = None) -> None:
     """Copy models to a folder, for a machine without network."""
     names, weights = _parsed(words)
     folder, *models = _required(names, "export")
-    _print(*catalogue.export(_required(models, f"export {folder}"), Path(folder).expanduser(), weights))
+    _print(*catalogue.export(_required(models, f"export {folder}"), user_path(folder), weights))
 
 
 @app.command("import")
@@ -148,7 +148,7 @@ def import_models(words: FolderAndNames = None) -> None:
     names, weights = _parsed(words)
     folder, *models = _required(names, "import")
     weights = replace(weights, offline=True)
-    _print(*catalogue.import_(Path(folder).expanduser(), weights, models or [catalogue.ALL]))
+    _print(*catalogue.import_(user_path(folder), weights, models or [catalogue.ALL]))
 
 
 @app.command()
@@ -182,4 +182,4 @@ def _required(names: Sequence[str], verb: str) -> Sequence[str]:
 
 def _print(*lines: object) -> None:
     for line in lines:
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(printable(str(line)) + "\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.processes import is_dead, is_here
 from jukebox_core.base.text import format_table
-from jukebox_core.errors import ConfigError, RunError
+from jukebox_core.errors import ConfigError, DamagedRunError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class Summary:
 
     @classmethod
     def of(cls, run: RunFolder) -> Summary:
-        """Returns a run's summary; status ``unreadable`` if its manifest cannot be read."""
+        """Returns a run's summary; status ``damaged`` if its manifest cannot be used, ``newer`` if it is too new."""
         try:
             manifest = run.manifest()
             identity = manifest["identity"]
@@ -47,11 +47,13 @@ class Summary:
                 levels=" ".join(
                     str(level) for level in reversed(levels) if level >= identity["sampling"]["stop_level"]
                 ),
-                created=datetime.fromisoformat(manifest["created"]).isoformat(),
-                parent=manifest.get("parent", {}),
+                created=datetime.fromisoformat(manifest["created"]).isoformat() if manifest.get("created") else "",
+                parent=manifest.get("parent") or {},
             )
-        except (ConfigError, RunError, KeyError, TypeError, ValueError):
-            return cls(run, "unreadable")
+        except (ConfigError, DamagedRunError):
+            return cls(run, "damaged")
+        except RunError:
+            return cls(run, "newer" if run.manifest_path.exists() else "damaged")
 
 
 def status(manifest: Mapping[str, Any]) -> str:
@@ -99,14 +101,17 @@ def tree(summaries: Sequence[Summary]) -> list[str]:
         below.setdefault(parent if parent in by_name and parent != each.run.name else "", []).append(each)
 
     def lines(name: str, indent: str) -> Iterator[str]:
-        children = below.get(name, [])
+        children = below.pop(name, [])
         for each in children:
             last = each is children[-1]
             stem = ("└─ " if last else "├─ ") if name else ""
             yield f"{indent}{stem}{_leaf(each, known=bool(name))}"
             yield from lines(each.run.name, indent + (("   " if last else "│  ") if name else ""))
 
-    return list(lines("", ""))
+    found = list(lines("", ""))
+    while below:  # names that were used again, so that runs continue each other
+        found += lines(next(iter(below)), "")
+    return found
 
 
 def _leaf(each: Summary, *, known: bool) -> str:
@@ -186,6 +191,8 @@ def _short(value: object) -> str:
 
 def _takes(run: RunFolder, manifest: Mapping[str, Any]) -> list[tuple[str, ...]]:
     takes, config = run.takes(), run.model_config()
+    if any(len(take) != len(config.hops) for take in takes):
+        raise DamagedRunError(f"{run.manifest_path} is damaged: its takes have other levels than its model")
     kept = manifest.get("kept") or [[0] * len(take) for take in takes]
     rows: list[tuple[str, ...]] = [("SAMPLE", "LEVEL", "SECONDS", "TOKENS", "KEPT", "WINDOWS")]
     for sample, (take, kept_tokens) in enumerate(zip(takes, kept, strict=True)):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jukebox_core.base.text import format_bytes
-from jukebox_core.errors import ConfigError, RunError
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.text import format_bytes, printable
+from jukebox_core.errors import ConfigError, LabelError, RunError
 from pipelines.cli.run_table import Summary, details, table, tree
 from pipelines.cli.typer_app import new_app, run_app
 from pipelines.exit_status import working
-from pipelines.runs.folder import RunFolder, find_run, runs_in
+from pipelines.runs.config_file import settings_in
+from pipelines.runs.folder import RunFolder, find_run, lock_name, runs_in
+from pipelines.runs.removal import Contained, check_removable, remove_folder, remove_leftovers
 from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 HOURS = 24.0  # younger objects are not collected
 ROOT = StorageSettings().root
+_FEW = 5  # files that are listed by name
 
 app = new_app("List, show, resume and remove runs, and collect garbage.")
 
@@ -89,20 +92,22 @@ def resume(
     settings = compose(resume_root(run, root, given), given)
     from pipelines import commands
 
-    commands.generate(settings)
+    commands.generate(settings, resume=True)
 
 
 @app.command("rm")
 def remove_run(run: RunName, root: Root = ROOT, yes: Yes = False) -> None:
-    """Remove a run's folder; tokens that other runs use stay."""
+    """Remove what a run made from its folder; tokens that other runs use stay."""
     try:
         found = find_run(run, root)
     except RunError:
         if not _drop_lost(run, root, yes=yes):
             raise
         return
+    check_removable(found)
     with _idle(found):
         _remove_folder(found, root, yes=yes)
+    remove_leftovers(root)
 
 
 @app.command("gc")
@@ -115,15 +120,17 @@ def collect_garbage(
 ) -> None:
     """Remove tokens that no run names."""
     from jukebox_core.store.pins import Pins
-    from pipelines.runs.garbage import find_garbage, remove, stores_of
+    from pipelines.runs.garbage import find_garbage, remove, stores_of, sweep_leavings
 
     if older_than < 0:
         raise ConfigError(f"--older-than is {older_than}; give hours, 0 or more")
-    scratch = Path(root).expanduser() / ".scratch"
+    if not dry_run and (removed := remove_leftovers(root)):
+        _print([f"removed {removed} folders that killed processes had left in {root}"])
+    scratch = user_path(root) / ".scratch"
     for uri in [store] if store else stores_of(root):
         garbage = find_garbage(root, uri, older_than, scratch)
         _print(_described(garbage, older_than))
-        for pin in _lost(Pins(uri).all()):
+        for pin in _lost(Pins(uri).readable()[0]):
             kept = f"{len(pin.keys)} windows are kept for run {pin.run}, whose folder is gone"
             _print([f"  {kept}: jukebox runs rm {pin.run}"])
         if not garbage.bytes or dry_run:
@@ -132,11 +139,14 @@ def collect_garbage(
             with working():
                 windows, size = remove(garbage, root)
             _print([f"removed {windows} windows, {format_bytes(size)} in all"])
+    count, _ = sweep_leavings(root, remove=not dry_run)
+    if count:
+        _print([f"{'found' if dry_run else 'removed'} {count} files half written by killed processes"])
 
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line)  # noqa: T201 - the command's answer
+        print(printable(line))  # noqa: T201 - the command's answer
 
 
 def _summaries(root: str) -> list[Summary]:
@@ -147,37 +157,42 @@ def _idle(run: RunFolder) -> AbstractContextManager[object]:
     """Returns the run's lock, so that no process starts to work on it meanwhile; raises RunError if one does now."""
     from jukebox_core.store.run_lock import RunLock
 
-    manifest = run.manifest() if run.manifest_path.exists() else {}
-    if "lock" in manifest:
+    manifest = run.known_manifest()
+    if "lock" in manifest and "store" in manifest:
         return RunLock(manifest["store"], manifest["lock"])
+    settings = settings_in(run.path)
+    if settings is not None:  # the run is damaged, and a process may work on it nevertheless
+        with suppress(LabelError):  # an earlier version made it, from a file that is gone
+            return RunLock(settings.storage.tokens, lock_name(settings))
     if Summary.of(run).status == "running":
         raise RunError(f"run {run.name} is running; stop its process first ({manifest.get('process')})")
     return nullcontext()
 
 
 def _remove_folder(run: RunFolder, root: str, *, yes: bool) -> None:
-    files = [path for path in run.path.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
+    contained = Contained.of(run.path)
     branches = [each.run.name for each in _summaries(root) if each.parent.get("run") == run.name]
     stay = f"; {', '.join(branches)} began with it and stay complete" if branches else ""
-    if not _confirmed(
-        f"remove run {run.name}: {len(files)} files, {format_bytes(size)}, in {run.path}{stay}?", yes=yes
-    ):
+    if contained.others:
+        names = ", ".join(path.relative_to(run.path).as_posix() for path in contained.others[:_FEW])
+        stay += f"; {len(contained.others)} files that it did not make stay ({names})"
+    size = format_bytes(contained.bytes)
+    if not _confirmed(f"remove run {run.name}: {len(contained.own)} files, {size}, in {run.path}{stay}?", yes=yes):
         return
     _drop_pin(run)
-    doomed = run.path.with_name(f".removed-{run.name}")  # a half-removed folder must not look like a run
-    run.path.replace(doomed)
-    shutil.rmtree(doomed)
-    _print([f"removed {run.path}; its tokens stay until `jukebox runs gc`"])
+    remove_folder(run, contained)
+    kept = f" but for {len(contained.others)} files that it did not make" if contained.others else ""
+    _print([f"removed {run.path}{kept}; its tokens stay until `jukebox runs gc`"])
 
 
 def _drop_pin(run: RunFolder) -> None:
     """Removes the run's pin from its token store: it needs no window any more."""
     from jukebox_core.store.pins import Pin, Pins
 
-    manifest = run.manifest() if run.manifest_path.exists() else {}
-    if "store" in manifest:
-        Pins(manifest["store"]).drop([Pin(run.name, run.place, frozenset())])
+    default = run.path.absolute().parent / ".store"
+    store = run.known_manifest().get("store") or (str(default) if default.is_dir() else None)
+    if store is not None:
+        Pins(store).drop([Pin(run.name, run.place, frozenset())])
 
 
 def _drop_lost(name: str, root: str, *, yes: bool) -> bool:
@@ -185,7 +200,7 @@ def _drop_lost(name: str, root: str, *, yes: bool) -> bool:
     from jukebox_core.store.pins import Pins
     from pipelines.runs.garbage import stores_of
 
-    lost = {store: [pin for pin in _lost(Pins(store).all()) if pin.run == name] for store in stores_of(root)}
+    lost = {store: [pin for pin in _lost(Pins(store).readable()[0]) if pin.run == name] for store in stores_of(root)}
     count = len({key for pins in lost.values() for pin in pins for key in pin.keys})
     if not any(lost.values()):
         return False
@@ -210,6 +225,7 @@ def _described(garbage: Garbage, hours: float) -> list[str]:
         (len(garbage.snapshots), "files of snapshots that no run names", garbage.snapshots),
     )
     lines = [f"{garbage.store}: {garbage.named} windows are named by runs"]
+    lines += [f"  no window is removed: {why}" for why in garbage.unknown]
     lines += [f"  {count} {name}, {format_bytes(sum(part.values()))}" for count, name, part in parts if count]
     if garbage.fresh:
         lines.append(f"  {garbage.fresh} windows that no run names stay: they are newer than {hours:g} hours")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
-from jukebox_core.models.presets import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.sampling.schedule import Schedule, plan_units
 from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
@@ -79,7 +79,7 @@ def _job(prepared: Prepared) -> SamplingJob:
         policy=FlushPolicy(
             tokens=storage.flush_tokens,
             seconds=storage.flush_seconds,
-            scratch=None if storage.scratch is None else str(Path(storage.scratch).expanduser().absolute()),
+            scratch=None if storage.scratch is None else str(user_path(storage.scratch).absolute()),
             snapshot_share=storage.snapshot_share,
         ),
         library=None if library is None else str(library),

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.resolve import wanted_weights
+from jukebox_core.store.store import TokenStore
 from pipelines.execution.planning import prompt_excerpts
+from pipelines.runs.folder import RunFolder, run_path
 from pipelines.runs.takes import starting_takes
 from stages.fetch import fetch_checked_weights
 from stages.sampling.prompt import Excerpt, Recording
@@ -22,17 +25,28 @@ if TYPE_CHECKING:
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.generate import Settings
     from stages.handles import FileHandle
+    from stages.sampling.prompt import Prompt
 
 
-def read_prompts(settings: Settings) -> dict[Excerpt, Recording]:
+def read_prompts(settings: Settings, *, resume: bool = False) -> dict[Excerpt, Recording]:
     """Returns length and digest of every prompt; each file is read once.
+
+    Args:
+        settings: the run's.
+        resume: take them from the run's manifest, if it has them: the files are needed no longer once their codes are
+            stored.
 
     Raises:
         AudioError: a file is missing, not audio, shorter than requested, or as long as the song.
     """
-    found = {}
+    found: dict[Excerpt, Recording] = {}
+    manifest = RunFolder(run_path(settings)).known_manifest() if resume else {}
+    recorded = {
+        each["path"]: Recording(each["samples"], each["sha256"])
+        for each in manifest.get("made_from", {}).get("prompts", [])
+    }
     for excerpt in dict.fromkeys(prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)):
-        found[excerpt] = excerpt.measure(settings.config)
+        found[excerpt] = recorded.get(excerpt.path) or excerpt.measure(settings.config)
         if found[excerpt].samples >= settings.length:
             raise AudioError(
                 f"prompt {excerpt.path} fills all of seconds={settings.seconds:g}, which leaves nothing to sample; "
@@ -41,13 +55,25 @@ def read_prompts(settings: Settings) -> dict[Excerpt, Recording]:
     return found
 
 
+def check_prompts(settings: Settings, prompts: Iterable[Prompt]) -> None:
+    """Checks that the file of every prompt whose codes are not stored still has the audio that was planned.
+
+    Raises:
+        AudioError: a file is missing, or has become another.
+    """
+    missing = TokenStore(settings.storage.tokens).missing({key for prompt in prompts for key in prompt.keys})
+    for prompt in prompts:
+        if missing.intersection(prompt.keys):
+            prompt.check(prompt.excerpt.read(settings.config))
+
+
 def free_targets(sources: Sequence[str], folder: str, suffix: str) -> list[Path]:
     """Returns the file that each source is written to: its own name in `folder`, with another suffix.
 
     Raises:
         ConfigError: two sources would be written to the same file, or a target exists; nothing is overwritten.
     """
-    paths = [Path(folder).expanduser() / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
+    paths = [user_path(folder) / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
     for index, path in enumerate(paths):
         if path in paths[:index]:
             raise ConfigError(f"{sources[paths.index(path)]} and {sources[index]} would both become {path}; rename one")
@@ -67,7 +93,7 @@ def check_recordings(settings: EncodeSettings) -> None:
         excerpt.measure(settings.model.config)
 
 
-def check_work_left(settings: Settings) -> None:
+def check_work_left(settings: Settings, *, resume: bool = False) -> None:
     """Checks that the source run is shorter than these settings, unless samples or parts of it are chosen.
 
     Raises:
@@ -77,7 +103,7 @@ def check_work_left(settings: Settings) -> None:
     if source is None or source.samples or source.splice or source.keep_seconds is not None:
         return
     hops, levels = settings.config.hops, settings.levels
-    takes = starting_takes(settings, [])
+    takes = starting_takes(settings, resume=resume)
     if any(len(take[level]) * hops[level] < settings.length for take in takes for level in levels):
         return
     remedy = "name a run that stopped above" if source.command == "upsample" else "ask for more seconds"

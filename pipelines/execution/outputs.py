@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.structuring import to_plain
-from pipelines.runs.audio_files import sounds
 from pipelines.runs.folder import now
+from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
 from stages.sound.encode import codes_header
 from stages.sound.report import Report, Song, Timing, Track
 
@@ -60,40 +59,56 @@ class RunOutputs:
             files = self._write_audio(takes, stages)
         with watch.time("codes"):
             codes = self._write_codes(takes, stages)
-        self.run.update(audio=files, codes=codes)
+        made = self.run.update(audio=files, codes=codes)
         if self.output.report:
             with watch.time("draw"):
-                self._draw(files, stages)
+                self.run.update(pictures=self._draw(files, stages, made))
+            make_room(self.run.path, REPORT)
             stages.write_report(self.run.path, self._report(files, watch))
+            self.run.update(report=recorded(self.run.path, REPORT))
         self.run.update(status="finished", finished=now())
 
     def _write_audio(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
-        records = []
+        records, manifest = [], self.run.manifest()
+        known = {record["path"]: record for record in manifest.get("audio", [])}
         for sound in sounds(takes, self.codec.weights.identity, self.output.format):
-            record = sound.record(self.run)
+            record = sound.record(self.run.path, manifest)
             if record is None:
+                make_room(self.run.path, sound.path)
                 path = self.run.path / sound.path
                 made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path)
                 record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
                 record |= {"sha256": made.sha256, "seconds": made.seconds, "peak": made.peak, "rms": made.rms}
+                known[sound.path] = record
+                self.run.update(audio=list(known.values()))  # a kill costs one file, not all
             records.append(record)
         return records
 
     def _write_codes(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         records = []
         for sample, take in enumerate(takes):
-            path = self.run.path / "codes" / f"sample_{sample}.npz"
-            stages.write_song_codes(take, self.store, codes_header(self.codec), path)
-            records.append({"path": f"codes/{path.name}", "sample": sample, "sha256": digest_file(path)})
+            path = codes_path(sample)
+            make_room(self.run.path, path)
+            stages.write_song_codes(take, self.store, codes_header(self.codec), self.run.path / path)
+            records.append(recorded(self.run.path, path, sample=sample))
         return records
 
-    def _draw(self, files: Sequence[Mapping[str, Any]], stages: Stages) -> None:
-        for record in files:
-            pictures = [self.run.path / _picture(record, kind) for kind in ("waveform", "spectrogram")]
-            sound = self.run.path / record["path"]
-            if not all(p.is_file() and p.stat().st_mtime >= sound.stat().st_mtime for p in pictures):
-                stages.draw_sound(sound, self.codec.config.sample_rate, *pictures)
+    def _draw(
+        self, files: Sequence[Mapping[str, Any]], stages: Stages, manifest: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Draws the pictures that do not exist or show other audio; returns a record for each."""
+        records, folder = [], self.run.path
+        for sound in files:
+            paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
+            if len(intact) < len(paths):
+                for path in paths:
+                    make_room(folder, path)
+                stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
+                intact = [recorded(folder, path, sound=sound["sha256"]) for path in paths]
+                self.run.update(pictures=[*records, *intact])
+            records += intact
+        return records
 
     def _report(self, files: Sequence[Mapping[str, Any]], watch: Stopwatch) -> Report:
         songs = [
@@ -110,14 +125,15 @@ class RunOutputs:
 
 
 def _track(record: Mapping[str, Any]) -> Track:
+    waveform, spectrogram = pictures(record)
     return Track(
         level=record["level"],
         audio=record["path"],
         seconds=record["seconds"],
         peak=record["peak"],
         rms=record["rms"],
-        waveform=_picture(record, "waveform"),
-        spectrogram=_picture(record, "spectrogram"),
+        waveform=waveform,
+        spectrogram=spectrogram,
     )
 
 
@@ -130,7 +146,3 @@ def _timing(timing: Mapping[str, Any]) -> Timing:
         windows_sampled=timing.get("windows"),
         windows_reused=timing.get("reused"),
     )
-
-
-def _picture(record: Mapping[str, Any], kind: str) -> str:
-    return f"pictures/level_{record['level']}_sample_{record['sample']}_{kind}.png"

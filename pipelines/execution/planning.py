@@ -61,6 +61,8 @@ def plan_run(
     recordings: Mapping[Excerpt, Recording],
     conditioning: Sequence[Any],
     weights: Mapping[str, str],
+    *,
+    resume: bool = False,
 ) -> RunPlan:
     """Returns the plan of a run, from the initial takes of its songs to their full length.
 
@@ -69,6 +71,7 @@ def plan_run(
         recordings: length and digest of each prompt.
         conditioning: of each song, as `Family.condition` returned it.
         weights: identities by role.
+        resume: the run is resumed as it was planned, even if its source runs have become others.
 
     Raises:
         ConfigError: a source run lacks a sample or a time that the settings name.
@@ -79,9 +82,9 @@ def plan_run(
         excerpt: plan_prompt(excerpt, recording, settings.model.family, settings.config, codec)
         for excerpt, recording in recordings.items()
     }
-    check_weights(settings, weights)
+    check_weights(settings, weights, resume=resume)
     excerpts = prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)
-    have = starting_takes(settings, [prompts[excerpt] for excerpt in excerpts])
+    have = starting_takes(settings, [prompts[excerpt] for excerpt in excerpts], resume=resume)
     songs = settings.family.plan(settings, conditioning, weights, have)
     return RunPlan(tuple(prompts.values()), tuple(have), tuple(songs))
 

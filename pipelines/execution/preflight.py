@@ -6,7 +6,7 @@ starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.text import format_bytes
@@ -17,6 +17,7 @@ from jukebox_core.store.store import TokenStore
 from pipelines.execution.inputs import (
     check_codes,
     check_local_weights,
+    check_prompts,
     check_recordings,
     check_work_left,
     free_targets,
@@ -25,8 +26,10 @@ from pipelines.execution.inputs import (
 from pipelines.execution.planning import RunPlan, plan_run
 from pipelines.execution.runner import check_runner
 from pipelines.licence_prompt import ask
-from pipelines.runs.audio_files import sounds
+from pipelines.runs.choosing import may_be_other, named
+from pipelines.runs.contents import Contents, with_contents
 from pipelines.runs.folder import RunFolder, check_free, run_path
+from pipelines.runs.output_files import are_complete
 from pipelines.runs.takes import check_source
 from pipelines.settings.common import RunnerSettings
 from pipelines.settings.hardware import sampling_memory, with_batch
@@ -57,25 +60,46 @@ class Prepared:
     weights: Mapping[str, FileHandle] | None  # by role; None: some have to be downloaded
     plan: RunPlan | None  # None while the weights are not known
     hardware: HardwareConfig  # with a batch size after `check_machine`
+    vocabularies: Mapping[str, str] = field(default_factory=dict)  # digests by role
+    resume: bool = False  # the run is resumed as it was planned
+
+    @property
+    def contents(self) -> Contents | None:
+        """What the run is made from besides its settings; None while the weights are not known."""
+        if self.plan is None or self.weights is None:
+            return None
+        return Contents(
+            takes=tuple(self.plan.takes),
+            codec=self.settings.family.codec_role,
+            weights={role: handle.identity for role, handle in self.weights.items()},
+            vocabularies=self.vocabularies,
+            recordings=self.recordings,
+        )
 
     def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
         """Returns a copy with the handles of all weights, and the plan that follows from them."""
         identities = {role: handle.identity for role, handle in weights.items()}
-        plan = plan_run(self.settings, self.recordings, self.conditioning, identities)
+        plan = plan_run(self.settings, self.recordings, self.conditioning, identities, resume=self.resume)
         return replace(self, weights=weights, plan=plan)
 
 
-def prepare(settings: Settings) -> Prepared:
-    """Returns the results of all checks that need no torch; writes nothing but vocabularies.
+def prepare(given: Settings, *, resume: bool = False) -> Prepared:
+    """Returns the results of all checks that need no torch, and the name of the run; writes nothing but vocabularies.
+
+    Args:
+        given: the settings of a run.
+        resume: it is resumed as it was planned: with its recorded prompts and the takes that it began with.
 
     Raises:
         JukeboxError: the first check that fails; its message gives value, rule and remedy.
     """
+    settings = with_contents(given)
     check_runner(settings.runner)
-    check_free(settings)
-    check_source(settings)
-    check_work_left(settings)
-    recordings = read_prompts(settings)
+    if settings.run.name is not None:
+        check_free(settings)
+    check_source(settings, resume=resume)
+    check_work_left(settings, resume=resume)
+    recordings = read_prompts(settings, resume=resume)
     ask(settings.model.files, settings.weights)
     vocabularies = fetch_vocabularies(settings.model, settings.weights)
     paths = {role: handle.read() for role, handle in vocabularies.items()}
@@ -86,31 +110,34 @@ def prepare(settings: Settings) -> Prepared:
         weights=None,
         plan=None,
         hardware=settings.hardware,
+        vocabularies={role: handle.identity for role, handle in vocabularies.items()},
+        resume=resume,
     )
     try:
         here = replace(settings.weights, offline=True)
-        return prepared.with_weights(fetch_weights(settings.model, here, settings.roles))
+        prepared = prepared.with_weights(fetch_weights(settings.model, here, settings.roles))
     except DownloadError:
-        return prepared
+        if may_be_other(settings, given):
+            prepared = prepared.with_weights(fetch_weights(settings.model, settings.weights, settings.roles))
+    if resume and prepared.plan is not None:
+        check_prompts(settings, prepared.plan.prompts)
+    return replace(prepared, settings=named(settings, given, prepared.contents))
 
 
 def finished(prepared: Prepared) -> RunFolder | None:
     """Returns the run's folder if all its windows and files exist already, else None.
 
-    Looks up every window's key and hashes every audio file; needs neither torch nor Prefect.
+    Looks up every window's key and hashes every file; needs neither torch nor Prefect.
     """
     settings, plan = prepared.settings, prepared.plan
     run = RunFolder(run_path(settings))
-    if plan is None or prepared.weights is None:
+    manifest = run.known_manifest()
+    if plan is None or prepared.weights is None or manifest.get("status") != "finished":
         return None
-    if not run.manifest_path.exists() or run.manifest().get("status") != "finished":
+    if plan.missing(TokenStore(settings.storage.tokens)):
         return None
     codec = prepared.weights[settings.family.codec_role]
-    files = sounds(plan.takes, codec.identity, settings.output.format)
-    report = not settings.output.report or (run.path / "report.html").is_file()
-    if plan.missing(TokenStore(settings.storage.tokens)) or not report:
-        return None
-    return run if all(sound.record(run) for sound in files) else None
+    return run if are_complete(run.path, manifest, plan.takes, codec.identity, settings.output) else None
 
 
 def check_machine(prepared: Prepared) -> Prepared:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import prefect_stages
@@ -12,6 +12,8 @@ from pipelines.orchestration.recorder import recorded
 from stages.resident import CodecSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.settings.dataset import DatasetSettings
 
@@ -23,7 +25,7 @@ def dataset_flow(settings: DatasetSettings) -> Path:
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:
     """Checks recordings and their labels, and encodes them; returns the folder of codes, or the report's path."""
-    folder = Path(settings.folder).expanduser()
+    folder = user_path(settings.folder)
     songs = stages.find_songs(settings.audio, settings.metadata)
     if settings.check_labels:
         vocabularies = stages.fetch_vocabularies(settings.model, settings.weights)

@@ -20,6 +20,7 @@ from pipelines.orchestration import artifacts
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.runs.contents import refuse_changed
 from pipelines.runs.takes import note_plan
 from pipelines.runs.timings import Stopwatch
 from stages import stopping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.execution.preflight import Prepared
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.folder import RunFolder
+    from pipelines.settings.generate import Settings
 
 log = logging.getLogger("jukebox")
 
@@ -69,13 +71,19 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
         weights = stages.fetch_weights(settings.model, settings.weights, settings.roles)
         if prepared.plan is None or prepared.weights != weights:
             prepared = prepared.with_weights(weights)
-    plan = prepared.plan
+    plan, contents = prepared.plan, prepared.contents
     assert plan is not None
+    assert contents is not None
+    refuse_changed(run.name, run.manifest(), contents)
     run.update(
         status="running",
-        weights={role: handle.identity for role, handle in weights.items()},
+        weights=dict(contents.weights),
+        made_from=contents.made_from(),
         terms=acknowledgement(settings.model.files, settings.weights),
+        told=settings.told,
     )
+    for line in told_lines(settings):
+        log.info("%s", line)
     note_plan(settings, run, plan.start, plan.takes)
     codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
     store = settings.storage.tokens
@@ -94,6 +102,21 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
     repairing(make)
     drop_previews(run)
     artifacts.show_songs(run)
+
+
+def told_lines(settings: Settings) -> list[str]:
+    """Returns a line for each field that the songs leave to the model, with the values that it is told."""
+    model = settings.model
+    usual = "none" if model.usual_seconds is None else f"{model.usual_seconds:g}"
+    values: dict[str, dict[str, None]] = {}
+    for told in settings.told:
+        for name, value in told.items():
+            values.setdefault(name, {})[f"{value:g}" if isinstance(value, float) else str(value)] = None
+    return [
+        f"told     {name}={', '.join(found)}: usual_seconds of {model.name} is {usual}, the music ends at "
+        f"{settings.seconds:g} s; song.{name} sets another"
+        for name, found in values.items()
+    ]
 
 
 def repairing(make: Callable[[], None]) -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
+from jukebox_core.datasets.recordings import usable_recordings
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
+from jukebox_core.training.family import SongLength
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import as_prefect_tasks
 from pipelines.orchestration.recorder import recorded
@@ -18,7 +21,7 @@ from pipelines.orchestration.training_calls import PLAIN
 from stages.resident import CodecSpec
 from stages.training.dataset import songs_of_codes
 from stages.training.model_folder import ModelPlan
-from stages.training.readiness import encoded_lengths, recorded_lengths
+from stages.training.readiness import encoded_lengths
 from stages.training.train import PartPlan
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
     from jukebox_core.datasets.songs import Song
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.training.family import SongLength
     from pipelines.orchestration.training_calls import TrainingStages
     from pipelines.settings.train import TrainSettings
     from stages.handles import FileHandle
@@ -53,7 +55,7 @@ def train_flow(settings: TrainSettings) -> Path:
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     """Trains a model's parts in order, then writes its folder; every process of a distributed training calls it."""
-    folder, model = Path(settings.folder).expanduser(), replace(settings.model, name=settings.name)
+    folder, model = user_path(settings.folder), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
     # 1) music and labels
     if fabric.is_global_zero and settings.album is not None:
@@ -61,10 +63,11 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     fabric.barrier()
     labelled = stages.add_labels(model, stages.fetch_vocabularies(model, settings.weights), settings.labels, folder)
     vocabularies, model = labelled.vocabularies, replace(model, network=labelled.network)
-    songs, lengths = _music(settings, stages)
+    songs = _songs(settings, stages)
     # 2) checks of everything, before hours of training
     if any(settings.family.learns_from_codes(role) for role in settings.roles):
         stages.check_labels(model, vocabularies, songs)
+    lengths = _lengths(settings, stages, fabric, songs)
     validation = settings.data.validation
     stages.check_training(model, settings.roles, settings.training, vocabularies, lengths, validation)
     weights = dict(stages.fetch_weights(settings.model, settings.weights, settings.given))
@@ -121,19 +124,34 @@ def _part_plan(
         codec=weights[model.opened.codec_role] if from_codes else None,
         start=weights[role] if settings.start == "model" else None,
         start_config=settings.model.config,
-        folder=str(Path(settings.folder).expanduser()),
+        folder=str(user_path(settings.folder)),
+        recordings=str(_record(settings)) if settings.data.codes is None else None,
+        most_unreadable=settings.data.checks.most_unreadable,
         checkpoints=settings.checkpoints,
     )
 
 
-def _music(settings: TrainSettings, stages: TrainingStages) -> tuple[list[Song], list[SongLength]]:
-    """Returns the training songs, and the durations of the usable ones."""
+def _songs(settings: TrainSettings, stages: TrainingStages) -> list[Song]:
+    """Returns the training songs: recordings, or those of a folder of codes."""
     if settings.data.codes is not None:
-        codes = Path(settings.codes)
-        return songs_of_codes(codes), encoded_lengths(codes)
+        return songs_of_codes(Path(settings.codes))
     assert settings.audio is not None, "TrainSettings requires recordings or codes"
-    songs = stages.find_songs(settings.audio, settings.data.metadata)
-    return songs, recorded_lengths(songs, settings.data.checks.shortest_seconds)
+    return stages.find_songs(settings.audio, settings.data.metadata)
+
+
+def _lengths(settings: TrainSettings, stages: TrainingStages, fabric: Fabric, songs: list[Song]) -> list[SongLength]:
+    """Returns the durations of the songs that can be used; the first process checks recordings, the others wait."""
+    if settings.data.codes is not None:
+        return encoded_lengths(Path(settings.codes))
+    record = _record(settings)
+    if fabric.is_global_zero:
+        stages.check_training_songs(settings.data.checks, songs, settings.model.config.sample_rate, record)
+    fabric.barrier()
+    return [SongLength(name, seconds) for name, seconds in usable_recordings(record).items()]
+
+
+def _record(settings: TrainSettings) -> Path:
+    return user_path(settings.folder) / "training" / "recordings.json"
 
 
 def _encode(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import is_dead, own_name
 from jukebox_core.errors import RunError
 from pipelines.exit_status import working
@@ -76,7 +77,7 @@ def set_environment(storage_root: str) -> Path:
     Raises:
         RunError: the folder cannot be created.
     """
-    home = Path(storage_root).expanduser().absolute() / ".prefect"
+    home = user_path(storage_root).absolute() / ".prefect"
     defaults = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

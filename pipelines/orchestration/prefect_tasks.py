@@ -46,6 +46,7 @@ _OPTIONS = {
     "fetch_weights": _Options(retried=True),
     "encode_prompt": _Options(retried=True),
     "sample_unit": _Options("sample window"),
+    "extract_features": _Options("features"),
     "decode_track": _Options(retried=True),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),

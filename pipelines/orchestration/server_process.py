@@ -29,6 +29,8 @@ def main() -> None:
     descriptor, host, mode, log = sys.argv[1:]
     sys.stdout = sys.stderr = BoundedLog(Path(log))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which ends this process
+    servers: list[Server] = []
+    threading.Thread(target=_end_with_parent, args=(servers,), name="parent", daemon=True).start()
     from prefect.server.api.server import create_app
     from uvicorn import Config, Server
 
@@ -36,15 +38,17 @@ def main() -> None:
 
     origins = os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "").split(",")
     app = Guard(trimming(create_app(ephemeral=mode == "ephemeral", final=True)), host, origins)
-    server = Server(Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
-    threading.Thread(target=_end_with_parent, args=(server,), name="parent", daemon=True).start()
-    server.run(sockets=[socket.socket(fileno=int(descriptor))])
+    servers.append(Server(Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3)))
+    servers[0].run(sockets=[socket.socket(fileno=int(descriptor))])
 
 
-def _end_with_parent(server: Server) -> None:
+def _end_with_parent(servers: list[Server]) -> None:
+    """Ends the server of the list when the parent has ended; this process at once if there is no server yet."""
     while os.read(0, 1024):
         pass
-    server.should_exit = True
+    if not servers:  # Prefect, which takes seconds to import, is still being imported
+        os._exit(0)
+    servers[0].should_exit = True
 
 
 class BoundedLog(io.TextIOBase):

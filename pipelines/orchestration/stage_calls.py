@@ -8,18 +8,21 @@ is run. `PLAIN` calls the functions directly: for programs, notebooks, tests and
 from __future__ import annotations
 
 from stages import fetch
+from stages.features import extract
 from stages.sampling import shard
-from stages.sound import decode, encode, render, report
+from stages.sound import decode, encode, render, report, transcribe
 from stages.training import dataset
 
 
 class Stages:
-    """The stages of making songs, codes and datasets; each has the signature and the errors of its function."""
+    """The stages of songs, codes, datasets and features; each has the signature and the errors of its function."""
 
     fetch_vocabularies = staticmethod(fetch.fetch_vocabularies)
     fetch_weights = staticmethod(fetch.fetch_checked_weights)
     encode_prompt = staticmethod(encode.encode_prompt)
     encode_file = staticmethod(encode.encode_file)
+    check_transcripts = staticmethod(transcribe.check_transcripts)
+    transcribe_file = staticmethod(transcribe.transcribe_file)
     sample_unit = staticmethod(shard.sample_unit)
     decode_track = staticmethod(decode.decode_track)
     decode_file = staticmethod(decode.decode_file)
@@ -30,6 +33,7 @@ class Stages:
     check_labels = staticmethod(dataset.check_labels)
     check_songs = staticmethod(dataset.check_songs)
     encode_songs = staticmethod(dataset.encode_songs)
+    extract_features = staticmethod(extract.extract_features)
 
     @classmethod
     def names(cls) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.structuring import to_plain
-from jukebox_core.models.presets import load_yaml
+from jukebox_core.errors import DamagedRunError
+from pipelines.runs.config_file import CONFIG_NAME, checked, read_config
 from pipelines.runs.folder import find_run
-from pipelines.runs.legacy import upgraded
 from pipelines.settings.common import StorageSettings
 from pipelines.settings.compose import override_value, stored_root
 from pipelines.settings.generate import ChooseSettings, PromptSettings
@@ -15,8 +17,11 @@ from pipelines.settings.generate import ChooseSettings, PromptSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pipelines.runs.folder import RunFolder
     from pipelines.settings.compose import Root
     from pipelines.settings.generate import Settings
+
+log = logging.getLogger("jukebox")
 
 
 def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]:
@@ -25,10 +30,10 @@ def run_root(command: str, run: str, overrides: Sequence[str]) -> Root[Settings]
     Entries of `songs` follow their samples when `overrides` choose among the run's samples.
 
     Raises:
-        RunError: no run has that name, or its config.yaml cannot be read.
+        RunError: no run has that name, or its settings cannot be read.
     """
-    folder = find_run(run, _root(overrides)).path
-    stored = upgraded(load_yaml(folder / "config.yaml"))
+    found = find_run(run, _root(overrides))
+    folder, stored = found.path, stored_settings(found)
     fresh: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": None},
         "prompt": to_plain(PromptSettings()),  # the run's tokens start with its prompt already
@@ -51,15 +56,76 @@ def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]
     """Returns the configuration root of ``runs resume RUN``: the run's own settings, in its own folder.
 
     Raises:
-        RunError: no run has that name, or its config.yaml cannot be read.
+        RunError: no run has that name, or its settings cannot be read.
     """
-    folder = find_run(run, root).path.absolute()
-    stored = upgraded(load_yaml(folder / "config.yaml"))
+    found = find_run(run, root)
+    folder, stored = found.path.absolute(), stored_settings(found)
     own: dict[str, Any] = {
         "run": {**stored.get("run", {}), "name": folder.name},
         "storage": {**stored.get("storage", {}), "root": str(folder.parent)},
     }
     return stored_root("resume", {**stored, **own}, overrides)
+
+
+def stored_settings(run: RunFolder) -> dict[str, Any]:
+    """Returns the settings of a run as plain data: those in config.yaml, or, if it is damaged, in the manifest.
+
+    Relative paths in them start at the folder that the run was made in, wherever this process works.
+
+    Raises:
+        RunError: neither can be read.
+    """
+    try:
+        stored = read_config(run.path)
+    except (FileNotFoundError, DamagedRunError) as error:
+        kept = run.known_manifest().get("settings")
+        if kept is None:
+            reason = str(error) if isinstance(error, DamagedRunError) else f"{run.path} has no {CONFIG_NAME}"
+            raise DamagedRunError(reason) from None
+        log.warning("%s; the settings in manifest.json are used", error)
+        stored = checked(kept, run.manifest_path)
+    return from_anywhere(stored, run.path)
+
+
+def from_anywhere(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns stored settings of the run in `folder` whose relative paths are right in the working directory.
+
+    The folder that they start at follows from that of the run, so that all of it may have been moved.
+    """
+    root = Path(stored.get("storage", {}).get("root", StorageSettings().root)).expanduser()
+    parts, parent = root.parts, folder.absolute().parent
+    if root.is_absolute() or ".." in parts or parent.parts[len(parent.parts) - len(parts) :] != parts:
+        return dict(stored)
+    base = Path(*parent.parts[: len(parent.parts) - len(parts)])
+    if base.resolve() == Path.cwd().resolve():
+        return dict(stored)
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(each) for each in value]
+        if not isinstance(value, str) or not value or ":" in value:  # an address
+            return value
+        return str(base / Path(value).expanduser())
+
+    def section(name: str, *keys: str) -> dict[str, Any]:
+        old = stored.get(name, {})
+        return {**old, **{key: placed(old[key]) for key in keys if key in old}}
+
+    storage, weights = section("storage", "root", "tokens", "scratch"), section("weights", "folder", "elsewhere")
+    if isinstance(spool := storage.get("spool"), dict):
+        storage["spool"] = {**spool, "folder": placed(spool.get("folder"))}
+    weights["paths"] = {role: placed(path) for role, path in weights.get("paths", {}).items()}
+    moved = {
+        "storage": storage,
+        "weights": weights,
+        "prompt": section("prompt", "files"),
+        "song": section("song", "lyrics_file"),
+        "songs": [
+            {key: placed(value) if key == "lyrics_file" else value for key, value in song.items()}
+            for song in stored.get("songs", [])
+        ],
+    }
+    return {**stored, **{name: value for name, value in moved.items() if stored.get(name)}}
 
 
 def _root(overrides: Sequence[str]) -> str:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, RunError
 from jukebox_core.store.pins import Pin, Pins
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Take, Track
 from jukebox_core.tokens.plan import whole_tokens
-from pipelines.runs.folder import RunFolder, differences, find_run, identity, lock_name, run_path, take_to_json
+from pipelines.runs.contents import differences, other_settings
+from pipelines.runs.folder import RunFolder, find_run, identity, lock_of, run_path, take_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
     from stages.sampling.prompt import Prompt
 
 
-def starting_takes(settings: Settings, prompts: Sequence[Prompt] = ()) -> list[Take]:
+def starting_takes(settings: Settings, prompts: Sequence[Prompt] = (), *, resume: bool = False) -> list[Take]:
     """Returns the initial take of each song: from source runs, from a prompt, or of empty tracks.
+
+    A planned run has recorded its initial takes, and its source runs are needed no longer. Where these exist and have
+    become others, theirs are returned, unless `resume` is true: then the songs make another run.
 
     Raises:
         ConfigError: a sample, time or range that the source runs do not have.
@@ -35,19 +40,19 @@ def starting_takes(settings: Settings, prompts: Sequence[Prompt] = ()) -> list[T
     if settings.source is None:
         empty = (Track(),) * len(settings.config.hops)
         return [prompt.take for prompt in prompts] or [empty] * settings.sampling.n_samples
-    return _recorded(settings) or _from_runs(settings)
+    return _recorded(settings, resume) or _from_runs(settings)
 
 
-def check_source(settings: Settings) -> None:
+def check_source(settings: Settings, *, resume: bool = False) -> None:
     """Checks that the source runs exist, were made by this model, and have the samples and times of the settings.
 
     Raises:
         ConfigError: a sample, time or range that they do not have, or more music than the song's length.
         RunError: a source run is unknown, of another model, or not sampled that far yet.
     """
-    if settings.source is None or _recorded(settings) is not None:
+    if settings.source is None or _recorded(settings, resume) is not None:
         return
-    source = RunFolder(Path(settings.source.run).expanduser())
+    source = RunFolder(user_path(settings.source.run))
     _check_model(source, settings, ("name", "family", "network"))
     top = settings.model.config.top
     kept = max(len(take[top]) for take in _from_runs(settings)) * settings.config.hops[top]
@@ -59,15 +64,15 @@ def check_source(settings: Settings) -> None:
         )
 
 
-def check_weights(settings: Settings, weights: Mapping[str, str]) -> None:
+def check_weights(settings: Settings, weights: Mapping[str, str], *, resume: bool = False) -> None:
     """Checks that the source runs were made with the weights of this run.
 
     Raises:
         RunError: another codec or network made their tokens.
     """
-    if settings.source is None or _recorded(settings) is not None:
+    if settings.source is None or _recorded(settings, resume) is not None:
         return
-    runs = [(RunFolder(Path(settings.source.run).expanduser()), tuple(weights))]
+    runs = [(RunFolder(user_path(settings.source.run)), tuple(weights))]
     runs += [
         (find_run(piece.run, settings.storage.root), (settings.family.codec_role,)) for piece in settings.source.splice
     ]
@@ -91,7 +96,7 @@ def note_plan(settings: Settings, run: RunFolder, start: Sequence[Take], takes: 
     keys = frozenset(span.key for take in takes for track in take for span in track)
     Pins(store).put(Pin(run.name, run.place, keys))
     texts = [take_to_json(take) for take in takes]
-    run.update(store=store, lock=lock_name(settings), takes=texts, **_origin(settings, start))
+    run.update(store=store, lock=lock_of(settings), takes=texts, **_origin(settings, start))
 
 
 def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
@@ -112,24 +117,31 @@ def _origin(settings: Settings, start: Sequence[Take]) -> dict[str, Any]:
     return {"parent": parent, "kept": [[len(track) for track in take] for take in start]}
 
 
-def _recorded(settings: Settings) -> list[Take] | None:
-    """Returns the initial takes that the manifest recorded when this run was planned; None if it never was."""
+def _recorded(settings: Settings, resume: bool) -> list[Take] | None:
+    """Returns the initial takes that the manifest recorded when this run was planned; None if it never was.
+
+    None too if the source runs exist and their takes are others now, and `resume` is false.
+    """
     run = RunFolder(run_path(settings))
-    if not run.manifest_path.exists():
+    manifest = run.known_manifest()
+    if not manifest.get("kept") or other_settings(run.identity(), identity(settings)):
         return None
-    manifest = run.manifest()
-    if run.identity() != identity(settings) or not manifest.get("kept"):
-        return None
-    return [
+    recorded = [
         tuple(track.cut(length) for track, length in zip(take, lengths, strict=True))
         for take, lengths in zip(run.takes(), manifest["kept"], strict=True)
     ]
+    if resume:
+        return recorded
+    try:
+        return recorded if _from_runs(settings) == recorded else None
+    except (ConfigError, RunError):  # they are gone, or are sampled again
+        return recorded
 
 
 def _from_runs(settings: Settings) -> list[Take]:
     source = settings.source
     assert source is not None
-    run = _SourceRun.read(RunFolder(Path(source.run).expanduser()), settings)
+    run = _SourceRun.read(RunFolder(user_path(source.run)), settings)
     takes = [run.prefix(sample, source.keep_seconds) for sample in _chosen(settings, len(run.takes))]
     for index, piece in enumerate(source.splice):
         other = _SourceRun.read(find_run(piece.run, settings.storage.root), settings)

@@ -7,6 +7,7 @@ stays, and the next start continues.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.paths import check_name, shortened
 from jukebox_core.base.processes import children, group_lives, is_dead, name_of
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.exit_status import working
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 POOL = "jukebox"
 Role = Literal["both", "server", "worker"]
 ENTRYPOINT = "pipelines.serving.deploy.generate"
+_LAST_PORT = 65_535
+_MOST_RUNS = 10_000  # at a time
 STOP_SECONDS = 30  # after which a process that has not ended is killed
 
 
@@ -53,9 +57,14 @@ class Serving:
     storage_root: str
 
     def __post_init__(self) -> None:
-        """Checks ranges."""
-        if self.limit < 1:
-            raise ConfigError(f"--limit is {self.limit}; it must be 1 or more")
+        """Checks ranges, and that the name can be part of an address."""
+        if not 1 <= self.limit <= _MOST_RUNS:
+            raise ConfigError(f"--limit is {self.limit}; it must be 1 or more, and at most {_MOST_RUNS:,}")
+        if not 1 <= self.port <= _LAST_PORT:
+            raise ConfigError(f"--port is {self.port}; it must be from 1 to {_LAST_PORT}")
+        check_name(self.name, "--name")
+        if not re.fullmatch(r"[\w:-]{1,63}(\.[\w:-]{1,63})*", self.host, re.ASCII):
+            raise ConfigError(f"--host is {shortened(self.host)}; give an address of this machine, as in 127.0.0.1")
 
     @property
     def request(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from jukebox_core.base.paths import check_name
 from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
@@ -43,11 +44,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Checks that the name is one folder's name."""
-        name = self.name
-        require(
-            name is None or (name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")),
-            f"name is {name!r}; it must be a plain folder name, without slashes and not starting with a dot",
-        )
+        if self.name is not None:
+            check_name(self.name, "name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +54,8 @@ class StorageSettings:
 
     root: str = "outputs"  # run folders
     tokens: str = "outputs/.store"  # the token store: a folder, or s3://bucket/prefix
-    flush_tokens: int = 512  # store a window being sampled after so many new tokens ...
-    flush_seconds: float = 10.0  # ... or so many seconds, whichever comes first
+    flush_tokens: int = 512  # store a window so often that a kill loses at most so many new tokens of a sample ...
+    flush_seconds: float = 10.0  # ... and after so many seconds, whichever comes first
     scratch: str | None = "outputs/.scratch"  # local folder for snapshots of caches, which shorten a resume; or null
     snapshot_share: float = 0.005  # of the sampling time that writing these may take
     spool: SpoolConfig = _SPOOL  # local disk for tokens while a bucket is unavailable

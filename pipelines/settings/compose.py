@@ -13,19 +13,18 @@ import tempfile
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
 import yaml
 from hydra._internal.config_repository import ConfigRepository  # the only place that lists the options of a group
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jukebox_core.base.paths import conf_dir
+from jukebox_core.base.paths import conf_dir, shortened
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
@@ -34,9 +33,12 @@ from jukebox_core.models.presets import choices, is_path, option_data, option_pa
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
+from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
+from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
 from pipelines.settings.train import TrainSettings
+from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,10 +65,16 @@ class Root(Generic[T]):
 GENERATE = Root("generate", Settings)
 ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
+FEATURES = Root("features", FeaturesSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
+TRANSCRIBE = Root("transcribe", TranscribeSettings)
+EVALUATE = Root("evaluate", EvaluateSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
+ROOTS: tuple[Root[Any], ...] = (
+    GENERATE, ENCODE, DECODE, FEATURES, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+)  # fmt: skip
 
 
 def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
@@ -76,8 +84,10 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
         ConfigError: an override, a file or a value that does not fit; all known errors, one a line.
     """
     with _hydra_errors_as_config_error(root, overrides):
-        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION):
-            config = hydra.compose(root.name, _with_files(root, overrides))
+        readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name)
+        selected = _with_files(root, readable)
+        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):
+            config = hydra.compose(root.name, selected)
         return _checked(root, config)
 
 
@@ -105,32 +115,38 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
-    with (
-        _hydra_errors_as_config_error(root, overrides),
-        _arguments([*flags, *_with_files(root, overrides)]),
-        _listing_choices(),
-    ):
-        hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
+    with _hydra_errors_as_config_error(root, overrides), _listing_choices():
+        readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name, sweep=_sweeps(arguments))
+        with _arguments([*flags, *_with_files(root, readable)]), _odd_input_refused(overrides):
+            hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
         raise refused[0]
     return jobs
 
 
 def stored_root(name: str, sections: Mapping[str, Any], overrides: Sequence[str]) -> Root[Settings]:
-    """Returns the configuration root of a command that starts from stored settings.
+    """Returns the configuration root of a command that starts from stored settings: data, which nothing in them alters.
 
     A group named in `overrides`, as in ``song=lantern``, replaces that section of the stored settings.
     """
     groups = [group for group in _groups() if any(o.partition("=")[0] == group for o in overrides)]
     left = {section: value for section, value in sections.items() if section not in groups}
     defaults = [*({group: None} for group in groups), "quiet", "_self_", {"experiment": None}]
-    return Root(name, Settings, {"defaults": defaults, **left})
+    return Root(name, Settings, {"defaults": defaults, **escaped(left)})
 
 
 def override_value(overrides: Sequence[str], key: str) -> object:
-    """Returns the value of a setting in `overrides`; None if they do not set it, or sweep over several values."""
-    parsed = OverridesParser.create().parse_overrides([o for o in overrides if _is_override(o)])
-    found = [o.value() for o in parsed if o.key_or_group == key and not o.is_sweep_override()]
+    """Returns the value of a setting in `overrides`; None if they do not set it, or sweep over several values.
+
+    Raises:
+        ConfigError: Hydra cannot read it.
+    """
+    given = [o for o in overrides if o.lstrip("+").partition("=")[0] == key and "=" in o]
+    try:
+        parsed = [parse(o) for o in overrides_as_text(Settings, given, lambda: DEFAULT_FAMILY, sweep=True)]
+    except HydraException as error:
+        raise explain(error, Settings, given, {}) from None
+    found = [o.value() for o in parsed if not o.is_sweep_override()]
     return OmegaConf.to_container(OmegaConf.create({"value": found[-1]}))["value"] if found else None  # type: ignore[call-overload,index]
 
 
@@ -140,7 +156,8 @@ def dump(settings: object) -> str:
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:
-    made = build(root.kind, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    check_references(OmegaConf.to_container(config, resolve=False))
+    made = build(root.kind, unescaped(OmegaConf.to_container(config, resolve=True, throw_on_missing=True)))
     return cast("T", with_auto_resolved(made)) if isinstance(made, Settings) else made
 
 
@@ -155,6 +172,21 @@ def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> 
             raise
         except (HydraException, OmegaConfBaseException, UserWarning, ValueError) as error:  # ValueError: bad flags
             raise _explained(error, root, overrides) from error
+
+
+@contextmanager
+def _odd_input_refused(overrides: Sequence[str]) -> Iterator[None]:
+    """Raises ConfigError for the errors that Hydra has no own kind for: odd names meet its assertions, for example."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException, UserWarning, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        given = " ".join(map(shortened, overrides))
+        raise ConfigError(
+            f"{given} cannot be composed ({reason}); write name=value with the names of settings"
+        ) from error
 
 
 def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:
@@ -192,12 +224,16 @@ def _is_override(argument: str) -> bool:
     return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
 
 
+def _sweeps(arguments: Sequence[str]) -> bool:
+    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
+
+
 @contextmanager
 def _arguments(arguments: list[str]) -> Iterator[None]:
     """Replaces the process's arguments for Hydra, makes it raise its errors, and discards its sweep files."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with tempfile.TemporaryDirectory(prefix="jukebox-sweep-") as folder:
-        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+        if _sweeps(arguments):
             arguments = [*arguments, f"hydra.sweep.dir='{folder}'"]
         sys.argv = [argv[0], *arguments]
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -232,21 +268,19 @@ def _groups() -> list[str]:
 def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Returns the overrides with YAML files, as in ``model=/my/model.yaml``, registered as options of their groups."""
     groups = set(_groups())
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    named = [
-        _with_file(o, text) if o.key_or_group in groups else text for o, text in zip(parsed, overrides, strict=True)
-    ]
+    named = [_with_file(o, text) if o.key_or_group in groups else text for text in overrides for o in (parse(text),)]
     return [*_family_defaults(root, overrides), *named]
 
 
 def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Returns overrides that select a family's defaults of ``sampling`` and ``song``; none for the default family."""
-    if root.kind is not Settings or root.node is not None:
+    known = {field.name for field in fields(cast("Any", root.kind))}
+    if not {"song", "sampling"} & known or root.node is not None:
         return []
     family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
     defaults = []
     for group, kind in (("sampling", family.sampling_type), ("song", family.song_type)):
-        if family.name != DEFAULT_FAMILY and group not in chosen:
+        if group in known and family.name != DEFAULT_FAMILY and group not in chosen:
             name = f"_{family.name}"
             ConfigStore.instance().store(group=group, name=name, node=to_plain(kind()), provider=_PROVIDER)
             defaults.append(f"{group}={name}")

@@ -6,7 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from jukebox_core.base.structuring import field_types, record_in, unknown_key
 from jukebox_core.errors import ConfigError
@@ -43,8 +48,8 @@ def _message(error: Exception, kind: type, overrides: Sequence[str], data: Mappi
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; give {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException):
-        refers = isinstance(error, InterpolationResolutionError)
-        remedy = "; name a setting that exists, as in ${storage.root}" if refers else ""
+        refers = isinstance(error, InterpolationResolutionError | GrammarParseError)
+        remedy = r"; name a setting that exists, as in ${storage.root}, or write \${ for the text ${" if refers else ""
         return f"{error.full_key or 'the settings'}: {text.splitlines()[0]}{remedy}"
     if found := _FOLDER.search(text):
         return f"hydra.searchpath names {found['path']}, which is not a folder; name folders, as in [file:///my/conf]"

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import Family, family_of
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
@@ -185,8 +186,30 @@ class Settings:
         return self.family.length(self)
 
     def song_of(self, sample: int) -> Any:
-        """Returns the conditioning of the song of one sample of the run."""
+        """Returns the conditioning of the song of one sample, with values for what the settings leave to the model."""
+        return self._completed(sample, self.model.usual_seconds)
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """What the model is told of each song where the settings leave it to the model: names and values."""
+        pairs = [
+            (to_plain(self._asked(sample)), to_plain(self.song_of(sample))) for sample in range(self.sampling.n_samples)
+        ]
+        return [{name: value for name, value in told.items() if value != asked[name]} for asked, told in pairs]
+
+    @property
+    def tells_usual_length(self) -> bool:
+        """Whether the model's usual length changes what it is told of a song."""
+        usual = self.model.usual_seconds
+        return usual is not None and any(
+            self._completed(sample, usual) != self._completed(sample, None) for sample in range(len(self.songs) or 1)
+        )
+
+    def _asked(self, sample: int) -> Any:
         return self.songs[sample].apply(self.song) if self.songs else self.song
+
+    def _completed(self, sample: int, usual_seconds: float | None) -> Any:
+        return self.family.complete_song(self.config, self._asked(sample), self.seconds, usual_seconds)
 
     def _check_songs(self) -> None:
         samples = self.sampling.n_samples

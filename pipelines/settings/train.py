@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.paths import check_name, user_path
 from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.errors import ConfigError, did_you_mean
@@ -73,6 +73,7 @@ class TrainSettings:
         """Checks the settings against each other; every message names the dotted keys."""
         if self.labels is None:
             object.__setattr__(self, "labels", self.family.new_labels_type())
+        check_name(self.name, "name")
         self._check_parts()
         self._check_data()
         require(
@@ -108,7 +109,7 @@ class TrainSettings:
     @property
     def codes(self) -> str:
         """The folder of codes."""
-        return str(Path(self.data.codes or f"{self.folder}/codes").expanduser())
+        return str(user_path(self.data.codes or f"{self.folder}/codes"))
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -73,6 +73,18 @@ class Prompt:
         """The key of each level's codes, bottom level first."""
         return tuple(digest(cause) for cause in self.causes)
 
+    def check(self, audio: NDArray[np.float32]) -> None:
+        """Checks that `audio`, float32 [time], as `Excerpt.read` returned it, is what the prompt was planned with.
+
+        Raises:
+            AudioError: the file was changed since: its codes would be stored under the key of others.
+        """
+        if any(cause["prompt"] != digest_bytes(audio.tobytes()) for cause in self.causes):
+            raise AudioError(
+                f"prompt {self.excerpt.path} was changed since the run was planned; bring the file back, or run the "
+                "command again"
+            )
+
 
 def plan_prompt(excerpt: Excerpt, recording: Recording, family: str, config: ModelConfig, codec_sha256: str) -> Prompt:
     """Returns the prompt of an excerpt, without encoding it."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import StoreError
 from jukebox_core.store.spans import read_spans
 from jukebox_core.store.spooled import open_store
@@ -18,6 +18,8 @@ from stages.handles import FileHandle, SoundHandle
 from stages.sound.encode import maker_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from jukebox_core.family import ModelConfig
@@ -55,7 +57,7 @@ def read_level(
     Raises:
         StoreError: the file lacks the level, holds values outside the codebook, or was made by another codec.
     """
-    codes = read_codes(Path(codes_file).expanduser())
+    codes = read_codes(user_path(codes_file))
     if level not in codes.levels:
         raise StoreError(f"{codes_file} has no level {level}; it has {sorted(codes.levels)}: choose one of them")
     maker = codes.about.get(maker_key(family))

@@ -30,6 +30,7 @@ def encode_prompt(codec: CodecSpec, prompt: Prompt, store: str) -> None:
         log.info("prompt %s: codes reused", prompt.excerpt.path)
         return
     audio = prompt.excerpt.read(codec.config)
+    prompt.check(audio)
     for level, codes in zip(missing, encode_audio(codec, audio, missing), strict=True):
         tokens.seal(prompt.keys[level], codes, first=0, causes=prompt.causes[level])
     log.info("prompt %s: %.2f s encoded", prompt.excerpt.path, len(audio) / codec.config.sample_rate)

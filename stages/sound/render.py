@@ -26,8 +26,7 @@ def write_song_codes(take: Take, store: str, about: Mapping[str, object], path: 
 
 
 def draw_sound(audio: Path, rate: int, waveform: Path, spectrogram: Path) -> None:
-    """Draws the waveform and the spectrogram of an audio file."""
+    """Draws the waveform and the spectrogram of an audio file, each atomically."""
     samples = read_audio(str(audio), rate=rate)
-    waveform.parent.mkdir(parents=True, exist_ok=True)
     waveform_png(samples, rate, waveform)
     spectrogram_png(samples, rate, spectrogram)

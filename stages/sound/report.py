@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.text import format_seconds
 from jukebox_core.errors import RunError
+from jukebox_core.models.download.web import without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 LEVEL_NAMES = {0: "Bottom level", 1: "Middle level", 2: "Top level"}
 
 
@@ -66,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """The content of the page. All settings are shown: they must not contain credentials."""
+    """The content of the page. All settings are shown, addresses without user, password and query."""
 
     title: str
     model: str
@@ -88,6 +91,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
     Raises:
         RunError: a track names a file that is outside ``folder`` or missing, or a song has a level twice.
+        DiskError: the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only a run that reaches its end needs it
 
@@ -103,9 +107,8 @@ def write_report(folder: Path, report: Report) -> Path:
     environment.filters.update(url=quote, clock=clock, decibels=decibels, level_name=level_name, standing=standing)
     html = environment.get_template("report.html.j2").render(report=report, groups=setting_groups(report.settings))
     page = folder / "report.html"
-    draft = folder / f".report.{os.getpid()}.html"
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(page)
+    with atomic_write(page) as file:
+        file.write(html.encode("utf-8"))
     return page
 
 
@@ -148,9 +151,17 @@ def setting_rows(settings: Mapping[str, object], prefix: str = "") -> list[tuple
         if isinstance(value, Mapping) and value:
             rows += setting_rows(value, f"{prefix}{name}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            shown = _without_secrets(value)
+            text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=str)
             rows.append((f"{prefix}{name}", text))
     return rows
+
+
+def _without_secrets(value: object) -> object:
+    """Returns a setting with user, password and query removed from addresses in it: a report is passed on."""
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) and _ADDRESS.fullmatch(value) else value
 
 
 def _check_song(folder: Path, song: Song) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.datasets.songs import Song, write_metadata
 from jukebox_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jukebox_core.composer.config import AlbumConfig
 
 log = logging.getLogger("jukebox")
@@ -32,7 +34,7 @@ def write_album(config: AlbumConfig) -> Path:
         ConfigError: the folder holds another album, or other files.
         AudioError: a song cannot be written.
     """
-    folder = Path(config.folder).expanduser()
+    folder = user_path(config.folder)
     _claim(folder, config)
     songs = []
     seconds = 0.0

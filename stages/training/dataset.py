@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import LONGEST_NAME
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.checks import Checks
+from jukebox_core.datasets.recordings import check_recordings
 from jukebox_core.datasets.songs import Song, scan_songs
 from jukebox_core.datasets.windows import CodesIndex, EncodedSong, read_index, write_index
 from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import Codes, read_codes, write_codes
+from stages import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +100,24 @@ def check_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, folder: P
     return folder / REPORT_NAME
 
 
+def check_training_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, record: Path) -> None:
+    """Checks every song before a training, once: the record names those that can be used, with measured durations.
+
+    Raises:
+        AudioError: too many files cannot be read, or none is usable.
+        StoppedError: a signal asked the process to stop; songs that were checked are not checked again.
+        StoreError: the record cannot be written.
+    """
+    checked = Checks(checks, rate)
+    try:
+        check_recordings(checked, songs, record, stopping.check)
+    except OSError as error:
+        raise StoreError(f"{record} cannot be written ({error.strerror}); make room, or correct its rights") from None
+    for line in checked.summary():
+        log.info("%s", line)
+    checked.require_enough(songs[0].path.parent)
+
+
 def find_songs(audio: str, metadata: str | None) -> list[Song]:
     """Returns the songs of a folder; errors as `scan_songs`."""
     songs = scan_songs(audio, metadata)
@@ -121,7 +144,7 @@ def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder
 
     hop = codec.config.hops[-1]
     audio = audio[: len(audio) // hop * hop]
-    path = folder / f"{found.song.name}.npz"
+    path = _codes_path(folder, found.song.name)
     header = _header(codec) | {"sound": found.sound}
     if not _has_header(path, header):
         levels = range(len(codec.config.hops))
@@ -135,6 +158,12 @@ def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder
         genre=found.song.genre,
         lyrics=found.song.lyrics,
     )
+
+
+def _codes_path(folder: Path, name: str) -> Path:
+    """Returns the path of a song's codes: the song's name with another suffix, or its digest if that is too long."""
+    path = folder / f"{name}.npz"
+    return path if len(os.fsencode(path.name)) <= LONGEST_NAME else path.with_name(f"{digest(name)}.npz")
 
 
 def _has_header(path: Path, header: Mapping[str, object]) -> bool:
@@ -155,14 +184,14 @@ def _write_report(checked: Checks, folder: Path) -> None:
 
 
 def _check_free_space(config: ModelConfig, songs: Sequence[Song], folder: Path) -> None:
-    """Checks that the disk has room for all codes, estimated from the recordings' headers."""
-    from jukebox_core.audio.files import audio_seconds
+    """Checks that the disk has room for all codes, estimated from the recordings' headers and sizes."""
+    from jukebox_core.audio.files import estimate_seconds
     from jukebox_core.errors import AudioError
 
     seconds = 0.0
     for song in songs:
         try:
-            seconds += audio_seconds(song.path)
+            seconds += estimate_seconds(song.path)
         except AudioError:
             continue
     tokens = seconds * config.sample_rate * sum(1 / hop for hop in config.hops)

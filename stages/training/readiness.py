@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import split_of
 from jukebox_core.datasets.windows import read_index
-from jukebox_core.errors import AudioError, ConfigError, DeviceError
+from jukebox_core.errors import ConfigError, DeviceError
 from jukebox_core.runtime.device import free_memory, resolve_device
 from jukebox_core.training.family import SongLength
 from stages.sound.encode import maker_key
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from jukebox_core.datasets.songs import Song
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.training.config import DevicesConfig
     from jukebox_core.training.family import RequiredLength, TrainingSettings
@@ -57,19 +55,6 @@ def check_training(
         _check_lengths(role, family.required_length(config, role, training), lengths, validation)
     for role in parts:
         _check_memory(role, family.estimate_memory(config, role, training), training)
-
-
-def recorded_lengths(songs: Sequence[Song], shortest: float) -> list[SongLength]:
-    """Returns the durations of recordings from their headers, without unreadable ones and those below `shortest` s."""
-    found = []
-    for song in songs:
-        try:
-            seconds = audio_seconds(song.path)
-        except AudioError:
-            continue
-        if seconds >= shortest:
-            found.append(SongLength(song.name, seconds))
-    return found
 
 
 def encoded_lengths(codes: Path) -> list[SongLength]:

@@ -44,6 +44,8 @@ class PartPlan:
     start: FileHandle | None  # weights to start from; None: random initialisation
     start_config: Any  # `ModelConfig` that these weights belong to: its tables of labels may have fewer rows
     folder: str  # of the model that is made
+    recordings: str | None = None  # record of the recordings that can be used, if the part learns from recordings
+    most_unreadable: float = 0.1  # largest share of songs that may become unreadable during the training
     checkpoints: str | None = None  # folder of checkpoints, any URL that fsspec supports; None: beside the log
 
     def inputs(self) -> PartInputs:
@@ -60,6 +62,8 @@ class PartPlan:
             start=self.start.read() if self.start is not None else None,
             start_config=self.start_config,
             folder=self.log_folder,
+            recordings=Path(self.recordings) if self.recordings is not None else None,
+            most_unreadable=self.most_unreadable,
         )
 
     @property

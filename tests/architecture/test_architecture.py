@@ -26,6 +26,8 @@ MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 
 PUBLIC = {
+    "FeatureConfig",
+    "Features",
     "HardwareConfig",
     "Jukebox",
     "JukeboxConfig",
@@ -34,6 +36,7 @@ PUBLIC = {
     "Music",
     "SamplingConfig",
     "Song",
+    "load_features",
     "load_model",
     "read_audio",
     "write_audio",

@@ -44,7 +44,9 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
 SUFFIXES = (".py", ".md", ".yaml", ".toml", ".cpp", ".h")
 LEFT_OUT = ("tests/golden/", "tests/fixtures/", "tests/architecture/test_words.py")
 
-GENERIC = ("base", "tokens", "store", "models", "audio", "evaluation", "sampling", "runtime", "training")
+GENERIC = (
+    "base", "tokens", "store", "models", "audio", "evaluation", "features", "sampling", "runtime", "training",
+)  # fmt: skip
 FAMILY_WORDS = re.compile(r"vqvae|prior(?!it)|level_(?!db)|lyric", re.IGNORECASE)  # level_db is loudness
 # Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files.
 FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset({("tokens/codes.py", "level_")})

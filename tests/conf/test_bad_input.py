@@ -132,18 +132,19 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     # grammar
     (
-        ["song.lyrics=a, b"],
-        "song.lyrics is 'a, b', which could be several things; for a list write song.lyrics=[a, b], "
-        """for one text 'song.lyrics="a, b"', and for a run with each of them add --multirun""",
+        ["seconds=6, 7"],
+        "seconds is '6, 7', which could be several things; for a list write seconds=[6, 7], "
+        """for one text 'seconds="6, 7"', and for a run with each of them add --multirun""",
     ),
     (
-        ["song.lyrics=(("],
-        "'song.lyrics=((' cannot be understood (mismatched input '('); write name=value, "
+        ["seconds=(("],
+        "'seconds=((' cannot be understood (mismatched input '('); write name=value, "
         """and quote text with punctuation twice, as in 'song.lyrics="one (two)"'""",
     ),
     (
         ["storage.tokens=${nope}"],
-        "storage.tokens: Interpolation key 'nope' not found; name a setting that exists, as in ${storage.root}",
+        "storage.tokens: Interpolation key 'nope' not found; name a setting that exists, as in ${storage.root}, "
+        r"or write \${ for the text ${",
     ),
     (["storage=s3"], "storage.tokens has no value; give storage.tokens=..."),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ from omegaconf import OmegaConf
 
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build, to_plain
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.song import Song
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
-from jukebox_core.models.presets import load_preset, load_yaml, option_data, option_names
+from jukebox_core.features.presets import load_recipe
+from jukebox_core.models.presets import load_preset, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
 from pipelines.settings.compose import (
@@ -24,6 +27,7 @@ from pipelines.settings.compose import (
     DATASET,
     DECODE,
     ENCODE,
+    FEATURES,
     GENERATE,
     TRAIN,
     Root,
@@ -67,6 +71,9 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
     if group == "model":
         assert settings_with(name).model.name
         return
+    if group == "features":
+        assert compose(FEATURES, [f"features={name}", "audio=[a.wav]", "model=5b"]).features == load_recipe(name)
+        return
     settings = compose(GENERATE, [f"{group}={name}", *NEEDED.get(name, [])])
     assert isinstance(settings, Settings)
 
@@ -92,6 +99,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (GENERATE, []),
         (ENCODE, ["audio=[a.wav]"]),
         (DECODE, ["codes=[a.npz]"]),
+        (FEATURES, ["audio=[a.wav]"]),
         (COMPOSE, []),
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),
@@ -247,6 +255,20 @@ def test_a_search_path_adds_options(tmp_path: Path) -> None:
         ("defaults: [../x.yaml]\n", "only plain names"),
         ("- a\n", "holds list; it must hold names and values"),
         ("a: [\n", "cannot be read as YAML"),
+        ("defaults: 5\n", "defaults is 5; it must be a list of names"),
+        ("defaults: {model: mini}\n", "it must be a list of names"),
+        ("name: &me [*me]\n", "name.0 contains itself by an alias"),
+        ("files: &me {weights: *me}\n", "files.weights contains itself by an alias"),
+        ("name: 2020-13-45\n", "cannot be read as YAML: month must be in 1..12"),
+        ("name: 2020-11-30\n", "name is datetime.date(2020, 11, 30), which no setting can be"),
+        ("name: !!binary YQ==\n", "name is b'a', which no setting can be"),
+        (f"network: {'9' * 5000}\n", "cannot be read as YAML: Exceeds the limit"),
+        (f"network: {'9' * 4000}\n", "which no setting can be"),
+        ("7: a\n", "the whole has the name 7, which is not text"),
+        (f"name: {'[' * 100}{']' * 100}\n", "lies more than 30 levels deep"),
+        (f"name: {'[' * 100_000}\n", "cannot be read as YAML"),
+        ("x\0y: 1\n", "cannot be read as YAML"),
+        ("name: a\n---\nname: b\n", "cannot be read as YAML"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
@@ -254,6 +276,41 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, text: str, m
     with pytest.raises(ConfigError, match="mine") as caught:
         option_data(path, "model")
     assert message in str(caught.value)
+
+
+def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    layers = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 13)]
+    path = write(tmp_path / "mine.yaml", "\n".join(["a0: &a0 [x]", *layers]))
+    with pytest.raises(ConfigError, match="holds more than 100,000 values, aliases written out"):
+        option_data(path, "model")
+
+
+def test_an_alias_that_stays_small_is_no_bomb(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", "a: &a [x, y]\nb: [*a, *a]\n")
+    assert option_data(path, "model")["b"] == [["x", "y"], ["x", "y"]]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large", "latin"])
+def test_a_model_file_is_a_text_file_of_a_usual_size(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"a" * 11_000_000 if kind == "large" else "name: caf\xe9".encode("latin-1"))
+    expected = {"large": "larger than 10.0 MB", "latin": "save it as UTF-8"}
+    with pytest.raises(ConfigError, match="mine") as caught:
+        load_yaml(path)
+    assert expected.get(kind, "no regular file") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_a_usual_length_that_it_knows(name: str) -> None:
+    model = load_preset(name)
+    assert model.usual_seconds == (30.0 if name == "mini" else 180.0)
+    timing = model.config.priors[model.config.top].timing
+    assert timing is None or timing.min_seconds <= model.usual_seconds < timing.max_seconds
 
 
 def test_an_unknown_model_is_an_error_with_near_misses() -> None:

@@ -26,6 +26,7 @@ def last_line(*arguments: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_full_size_measures_every_role_and_leaves_nothing_behind(tmp_path: Path) -> None:
     result = last_line("benchmarks.full_size", "--model", "mini", "--new", "4", "--scratch", str(tmp_path))
     rows = result["rows"]
@@ -67,8 +68,8 @@ def test_speed_is_measured_with_its_lower_bound() -> None:
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)
-    assert all(0 < row["ours_s"] < 60 and row["share"] is None for row in result["rows"])
-    assert all(rate > 1e9 for rate in result["matmul_flop_per_s"].values())
+    assert all(row["ours_s"] > 0 and row["share"] is None for row in result["rows"])
+    assert all(rate > 0 for rate in result["matmul_flop_per_s"].values())
 
 
 @pytest.mark.slow
@@ -80,6 +81,7 @@ def test_the_cost_of_a_token_is_measured_at_every_position() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_the_gpu_benchmark_runs_on_any_device() -> None:
     """On a small model and the CPU: all rows that the table and the sums need."""
     result = gpu.run(

@@ -86,7 +86,9 @@ def conditioning(kind: str) -> list[str]:
     return [*labels, "song.lyrics=over the water"] if LYRICS[-1] in KINDS[kind] else labels
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(  # the last has all that the others have
+    "kind", [*(pytest.param(kind, marks=pytest.mark.endurance) for kind in [*KINDS][:-1]), [*KINDS][-1]]
+)
 def test_music_becomes_a_model_and_the_model_makes_sound(kind: str, tmp_path: Path, prefect_api: str) -> None:
     loop = {"max_steps": STEPS, "batch_size": 2, "num_workers": 0, "logging_steps": 1, "eval_batches": 1}
     few = [f"training.{part}.loop.{name}={value}" for part in PARTS for name, value in loop.items()]

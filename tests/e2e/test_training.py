@@ -130,6 +130,23 @@ def test_wrong_settings_are_one_clear_line(made: Path, tmp_path: Path, more: lis
     assert "Traceback" not in ended.stderr
 
 
+def test_recordings_that_cannot_be_used_are_left_out_and_reported(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "songs", tmp_path / "songs")
+    (tmp_path / "songs" / "page.mp3").write_text("<html>404</html>")
+    audio = f"data.audio={tmp_path / 'songs'}"
+    given = train(made, audio, f"folder={tmp_path / 'model'}", "parts=[vqvae]", "training.vqvae.loop.num_workers=1")
+    refused = jukebox(*given)
+    assert refused.returncode == 2
+    assert "1 of 5 files in" in refused.stderr
+    assert "more than the allowed share of 0.1; the first: " in refused.stderr
+    trained = jukebox(*given, "data.checks.most_unreadable=0.5")
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    assert "4 of 5 files can be used" in trained.stderr
+    assert "1 unreadable: page.mp3" in trained.stderr
+    assert "Traceback" not in refused.stderr + trained.stderr
+
+
+@pytest.mark.endurance
 def test_two_processes_train_about_as_one_with_twice_the_batch_size(made: Path, tmp_path: Path) -> None:
     parts = ["training.vqvae.loop.batch_size=1", "training.level_2.loop.batch_size=1", "parts=[vqvae,level_2]"]
     two = ["training.devices.devices=2", *parts, f"folder={tmp_path / 'two'}"]

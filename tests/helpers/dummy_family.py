@@ -193,6 +193,9 @@ class DummyFamily:
         if song.mood not in MOODS:
             raise ConfigError(f"mood is {song.mood!r}; choose one of {', '.join(MOODS)}")
 
+    def complete_song(self, config: Config, song: Mood, seconds: float, usual_seconds: float | None) -> Mood:
+        return song
+
     def length(self, request: Any) -> int:
         network = request.config.network
         length = whole_tokens(request.seconds, network.sample_rate, network.hop) * network.hop

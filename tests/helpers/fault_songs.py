@@ -34,10 +34,15 @@ class HungError(AssertionError):
 class ForkServer:
     """Starts processes that make songs, one at a time, by forking a process that has imported everything."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, environment: dict[str, str] | None = None) -> None:
         with log.open("ab") as file:
             self._parent = subprocess.Popen(
-                [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
+                [sys.executable, str(SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env={**os.environ, **(environment or {})},
             )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -77,9 +82,9 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path) -> Iterator[ForkServer]:
-    """A fork server that ends with the block."""
-    server = ForkServer(folder / "fork_server.log")
+def fork_server(folder: Path, environment: dict[str, str] | None = None) -> Iterator[ForkServer]:
+    """A fork server that ends with the block; `environment` has further variables for it."""
+    server = ForkServer(folder / "fork_server.log", environment)
     try:
         yield server
     finally:
@@ -97,6 +102,8 @@ class Song:
     seed: int = 1
     more: tuple[str, ...] = ("seconds=0.4",)  # overrides
     environment: dict[str, str] = field(default_factory=dict)
+    report: bool = False  # with pictures
+    full: tuple[str, int, int] | None = None  # as of `killable_run`
     process: int = 0
     most_redrawn: int = 0  # tokens of one sample that one process drew a second time
     redrawn: int = 0  # such tokens of all samples and processes
@@ -108,12 +115,16 @@ class Song:
 
     @property
     def drawn(self) -> Path:
-        return self.folder / "drawn"
+        return self.folder.with_name(f"{self.folder.name}.drawn")
 
     @property
     def log(self) -> str:
         """The text that its processes wrote to stderr."""
-        return (self.folder / "log").read_text()
+        return self._log_path.read_text()
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.log")
 
     def start(self) -> None:
         """Starts the run, or resumes it."""
@@ -131,11 +142,11 @@ class Song:
             f"storage.flush_tokens={FLUSH}",
             "storage.snapshot_share=0.2",
             "runner.preview_seconds=null",
-            "output.report=false",
+            f"output.report={self.report}",
             *self.more,
         ]
-        order = {"overrides": overrides, "drawn": str(self.drawn), "log": str(self.folder / "log")}
-        self.process = self.server.start(order | {"environment": self.environment})
+        order: dict[str, Any] = {"overrides": overrides, "drawn": str(self.drawn), "log": str(self._log_path)}
+        self.process = self.server.start(order | {"environment": self.environment, "full": self.full})
 
     def wait(self) -> int:
         """Waits until the process ends; returns its exit status.
@@ -174,14 +185,17 @@ class Song:
             time.sleep(0.02)
 
     def outcome(self) -> dict[str, Any]:
-        """The results by name: bytes of audio files, lists of codes."""
+        """The results by name: bytes of audio files and of pictures, lists of codes."""
         results: dict[str, Any] = {
-            path.relative_to(self.run).as_posix(): path.read_bytes() for path in sorted(self.run.glob("audio/**/*.wav"))
+            path.relative_to(self.run).as_posix(): path.read_bytes()
+            for pattern in ("audio/**/*.wav", "pictures/*.png")
+            for path in sorted(self.run.glob(pattern))
         }
         for path in sorted(self.run.glob("codes/*.npz")):
             with np.load(path) as arrays:
                 results |= {f"{path.name} {name}": arrays[name].tolist() for name in arrays.files if "level" in name}
-        assert len(results) == 6 * SAMPLES
+        assert len(results) == (12 if self.report else 6) * SAMPLES
+        assert self.report == (self.run / "report.html").is_file()
         return results
 
     def draws(self) -> Counter[str]:

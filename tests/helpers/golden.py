@@ -27,14 +27,15 @@ def unpack(packed: Path, into: Path) -> Path:
     return into
 
 
-def golden_source(config: pytest.Config) -> Path:
-    """The source folder of the golden vectors; its files may be packed (``.xz``)."""
-    chosen: Path | None = config.getoption("--golden")
+def golden_source(config: pytest.Config, name: str = "golden") -> Path:
+    """The source folder of the golden vectors `name`; its files may be packed (``.xz``)."""
+    option = f"--{name.replace('_', '-')}"
+    chosen: Path | None = config.getoption(option)
     if chosen is None:
-        whole = SHARED / "golden"
-        chosen = whole if whole.is_dir() else TESTS / "golden"
+        whole = SHARED / name
+        chosen = whole if whole.is_dir() else TESTS / name
     if not chosen.is_dir():
-        raise pytest.UsageError(f"--golden {chosen} is not a folder; give one that holds golden vectors")
+        raise pytest.UsageError(f"{option} {chosen} is not a folder; give one that holds golden vectors")
     return chosen.resolve()
 
 

@@ -1,30 +1,36 @@
 """Fork server of runs that tests kill: the same as `jukebox generate` without Prefect's server, with draws logged.
 
-Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `environment`) and forks: the child is an
-ordinary process, except that torch and Prefect, which take seconds to import, are imported already. Answers
+Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `environment`, `full`) and forks: the child is
+an ordinary process, except that torch and Prefect, which take seconds to import, are imported already. Answers
 ``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
-drawn, so that a test can count those drawn twice.
+drawn, so that a test can count those drawn twice. With `full` (a folder, a number of calls, an error number; the server
+runs below tests/helpers/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from jukebox_core.errors import JukeboxError
+from jukebox_core.audio import pictures
 from jukebox_core.families.jukebox.sampling import prior_model
 from jukebox_core.sampling.noise import CounterNoise
-from pipelines import commands as work
+from pipelines import commands
+from pipelines.cli import main as cli
 from pipelines.execution import preflight
 from pipelines.flows import generate
-from pipelines.orchestration import prefect_tasks
+from pipelines.orchestration import prefect_home, prefect_tasks
 from pipelines.orchestration.stage_calls import PLAIN
-from pipelines.settings.compose import GENERATE, compose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +41,10 @@ _LATER = (generate, preflight)  # imported here so that children need not
 def main() -> None:
     torch.set_num_threads(1)
     prefect_tasks.prefect_stages = lambda: PLAIN  # type: ignore[assignment]
+    prefect_home.use = lambda _: None
+    commands.make = functools.partial(commands.make, in_flow=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures.spectrogram_png(np.zeros(100), 100, Path(folder) / "a.png")  # imports matplotlib
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -45,16 +55,19 @@ def main() -> None:
 
 def _run(order: dict[str, Any]) -> int:
     os.setpgid(0, 0)
-    os.environ.update(order["environment"], PREFECT_API_URL="http://127.0.0.1:9")  # never connected to
+    os.environ.update(order["environment"])
     for number in (1, 2):
         os.dup2(os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     _log_draws(order["drawn"])
-    try:
-        work.make(compose(GENERATE, order["overrides"]), in_flow=True)
-    except JukeboxError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    if order["full"] is None:
+        return cli.main(["generate", *order["overrides"]])
+    library, (folder, first, error) = ctypes.CDLL(None), order["full"]
+    library.full_disk_from(folder.encode(), ctypes.c_long(first), error)
+    status = cli.main(["generate", *order["overrides"]])
+    calls = library.full_disk_calls()
+    library.full_disk_from(b"", ctypes.c_long(first), error)
+    print(f"{calls} calls")
+    return status
 
 
 def _exit_with(status: int) -> None:

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from pipelines.settings.generate import Settings
 
 
-def run_plainly(settings: Settings) -> Path:
-    """Makes a run's songs in this process; returns the run's folder."""
+def run_plainly(settings: Settings, *, resume: bool = False) -> Path:
+    """Makes a run's songs in this process, as `jukebox generate` or `runs resume`; returns the run's folder."""
     from pipelines.execution import preflight  # takes seconds: only for tests that need it
     from pipelines.flows.generate import generate_songs
     from pipelines.orchestration.stage_calls import PLAIN
     from pipelines.runs.folder import open_run
     from pipelines.settings.compose import dump
 
-    prepared = preflight.check_machine(preflight.prepare(settings))
-    run = open_run(settings, dump(settings))
+    prepared = preflight.check_machine(preflight.prepare(settings, resume=resume))
+    run = open_run(prepared.settings, dump(prepared.settings), prepared.contents)
     generate_songs(prepared, run, PLAIN, live=False)
     return run.path

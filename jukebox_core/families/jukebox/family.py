@@ -5,16 +5,17 @@ Methods that need torch import it when they are called: planning and checks run 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.labels import label_levels
-from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times
+from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times, told_seconds
 from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, JukeboxConfig, JukeboxNetwork, level_of
+from jukebox_core.families.jukebox.features.labels import feature_sizes, label_row
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.api import Jukebox
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+    from jukebox_core.families.jukebox.features.extractor import PriorExtractor
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
     from jukebox_core.families.jukebox.training.family import JukeboxTraining
     from jukebox_core.family import RunRequest
+    from jukebox_core.features.config import FeatureSizes
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
@@ -105,6 +108,14 @@ class JukeboxFamily:
                         f"set it to {UNKNOWN}, or choose model=mini"
                     )
         song_times(config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds)
+
+    def complete_song(self, config: JukeboxConfig, song: Song, seconds: float, usual_seconds: float | None) -> Song:
+        """Returns `song` with the length that the model is told of it, where the song names none."""
+        if song.total_seconds is not None:
+            return song
+        offset = song.offset_seconds
+        told = told_seconds(config, seconds=seconds, offset_seconds=offset, usual_seconds=usual_seconds)
+        return replace(song, total_seconds=told)
 
     def length(self, request: RunRequest) -> int:
         """Returns the length of the music in audio samples: whole top-level tokens, so that all levels end together."""
@@ -224,6 +235,62 @@ class JukeboxFamily:
         """Returns about how many parameters the transformers have: projections and feed-forward layers."""
         sizes = [prior.transformer for prior in config.priors]
         return sum(t.depth * t.width * (4 * t.attention_width + 2 * t.mlp_width) for t in sizes)
+
+    # Features (`jukebox_core.protocols.FeatureFamily`)
+
+    def feature_sizes(self, config: JukeboxConfig, level: int) -> FeatureSizes:
+        """Returns the sizes of the prior of `level`."""
+        return feature_sizes(config, level)
+
+    def condition_window(
+        self,
+        config: JukeboxConfig,
+        level: int,
+        song: Song | None,
+        vocabularies: Mapping[str, Path],
+        *,
+        total: int,
+        offset: int,
+    ) -> tuple[int, ...]:
+        """Returns the label row of a window."""
+        return label_row(config, level, song, vocabularies, total=total, offset=offset)
+
+    def open_features(
+        self,
+        config: JukeboxConfig,
+        level: int,
+        path: Path,
+        identity: str,
+        hardware: HardwareConfig,
+        library: Path | None,
+        *,
+        deepest: int,
+    ) -> PriorExtractor:
+        """Returns the first `deepest` layers of the prior of `level`.
+
+        On CUDA they are plain torch whatever the engine: a whole window is long matrix products, not launches.
+        """
+        from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
+        from jukebox_core.families.jukebox.features.extractor import PriorExtractor
+        from jukebox_core.runtime.device import resolve_device
+
+        device = resolve_device(hardware.device)
+        prior = sampling_prior(
+            config,
+            level,
+            Source(path, identity, library),
+            device=device,
+            dtype=hardware.dtype,
+            engine=hardware.engine if device.type == "cpu" else "eager",
+            deepest=deepest,
+        )
+        return PriorExtractor(prior)
+
+    def feature_bytes(self, config: JukeboxConfig, level: int, deepest: int, dtype: str, batch: int) -> int:
+        """Returns about how many bytes the first `deepest` layers and a batch of windows take."""
+        from jukebox_core.families.jukebox.sampling import memory
+
+        return memory.estimate_feature_bytes(config, level, deepest, dtype, batch)
 
     def training(self) -> JukeboxTraining:
         """Returns the training of the VQ-VAE and the priors."""

@@ -16,7 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.models.checkpoints.mapped import OpenFile, TensorUnpickler, check_inside, lazy_tensors
+from jukebox_core.models.checkpoints.mapped import (
+    ForbiddenNameError,
+    OpenFile,
+    TensorUnpickler,
+    check_inside,
+    lazy_tensors,
+)
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -28,7 +34,8 @@ def read_archive(path: Path) -> tuple[Any, OpenFile]:
     """Returns the object in a checkpoint of the zip format, with a `LazyTensor` for each tensor, and its file.
 
     Raises:
-        ForbiddenNameError: the pickle names code.
+        ForbiddenNameError: the pickle names code, and is not one of Lightning, which stores its settings as objects
+            beside the weights; these are ignored.
         zipfile.BadZipFile: it is no complete zip file, or torch did not write it.
         pickle.UnpicklingError: its pickle is not one of tensors and plain data.
         CheckpointError: a storage or tensor disagrees with the pickle.
@@ -42,7 +49,10 @@ def read_archive(path: Path) -> tuple[Any, OpenFile]:
         order = members.get(f"{root}/byteorder")
         if order is not None and archive.read(order) != b"little":
             raise pickle.UnpicklingError("values are stored with the highest byte first")
-        content = TensorUnpickler(io.BytesIO(archive.read(str(pickled))), encoding="utf-8").load()
+        foreign: list[str] = []
+        content = TensorUnpickler(io.BytesIO(archive.read(str(pickled))), encoding="utf-8", foreign=foreign).load()
+        if foreign and not _is_lightning(content):
+            raise ForbiddenNameError(foreign[0])
         tensors = list(lazy_tensors(content))
         check_inside(path, tensors)
         starts = {}
@@ -54,6 +64,10 @@ def read_archive(path: Path) -> tuple[Any, OpenFile]:
                 )
             starts[storage.key] = _start(file, member)
         return content, OpenFile(file, starts)
+
+
+def _is_lightning(content: Any) -> bool:
+    return isinstance(content, dict) and {"state_dict", "pytorch-lightning_version"} <= set(content)
 
 
 def _start(file: BinaryIO, member: zipfile.ZipInfo) -> int:

@@ -1,8 +1,9 @@
 """Opens checkpoints without reading them and puts their tensors into a module, one by one.
 
 Three formats, distinguished by content: torch's zip (`archive.py`), torch's older sequence of pickles (`legacy.py`)
-and safetensors. All are mapped into memory tensor by tensor, none can run code. OpenAI's layout is a dict
-``{model, hps, step, opt}`` (docs/upstream.md, Hyperparameters).
+and safetensors. All are mapped into memory tensor by tensor, none can run code. A pickle holds a dict of tensors, or
+one with such a dict: OpenAI's ``{model, hps, step, opt}`` (docs/upstream.md, Hyperparameters), Lightning's
+``{state_dict, ...}``.
 """
 
 from __future__ import annotations
@@ -84,12 +85,8 @@ class _PrefixFree(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
+def open_checkpoint(path: str | Path) -> Checkpoint:
     """Returns the checkpoint at `path`, mapped: no tensor is read yet and no code in the file is ever run.
-
-    Args:
-        path: the file.
-        bare: a pickle holds the named tensors themselves, not a dict with them under ``model``.
 
     Raises:
         CheckpointError: the file is missing, empty, truncated, no checkpoint at all (a web page, a text), a pickle
@@ -107,9 +104,9 @@ def open_checkpoint(path: str | Path, *, bare: bool = False) -> Checkpoint:
     if head[8:9] == b"{":  # after the length of its header, which may begin like any other file
         return _open_safetensors(path)
     if head.startswith(b"PK"):
-        return _open_zip(path, bare)
+        return _open_zip(path)
     if head.startswith(b"\x80"):
-        return _open_legacy(path, bare)
+        return _open_legacy(path)
     return _open_safetensors(path)
 
 
@@ -121,6 +118,7 @@ def load_into(
     cast: CastRule | None = None,
     device: torch.device | str | None = None,
     placed: Callable[[str], None] | None = None,
+    only: Callable[[str], bool] | None = None,
 ) -> None:
     """Loads the checkpoint's tensors into `module`, which may be on the meta device.
 
@@ -136,6 +134,7 @@ def load_into(
         cast: chooses the dtype of each tensor.
         device: where tensors go; None leaves them in main memory.
         placed: called with the name of the module that received a tensor, before the next one is read.
+        only: chooses tensors by their (first) name in the module; others are checked but not read.
 
     Raises:
         CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All faults are
@@ -143,6 +142,8 @@ def load_into(
     """
     targets = module.state_dict(keep_vars=True)
     for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
+        if only is not None and not only(names[0]):
+            continue
         stored_tensor = checkpoint.tensors[stored]
         dtype = cast(names[0], stored_tensor) if cast else None
         loaded = stored_tensor.to(device=device, dtype=dtype, copy=True)
@@ -218,7 +219,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         raise CheckpointError(f"{path} is a text file that begins {first!r}, not a checkpoint; fetch it again")
 
 
-def _open_zip(path: Path, bare: bool) -> Checkpoint:
+def _open_zip(path: Path) -> Checkpoint:
     try:
         content, file = read_archive(path)
     except ForbiddenNameError as error:
@@ -229,10 +230,10 @@ def _open_zip(path: Path, bare: bool) -> Checkpoint:
         raise CheckpointError(
             f"{path} is truncated or no archive of torch ({path.stat().st_size:,} bytes); fetch it again"
         ) from error
-    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
+    return _upstream_checkpoint(path, content, file)
 
 
-def _open_legacy(path: Path, bare: bool) -> Checkpoint:
+def _open_legacy(path: Path) -> Checkpoint:
     try:
         content, file = read_legacy(path)
     except ForbiddenNameError as error:
@@ -241,7 +242,7 @@ def _open_legacy(path: Path, bare: bool) -> Checkpoint:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"{path} is a pickle but not a checkpoint of torch; fetch it again") from error
-    return _upstream_checkpoint(path, {"model": content} if bare else content, file)
+    return _upstream_checkpoint(path, content, file)
 
 
 def _open_safetensors(path: Path) -> Checkpoint:
@@ -266,18 +267,32 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
 
 def _named_weights(path: Path, content: Any) -> dict[str, LazyTensor]:
-    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+    key = _weights_key(content)
+    if key is None:
         found = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content)
-        raise CheckpointError(f"{path} holds {found}; a checkpoint of OpenAI is a dict of model, hps, step and opt")
-    weights = dict(content["model"])
+        raise CheckpointError(
+            f"{path} holds {found}; a checkpoint is a dict of tensors, or one with such a dict as model (OpenAI) or "
+            "state_dict (Lightning)"
+        )
+    weights = dict(content[key] if key else content)
     strange = [
         str(name) for name, value in weights.items() if not isinstance(value, LazyTensor) or not isinstance(name, str)
     ]
     if strange or not weights:
         raise CheckpointError(
-            f"{path}: 'model' holds {_some(strange) or 'nothing'}; in OpenAI's checkpoints it holds only named tensors"
+            f"{path}: {key!r} holds {_some(strange) or 'nothing'}; in a checkpoint it holds only named tensors"
         )
     return weights
+
+
+def _weights_key(content: Any) -> str | None:
+    """Returns the key of the weights in the object of a pickle, "" if it is the weights, None if it has none."""
+    if not isinstance(content, Mapping):
+        return None
+    nested = [key for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)]
+    if nested:
+        return nested[0]
+    return "" if content and all(isinstance(value, LazyTensor) for value in content.values()) else None
 
 
 def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint:
@@ -350,8 +365,9 @@ def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def _unsafe(path: Path, name: str) -> CheckpointError:
+    what = "it holds objects of numpy" if name.startswith("numpy.") else "it holds code"
     return CheckpointError(
-        f"{path} is a pickle that names {name}: it holds code, and nothing of it was run; use a file from a source you "
+        f"{path} is a pickle that names {name}: {what}, and nothing of it was run; use a file from a source you "
         "trust that holds tensors and plain data only"
     )
 

@@ -30,7 +30,12 @@ _LENGTH = struct.Struct("<Q")
 
 
 def read_into(
-    module: nn.Module, path: Path, device: torch.device | None = None, *, mapped: Collection[str] = ()
+    module: nn.Module,
+    path: Path,
+    device: torch.device | None = None,
+    *,
+    mapped: Collection[str] = (),
+    part: bool = False,
 ) -> None:
     """Fills a module with the tensors in the file at ``path``, which are its own by name, dtype and shape.
 
@@ -40,6 +45,7 @@ def read_into(
         device: Where tensors are created; main memory by default.
         mapped: Names of tensors on the meta device that stay memory-mapped if `device` is main memory: tables, of
             which a few rows are needed.
+        part: the module is a part of the file's: other tensors of the file are not read.
 
     Raises:
         CheckpointError: the file does not hold exactly the module's tensors; nothing was read.
@@ -50,7 +56,9 @@ def read_into(
     with path.open("rb", buffering=0) as file:
         begins, entries = _header(file, path)
         expected = {name: traits(targets[name])[:2] for name in groups}
-        found = {name: (entry["dtype"], entry["shape"]) for name, entry in entries.items()}
+        found = {
+            name: (entry["dtype"], entry["shape"]) for name, entry in entries.items() if not part or name in expected
+        }
         if found != expected:
             strange = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             raise CheckpointError(f"{path} is not of this module: {len(strange)} tensors differ, first {strange[0]}")

@@ -9,11 +9,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from jukebox_core.errors import CheckpointError
+from jukebox_core.models.checkpoints import numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,16 +72,46 @@ def _parameter_data(data: LazyTensor, *_: Any) -> LazyTensor:
     return data
 
 
-_PERMITTED = {
+_PERMITTED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor_v2"): _lazy_tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter_data,
+    **numbers.PERMITTED,
 }
 
 
+class _Inert:
+    """Takes the place of an object of another program: it accepts what a pickle does to it, and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        return super().__new__(cls)
+
+    def __call__(self, *_: Any, **__: Any) -> Self:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignores a state."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Ignores an item."""
+
+    def append(self, item: Any) -> None:
+        """Ignores an item, of a list or a set."""
+
+    add = append
+    extend = append
+
+
 class TensorUnpickler(pickle.Unpickler):
-    """An unpickler for tensors and plain data: every other name in the file is refused before it is looked up."""
+    """An unpickler for tensors and plain data: every other name in the file is refused before it is looked up.
+
+    With a list `foreign` such names are added to it instead, and stand for objects that do nothing.
+    """
+
+    def __init__(self, file: BinaryIO, *, encoding: str = "ASCII", foreign: list[str] | None = None) -> None:
+        super().__init__(file, encoding=encoding)
+        self._foreign = foreign
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns the object for a permitted name in the pickle."""
@@ -88,7 +119,10 @@ class TensorUnpickler(pickle.Unpickler):
             return _DTYPES[name]
         if (module, name) in _PERMITTED:
             return _PERMITTED[module, name]
-        raise ForbiddenNameError(f"{module}.{name}")
+        if self._foreign is None:
+            raise ForbiddenNameError(f"{module}.{name}")
+        self._foreign.append(f"{module}.{name}")
+        return _Inert
 
     def persistent_load(self, pid: Any) -> Storage:
         """Returns a storage; the older format adds a sixth entry, a view of another storage, which no file needs."""

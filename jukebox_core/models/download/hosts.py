@@ -12,9 +12,9 @@ import urllib.parse
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import FileSpec
 from jukebox_core.models.download.replies import SourceError
@@ -78,7 +78,7 @@ def hub_token() -> str | None:
             return token
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     try:
-        return Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser().read_text().strip() or None
+        return user_path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").read_text().strip() or None
     except OSError:
         return None
 

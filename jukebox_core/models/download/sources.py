@@ -12,9 +12,9 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar
 
+from jukebox_core.base.paths import shortened, user_path
 from jukebox_core.errors import ConfigError, did_you_mean
 from jukebox_core.models.download.replies import Reply, Source, SourceError, guarded
 from jukebox_core.models.download.web import below, open_web, without_secrets
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
     from jukebox_core.models.config import FileSpec
 
@@ -40,13 +41,17 @@ def source_for(address: str) -> Source:
     Raises:
         ConfigError: the address is of no known kind.
     """
+    try:
+        urllib.parse.urlsplit(address)
+    except ValueError as error:
+        raise ConfigError(f"source {shortened(address)} is no address ({error}); correct it") from None
     scheme, _, rest = address.partition(":")
     if scheme in ("https", "http") and rest.startswith("//"):
         return HttpSource(address)
     if scheme == "file" and rest.startswith("//"):
-        return FolderSource(Path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path)))
+        return FolderSource(user_path(urllib.request.url2pathname(urllib.parse.urlsplit(address).path)))
     if address.startswith(("/", "~")):
-        return FolderSource(Path(address).expanduser())
+        return FolderSource(user_path(address))
     if scheme == "package" and rest:
         return PackageSource(rest)
     if scheme in _OBJECT_STORES and rest.startswith("//"):

@@ -96,7 +96,10 @@ def open_web(
 
 def without_secrets(url: str) -> str:
     """Returns the address without user, password, query and fragment, which can be secrets."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # no address; what is wrong with it is said where it is opened
+        return url.rpartition("@")[2].partition("?")[0]
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

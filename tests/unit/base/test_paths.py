@@ -1,4 +1,4 @@
-"""The cache folder: XDG_CACHE_HOME is honoured, the place of earlier versions is still found, and all users agree."""
+"""Paths that users write, and the cache folder: XDG_CACHE_HOME is honoured, and all its users agree."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import jukebox_core
-from jukebox_core.base.paths import cache_dir
+from jukebox_core.base.paths import cache_dir, check_name, user_path
+from jukebox_core.base.yaml_files import load_yaml
+from jukebox_core.errors import ConfigError
 from jukebox_core.models import __main__ as standalone
 from jukebox_core.models.config import WeightsConfig
-from jukebox_core.models.presets import load_yaml
 from jukebox_core.runtime.native import compiled
 from jukebox_core.store.spool_adoption import spool_folder
 from tests.helpers.paths import ROOT
@@ -81,3 +82,55 @@ def test_spools_are_kept_there(new: Path) -> None:
 
 def test_compiled_kernels_are_kept_there(new: Path) -> None:
     assert compiled._cached_path().parent == new / "native"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("~nobodyx/y", "begins with ~nobodyx, but no home folder of that name is known"),
+        ("~no\nbody", r"path '~no\\nbody' has the control character '\\n'"),
+        ("a\0b", r"has the control character '\\x00'"),
+        ("\x1b[31m", "has the control character"),
+        ("a/" + "x" * 256 + "/b", "has a part of 256 bytes; a file's or folder's name has at most 255: shorten it"),
+        ("é" * 128, "has a part of 256 bytes"),
+        ("x/" * 2048 + "y", "has 4097 bytes; a path has at most 4095: shorten it"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        user_path(text)
+    assert len(str(caught.value)) < 300
+
+
+def test_usual_paths_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a b/é") == tmp_path / "a b/é"
+    assert str(user_path("x" * 255 + "/" + "é" * 127)) == "x" * 255 + "/" + "é" * 127
+    assert str(user_path("caf\udce9/\u202e")) == "caf\udce9/\u202e"
+    assert user_path(tmp_path) == tmp_path
+    assert user_path("a/~x").parts == ("a", "~x")
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        *((name, "plain folder name") for name in ("", ".x", "..", "a/b", "a\\b")),
+        ("a\nb", "has the control character"),
+        ("x" * 201, "201 bytes long; a name has at most 200"),
+    ],
+)
+def test_a_name_that_no_folder_should_have_is_refused(name: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^run.name is .*{rule}"):
+        check_name(name, "run.name")
+    check_name("Älteres Stück (2)", "run.name")
+
+
+def test_only_one_function_makes_paths_of_what_users_write() -> None:
+    calls = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for package in ("jukebox_core", "stages", "pipelines")
+        for file in (ROOT / package).rglob("*.py")
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+        if "expanduser(" in line
+    ]
+    assert [call.partition(":")[0] for call in calls] == ["jukebox_core/base/paths.py"], calls

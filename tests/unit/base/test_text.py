@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jukebox_core.base.text import format_bytes, format_seconds, format_table
+from jukebox_core.base.text import format_bytes, format_seconds, format_table, printable
 
 
 def test_sizes_have_decimal_units() -> None:
@@ -33,3 +33,11 @@ def test_columns_of_a_table_are_as_wide_as_their_widest_cell() -> None:
 def test_rows_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         format_table([("a", "b"), ("c",)])
+
+
+def test_what_could_steer_a_terminal_is_escaped() -> None:
+    assert printable("a\x1b[31m\nb\r\0\u2028\u202e\udce9\x85") == r"a\x1b[31m\nb\r\x00\u2028\u202e\udce9\x85"
+    assert (
+        printable("Ünïcödé さくら \U0001f468\u200d\U0001f3a4 \xa0") == "Ünïcödé さくら \U0001f468\u200d\U0001f3a4 \xa0"
+    )
+    assert format_table([("a\nb", 1)]) == [r"a\nb  1"]

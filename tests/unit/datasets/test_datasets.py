@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_metadata_as_json_lines_are_read_as_they_were_written(tmp_path: Path) ->
         ("metadata.csv", "path,genre\n0.wav,folk\n9.wav,folk\n", "names 1 files .* first '9.wav'; closest: '0.wav'"),
         ("metadata.csv", "path,genre\n0.wav,folk,rock\n", "more fields than columns"),
         ("metadata.csv", "genre\nfolk\n", "has no path"),
+        ("metadata.csv", "0.wav,organ,folk,la la\n", "'0.wav,organ,folk,la la', which has no path column; the first l"),
+        ("metadata.csv", "0.wav,organ\n1.wav,drums\n", "the first line names the columns: path, and any of artist"),
+        ("metadata.csv", "path;artist\n0.wav;organ\n", "with commas between them"),
+        ("metadata.csv", "path,artist,artist\n0.wav,a,b\n", "names a column twice"),
+        ("metadata.csv", "path,artits\n", "column 'artits'.*closest: 'artist'"),
+        ("metadata.csv", "", "has no path column"),
+        ("metadata.csv", "path,artist\n0.wav,\0\n", "write it without NUL"),
+        ("metadata.csv", f"path,lyrics\n0.wav,{'la' * 99999}\n", "is not CSV .field larger"),
+        ("metadata.jsonl", '{"path": "0.wav", "artist": "\\ud800"}\n', "write it without NUL and halves"),
+        ("metadata.jsonl", '{"path": "0.wav", "artist": ' + "[" * 100_000 + "\n", "metadata.jsonl:1 is not JSON"),
+        ("metadata.jsonl", '{"path": "0.wav", "artist": ' + "9" * 5000 + "}\n", "metadata.jsonl:1 is not JSON"),
         ("metadata.csv", "path,genre\n0.wav,a\n0.wav,b\n", "'0.wav' a second time"),
         ("metadata.jsonl", '{"path": "0.wav"\n', "metadata.jsonl:1 is not JSON"),
         ("metadata.jsonl", '\n["0.wav"]\n', "metadata.jsonl:2 is .*one object a line"),
@@ -93,6 +105,32 @@ def test_a_folder_without_music_and_two_metadata_files_are_refused(tmp_path: Pat
         (tmp_path / name).write_text("")
     with pytest.raises(ConfigError, match="holds both"):
         scan_songs(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "latin"])
+def test_a_metadata_file_is_a_text_file(tmp_path: Path, kind: str) -> None:
+    write_songs(tmp_path, 0.1)
+    file = tmp_path / "data.csv"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes("path,artist\n0.wav,Bj\xf6rk\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"data\.csv cannot be read: .*(regular file|a folder|save it as UTF-8)"):
+        scan_songs(tmp_path, file)
+
+
+def test_a_name_that_is_not_utf8_has_a_split_and_metadata(tmp_path: Path) -> None:
+    write_songs(tmp_path, 0.1)
+    odd = os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / "0.wav").rename(tmp_path / odd)
+    write_metadata(tmp_path / "metadata.jsonl", [Song(name=odd, path=tmp_path / odd, artist="organ")])
+    [song] = scan_songs(tmp_path)
+    assert (song.name, song.artist) == (odd, "organ")
+    assert len(select_split([song], "train", 0.5) + select_split([song], "validation", 0.5)) == 1
 
 
 def test_a_song_keeps_its_split_when_others_are_added(tmp_path: Path) -> None:
@@ -218,6 +256,19 @@ def test_windows_of_both_splits_are_all_windows(tmp_path: Path) -> None:
     }
     assert names["train"] | names["validation"] == names["all"]
     assert not names["train"] & names["validation"]
+
+
+def test_codes_that_cannot_be_read_any_more_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path, *[20] * 6)
+    windows = CodeWindows(tmp_path, level=2, context=8, most_unreadable=0.4)
+    (tmp_path / "0.npz").write_bytes(b"half of a file")
+    (tmp_path / "4.npz").unlink()
+    assert {windows[index].lyrics for index in range(len(windows))} == {"1", "2", "3", "5"}
+    assert caplog.text.count("is skipped, others are taken in its place") == 2
+    (tmp_path / "1.npz").unlink()
+    again = CodeWindows(tmp_path, level=2, context=8, most_unreadable=0.4)
+    with pytest.raises(StoreError, match=r"3 of 6 songs can no longer be read, more than the allowed share of 0\.4"):
+        [again[index] for index in range(len(again))]
 
 
 def test_unusable_folders_of_codes_are_refused(tmp_path: Path) -> None:

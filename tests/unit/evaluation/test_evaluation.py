@@ -14,6 +14,7 @@ from jukebox_core.evaluation.codes import (
 )
 from jukebox_core.evaluation.sound import (
     clipped_share,
+    held_share,
     key,
     level_db,
     mu_law,
@@ -77,6 +78,17 @@ def test_the_key_of_a_song_is_found() -> None:
     assert right >= 7
     assert GENRES["folk"].scale[2] == 4
     assert key(np.zeros(RATE, np.float32), RATE).fit == 0
+
+
+def test_a_held_tone_is_told_from_music() -> None:
+    t = np.arange(4 * RATE) / RATE
+    tone = np.sin(2 * np.pi * 440 * t + 0.3 * np.sin(2 * np.pi * 5 * t)).astype(np.float32)  # with vibrato
+    assert held_share(tone, RATE) == 1
+    assert held_share(np.concatenate([tone, np.zeros(8 * RATE, np.float32)]), RATE) > 0.97  # silence is not counted
+    for number in range(4):
+        score = compose(number, artist="piano and voice", genre="folk", seconds=6, sung=False)
+        assert held_share(render(score, RATE)[:, 0], RATE) < 0.6
+    assert held_share(np.zeros(RATE, np.float32), RATE) == 0
 
 
 def test_codebook_usage_is_the_share_of_codes_that_occur() -> None:

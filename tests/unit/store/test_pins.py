@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,8 +99,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return RunFolder(tmp_path / "made")
 
     monkeypatch.chdir(tmp_path)
-    for name in ("prepare", "check_machine"):
-        monkeypatch.setattr(preflight, name, lambda known: known)
+    monkeypatch.setattr(preflight, "prepare", lambda known, **_: SimpleNamespace(settings=known))
+    monkeypatch.setattr(preflight, "check_machine", lambda known: known)
     monkeypatch.setattr(preflight, "finished", lambda _: RunFolder(tmp_path / "theirs") if made else None)
     monkeypatch.setattr(work, "_make", make)
     return made

@@ -137,6 +137,7 @@ print("finished", flush=True)
 """
 
 
+@pytest.mark.endurance
 def test_a_run_that_is_killed_again_and_again_while_its_store_fails(
     s3_gate: Gate, gated_uri: str, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def test_a_store_of_a_newer_layout_is_refused(s3_gate: Gate, gated_uri: str) -> 
     store.probe()
     store.probe()
     store._objects.replace("store.json", b'{"schema": 2}')
-    with pytest.raises(StoreError, match=r"schema 2, and this version knows up to 1; update this program"):
+    with pytest.raises(StoreError, match=r"schema 2, newer than the 1 known here; update this program"):
         store.probe()
     store._objects.replace("store.json", b"nonsense")
     with pytest.raises(StoreError, match="choose another place"):

@@ -75,7 +75,7 @@ def test_a_killed_training_resumes_with_the_losses_of_an_uninterrupted_one(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.endurance)])
 def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
     """Two halves of every batch, their gradients averaged: the same losses, but for the order of additions."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -118,7 +118,7 @@ def write_network(config: JukeboxConfig, role: str, shards: Sequence[Path], targ
     Raises:
         CheckpointError: a shard is no checkpoint, or they hold another model.
     """
-    opened = [open_checkpoint(shard, bare=True) for shard in shards]
+    opened = [open_checkpoint(shard) for shard in shards]
     network: nn.Module
     if role == "vqvae":
         prefix, network, renames = "vqvae.", build_vqvae(config), vqvae_renames(config.vqvae.downs)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from jukebox_core.families.jukebox.checkpoints.renames import PRIOR_RENAMES, VQVAE_RENAMES
+from jukebox_core.families.jukebox.model.attention import CrossAttention
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.streaming import tap_major
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.models.checkpoints.checkpoint import load_into, open_checkpoint
+from jukebox_core.models.checkpoints.shapes import shapes_only
 from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.quantise import Int8Projection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -27,26 +27,15 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
 
-class _ShapesOnly(TorchFunctionMode):
-    """Skips random initialisation, for which the meta device would import sympy and more: 80 MB, and seconds."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], _types: Any, arguments: tuple[Any, ...] = (), named: Any = None
-    ) -> Any:
-        if getattr(function, "__module__", None) == nn.init.__name__:
-            return None  # initialisers write in place; their result is not used
-        return function(*arguments, **(named or {}))
-
-
 def build_vqvae(config: JukeboxConfig) -> VQVAE:
     """Returns the VQ-VAE of a model on the meta device: shapes without memory."""
-    with torch.device("meta"), _ShapesOnly():
+    with shapes_only():
         return VQVAE(config.vqvae)
 
 
 def build_prior(config: JukeboxConfig, level: int) -> Prior:
     """Returns the prior of `level` on the meta device: shapes without memory."""
-    with torch.device("meta"), _ShapesOnly():
+    with shapes_only():
         return Prior(config.priors[level], config.vqvae)
 
 
@@ -63,17 +52,25 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
 
 
 def load_prior(
-    config: JukeboxConfig, level: int, path: Path, *, device: torch.device | None = None, dtype: str = "float32"
+    config: JukeboxConfig,
+    level: int,
+    path: Path,
+    *,
+    device: torch.device | None = None,
+    dtype: str = "float32",
+    deepest: int | None = None,
 ) -> Prior:
     """Returns the prior of `level` with the weights in `path`, ready to sample.
 
     The transformer's projections are converted to `dtype` one by one as they are read; all else stays float32. For
-    int8 they are quantised one by one as well, and compute in bfloat16.
+    int8 they are quantised one by one as well, and compute in bfloat16. With `deepest`, the prior is that of
+    `first_layers`; the file is checked as a whole, but no other tensor of it is read.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
     """
     prior = build_prior(config, level)
+    kept = None if deepest is None else set(first_layers(build_prior(config, level), deepest).state_dict())
     compute = COMPUTE_DTYPES[dtype]
     stored = torch.float32 if dtype == "int8" else compute  # quantised from the file's own precision
     inner = {
@@ -94,7 +91,26 @@ def load_prior(
 
     with release_freed_memory():
         placed = quantise if dtype == "int8" else None
-        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed)
+        only = None if kept is None else kept.__contains__
+        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed, only=only)
+    if deepest is not None:
+        first_layers(prior, deepest)
     prior.set_compute_dtype(compute)
     tap_major(prior)
     return prior.eval().requires_grad_(requires_grad=False)
+
+
+def first_layers(prior: Prior, deepest: int) -> Prior:
+    """Returns a prior, changed in place to its first `deepest` blocks and the conditioners that these need.
+
+    It has no output projection: it computes activations, not logits.
+    """
+    blocks = prior.body.transformer.typed_blocks[:deepest]
+    prior.body.transformer.blocks = nn.ModuleList(blocks)
+    del prior.output
+    if prior.lyric_encoder is not None:
+        if any(isinstance(block.attention, CrossAttention) for block in blocks):
+            del prior.lyric_encoder.output
+        else:
+            prior.lyric_encoder = None
+    return prior

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.families.jukebox.checkpoints.loading import build_prior, load_prior
+from jukebox_core.families.jukebox.checkpoints.loading import build_prior, first_layers, load_prior
 from jukebox_core.families.jukebox.engines import native
 from jukebox_core.families.jukebox.engines.engines import is_packed, prepare, quantise_projections
 from jukebox_core.families.jukebox.engines.native import NativeTransformer, pack_prior
@@ -51,47 +51,60 @@ class Source:
 
 
 def sampling_prior(
-    config: JukeboxConfig, level: int, source: Source, *, device: torch.device, dtype: str, engine: str
+    config: JukeboxConfig,
+    level: int,
+    source: Source,
+    *,
+    device: torch.device,
+    dtype: str,
+    engine: str,
+    deepest: int | None = None,
 ) -> Prior:
     """Returns the prior of `level` as `load_prior` and `prepare` make it, from the cached copy if it exists.
+
+    With `deepest`, it is cut to its first layers (`first_layers`): no others are read, and no copy is made of them.
 
     Raises:
         CheckpointError: the file is not a checkpoint of this prior.
         DeviceError: the engine is asked for by name and does not work here.
     """
     if source.library is None or source.path.stat().st_size < MIN_BYTES:
-        return prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
-    empty = _empty(config, level, dtype)
+        return prepare(load_prior(config, level, source.path, device=device, dtype=dtype, deepest=deepest), engine)
+    empty = _empty(config, level, dtype, deepest)
     packed = is_packed(empty, engine, device)
     kept = source.library / FOLDER / f"{source.identity[:16]}-{dtype}-{'packed' if packed else 'plain'}-{_layout()}"
     kept = kept.with_suffix(".safetensors")
     if is_sound(kept, source.library, source.identity):
         try:
-            return prepare(_read(empty, kept, device, packed=packed), engine)
+            return prepare(_read(empty, kept, device, packed=packed, part=deepest is not None), engine)
         except (CheckpointError, OSError) as error:
             log.warning("%s; it is made again", error)
             discard(kept, source.library)
     del empty
-    prior = prepare(load_prior(config, level, source.path, device=device, dtype=dtype), engine)
+    prior = prepare(load_prior(config, level, source.path, device=device, dtype=dtype, deepest=deepest), engine)
+    if deepest is not None:
+        return prior
     size = sum(tensor.nbytes for tensor in {id(t): t for t in prior.state_dict(keep_vars=True).values()}.values())
     if packed or size < _SMALLER * source.path.stat().st_size:
         keep(kept, source.library, source.identity, size, lambda: save_safetensors(prior, kept))
     return prior
 
 
-def _empty(config: JukeboxConfig, level: int, dtype: str) -> Prior:
+def _empty(config: JukeboxConfig, level: int, dtype: str, deepest: int | None) -> Prior:
     """Returns the prior of `load_prior` on the meta device: modules, dtypes and shapes without memory."""
     prior = build_prior(config, level)
+    if deepest is not None:
+        first_layers(prior, deepest)
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
     prior.set_compute_dtype(COMPUTE_DTYPES[dtype])
     return prior.eval().requires_grad_(requires_grad=False)
 
 
-def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool) -> Prior:
+def _read(prior: Prior, kept: Path, device: torch.device, *, packed: bool, part: bool) -> Prior:
     if packed:
         pack_prior(prior)
-    read_into(prior, kept, device, mapped=_LABEL_TABLES)
+    read_into(prior, kept, device, mapped=_LABEL_TABLES, part=part)
     tap_major(prior)
     if isinstance(prior.body.transformer, NativeTransformer):
         prior.body.transformer.arena.promote_to_huge_pages()

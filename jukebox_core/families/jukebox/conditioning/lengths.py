@@ -71,6 +71,35 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
     return length
 
 
+def told_seconds(
+    config: JukeboxConfig, *, seconds: float, offset_seconds: float, usual_seconds: float | None
+) -> float | None:
+    """Returns the length of the whole song that the model is told where the song names none, in seconds.
+
+    It is `usual_seconds`, moved into the range of the model, or the end of the music if that is later. A model that is
+    told of a song as short as an excerpt makes what no song of its training was: often one held tone.
+
+    Args:
+        config: the model.
+        seconds: length of the music.
+        offset_seconds: where in the song the music begins.
+        usual_seconds: length of a usual song of the model; None: the music ends the song.
+
+    Returns:
+        None if lengths are invalid, or the music ends after the longest song: `song_times` raises the error.
+    """
+    if not (0 < seconds < math.inf and 0 <= offset_seconds < math.inf):
+        return None
+    rate, shortest, longest = config.sample_rate, *_song_range(config)
+    end = whole_samples(config, offset_seconds) + top_level_samples(config, seconds)
+    top = config.priors[config.top]
+    if top.timing is None and top.lyrics is None:
+        usual_seconds = None  # the model is told no length
+    usual = shortest if usual_seconds is None else whole_samples(config, usual_seconds)
+    total = max(end, min(max(usual, shortest), longest))
+    return total / rate if total <= longest else None
+
+
 def song_times(
     config: JukeboxConfig, *, seconds: float, total_seconds: float | None, offset_seconds: float
 ) -> SongTimes:
@@ -90,16 +119,15 @@ def song_times(
     if total_seconds is not None and not 0 < total_seconds < math.inf:
         raise ConfigError(f"total_seconds is {total_seconds}; it must be above 0 and finite")
     rate, timing = config.vqvae.sample_rate, config.priors[config.top].timing
-    offset = whole_samples(config, offset_seconds)
+    offset, (shortest, longest) = whole_samples(config, offset_seconds), _song_range(config)
     end = offset + top_level_samples(config, seconds)
-    shortest = math.ceil(timing.min_seconds * rate - _ROUNDING) if timing is not None else 1
     total = max(end, shortest) if total_seconds is None else whole_samples(config, total_seconds)
     if end > total:
         raise ConfigError(
             f"total_seconds is {total_seconds}, but the music ends at {end / rate:g} s "
             f"(offset_seconds={offset_seconds} + seconds={seconds}); set it to at least that, or to null"
         )
-    if timing is not None and not shortest <= total < timing.max_seconds * rate:
+    if timing is not None and not shortest <= total <= longest:
         raise ConfigError(
             (f"offset_seconds + seconds is {offset_seconds + seconds:g}" if total_seconds is None else "")
             + (f"total_seconds is {total_seconds:g}" if total_seconds is not None else "")
@@ -107,3 +135,11 @@ def song_times(
             + ("make seconds smaller" if total_seconds is None else "set it within that, or to null")
         )
     return SongTimes(total, offset)
+
+
+def _song_range(config: JukeboxConfig) -> tuple[int, float]:
+    """Returns the shortest and the longest song that the top prior was trained on, in audio samples."""
+    timing, rate = config.priors[config.top].timing, config.sample_rate
+    if timing is None:
+        return 1, math.inf
+    return math.ceil(timing.min_seconds * rate - _ROUNDING), math.ceil(timing.max_seconds * rate) - 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
+from jukebox_core.base.paths import user_path
+from jukebox_core.base.text_files import UnreadableError, read_text
 from jukebox_core.errors import ConfigError, LabelError
 
 
@@ -16,9 +17,7 @@ class Song:
     genre: str = "unknown"
     lyrics: str = ""
     lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
-    total_seconds: float | None = (
-        None  # length of the whole song; null: that of the music, or the model's minimum if longer
-    )
+    total_seconds: float | None = None  # length of the whole song; null: that of a usual song of the model
     offset_seconds: float = 0.0  # start of the music in that song
 
     def __post_init__(self) -> None:
@@ -39,14 +38,22 @@ class Song:
         """
         if self.lyrics_file is None:
             return self.lyrics
-        path = Path(self.lyrics_file).expanduser()
+        path = user_path(self.lyrics_file)
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LabelError(f"lyrics file {path} cannot be read as text ({error}); give a UTF-8 text file") from None
+            text = read_text(path)
+        except UnreadableError as error:
+            raise LabelError(f"lyrics file {path} cannot be read as text: {error}") from None
         if not text.strip():
             raise LabelError(f"lyrics file {path} holds no words; write them into it, or leave lyrics_file out")
         return text
+
+    def with_content(self) -> Song:
+        """Returns the song with the lyrics of `lyrics_file` in `lyrics`, so that the file is needed no longer.
+
+        Raises:
+            LabelError: as `read_lyrics`.
+        """
+        return self if self.lyrics_file is None else replace(self, lyrics=self.read_lyrics(), lyrics_file=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,3 +73,13 @@ class SongOverride:
         if "lyrics" in given or "lyrics_file" in given:
             given = {"lyrics": "", "lyrics_file": None} | given
         return replace(song, **given)
+
+    def with_content(self) -> SongOverride:
+        """Returns the fields with the lyrics of `lyrics_file` in `lyrics`.
+
+        Raises:
+            LabelError: as `Song.read_lyrics`.
+        """
+        if self.lyrics_file is None:
+            return self
+        return replace(self, lyrics=Song(lyrics_file=self.lyrics_file).read_lyrics(), lyrics_file=None)

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, get_args
 
+from jukebox_core.base.text_files import TABLE_BYTES, UnreadableError, read_text
 from jukebox_core.errors import ConfigError, LabelError, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class NameTable:
             LabelError: the file is missing, empty, or not of that form.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path, TABLE_BYTES)
+        except UnreadableError as error:
             raise LabelError(f"vocabulary {path} cannot be read ({error}); fetch the model's files again") from error
         # Not splitlines(): some names contain characters that it treats as line breaks.
         table = cls.from_pairs(

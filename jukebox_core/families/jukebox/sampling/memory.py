@@ -30,6 +30,14 @@ def estimate_bytes_together(config: JukeboxConfig, levels: Sequence[int], dtype:
     return weights + max((_other_bytes(config, level, dtype, batch) for level in levels), default=0)
 
 
+def estimate_feature_bytes(config: JukeboxConfig, level: int, deepest: int, dtype: str, batch: int) -> int:
+    """Returns the estimated bytes of the first `deepest` layers of a prior, a batch of windows, and the VQ-VAE."""
+    sizes = config.priors[level]
+    weights = weight_bytes(config, level, dtype) * deepest // sizes.transformer.depth
+    rows = batch * sizes.positions * sizes.transformer.width * 4
+    return weights + 6 * rows + WORKING_BYTES + _codec_bytes(config)  # input, output, norm, and a layer's inner rows
+
+
 @lru_cache(maxsize=64)
 def weight_bytes(config: JukeboxConfig, level: int, dtype: str) -> int:
     """Returns the bytes that the prior of `level` takes in memory."""

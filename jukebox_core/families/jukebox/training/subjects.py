@@ -12,6 +12,7 @@ import torch
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.clips import AudioClips
+from jukebox_core.datasets.recordings import usable_recordings
 from jukebox_core.datasets.songs import scan_songs, select_split
 from jukebox_core.datasets.windows import INDEX_NAME, CodeWindows
 from jukebox_core.errors import ConfigError
@@ -63,11 +64,18 @@ def vqvae_subject(inputs: PartInputs) -> Subject:
     """
     config: JukeboxConfig = inputs.config
     training: VQVAETraining = inputs.training.vqvae
-    songs = _songs(inputs)
+    lengths = usable_recordings(inputs.recordings) if inputs.recordings is not None else None
+    songs = [song for song in _songs(inputs) if lengths is None or song.name in lengths]
+
+    def clips(part: Split, *, augment: bool) -> AudioClips | None:
+        chosen = select_split(songs, part, inputs.validation)
+        return _clips(chosen, lengths, inputs, augment=augment) if chosen else None
+
     # 1) data
-    train = _clips(select_split(songs, "train", inputs.validation), config, training, augment=training.augment)
-    held_out = select_split(songs, "validation", inputs.validation)
-    eval_data = _clips(held_out, config, training, augment=False) if held_out else None
+    train = clips("train", augment=training.augment)
+    if train is None:
+        raise ConfigError(f"none of {len(songs)} recordings is left to learn from; make data.validation smaller")
+    eval_data = clips("validation", augment=False)
     # 2) bandwidths of the losses
     loss = _measured_loss(training, train) if training.measure_bandwidths else training.loss
     # 3) module
@@ -146,7 +154,10 @@ def _songs(inputs: PartInputs) -> list[Song]:
     return scan_songs(inputs.audio, inputs.metadata)
 
 
-def _clips(songs: Sequence[Song], config: JukeboxConfig, training: VQVAETraining, *, augment: bool) -> AudioClips:
+def _clips(
+    songs: Sequence[Song], lengths: Mapping[str, float] | None, inputs: PartInputs, *, augment: bool
+) -> AudioClips:
+    config, training = inputs.config, inputs.training.vqvae
     return AudioClips(
         songs,
         seconds=training.seconds,
@@ -154,6 +165,8 @@ def _clips(songs: Sequence[Song], config: JukeboxConfig, training: VQVAETraining
         channels=1,
         seed=training.loop.seed,
         augment=augment,
+        lengths=lengths,
+        most_unreadable=inputs.most_unreadable,
     )
 
 
@@ -185,6 +198,7 @@ def _windows(inputs: PartInputs, role: str, part: Split, *, augment: bool, label
         validation=inputs.validation,
         seed=seed,
         augment=augment,
+        most_unreadable=inputs.most_unreadable,
     )
     names = load_vocabularies(inputs.vocabularies)
     return LabelledWindows(found, prior, config.hops[level], names, label_dropout=label_dropout, seed=seed)

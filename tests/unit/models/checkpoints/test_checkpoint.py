@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -222,6 +223,25 @@ def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path: Path, form: str) -
     assert target.exists()
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_in_the_settings_are_numbers(tmp_path: Path, zipped: bool, protocol: int) -> None:
+    settings = {"width": np.int64(32), "rate": np.float64(0.1), "half": np.float16(1.5), "is_prior": np.bool_(True)}
+    path = tmp_path / "x.pth.tar"
+    content = {"model": weights(), "hps": settings, "step": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    found = dict(open_checkpoint(path).metadata)
+    assert found == {"width": 32, "rate": 0.1, "half": 1.5, "is_prior": True}
+    assert [type(value) for value in found.values()] == [int, float, float, bool]
+
+
+def test_an_array_of_numpy_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth.tar"
+    torch.save({"model": weights(), "hps": {"ids": np.arange(3)}}, path)
+    with pytest.raises(CheckpointError, match="_reconstruct: it holds objects of numpy, and nothing of it was run"):
+        open_checkpoint(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path, zipped: bool) -> None:
     whole = upstream(tmp_path / "x.pth.tar", weights(), zipped=zipped).read_bytes()
@@ -271,7 +291,8 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"epoch": 3, "state_dict": {}}, "a dict of epoch, state_dict; a checkpoint of OpenAI is a dict of model"),
+        ({"epoch": 3, "weights": {}}, "a dict of epoch, weights; a checkpoint is a dict of tensors"),
+        ({"epoch": 3, "state_dict": {}}, "'state_dict' holds nothing"),
         (torch.zeros(3), "holds <class"),
         ({"model": {"a": 1}}, "'model' holds a"),
         ({"model": {}}, "'model' holds nothing"),
@@ -281,6 +302,28 @@ def test_a_torch_file_of_another_structure_is_refused(tmp_path: Path, content: A
     torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=words):
         open_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_weights_may_be_the_whole_object_or_the_state_of_lightning(
+    tmp_path: Path, key: str | None, zipped: bool
+) -> None:
+    state = weights("module.")
+    torch.save({key: state} if key else state, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    assert torch.equal(loaded(tmp_path / "x.pt", on_meta()).codebook, weights()["codebook"])
+
+
+def test_objects_beside_the_weights_of_lightning_are_ignored_and_never_run(tmp_path: Path) -> None:
+    trap, path = tmp_path / "trap", tmp_path / "x.ckpt"
+    settings = {"lr": 0.1, "manager": Bomb(trap), "seen": {1, 2}, "when": Path("a")}
+    content = {"state_dict": weights(), "pytorch-lightning_version": "2.0.9", "hyper_parameters": settings}
+    torch.save(content, path)
+    assert torch.equal(loaded(path, on_meta()).codebook, weights()["codebook"])
+    torch.save({**content, "state_dict": {"a": Bomb(trap)}}, path)
+    with pytest.raises(CheckpointError, match="'state_dict' holds a"):
+        open_checkpoint(path)
+    assert not trap.exists()
 
 
 def test_a_tensor_that_reaches_outside_its_storage_is_damage(tmp_path: Path) -> None:

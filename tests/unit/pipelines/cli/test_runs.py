@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.processes import own_name
 from jukebox_core.store.pins import Pin, Pins
@@ -102,7 +103,7 @@ def test_the_list_has_a_row_for_each_run(capsys: pytest.CaptureFixture[str]) -> 
     Path("outputs/no run").mkdir()
     head, *rows = [line.split() for line in shown(capsys, "list").splitlines()]
     assert head == ["RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM"]
-    assert rows[0] == ["broken", "unreadable"]
+    assert rows[0] == ["broken", "damaged"]
     assert [(*row[:6], row[-1]) for row in rows[1:]] == [
         ("first", "mini", "finished", "6", "2", "2", rows[1][-1]),
         ("second", "mini", "finished", "8", "2", "2", "first"),
@@ -295,6 +296,21 @@ def test_gc_collects_snapshots_and_what_was_set_aside(capsys: pytest.CaptureFixt
     assert not damaged.exists()
 
 
+def test_gc_sweeps_what_killed_processes_left_half_written(capsys: pytest.CaptureFixture[str]) -> None:
+    run = sealed_run("first", *SHORT)
+    left = [run.path / "audio" / ".sample_0.wav.0a1b2c3d.tmp", Path(STORE, "tmp/.object.0a1b2c3d.tmp")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with atomic_write(run.path / "living") as file:
+        file.write(b"half")
+        assert "found 2 files half written" in shown(capsys, "gc", "--dry-run")
+        assert all(path.exists() for path in left)
+        assert "removed 2 files half written by killed processes" in shown(capsys, "gc", "--yes")
+    assert not any(path.exists() for path in left)
+    assert (run.path / "living").read_bytes() == b"half"
+
+
 def test_windows_that_runs_of_other_places_name_stay(capsys: pytest.CaptureFixture[str]) -> None:
     store, key = TokenStore(STORE), digest("elsewhere")
     store.seal(key, [1], first=0, causes={})
@@ -323,17 +339,29 @@ def test_a_folder_that_was_deleted_by_hand_is_released_by_name(capsys: pytest.Ca
 def test_nothing_is_removed_where_it_is_not_known_what_runs_need(capsys: pytest.CaptureFixture[str]) -> None:
     sealed_run("first", *SHORT)
     TokenStore(STORE).seal(digest("stray"), [1], first=0, causes={})
+    Pins(STORE).put(theirs := Pin("theirs", "another-machine:/outputs/theirs", frozenset({digest("elsewhere")})))
     make_old()
-    [pin] = Path(STORE, "runs").iterdir()
+    pin = Path(STORE, theirs.name)
     content = pin.read_bytes()
     for damage in (b"?", b"{}", b'{"schema": 2}'):
         pin.write_bytes(damage)
-        assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
+        assert "no window is removed: runs/" in shown(capsys, "gc", "--yes")
     pin.write_bytes(content)
     Path("outputs/first/manifest.json").write_text("{", "utf-8")
-    assert cli.main(["runs", "gc", "--yes"]) == status.REFUSED
+    Path(STORE, Pin("first", RunFolder(Path("outputs/first")).place, frozenset()).name).unlink()
+    assert "no window is removed: run first is damaged" in shown(capsys, "gc", "--yes")
     assert len(TokenStore(STORE).keys()) == 19
-    assert capsys.readouterr().out == ""
+
+
+def test_a_damaged_run_keeps_its_windows_and_lets_others_be_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = sealed_run("first", *SHORT), sealed_run("second", *SHORT, "sampling.seed=2")
+    named = keys(first) | keys(second)
+    TokenStore(STORE).seal(digest("stray"), [1], first=0, causes={})
+    make_old()
+    first.manifest_path.write_text("[]", "utf-8")
+    Path(STORE, Pin("second", second.place, frozenset()).name).write_bytes(b"?")
+    assert "removed 1 windows" in shown(capsys, "gc", "--yes")
+    assert set(TokenStore(STORE).keys()) == named
 
 
 def test_a_run_that_names_a_window_meanwhile_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

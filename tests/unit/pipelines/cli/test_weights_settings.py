@@ -34,7 +34,7 @@ def by_hydra(overrides: list[str]) -> WeightsConfig:
         ["weights.folder=/first", "weights.folder=/second"],
         ["+weights.paths={level_2:/data/prior.pth.tar}"],
         ["weights.folder='/with space'", "weights.mirrors=['a,b']"],
-        ["weights.folder=${oc.env:HOME}/models"],
+        ["weights.folder=/${weights.pickles}/models"],
         ["weights=default"],
     ],
 )
@@ -47,7 +47,15 @@ def test_hydra_makes_the_same(monkeypatch: pytest.MonkeyPatch, overrides: list[s
 
 @pytest.mark.parametrize(
     "override",
-    ["weights.ofline=true", "wieghts.offline=true", "weights.connections=99", "weights.folder=[", "weights.mirrors=x"],
+    [
+        "weights.ofline=true",
+        "wieghts.offline=true",
+        "weights.connections=99",
+        "weights.connections=[",
+        "weights.mirrors=x",
+        "weights.folder=${oc.env:HOME}/models",
+        "weights.folder=\udce9",
+    ],
 )
 def test_hydra_refuses_the_same(override: str) -> None:
     with pytest.raises(ConfigError) as expected:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import RunError
 from jukebox_core.tokens.graph import Track
+from pipelines.runs.contents import differences
 from pipelines.runs.folder import (
     MANIFEST_SCHEMA,
     RunFolder,
     check_free,
     default_name,
-    differences,
     find_run,
     identity,
     open_run,
@@ -79,6 +80,26 @@ def test_a_run_is_named_after_its_model_and_settings_unless_it_has_a_name() -> N
     assert run_path(settings("run.name=mine", "storage.root=there")) == Path("there/mine")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["song.total_seconds=60"], "mini-367b9ffb"),
+        (["seconds=40"], "mini-3fb9b3f0"),
+        (["model.usual_seconds=null"], "mini-4bde66aa"),
+    ],
+)
+def test_runs_of_the_same_music_keep_the_names_from_before_usual_lengths(overrides: list[str], name: str) -> None:
+    made = settings(*overrides)
+    assert default_name(made) == name
+    assert "usual_seconds" not in str(identity(made))
+
+
+def test_a_usual_length_that_is_told_makes_another_run() -> None:
+    assert identity(settings())["usual_seconds"] == 30.0
+    assert default_name(settings()) != default_name(settings("model.usual_seconds=null"))
+    assert default_name(settings()) != default_name(settings("model.usual_seconds=60"))
+
+
 def test_a_run_is_opened_with_its_settings_and_again_as_it_is() -> None:
     run = opened("seconds=7")
     assert (run.path / "config.yaml").read_text() == dump(settings("seconds=7"))
@@ -88,7 +109,8 @@ def test_a_run_is_opened_with_its_settings_and_again_as_it_is() -> None:
     assert manifest["licence"] == settings().model.files.licence
     assert {"python", "torch", "engine", "prefect"} <= set(manifest["versions"])
     run.update(status="finished")
-    assert opened("seconds=7", "output=mp3").manifest() == manifest | {"status": "finished"}
+    again = {"status": "finished", "settings": to_plain(settings("seconds=7", "output=mp3"))}
+    assert opened("seconds=7", "output=mp3").manifest() == manifest | again
 
 
 def test_other_settings_under_the_same_name_are_refused_with_what_differs() -> None:

@@ -10,7 +10,7 @@ import pytest
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
 from pipelines.execution.inputs import check_work_left
 from pipelines.runs.folder import RunFolder, default_name, run_path
-from pipelines.runs.settings_of_run import run_root
+from pipelines.runs.settings_of_run import resume_root, run_root
 from pipelines.runs.takes import check_source, check_weights, note_plan, starting_takes
 from pipelines.settings.compose import compose
 from tests.helpers.fake_runs import fake_run, plan_fake_run, seal
@@ -125,6 +125,19 @@ def test_a_planned_run_needs_its_parent_no_longer() -> None:
     check_source(settings)
     parent = run.manifest()["parent"]
     assert (parent["run"], parent["samples"], parent["begins_seconds"]) == ("first", [0, 1], [2.0, 2.0])
+
+
+def test_a_longer_song_is_told_again_and_a_run_from_before_usual_lengths_as_it_was() -> None:
+    fake_run("first", *SECOND)
+    assert [continued("first", f"seconds={n}").song_of(0).total_seconds for n in (8, 29)] == [30.0, 30.0]
+    longer = continued("first", "seconds=40")
+    assert longer.song_of(0).total_seconds == longer.length / longer.config.sample_rate
+    config = RunFolder(run_path(continued("first", "run.name=first"))).path / "config.yaml"
+    config.write_text(config.read_text().replace("  usual_seconds: 30.0\n", ""))
+    old = continued("first", "seconds=8")
+    assert old.song_of(0).total_seconds == old.length / old.config.sample_rate
+    resumed = compose(resume_root("first", "outputs", []))
+    assert resumed.song_of(0).total_seconds == resumed.length / resumed.config.sample_rate
 
 
 def test_names_do_not_grow_with_each_generation() -> None:

@@ -169,6 +169,10 @@ def test_settings_are_named_as_on_the_command_line():
         ("run", [("seed", "0"), ("tags", '["a", 1]')]),
         ("sampling", [("level_0.top_k", "null"), ("level_0.on", "true"), ("empty", "{}")]),
     ]
+    assert setting_rows({"from": ["https://me:word@host/x?sig=1", "a@b"], "to": "s3://key:word@bucket"}) == [
+        ("from", '["https://host/x", "a@b"]'),
+        ("to", "s3://bucket"),
+    ]
     assert setting_rows({"path": Path("/x"), "name": "é"}) == [("path", '"/x"'), ("name", "é")]
 
 

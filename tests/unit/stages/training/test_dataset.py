@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,17 @@ def test_labels_that_the_model_lacks_are_refused_with_near_misses(
     with caplog.at_level("WARNING", logger="jukebox"):
         check_labels(mini, known, [song("c", lyrics="la + la")])
     assert "lyrics of 1 songs have characters that the model lacks, first c" in caplog.text
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"x" * 250 + b".wav", b"line\nbreak.wav", b"\x1b[31mred.wav"])
+def test_a_recording_of_any_name_is_encoded_and_learnt_from(own: CodecSpec, tmp_path: Path, name: bytes) -> None:
+    write(tmp_path / "a.wav", 0.3)
+    (tmp_path / "music").mkdir()
+    (tmp_path / "a.wav").rename(tmp_path / "music" / os.fsdecode(name))
+    songs = scan_songs(tmp_path / "music")
+    made = encode_songs(own, CHECKS, songs, tmp_path / "codes")
+    assert [song.name for song in read_index(made).songs] == [os.fsdecode(name)]
+    assert len(CodeWindows(made, level=2, context=16)) > 0
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*.npz")}
+    encode_songs(own, CHECKS, songs, tmp_path / "codes")
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*.npz")} == before

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from jukebox_core.families.jukebox.checkpoints.loading import _ShapesOnly
 from jukebox_core.families.jukebox.engines.engines import quantise_projections
 from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.model.conditioners import TimingEmbedding
@@ -19,6 +18,7 @@ from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.vqvae import VQVAE
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder, draw_codes
+from jukebox_core.models.checkpoints.shapes import Uninitialised
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.sampling.draw import draw_tokens
 from tests.helpers.models.tiny_priors import CONFIGS
@@ -45,7 +45,7 @@ class Noise:
 
 def decoder(kind: str, dtype: str, engine: str) -> WindowDecoder:
     config = CONFIGS[kind]
-    with ELSEWHERE, _ShapesOnly():
+    with ELSEWHERE, Uninitialised():
         prior = Prior(config, SIZES).eval().requires_grad_(requires_grad=False)
     if dtype == "int8":
         quantise_projections(prior.body.transformer)
@@ -81,7 +81,7 @@ def test_tokens_are_drawn_where_the_logits_are(sampling: LevelSampling) -> None:
 
 @torch.no_grad()
 def test_sound_is_computed_where_the_codec_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ELSEWHERE, _ShapesOnly():
+    with ELSEWHERE, Uninitialised():
         codec = VQVAE(SIZES)
     codes = codec.encode(torch.zeros(2, 1000))
     assert [(row.device, row.shape) for row in codes] == [(ELSEWHERE, (2, 1000 // hop)) for hop in SIZES.hops]

@@ -42,6 +42,7 @@ def learn(step: torch.nn.Module, batch: object, steps: int, rate: float) -> list
     return record
 
 
+@pytest.mark.endurance
 def test_the_vqvae_learns_one_clip(record_property: Callable[[str, object], None]) -> None:
     config = load_preset("mini").config
     clip = torch.from_numpy(tune(1.25, config.vqvae.sample_rate)[-config.vqvae.sample_rate // 4 :].copy())[None]

@@ -1,0 +1,1 @@
+"""Codes and activations of Jukebox's priors as features (docs/features.md)."""

@@ -1,0 +1,1 @@
+"""Files of weights: key names of upstream, loading, checks, untrained weights."""

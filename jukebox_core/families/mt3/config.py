@@ -1,0 +1,184 @@
+"""Hyperparameters of MT3 models (section ``network`` of a preset) and the settings of a transcription. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+from jukebox_core.errors import ConfigError
+
+TRANSCRIBER = "transcriber"  # the one role: encoder, decoder and memory are one file
+SPECIAL_IDS = 3  # padding (also the decoder's start), end of sequence, unknown
+PAD_ID, EOS_ID, UNKNOWN_ID = range(SPECIAL_IDS)
+
+Mode = Literal["ties", "noties", "onsets"]
+Granularity = Literal["full", "midi_class", "flat"]
+
+
+def _require(rule: bool, message: str) -> None:
+    if not rule:
+        raise ConfigError(message)
+
+
+def _positive(record: object, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        _require(value > 0, f"{name} is {value}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontEndConfig:
+    """Audio to log-mel spectrograms, one for each segment."""
+
+    sample_rate: int = 16000  # Hz
+    hop: int = 128  # audio samples per frame
+    fft: int = 2048
+    mels: int = 512
+    low_hz: float = 20.0
+    high_hz: float = 7600.0
+    segment_frames: int = 256
+    slopes: Literal["mel", "hz"] = "mel"  # the unit in which the filters are triangles: Magenta's, MR-MT3's
+    normalise: bool = False  # clip to [-12, 5] and scale to [0, 1]: MR-MT3's own checkpoints
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _positive(self, "sample_rate", "hop", "fft", "mels", "segment_frames")
+        _require(self.hop <= self.fft, f"hop is {self.hop}; it must not exceed fft, {self.fft}")
+        _require(
+            0 <= self.low_hz < self.high_hz <= self.sample_rate / 2,
+            f"low_hz is {self.low_hz} and high_hz {self.high_hz}; they must rise within 0 to {self.sample_rate / 2:g}",
+        )
+
+    @property
+    def segment_samples(self) -> int:
+        """Audio samples of a segment."""
+        return self.segment_frames * self.hop
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocabularyConfig:
+    """Which events there are, and how notes become events."""
+
+    steps_per_second: int = 100  # resolution of time
+    max_shift_steps: int = 1000  # the longest time that one event can express
+    velocity_bins: int = 1  # loudness levels besides 0, which ends a note
+    mode: Mode = "ties"  # ties: segments begin with the notes that are sounding; onsets: notes have no end
+    granularity: Granularity = "full"  # programs of training targets: as they are, by class of 8, or none
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _positive(self, "steps_per_second", "max_shift_steps", "velocity_bins")
+        _require(self.velocity_bins <= 127, f"velocity_bins is {self.velocity_bins}; MIDI has 127 levels")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig:
+    """T5 1.1, encoder and decoder, without relative positions."""
+
+    width: int = 512
+    heads: int = 6
+    head_width: int = 64
+    mlp_width: int = 1024
+    encoder_depth: int = 8
+    decoder_depth: int = 8
+    embeddings: int = 1536  # rows of the token table, unused ones included
+    max_tokens: int = 1024  # of a segment, the start token included
+    positions: Literal["file", "magenta", "port"] = "file"  # frequencies: the file's, 10000^(-i/(W/2-1)), 10000^(-2i/W)
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _positive(self, "width", "heads", "head_width", "mlp_width", "encoder_depth", "decoder_depth", "embeddings")
+        _require(self.width % 2 == 0 and self.width >= 4, f"width is {self.width}; it must be even and at least 4")
+        _require(self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryConfig:
+    """Segment memory of MR-MT3: the decoder also reads what was transcribed of the segment before."""
+
+    length: int  # memory vectors that are read; not in the file, and 0 is a model that reads none
+    depth: int = 1  # encoder layers
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _positive(self, "depth")
+        _require(self.length >= 0, f"length is {self.length}; it cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MT3Network:
+    """Section ``network`` of a preset."""
+
+    front_end: FrontEndConfig
+    vocabulary: VocabularyConfig
+    transformer: TransformerConfig
+    memory: MemoryConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MT3Config:
+    """A complete model."""
+
+    name: str
+    network: MT3Network
+
+    def __post_init__(self) -> None:
+        """Checks that the model has every id of its vocabulary."""
+        needed, rows = event_count(self.network.vocabulary) + SPECIAL_IDS, self.network.transformer.embeddings
+        _require(needed <= rows, f"transformer.embeddings is {rows}, but the vocabulary has {needed} ids; raise it")
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second, Hz."""
+        return self.network.front_end.sample_rate
+
+    @property
+    def hops(self) -> NoReturn:
+        """Refuses: there are no codes."""
+        raise generates_nothing()
+
+    bins = top = hops
+
+    def seconds(self, _level: int, _tokens: int) -> NoReturn:
+        """Refuses: there are no codes."""
+        raise generates_nothing()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranscriptionConfig:
+    """How a recording is transcribed."""
+
+    parity: bool = False  # reproduce upstream's defects (docs/transcribe.md) instead of correct results
+    constrained: bool = False  # only ids that continue the sequence validly; segments one after the other
+    batch_size: int = 8  # segments decoded in one batch; it changes no token
+    max_tokens: int | None = None  # of a segment, the start token included; None: as the model
+    programs: tuple[int, ...] | None = None  # the only programs allowed; None: all
+    memory_start_token: bool = True  # the memory includes the start token, as at upstream's inference, not in training
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        _positive(self, "batch_size")
+        _require(
+            self.max_tokens is None or self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2"
+        )
+        if self.programs is not None:
+            _require(bool(self.programs), "programs is empty, which bans every note but drums; name a program, or null")
+            for program in self.programs:
+                _require(0 <= program < 128, f"programs holds {program}; programs are 0 to 127")
+        _require(
+            not (self.parity and self.constrained),
+            "parity and constrained exclude each other: upstream decodes without constraints; choose one",
+        )
+
+
+def generates_nothing() -> ConfigError:
+    """Returns the error for anything but transcription that is asked of these models."""
+    return ConfigError(
+        "models of the family mt3 transcribe music, and neither generate, encode nor train it here; transcribe with "
+        "`jukebox transcribe`, or choose a model of another family, as model=mini"
+    )
+
+
+def event_count(vocabulary: VocabularyConfig) -> int:
+    """Returns the number of events: shifts, pitches, velocities, the tie, programs and drums."""
+    return (vocabulary.max_shift_steps + 1) + 128 + (vocabulary.velocity_bins + 1) + 1 + 128 + 128

@@ -1,0 +1,120 @@
+"""MT3 behind the door (`jukebox_core.family`): models that read music and write notes; they generate nothing.
+
+Methods that need torch import it when they are called. What belongs to generating music is refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from jukebox_core.errors import CheckpointError
+from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, MT3Network, TranscriptionConfig, generates_nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from jukebox_core.families.mt3.api import TranscriptionModel
+    from jukebox_core.families.mt3.transcription.transcriber import Transcriber
+    from jukebox_core.models.config import WeightsConfig
+    from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.runtime.config import HardwareConfig
+
+
+class _OfMusic:
+    """An attribute that only families of generating models have."""
+
+    def __get__(self, owner: object, kind: type | None = None) -> NoReturn:
+        raise generates_nothing()
+
+
+class MT3Family:
+    """MT3 (Gardner et al. 2022), MR-MT3 and the piano model before them: one encoder-decoder."""
+
+    name = "mt3"
+    network_type = MT3Network
+    sampling_type = _OfMusic()
+    song_type = _OfMusic()
+    song_overrides_type = _OfMusic()
+    codec_role = _OfMusic()
+
+    def config(self, name: str, network: MT3Network) -> MT3Config:
+        """Returns the hyperparameters of the preset called `name`."""
+        return MT3Config(name=name, network=network)
+
+    # Files
+
+    def roles(self, config: MT3Config) -> tuple[str, ...]:
+        """Returns ``transcriber``, the only file."""
+        return (TRANSCRIBER,)
+
+    def role_of(self, level: int) -> str:
+        """Returns ``transcriber``."""
+        return TRANSCRIBER
+
+    def check_file(self, config: MT3Config, role: str, path: Path) -> None:
+        """Checks that a file holds every tensor of the model, in its shape, and nothing else."""
+        from jukebox_core.families.mt3.checkpoints.loading import check_weights
+
+        check_weights(config.network, path)
+
+    def initialise(self, config: MT3Config, role: str, seed: int, path: Path) -> None:
+        """Writes untrained weights, drawn from `seed`."""
+        from jukebox_core.families.mt3.checkpoints.loading import write_seeded
+
+        write_seeded(config, seed, path)
+
+    def initialise_causes(self, config: MT3Config, role: str) -> Mapping[str, Any]:
+        """Returns the sizes that decide untrained weights."""
+        return {"network": asdict(config.network)}
+
+    def split(self, config: MT3Config, role: str, shards: Sequence[Path], path: Path) -> None:
+        """Refuses: no copy of these models is in shards."""
+        raise CheckpointError(f"{config.name} is one file; list its sources under files.weight_sources")
+
+    # Transcription
+
+    transcription_type = TranscriptionConfig
+
+    def transcription_causes(self, config: MT3Config, settings: TranscriptionConfig) -> Mapping[str, Any]:
+        """Returns the sizes of the model, and all settings but the batch size."""
+        causes = asdict(settings)
+        del causes["batch_size"]
+        return {"network": asdict(config.network), "transcription": causes}
+
+    def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
+        """Returns the model on its device."""
+        from jukebox_core.families.mt3.checkpoints.loading import load_model
+        from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
+        from jukebox_core.runtime.device import resolve_device
+
+        device = resolve_device(hardware.device)
+        return open_transcriber(load_model(config.network, path, device=device, dtype=hardware.dtype))
+
+    def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> TranscriptionModel:
+        """Returns the model for Python programs."""
+        from jukebox_core.families.mt3.api import TranscriptionModel
+
+        return TranscriptionModel(preset, hardware, weights)
+
+    def approximate_parameters(self, config: MT3Config) -> int:
+        """Returns about how many parameters the model has: projections, feed-forward layers and token tables."""
+        sizes = config.network.transformer
+        attention, mlp = 4 * sizes.width * sizes.heads * sizes.head_width, 3 * sizes.width * sizes.mlp_width
+        memory = config.network.memory.depth if config.network.memory else 0
+        encoders = (sizes.encoder_depth + memory) * (attention + mlp)
+        return encoders + sizes.decoder_depth * (2 * attention + mlp) + 2 * sizes.embeddings * sizes.width
+
+    # Generation, which these models cannot
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuses the methods of `jukebox_core.family.Family` that concern generating and training."""
+        from jukebox_core.family import Family
+
+        if name in vars(Family):
+            raise generates_nothing()
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+FAMILY = MT3Family()

@@ -1,0 +1,1 @@
+"""Networks: spectrogram, encoder-decoder with a cache, segment memory."""

@@ -1,0 +1,1 @@
+"""From audio to notes: decode loop, segments, the transcriber."""

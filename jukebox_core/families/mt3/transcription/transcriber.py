@@ -1,0 +1,216 @@
+"""From audio to notes: segments, their ids, and the notes that these mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jukebox_core.errors import AudioError
+from jukebox_core.families.mt3.config import PAD_ID, TranscriptionConfig
+from jukebox_core.families.mt3.events.decoding import NoteDecoder, Segment, decode
+from jukebox_core.families.mt3.events.grammar import Grammar
+from jukebox_core.families.mt3.events.segments import segment_count, start_seconds
+from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
+from jukebox_core.families.mt3.model.front_end import FrontEnd
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS, Row, from_block, to_block
+from jukebox_core.families.mt3.transcription.loop import decode_rows
+from jukebox_core.notes.notes import Notes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from jukebox_core.families.mt3.config import MT3Network
+    from jukebox_core.families.mt3.model.transformer import MT3
+    from jukebox_core.notes.notes import Note
+
+
+_SHORTEST = 0.01  # seconds
+
+
+class Transcript(NamedTuple):
+    """What the model found in one segment."""
+
+    start: float  # seconds
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Transcriber:
+    """A model on one device; `jukebox_core.protocols.Transcriber`."""
+
+    model: MT3
+    front_end: FrontEnd
+
+    @property
+    def network(self) -> MT3Network:
+        """The model's sizes."""
+        return self.model.config
+
+    def transcribe(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Notes:
+        """Returns the notes of mono audio [T] at the model's sample rate."""
+        settings = settings or TranscriptionConfig()
+        return self.notes(list(self.transcripts(audio, settings)), settings, seconds=len(audio) / self._rate)
+
+    def stream(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Iterator[list[Note]]:
+        """Yields the notes that end in each segment, while the recording is transcribed, and then the last ones."""
+        settings = settings or TranscriptionConfig()
+        decoder, read, seen = NoteDecoder(self.network.vocabulary), self._reader(settings), 0
+        for index, each in enumerate(self.transcripts(audio, settings)):
+            last = index + 1 == segment_count(len(audio), self.network.front_end)
+            decoder.begin(each.start, 0.0 if last else self._start(index + 1, parity=settings.parity))
+            decoder.segment(read(each.row.ids))
+            yield decoder.notes[seen:]
+            seen = len(decoder.notes)
+        yield decoder.finish().notes[seen:]
+
+    def transcripts(
+        self, audio: NDArray[np.float32], settings: TranscriptionConfig, known: Sequence[Row] = ()
+    ) -> Iterator[Transcript]:
+        """Yields what was found in each segment, in order, while the recording is read.
+
+        Segments are decoded in batches, but one after the other where each depends on the one before (`is_sequential`).
+
+        Args:
+            audio: mono samples [T] at the model's rate.
+            settings: how it is transcribed.
+            known: the rows of the first segments, from an interrupted attempt; they are not computed again.
+
+        Raises:
+            AudioError: the recording is shorter than 10 ms.
+        """
+        if len(audio) < _SHORTEST * self._rate:
+            raise AudioError(
+                f"the recording lasts {1000 * len(audio) / self._rate:.1f} ms; give at least {1000 * _SHORTEST:g} ms"
+            )
+        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.project.weight.device)
+        settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
+        make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows
+        for index, row in enumerate(chain(known, make(audio_T, settings, known))):
+            yield Transcript(self._start(index, parity=settings.parity), row)
+
+    def block_count(self, samples: int) -> int:
+        """Returns the number of blocks of a recording of `samples` samples."""
+        return -(-segment_count(samples, self.network.front_end) // SEGMENTS)
+
+    def blocks(
+        self, audio: NDArray[np.float32], settings: TranscriptionConfig, have: Sequence[NDArray[np.int32]] = ()
+    ) -> Iterator[NDArray[np.int32]]:
+        """Yields the blocks of a recording that follow those in `have`, each when it is finished."""
+        known = [row for block in have for row in from_block(block)]
+        transcripts = islice(self.transcripts(audio, settings, known), len(known), None)
+        while rows := [each.row for each in islice(transcripts, SEGMENTS)]:
+            yield to_block(rows)
+
+    def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: TranscriptionConfig, *, seconds: float) -> Notes:
+        """Returns the notes in all blocks of a recording, which lasts `seconds`."""
+        rows = [row for block in blocks for row in from_block(block)]
+        starts = (self._start(index, parity=settings.parity) for index in range(len(rows)))
+        return self.notes(list(map(Transcript, starts, rows)), settings, seconds=seconds)
+
+    def is_sequential(self, settings: TranscriptionConfig) -> bool:
+        """Whether each segment depends on the one before: with a memory, and with constraints."""
+        return settings.constrained or bool(self.network.memory and self.network.memory.length)
+
+    def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
+        """Returns the notes of all segments of a recording, which lasts `seconds`."""
+        read = self._reader(settings)
+        decoded = decode(self.network.vocabulary, [Segment(each.start, read(each.row.ids)) for each in transcripts])
+        return Notes.of(
+            decoded.notes,
+            invalid_events=decoded.invalid,
+            dropped_events=decoded.dropped,
+            truncated_segments=sum(not each.row.complete for each in transcripts),
+            seconds=seconds,
+        )
+
+    @torch.inference_mode()
+    def encode(self, audio_T: Tensor, first: int, count: int) -> Tensor:
+        """Returns the encoded frames [B, F, W] of `count` segments of a recording."""
+        return self.model.encode(self.front_end(audio_T, first, count))
+
+    @property
+    def _rate(self) -> int:
+        return self.network.front_end.sample_rate
+
+    def _reader(self, settings: TranscriptionConfig) -> Callable[[Sequence[int]], list[int]]:
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        return vocabulary.to_indices_as_ports if settings.parity else vocabulary.to_indices
+
+    def _start(self, index: int, *, parity: bool) -> float:
+        front_end = self.network.front_end
+        frame = index * front_end.segment_frames
+        return start_seconds(frame, front_end, self.network.vocabulary.steps_per_second, parity=parity)
+
+    def _banned(self, settings: TranscriptionConfig) -> NDArray[np.bool_] | None:
+        if settings.programs is None:
+            return None
+        banned = np.zeros(self.network.transformer.embeddings, np.bool_)
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        banned[vocabulary.banned_ids(settings.programs, parity=settings.parity)] = True
+        return banned
+
+    def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
+        total, banned = segment_count(len(audio_T), self.network.front_end), self._banned(settings)
+        for first in range(len(known), total, settings.batch_size):
+            encoded_BFW = self.encode(audio_T, first, min(settings.batch_size, total - first))
+            yield from decode_rows(self.model, encoded_BFW, max_tokens=_limit(settings), banned=banned)
+
+    def _sequential_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
+        vocabulary, decoder = vocabulary_of(self.network.vocabulary), NoteDecoder(self.network.vocabulary)
+        for index, row in enumerate(known):
+            decoder.begin(*self._limits(index))
+            decoder.segment(vocabulary.to_indices(row.ids))
+        before = self._memory_of(known[-1], settings) if known else self._first_memory(settings)
+        banned = self._banned(settings)
+        for index in range(len(known), segment_count(len(audio_T), self.network.front_end)):
+            grammars = None
+            if settings.constrained:
+                start, stop = self._limits(index)
+                decoder.begin(start, stop)
+                steps = round((stop - start) * self.network.vocabulary.steps_per_second)
+                grammars = [Grammar(decoder, self.network.transformer.embeddings, steps, settings.programs)]
+            source_BSW = self._source(audio_T, index, before)
+            limit = _limit(settings)
+            [row] = decode_rows(self.model, source_BSW, max_tokens=limit, banned=banned, grammars=grammars)
+            before = self._memory_of(row, settings)
+            yield row
+
+    def _limits(self, index: int) -> tuple[float, float]:
+        return self._start(index, parity=False), self._start(index + 1, parity=False)
+
+    @torch.inference_mode()
+    def _source(self, audio_T: Tensor, index: int, before: list[int]) -> Tensor:
+        ids_BT = torch.tensor([before], device=audio_T.device)
+        return self.model.with_memory(self.encode(audio_T, index, 1), ids_BT)
+
+    def _first_memory(self, settings: TranscriptionConfig) -> list[int]:
+        """Returns the ids that stand for the segment before the first one: nothing sounds."""
+        vocabulary = vocabulary_of(self.network.vocabulary)
+        return _padded(vocabulary.to_ids([vocabulary.tie]), _limit(settings))
+
+    @staticmethod
+    def _memory_of(row: Row, settings: TranscriptionConfig) -> list[int]:
+        """Returns the ids of a segment as the next one's memory; upstream includes the start token (D7)."""
+        start = [PAD_ID] if settings.memory_start_token or settings.parity else []
+        return _padded([*start, *row.ids], _limit(settings))
+
+
+def open_transcriber(model: MT3) -> Transcriber:
+    """Returns the transcriber of a loaded model, on its device."""
+    return Transcriber(model, FrontEnd(model.config.front_end).to(model.project.weight.device))
+
+
+def _limit(settings: TranscriptionConfig) -> int:
+    assert settings.max_tokens is not None, "set from the model by `transcripts`"
+    return settings.max_tokens
+
+
+def _padded(ids: list[int], length: int) -> list[int]:
+    return [*ids, *[PAD_ID] * (length - len(ids))][:length]

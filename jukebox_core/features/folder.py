@@ -1,0 +1,273 @@
+"""Folders of features: one ``.npy`` a recording and array, an index of what is finished, and a manifest. No torch.
+
+    features.json     the manifest: model, digests of weights, recipe, rates
+    index.jsonl       a line for each recording that was finished, or could not be used; the last line counts
+    arrays/NAME.ARRAY.npy
+
+A recording is finished when its arrays are written and its line is. Lines are appended with one write each, so that
+several threads and processes of a machine can share a folder, and a torn line costs one recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.structuring import build
+from jukebox_core.errors import ConfigError, DamagedError, StoreError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+MANIFEST, INDEX, ARRAYS = "features.json", "index.jsonl", "arrays"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredArray:
+    """One array of one recording."""
+
+    file: str  # relative to the folder
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line of the index: a recording that is finished, or that could not be used."""
+
+    name: str
+    path: str
+    causes: str  # hash of everything but the audio that decides the arrays
+    audio: str = ""  # SHA-256 of the audio, as it was read
+    size: int = 0  # bytes of the file when it was read
+    modified_ns: int = 0  # its time then
+    seconds: float = 0.0  # of its audio
+    arrays: dict[str, StoredArray] = field(default_factory=dict)  # by name, such as layer36
+    fields: dict[str, str] = field(default_factory=dict)  # of its line in a table
+    error: str | None = None  # why it could not be used
+
+
+class SourceState(NamedTuple):
+    """Size in bytes and time of a recording's file."""
+
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> SourceState:
+        """Returns the state of a file; zeros for audio that is no file."""
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return NO_SOURCE
+        return cls(found.st_size, found.st_mtime_ns)
+
+
+NO_SOURCE = SourceState(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFolder:
+    """A folder of features."""
+
+    path: Path
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Writes the manifest, atomically."""
+        with atomic_write(self.path / MANIFEST) as file:
+            file.write(json.dumps({"schema": SCHEMA, **manifest}, indent=1).encode())
+
+    def manifest(self) -> dict[str, Any]:
+        """Returns the manifest.
+
+        Raises:
+            StoreError: it is missing or damaged, or was written by a newer version of this program.
+        """
+        path = self.path / MANIFEST
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StoreError(f"{self.path} has no {MANIFEST}; name a folder that `jukebox features` made") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); run the command that made it again") from None
+        if not isinstance(found, dict) or not isinstance(found.get("schema"), int):
+            raise StoreError(f"{path} is no manifest of features; run the command that made it again")
+        if found["schema"] > SCHEMA:
+            raise StoreError(f"{path} has schema {found['schema']}, newer than {SCHEMA}; update this program")
+        return found
+
+    def write(self, entry: Entry, arrays: Mapping[str, NDArray[Any]]) -> Entry:
+        """Writes the arrays of a recording and then its line; returns the entry with its arrays.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        stored = {}
+        for name, values in arrays.items():
+            file = f"{ARRAYS}/{entry.name}.{name}.npy"
+            path = self.path / file
+            with atomic_write(path) as opened:
+                np.save(opened, values, allow_pickle=False)
+            stored[name] = StoredArray(file=file, bytes=path.stat().st_size, sha256=digest_file(path))
+        written = replace(entry, arrays=stored)
+        self.append(written)
+        return written
+
+    def append(self, entry: Entry) -> None:
+        """Appends the line of a recording, on disk when the call returns."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        line = (
+            f"\n{json.dumps(asdict(entry), ensure_ascii=False)}\n".encode()
+        )  # a torn line before it stays one of its own
+        descriptor = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def entries(self) -> dict[str, Entry]:
+        """Returns the last line of each recording by name; lines that are torn or damaged are left out."""
+        try:
+            text = (self.path / INDEX).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return {}
+        found: dict[str, Entry] = {}
+        for line in text.split("\n"):
+            try:
+                entry = build(Entry, json.loads(line))
+            except (ValueError, ConfigError):
+                continue
+            found[entry.name] = entry
+        return found
+
+    def is_finished(self, entry: Entry) -> bool:
+        """Whether all arrays of an entry are there, complete by their sizes."""
+        return bool(entry.arrays) and all(
+            _size(self.path / array.file) == array.bytes for array in entry.arrays.values()
+        )
+
+    def is_current(self, entry: Entry | None, causes: str, source: SourceState, audio: str | None = None) -> bool:
+        """Whether an entry has the arrays that `causes` and a recording decide.
+
+        Args:
+            entry: of the recording; None if it has none.
+            causes: hash of everything else.
+            source: size and time of the recording's file: unchanged, they stand for its content.
+            audio: digest of the recording's audio, where it has been read.
+        """
+        if entry is None or entry.causes != causes or not self.is_finished(entry):
+            return False
+        unchanged = (entry.size, entry.modified_ns) == source and source != NO_SOURCE
+        return entry.audio == audio if audio is not None else unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """The finished features of a folder, in the order of their names; arrays are read when they are asked for."""
+
+    path: Path
+    about: Mapping[str, Any]  # the manifest
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the recordings."""
+        return [entry.name for entry in self.entries]
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays of a recording."""
+        return list(dict.fromkeys(name for entry in self.entries for name in entry.arrays))
+
+    def field(self, name: str) -> list[str]:
+        """Returns a column of the table that named the recordings, "" where it has no value: labels to learn."""
+        return [entry.fields.get(name, "") for entry in self.entries]
+
+    def __getitem__(self, array: str | int) -> Any:
+        """Returns an array of all recordings, in the order of `names`; a layer's by its number.
+
+        It is [recordings, ...] where their shapes agree, as those of pooled features do; else a list of arrays, each
+        mapped into memory.
+
+        Raises:
+            ConfigError: there is no such array.
+            DamagedError: a file is missing or damaged.
+        """
+        key = f"layer{array}" if isinstance(array, int) else array
+        if key not in self.arrays:
+            raise ConfigError(f"{key!r} is not in {self.path}; its arrays are {', '.join(self.arrays)}")
+        found = [self._load(entry, key) for entry in self.entries]
+        return np.stack(found) if len({each.shape for each in found}) == 1 else found
+
+    def of(self, name: str) -> dict[str, NDArray[Any]]:
+        """Returns the arrays of one recording by name, mapped into memory.
+
+        Raises:
+            ConfigError: there is no such recording.
+            DamagedError: a file is missing or damaged.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return {key: self._load(entry, key) for key in entry.arrays}
+        raise ConfigError(f"{name!r} is not in {self.path}{did_you_mean(name, self.names)}")
+
+    def verify(self) -> None:
+        """Checks the digest of every file.
+
+        Raises:
+            DamagedError: one is missing or has other content.
+        """
+        for entry in self.entries:
+            for array in entry.arrays.values():
+                path = self.path / array.file
+                if not path.is_file() or digest_file(path) != array.sha256:
+                    raise _damaged(path)
+
+    def _load(self, entry: Entry, key: str) -> NDArray[Any]:
+        path = self.path / entry.arrays[key].file
+        try:
+            values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+        return values
+
+
+def load_features(folder: str | os.PathLike[str]) -> FeatureSet:
+    """Returns the features that `jukebox features` wrote to `folder`, as far as they are finished.
+
+    Raises:
+        StoreError: it is no such folder, or nothing in it is finished.
+    """
+    found = FeatureFolder(Path(folder).expanduser())
+    about, entries = found.manifest(), found.entries()
+    wanted = about.get("recordings")
+    names = sorted(entries) if not isinstance(wanted, list) else sorted(set(wanted) & set(entries))
+    finished = tuple(entries[name] for name in names if found.is_finished(entries[name]))
+    if not finished:
+        raise StoreError(f"{found.path} has no finished features; run the command that made it again")
+    return FeatureSet(found.path, about, finished)
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(f"{path} is missing or damaged; delete it and run the command that made it again", path.name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

@@ -1,0 +1,1 @@
+"""Notes of music: records, piano rolls, JSON, CSV and MIDI files."""

@@ -1,0 +1,66 @@
+"""Checks of `transcribe` before its flow: recordings, targets, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.audio.files import audio_seconds
+from jukebox_core.datasets.songs import AUDIO_SUFFIXES
+from jukebox_core.errors import ConfigError
+from jukebox_core.runtime.device import resolve_device
+from pipelines.execution.inputs import check_local_weights
+from pipelines.licence_prompt import ask
+from stages.sound.transcribe import Recording
+
+if TYPE_CHECKING:
+    from pipelines.settings.transcribe import TranscribeSettings
+
+
+def check(settings: TranscribeSettings) -> list[Recording]:
+    """Returns the recordings to transcribe, after every check that needs no network.
+
+    Raises:
+        JukeboxError: the first check that fails.
+    """
+    recordings = find_recordings(settings)
+    for recording in recordings:
+        audio_seconds(Path(recording.audio))
+    resolve_device(settings.hardware.device)
+    ask(settings.model.files, settings.weights)
+    check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
+    return recordings
+
+
+def find_recordings(settings: TranscribeSettings) -> list[Recording]:
+    """Returns the recordings that ``audio`` names, with the files to write for each.
+
+    Of a folder, all audio files in it and below, written to the same subfolders; of a run, its finished songs.
+
+    Raises:
+        ConfigError: a folder holds no audio, or two recordings would be written to one file.
+    """
+    folder, found = Path(settings.folder).expanduser(), {}
+    for name in settings.audio:
+        given = Path(name).expanduser()
+        root = given / "audio" if (given / "manifest.json").is_file() else given
+        files = _audio_below(root) if root.is_dir() else [given]
+        for file in files:
+            target = folder / (file.relative_to(root) if root.is_dir() else Path(file.name)).with_suffix(".json")
+            if target in found:
+                raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
+            found[target] = Recording(audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv)
+    return list(found.values())
+
+
+def _audio_below(root: Path) -> list[Path]:
+    files = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
+    ]
+    if not files:
+        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; name files, or a folder that has some")
+    return files

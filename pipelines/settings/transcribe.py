@@ -1,0 +1,60 @@
+"""Settings of `transcribe` and `evaluate` (conf/transcribe.yaml, conf/evaluate.yaml). No torch, no OmegaConf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jukebox_core.family import family_of, open_transcribing
+from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
+from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
+from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
+from pipelines.settings.common import StorageSettings, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranscribeSettings:
+    """All settings of `transcribe` (root conf/transcribe.yaml): recordings to notes."""
+
+    model: ModelSettings
+    hardware: HardwareConfig
+    weights: WeightsConfig
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    audio: tuple[str, ...]  # files, folders of files, and folders of runs
+    folder: str = "outputs/transcripts"  # files of notes are written here
+    midi: bool = True  # write a MIDI file beside the JSON file
+    csv: bool = False  # write a CSV file beside the JSON file
+    transcription: Any  # the family's `transcription_type`
+
+    @classmethod
+    def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the type of the section that the model's family decides."""
+        return {"transcription": open_transcribing(family_of(data.get("model")).name).transcription_type}
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        require(bool(self.audio), "audio is empty; name at least one file or folder, as in audio=[song.wav]")
+        require(bool(self.folder), "folder is empty; give the folder that notes are written to")
+        require(
+            self.hardware.dtype in _DTYPES,
+            f"hardware.dtype is {self.hardware.dtype!r}; transcription computes in one of {', '.join(_DTYPES)}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateSettings:
+    """All settings of `evaluate` (root conf/evaluate.yaml): how well notes agree with the right ones."""
+
+    reference: str  # a MIDI file, or a JSON file of `transcribe`: the right notes
+    estimate: str  # likewise: the notes to be scored
+    granularity: Literal["flat", "midi_class", "full"] = "full"  # programs that count as equal: all, of a class, none
+
+    def __post_init__(self) -> None:
+        """Checks that both files are named."""
+        for name in ("reference", "estimate"):
+            require(bool(getattr(self, name)), f"{name} is empty; give a MIDI file, or a JSON file of notes")

@@ -1,0 +1,100 @@
+"""Folders of features: what is finished, torn lines, damage, and loading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import jukebox_core as jukebox
+from jukebox_core.errors import ConfigError, DamagedError, StoreError
+from jukebox_core.features.folder import INDEX, MANIFEST, Entry, FeatureFolder, SourceState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE = SourceState(10, 20)
+
+
+def entry(name: str, **more: object) -> Entry:
+    fixed = {"name": name, "path": f"/music/{name}", "causes": "c", "audio": "a", "size": 10, "modified_ns": 20}
+    return Entry(**{**fixed, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FeatureFolder:
+    made = FeatureFolder(tmp_path / "made")
+    made.write_manifest({"recordings": ["b.wav", "deep/a.wav", "bad.wav"]})
+    for number, name in enumerate(["b.wav", "deep/a.wav"]):
+        made.write(entry(name, fields={"genre": name[0]}), {"layer3": np.full(4, number, np.float32)})
+    made.append(entry("bad.wav", error="not audio"))
+    return made
+
+
+def test_finished_recordings_are_loaded_in_order(folder: FeatureFolder) -> None:
+    found = jukebox.load_features(folder.path)
+    assert found.names == ["b.wav", "deep/a.wav"]
+    np.testing.assert_array_equal(found[3], [[0] * 4, [1] * 4])
+    np.testing.assert_array_equal(found.of("deep/a.wav")["layer3"], [1] * 4)
+    assert found.field("genre") == ["b", "d"]
+    found.verify()
+    with pytest.raises(ConfigError, match=r"'layer4' is not in .*; its arrays are layer3"):
+        _ = found[4]
+    with pytest.raises(ConfigError, match=r"'c.wav' is not in .*; closest: 'b.wav'"):
+        found.of("c.wav")
+
+
+def test_arrays_of_other_lengths_are_a_list(folder: FeatureFolder) -> None:
+    folder.write(entry("b.wav"), {"layer3": np.zeros((2, 4), np.float32)})
+    assert [each.shape for each in jukebox.load_features(folder.path)[3]] == [(2, 4), (4,)]
+
+
+def test_a_recording_is_current_for_its_causes_and_its_audio(folder: FeatureFolder) -> None:
+    known = folder.entries()["b.wav"]
+    assert folder.is_current(known, "c", SOURCE)
+    assert not folder.is_current(known, "other", SOURCE)
+    assert not folder.is_current(known, "c", SourceState(10, 21))
+    assert folder.is_current(known, "c", SourceState(10, 21), "a")
+    assert not folder.is_current(known, "c", SOURCE, "b")
+    assert not folder.is_current(folder.entries()["bad.wav"], "c", SOURCE)
+    assert not folder.is_current(None, "c", SOURCE)
+    (folder.path / "arrays/b.wav.layer3.npy").write_bytes(b"cut")
+    assert not folder.is_current(known, "c", SOURCE)
+
+
+@pytest.mark.parametrize("damage", ['{"name": "b.wav", "pa', "null", "[1]", '{"name": 3}', "\x00\ufffd"])
+def test_a_damaged_line_costs_its_recording_alone(folder: FeatureFolder, damage: str) -> None:
+    with (folder.path / INDEX).open("a") as file:
+        file.write(damage)
+    folder.append(entry("later.wav", error="short"))
+    assert set(folder.entries()) == {"b.wav", "deep/a.wav", "bad.wav", "later.wav"}
+
+
+def test_a_damaged_array_is_reported(folder: FeatureFolder) -> None:
+    path = folder.path / "arrays/b.wav.layer3.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    found = jukebox.load_features(folder.path)
+    with pytest.raises(DamagedError, match=r"b.wav.layer3.npy is missing or damaged; delete it"):
+        found.verify()
+    path.write_bytes(b"x" * len(content))
+    with pytest.raises(DamagedError):
+        _ = found[3]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no features.json"),
+        ("{", "cannot be read"),
+        ("[]", "is no manifest"),
+        ('{"schema": 9}', "newer than"),
+    ],
+)
+def test_other_folders_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(StoreError, match=message):
+        jukebox.load_features(tmp_path)
