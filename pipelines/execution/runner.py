@@ -40,6 +40,7 @@ POLL_SECONDS = 0.2  # between two checks of the stop flag
 STOP_GRACE_SECONDS = 5.0  # for workers to store their tokens when the run stops
 _LOST_SECONDS = 60.0  # timeout of a cluster without a worker, or without the result of a task that ended
 _ALIVE_SECONDS = 2.0  # between two checks whether a cluster has workers
+_WORKER_LOGGING = ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL", "PREFECT_LOGGING_ROOT_LEVEL")
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 _ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
 
@@ -307,6 +308,7 @@ def _own_dask(runner: RunnerSettings) -> dict[str, Any]:
         "dashboard_address": None,
         "worker_dashboard_address": nowhere,
         "scheduler_kwargs": {"dashboard": False, "dashboard_address": nowhere},
+        "env": dict.fromkeys(_WORKER_LOGGING, "CRITICAL"),
     }
 
 

@@ -89,7 +89,8 @@ class _HeldRun:
         self._begun = threading.Event()
         self._context: contextvars.Context | None = None
         self._outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
+        self._error: BaseException | None = None  # of the work
+        self._failure: BaseException | None = None  # of Prefect
         self._sending: set[concurrent.futures.Future[bool]] = set()
         self._id: str | None = None
         self._thread = threading.Thread(
@@ -137,29 +138,40 @@ class _HeldRun:
         return not concurrent.futures.wait(self._sending, max(0.0, until - time.monotonic()))[1]
 
     def _hold(self) -> None:
-        outcome: BaseException | None = None
+        from prefect import flow, tags
+
+        _holding.set(self)
         try:
-            from prefect import flow, tags
-            from prefect.context import FlowRunContext, TagsContext
-
-            @flow(name=self._name, persist_result=False, validate_parameters=False)
-            def held(config: dict[str, Any]) -> None:  # noqa: ARG001 - shown on Prefect's pages
-                nonlocal outcome
-                run = FlowRunContext.get()
-                self._id = None if run is None or run.flow_run is None else str(run.flow_run.id)
-                with TagsContext(current_tags=set()):
-                    self._context = contextvars.copy_context()
-                self._begun.set()
-                if (outcome := self._outcome.get()) is not None:
-                    raise outcome  # noqa: TRY301 - through Prefect's engine, which records it
-
             with tags(*reconcile.tags()):
-                held(self._config)
+                flow(name=self._name, persist_result=False, validate_parameters=False)(_held)(self._config)
         except BaseException as error:  # of the work, which raises it too; or of Prefect, which is not to stop it
-            if error is not outcome:
+            if error is not self._error:
                 self._failure = error
                 log.debug("flow run of Prefect's", exc_info=True)
         self._begun.set()
+
+    def wait(self, run: str | None) -> None:
+        """Waits, inside the flow run with the identifier `run`, until its work is done; raises the work's error."""
+        from prefect.context import TagsContext
+
+        self._id = run
+        with TagsContext(current_tags=set()):
+            self._context = contextvars.copy_context()
+        self._begun.set()
+        self._error = self._outcome.get()
+        if self._error is not None:
+            raise self._error
+
+
+_holding: contextvars.ContextVar[_HeldRun] = contextvars.ContextVar("_holding")
+
+
+def _held(config: dict[str, Any]) -> None:  # noqa: ARG001 - shown on Prefect's pages
+    """The flow: of a module, as Dask and Ray send it to their workers together with each task."""
+    from prefect.context import FlowRunContext
+
+    run = FlowRunContext.get()
+    _holding.get().wait(None if run is None or run.flow_run is None else str(run.flow_run.id))
 
 
 def _waited(done: Callable[[float], bool], until: float) -> bool:
