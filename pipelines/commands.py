@@ -94,7 +94,7 @@ def _run_lock(settings: Settings) -> RunLock:
 
 
 def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
-    from pipelines.console import run_log
+    from pipelines.console import prefect_errors_hidden, run_log
     from pipelines.runs.folder import open_run
     from pipelines.runs.output_files import make_room
     from pipelines.settings.compose import dump
@@ -111,14 +111,15 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
         try:
             run.update(status="running", process=own_name())
-            prefect_home.use(settings.storage.root)
+            if not in_flow:
+                prefect_home.use(settings.storage.root)
             from pipelines.flows.generate import generate_songs, run_generate_flow
             from pipelines.orchestration.prefect_tasks import prefect_stages
 
             if in_flow:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
-                with _flow_run():
+                with prefect_errors_hidden():
                     run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
         except BaseException as error:
             _record_stop(run, error)
@@ -134,19 +135,6 @@ def _record_stop(run: RunFolder, error: BaseException) -> None:
             run.update(status="stopped", stopped_by=type(error).__name__)
     except (JukeboxError, OSError) as second:
         log.warning("the manifest still says that the run is running: %s", second)
-
-
-@contextmanager
-def _flow_run() -> Iterator[None]:
-    """Tags flow runs of the block as this process's, after reconciling those of killed processes."""
-    from prefect import tags
-
-    from pipelines.console import prefect_errors_hidden
-    from pipelines.orchestration import reconcile
-
-    reconcile.reconcile()
-    with tags(*reconcile.tags()), prefect_errors_hidden():
-        yield
 
 
 def _print_result(run: RunFolder) -> None:
@@ -167,7 +155,7 @@ def encode(settings: EncodeSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.codec import encode_flow
 
-        print(*encode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+        print(*encode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def decode(settings: DecodeSettings) -> None:
@@ -183,7 +171,7 @@ def decode(settings: DecodeSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.codec import decode_flow
 
-        print(*decode_flow(to_plain(settings)), sep="\n")  # noqa: T201 - the command's answer
+        print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def transcribe(settings: TranscribeSettings) -> None:
@@ -199,8 +187,7 @@ def transcribe(settings: TranscribeSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.transcribe import transcribe_flow
 
-        with _flow_run():
-            print(*transcribe_flow(to_plain(settings), recordings), sep="\n")  # noqa: T201 - the command's answer
+        print(*transcribe_flow(settings, recordings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def evaluate(settings: EvaluateSettings) -> None:
@@ -243,8 +230,7 @@ def features(settings: FeaturesSettings) -> None:
             prefect_home.use(settings.storage.root)
             from pipelines.flows.features import run_features_flow
 
-            with _flow_run():
-                run_features_flow(prepared, to_plain(settings))
+            run_features_flow(prepared, to_plain(settings))
         finally:
             lock.release()
         print(settings.path)  # noqa: T201 - the command's answer
@@ -276,7 +262,7 @@ def dataset(settings: DatasetSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.dataset import dataset_flow
 
-        print(dataset_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+        print(dataset_flow(settings))  # noqa: T201 - the command's answer
 
 
 def train(settings: TrainSettings) -> None:
@@ -299,8 +285,7 @@ def train(settings: TrainSettings) -> None:
         prefect_home.use(settings.storage.root)
         from pipelines.flows.train import train_flow
 
-        with _flow_run():
-            print(train_flow(to_plain(settings)))  # noqa: T201 - the command's answer
+        print(train_flow(settings))  # noqa: T201 - the command's answer
 
 
 @contextmanager

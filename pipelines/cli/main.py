@@ -108,6 +108,14 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status of the program, run with `arguments`, by default those of the process."""
+    status = _main(arguments)
+    recorder = sys.modules.get("pipelines.orchestration.recorder")
+    if arguments is None and recorder is not None:
+        recorder.leave(status)  # Prefect's threads may wait for a server that is away
+    return status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     streams.prepare()
     try:

@@ -8,7 +8,9 @@ dies is replaced by its cluster, which retries the unit on another worker; it re
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import secrets
 import signal
 import threading
 import time
@@ -38,6 +40,7 @@ POLL_SECONDS = 0.2  # between two checks of the stop flag
 STOP_GRACE_SECONDS = 5.0  # for workers to store their tokens when the run stops
 _LOST_SECONDS = 60.0  # timeout of a cluster without a worker, or without the result of a task that ended
 _ALIVE_SECONDS = 2.0  # between two checks whether a cluster has workers
+_WORKER_LOGGING = ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL", "PREFECT_LOGGING_ROOT_LEVEL")
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 _ENGINES = {"distributed": "Dask", "ray": "Ray"}  # by the package that their errors come from
 
@@ -116,8 +119,6 @@ def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, conte
         yield _InPlace(stages, job, context)
         return
     with ExitStack() as stack:
-        if runner.kind != "threads":
-            stack.enter_context(_shared_server())
         with _signal_handlers_kept():
             started = stack.enter_context(_task_runner(runner))
         pool = _Pool(started, runner, stages, job, context)
@@ -272,14 +273,11 @@ def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
 
         logging.getLogger("distributed").setLevel(logging.ERROR)
-        here = {
-            "n_workers": runner.workers,
-            "threads_per_worker": 1,
-            "processes": True,
-            "scheduler_kwargs": {"dashboard": False},
-        }
-        made = DaskTaskRunner(address=runner.address, cluster_kwargs=None if runner.address else here)
+        made = DaskTaskRunner(address=runner.address, cluster_kwargs=None if runner.address else _own_dask(runner))
     elif runner.kind == "ray":
+        if runner.address is None:  # Ray's own password; in the environment, where its processes find it
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         from prefect_ray.task_runners import RayTaskRunner
 
         here = {"num_cpus": runner.workers, "include_dashboard": False, "log_to_driver": False}
@@ -291,6 +289,29 @@ def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
     return made
 
 
+def _own_dask(runner: RunnerSettings) -> dict[str, Any]:
+    """Returns the options of a Dask cluster that this run starts: closed to strangers, as its workers run any code.
+
+    Scheduler and workers listen on loopback, accept only certificates made for this cluster, and show no pages.
+    """
+    import dask
+
+    dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []})
+    nowhere = "127.0.0.1:0"  # each starts a server of pages in any case
+    return {
+        "n_workers": runner.workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": "127.0.0.1",
+        "protocol": "tls://",
+        "security": True,
+        "dashboard_address": None,
+        "worker_dashboard_address": nowhere,
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": nowhere},
+        "env": dict.fromkeys(_WORKER_LOGGING, "CRITICAL"),
+    }
+
+
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
     """Restores the signal handlers after the block: Ray installs its own for SIGTERM when it starts."""
@@ -299,15 +320,3 @@ def _signal_handlers_kept() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _shared_server() -> Iterator[None]:
-    """Sets this process's Prefect server for worker processes, so that none starts a server of its own."""
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with get_client(sync_client=True) as client:
-        url = str(client.api_url)
-    with temporary_settings({PREFECT_API_URL: url}):
-        yield

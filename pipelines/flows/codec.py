@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prefect import flow
-
-from jukebox_core.base.structuring import build
+from jukebox_core.base.structuring import to_plain
 from pipelines.execution.inputs import free_targets
 from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.settings.codec import DecodeSettings, EncodeSettings
+from pipelines.orchestration.recorder import recorded
 from stages.resident import CodecSpec
 from stages.sampling.prompt import Excerpt
 
 if TYPE_CHECKING:
     from pipelines.orchestration.stage_calls import Stages
+    from pipelines.settings.codec import DecodeSettings, EncodeSettings
 
 log = logging.getLogger("jukebox")
 
 
-@flow(name="encode", persist_result=False, validate_parameters=False)
-def encode_flow(config: dict[str, Any]) -> list[str]:
-    """Returns the paths of the codes files: one for each audio file that `config` names."""
-    return encode_files(build(EncodeSettings, config), prefect_stages())
+def encode_flow(settings: EncodeSettings) -> list[str]:
+    """Returns the paths of the codes files: one for each audio file of the settings."""
+    return recorded("encode", to_plain(settings), lambda: encode_files(settings, prefect_stages()))
 
 
-@flow(name="decode", persist_result=False, validate_parameters=False)
-def decode_flow(config: dict[str, Any]) -> list[str]:
-    """Returns the paths of the audio files: one for each codes file that `config` names."""
-    return decode_files(build(DecodeSettings, config), prefect_stages())
+def decode_flow(settings: DecodeSettings) -> list[str]:
+    """Returns the paths of the audio files: one for each codes file of the settings."""
+    return recorded("decode", to_plain(settings), lambda: decode_files(settings, prefect_stages()))
 
 
 def encode_files(settings: EncodeSettings, stages: Stages) -> list[str]:

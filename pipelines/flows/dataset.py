@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from prefect import flow
+from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import build
+from jukebox_core.base.structuring import to_plain
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.settings.dataset import DatasetSettings
+from pipelines.orchestration.recorder import recorded
 from stages.resident import CodecSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.orchestration.stage_calls import Stages
+    from pipelines.settings.dataset import DatasetSettings
 
 
-@flow(name="dataset", persist_result=False, validate_parameters=False)
-def dataset_flow(config: dict[str, Any]) -> str:
-    """Returns the folder of codes that `config` describes, or the path of the report if nothing is to be encoded."""
-    return str(make_dataset(build(DatasetSettings, config), prefect_stages()))
+def dataset_flow(settings: DatasetSettings) -> Path:
+    """Returns the folder of codes that the settings describe, or the path of the report if nothing is to be encoded."""
+    return recorded("dataset", to_plain(settings), lambda: make_dataset(settings, prefect_stages()))
 
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow
-
 from pipelines.execution import features
 from pipelines.orchestration.prefect_tasks import prefect_stages
+from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
 
 if TYPE_CHECKING:
@@ -16,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def run_features_flow(prepared: PreparedFeatures, config: dict[str, Any]) -> None:
-    """Takes the features of a run as a flow run of Prefect's; `config`: the settings as plain data, for its pages."""
+    """Takes the features of a run, recorded as a flow run of Prefect's.
 
-    @flow(name="features", persist_result=False, validate_parameters=False)
-    def take_features(config: dict[str, Any], folder: str) -> str:  # noqa: ARG001  # shown on Prefect's pages
-        extract_recordings(prepared, prefect_stages())
-        return folder
-
-    take_features(config, str(prepared.settings.path))
+    Args:
+        prepared: the results of the checks before the run.
+        config: the settings as plain data, for Prefect's pages.
+    """
+    shown = {**config, "folder": str(prepared.settings.path)}
+    recorded("features", shown, lambda: extract_recordings(prepared, prefect_stages()))
 
 
 def extract_recordings(prepared: PreparedFeatures, stages: Stages) -> None:

@@ -10,8 +10,6 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow
-
 from jukebox_core.errors import DamagedError
 from jukebox_core.models.licence import acknowledgement
 from jukebox_core.store.spooled import open_store
@@ -20,6 +18,7 @@ from pipelines.execution.outputs import RunOutputs
 from pipelines.execution.previews import Previews, drop_previews
 from pipelines.orchestration import artifacts
 from pipelines.orchestration.prefect_tasks import prefect_stages
+from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.runs.contents import refuse_changed
 from pipelines.runs.takes import note_plan
@@ -41,7 +40,7 @@ REPAIRS = 3  # times that one run samples the same damaged window again before i
 
 
 def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any], *, live: bool) -> None:
-    """Makes a run's songs as a flow run of Prefect's.
+    """Makes a run's songs, recorded as a flow run of Prefect's.
 
     Args:
         prepared: the results of the checks before the run.
@@ -52,13 +51,8 @@ def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any]
     Raises:
         StoppedError: a signal asked the process to stop; all that was sampled is stored.
     """
-
-    @flow(name="generate", persist_result=False, validate_parameters=False)
-    def generate(config: dict[str, Any], folder: str) -> str:  # noqa: ARG001  # shown on Prefect's pages
-        generate_songs(prepared, run, prefect_stages(), live=live)
-        return folder
-
-    generate(config, str(run.path))
+    shown = {**config, "folder": str(run.path)}
+    recorded("generate", shown, lambda: generate_songs(prepared, run, prefect_stages(), live=live))
 
 
 def generate_songs(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool) -> None:

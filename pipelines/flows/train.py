@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from prefect import flow
+from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import build
+from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.recordings import usable_recordings
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.family import SongLength
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import as_prefect_tasks
+from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.orchestration.training_calls import PLAIN
-from pipelines.settings.train import TrainSettings
 from stages.resident import CodecSpec
 from stages.training.dataset import songs_of_codes
 from stages.training.model_folder import ModelPlan
@@ -34,21 +32,25 @@ if TYPE_CHECKING:
     from jukebox_core.datasets.songs import Song
     from jukebox_core.models.presets import ModelSettings
     from pipelines.orchestration.training_calls import TrainingStages
+    from pipelines.settings.train import TrainSettings
     from stages.handles import FileHandle
     from stages.training.train import Trained
 
 log = logging.getLogger("jukebox")
 
 
-@flow(name="train", persist_result=False, validate_parameters=False)
-def train_flow(config: dict[str, Any]) -> str:
-    """Trains the parts that `config` names, each from its last checkpoint on; returns the model's folder.
+def train_flow(settings: TrainSettings) -> Path:
+    """Trains the parts that the settings name, each from its last checkpoint on; returns the model's folder.
 
     Raises:
         StoppedError: a signal asked the process to stop; the same command resumes.
     """
-    with stopping_on_signals():
-        return str(train(build(TrainSettings, config), as_prefect_tasks(PLAIN)))
+
+    def work() -> Path:
+        with stopping_on_signals():
+            return train(settings, as_prefect_tasks(PLAIN))
+
+    return recorded("train", to_plain(settings), work)
 
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prefect import flow
-
-from jukebox_core.base.structuring import build
+from jukebox_core.base.structuring import to_plain
 from pipelines.orchestration.prefect_tasks import prefect_stages
+from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
-from pipelines.settings.transcribe import TranscribeSettings
 from stages.resident import TranscriberSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.orchestration.stage_calls import Stages
+    from pipelines.settings.transcribe import TranscribeSettings
     from stages.sound.transcribe import Recording
 
 log = logging.getLogger("jukebox")
 
 
-@flow(name="transcribe", persist_result=False, validate_parameters=False)
-def transcribe_flow(config: dict[str, Any], recordings: Sequence[Recording]) -> list[str]:
+def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording]) -> list[str]:
     """Returns the paths of the files of notes, one for each of `recordings`: MIDI files, or JSON files without them."""
-    with stopping_on_signals():
-        return transcribe_files(build(TranscribeSettings, config), recordings, prefect_stages())
+
+    def work() -> list[str]:
+        with stopping_on_signals():
+            return transcribe_files(settings, recordings, prefect_stages())
+
+    return recorded("transcribe", to_plain(settings), work)
 
 
 def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:

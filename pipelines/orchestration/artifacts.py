@@ -1,48 +1,31 @@
 """Prefect artifacts of a run: progress, a table of its windows, and its songs with links and pictures.
 
-Artifacts are optional: an error in one is logged and never fails the run, and outside a flow run none is created.
+Artifacts are optional: they are published in the background (`pipelines.orchestration.recorder`), an error in one never
+fails the run, and outside a flow run none is created.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import logging
 import os
 import time
-from typing import TYPE_CHECKING, ParamSpec, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
+from pipelines.orchestration import recorder
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from uuid import UUID
 
     from jukebox_core.tokens.graph import Node
     from pipelines.runs.folder import RunFolder
 
-log = logging.getLogger("jukebox")
-
 LINKS = "JUKEBOX_LINKS"  # environment variable: the address that run folders are served under, as `jukebox serve` does
 UPDATE_SECONDS = 5.0  # between two updates of progress and table
 PICTURES = 4  # songs whose picture is shown
-_P = ParamSpec("_P")
-
-
-def _best_effort(function: Callable[_P, None]) -> Callable[_P, None]:
-    """Returns `function` made a no-op outside a flow run, with its errors logged instead of raised."""
-
-    @functools.wraps(function)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            from prefect.context import FlowRunContext
-
-            if FlowRunContext.get() is not None:
-                function(*args, **kwargs)
-        except Exception:
-            log.debug("Prefect artifact was not updated: %s", function.__name__, exc_info=True)
-
-    return guarded
+QUESTION_SECONDS = 30.0  # until a run is suspended though its question could not be published
 
 
 class Board:
@@ -87,36 +70,44 @@ class Board:
             for (level, start, stop), group in sorted(groups.items())
         ]
 
-    @_best_effort
     def _show(self) -> None:
+        rows, percent = self.rows(), self.percent()
+        self._shown = time.monotonic()
+        recorder.post("board", lambda: self._publish(rows, percent))
+
+    def _publish(self, rows: list[dict[str, str | int]], percent: float) -> None:
         from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactUpdate
 
-        rows, percent = self.rows(), self.percent()
-        self._shown = time.monotonic()
-        if self._progress is None or self._table is None:
+        if self._progress is None:
             self._progress = cast(
                 "UUID", create_progress_artifact(percent, key="progress", description="tokens sampled")
             )
+        else:
+            update_progress_artifact(self._progress, percent)
+        if self._table is None:
             self._table = cast(
                 "UUID", create_table_artifact(rows, key="windows", description="windows, level by level")
             )
-            return
-        update_progress_artifact(self._progress, percent)
-        with get_client(sync_client=True) as client:
-            client.update_artifact(self._table, ArtifactUpdate(data=_table(rows)))
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self._table, ArtifactUpdate(data=_table(rows)))
 
 
-@_best_effort
 def show_songs(run: RunFolder) -> None:
     """Shows the audio files of a run with links, pictures of the lowest level, and a link to its report."""
-    from prefect.artifacts import create_link_artifact, create_markdown_artifact
+    text, report = songs_markdown(run), run.path / "report.html"
+    link = _link(run, "report.html") if report.is_file() else None
 
-    create_markdown_artifact(songs_markdown(run), key="songs", description=f"songs of run {run.name}")
-    report = run.path / "report.html"
-    if report.is_file():
-        create_link_artifact(_link(run, "report.html"), link_text=f"report of run {run.name}", key="report")
+    def publish() -> None:
+        from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+        create_markdown_artifact(text, key="songs", description=f"songs of run {run.name}")
+        if link is not None:
+            create_link_artifact(link, link_text=f"report of run {run.name}", key="report")
+
+    recorder.post("songs", publish)
 
 
 def songs_markdown(run: RunFolder) -> str:
@@ -136,12 +127,16 @@ def songs_markdown(run: RunFolder) -> str:
     return "\n".join(lines)
 
 
-@_best_effort
 def show_question(text: str) -> None:
-    """Publishes `text`, a choice that a suspended run waits for and how to answer it."""
-    from prefect.artifacts import create_markdown_artifact
+    """Publishes `text`, a choice that a suspended run waits for and how to answer it; waits until it can be seen."""
 
-    create_markdown_artifact(text, key="choose", description="this run waits for a choice")
+    def publish() -> None:
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(text, key="choose", description="this run waits for a choice")
+
+    recorder.post("choose", publish)
+    recorder.drain(QUESTION_SECONDS)
 
 
 def _link(run: RunFolder, path: str) -> str:

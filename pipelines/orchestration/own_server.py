@@ -6,6 +6,7 @@ signals of a terminal or a batch system reach this process only, which ends the 
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -26,6 +27,7 @@ LOG = "server.log"
 START_SECONDS = 90  # on a slow disk and a busy machine
 _STOP_SECONDS = 5
 _POLL_SECONDS = 0.1
+_started: list[subprocess.Popen[bytes]] = []
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -114,6 +116,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def stop_at_exit(process: subprocess.Popen[bytes]) -> None:
+    """Lets a server end with this process, in order."""
+    if not _started:
+        atexit.register(stop_all)
+    _started.append(process)
+
+
+def stop_all() -> None:
+    """Ends the servers of `stop_at_exit`."""
+    while _started:
+        stop(_started.pop())
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The password of our own Prefect servers: made at first use, kept in a file that only its owner can read.
 
-It has Prefect's form, ``user:password``. The server receives it as PREFECT_SERVER_API_AUTH_STRING, our client and worker
-as PREFECT_API_AUTH_STRING; it is never logged, and it is not given to servers of others.
+It has Prefect's form, ``user:password``. The server receives it as PREFECT_SERVER_API_AUTH_STRING, our client and
+worker as PREFECT_API_AUTH_STRING; it is never logged, and it is not given to servers of others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORM = re.compile(r"[^\s:]+:[!-~]{16,200}")
 
 
 def own_password(home: Path) -> str:
-    """Returns the password of servers of `home`, PREFECT_HOME: the user's variable, or the one in the file ``password``.
+    """Returns the password of servers of `home`, PREFECT_HOME: the user's variable, or that in the file ``password``.
 
     A file that others could read is made private; one without a password in it is replaced.
 

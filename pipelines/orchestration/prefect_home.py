@@ -6,7 +6,6 @@ A running server is used: the one that PREFECT_API_URL names, or one that ``juke
 
 from __future__ import annotations
 
-import atexit
 import base64
 import json
 import os
@@ -15,6 +14,7 @@ import sys
 import tomllib
 import urllib.error
 import urllib.request
+import uuid
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import subprocess
 
 NAMED_SECONDS = 2.0  # within which a server that the user named must answer
+NAMED_ATTEMPTS = 3  # if it accepts the connection
 _RECORD = "server.json"
 _own: list[subprocess.Popen[bytes]] = []  # the server that this process started for itself, if it did
 
@@ -53,6 +54,8 @@ def use(storage_root: str) -> None:
         _own.clear()
         os.environ.pop("PREFECT_API_URL", None)
     home = set_environment(storage_root)
+    if "PREFECT_LOGGING_EXTRA_LOGGERS" not in os.environ:  # the run's own log has it all
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
     try:
         named, url = named_server(home), running_server(home)
         if named is not None and named != url:
@@ -126,23 +129,32 @@ def check_named(url: str) -> None:
     """
     remedy = "start that server, or correct or unset PREFECT_API_URL"
     try:
-        status = _status(f"{url}/admin/version", NAMED_SECONDS, _credentials())
-    except (OSError, ValueError, UnicodeError) as error:
+        status = _status_of_busy(f"{url}/admin/version")
+    except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise RunError(
-            f"PREFECT_API_URL is {_shown(url)}, but no server answers there within {NAMED_SECONDS:g} s ({reason}); {remedy}"
-        ) from None
+        raise RunError(f"PREFECT_API_URL is {_shown(url)}, but no server answers there ({reason}); {remedy}") from None
     if status in (401, 403):
         raise RunError(
             f"PREFECT_API_URL is {_shown(url)}, a server that asks for a password (status {status}); set "
-            "PREFECT_API_AUTH_STRING to user:password. A server of `jukebox serve` has it in the file "
-            f".prefect/password of its storage folder"
+            "PREFECT_API_AUTH_STRING to user:password. That of `jukebox serve` is in the file .prefect/password of its "
+            "storage.root"
         )
     if status >= 400:
         raise RunError(
             f"PREFECT_API_URL is {_shown(url)}, but no Prefect server answers there (status {status}); {remedy}. "
             "The address of Prefect's API usually ends in /api"
         )
+
+
+def _status_of_busy(url: str) -> int:
+    """Returns the status of a GET request to a server that may be busy; raises as `_status`."""
+    credentials = os.environ.get("PREFECT_API_AUTH_STRING")
+    for _ in range(NAMED_ATTEMPTS - 1):
+        try:
+            return _status(url, NAMED_SECONDS, credentials)
+        except TimeoutError:  # it accepts connections
+            continue
+    return _status(url, NAMED_SECONDS, credentials)
 
 
 def running_server(home: Path) -> str | None:
@@ -184,6 +196,15 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         return False
 
 
+def works(url: str, timeout: float) -> bool:
+    """Whether a server answers a request for which it writes to its database, which may be locked."""
+    try:
+        status = _status(f"{url}/csrf-token?client={uuid.uuid4()}", timeout, os.environ.get("PREFECT_API_AUTH_STRING"))
+    except (OSError, ValueError):
+        return False
+    return status < 500
+
+
 def _status(url: str, timeout: float, credentials: str | None = None) -> int:
     """Returns the status of a GET request.
 
@@ -206,10 +227,6 @@ def _status(url: str, timeout: float, credentials: str | None = None) -> int:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _credentials() -> str | None:
-    return os.environ.get("PREFECT_API_AUTH_STRING")
-
-
 def _shown(url: str) -> str:
     """Returns an address without the password that it may contain."""
     before, at, after = " ".join(url.split()).rpartition("@")
@@ -219,8 +236,8 @@ def _shown(url: str) -> str:
 def unusable(home: Path, error: OSError) -> RunError:
     """Returns the error that PREFECT_HOME, `home`, cannot be used."""
     return RunError(
-        f"Prefect's folder {home} cannot be used ({error.strerror or error}); it needs to be a folder of yours on a disk "
-        "with free space: move it away, or choose another storage.root or PREFECT_HOME"
+        f"Prefect's folder {home} cannot be used ({error.strerror or error}); it needs to be a folder of yours on a "
+        "disk with free space: move it away, or choose another storage.root or PREFECT_HOME"
     )
 
 
@@ -252,5 +269,5 @@ def start_server(home: Path) -> None:
     process = own_server.launch(home, listening, "127.0.0.1", "ephemeral")
     own_server.wait_for(process, url, home, answers)
     _own.append(process)
-    atexit.register(own_server.stop, process)
+    own_server.stop_at_exit(process)
     trust(home, url)

@@ -1,4 +1,4 @@
-"""The stages as Prefect tasks: names, tags and retries.
+"""The stages as Prefect tasks: names and retries. They have no tags: for each, Prefect would ask its server for a slot.
 
 Prefect's own result cache is not used: the key of a stored result hashes all that determines it, and the stores are
 looked up by that key (docs/decisions/0003).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import Task, task
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State, TaskRun
 
+UNUSED = Path(
+    "results-are-not-stored"
+)  # without a storage of its own, a task outside a flow run asks the server for one
 RETRY_SECONDS = [10.0, 60.0, 300.0]  # before each retry; a host that is being restarted answers again by then
 
 S = TypeVar("S", bound=Stages)
@@ -34,7 +38,6 @@ class _Options:
 
     name: str | None = None  # as Prefect's pages show it; None: the stage's own, with spaces
     retried: bool = False  # a short stage that depends on a host or a store
-    tags: tuple[str, ...] = ()  # Prefect can limit how many tasks with a tag run at a time, over all runs of a server
 
 
 _RUN_ONCE = _Options()  # its stored part is continued by the next run
@@ -42,8 +45,8 @@ _OPTIONS = {
     "fetch_vocabularies": _Options(retried=True),
     "fetch_weights": _Options(retried=True),
     "encode_prompt": _Options(retried=True),
-    "sample_unit": _Options("sample window", tags=("jukebox-sample",)),
-    "extract_features": _Options("features", tags=("jukebox-features",)),
+    "sample_unit": _Options("sample window"),
+    "extract_features": _Options("features"),
     "decode_track": _Options(retried=True),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),
@@ -68,12 +71,12 @@ def as_prefect_tasks(stages: S) -> S:
 def _as_task(function: Callable[..., Any], name: str, options: _Options) -> Task[..., Any]:
     shown = options.name or name.replace("_", " ")
     if not options.retried:
-        return task(name=shown, cache_policy=NO_CACHE, persist_result=False, tags=options.tags)(function)
+        return task(name=shown, cache_policy=NO_CACHE, persist_result=False, result_storage=UNUSED)(function)
     return task(
         name=shown,
         cache_policy=NO_CACHE,
         persist_result=False,
-        tags=options.tags,
+        result_storage=UNUSED,
         retries=len(RETRY_SECONDS),
         retry_delay_seconds=RETRY_SECONDS,
         retry_jitter_factor=0.2,

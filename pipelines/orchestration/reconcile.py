@@ -7,6 +7,8 @@ Never fails a run.
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.processes import is_dead, own_name
@@ -52,19 +54,48 @@ def reconcile(*, restart: bool = False) -> int:
 def _reconcile(*, restart: bool) -> int:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.states import AwaitingRetry, Crashed
+    from prefect.states import AwaitingRetry, Completed, Crashed, Failed
 
+    ended = _noted_ends()
+    states = {"COMPLETED": Completed, "FAILED": Failed}
     unfinished = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}, "tags": {"all_": [TAG]}}
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(unfinished))
         stale = [run for run in found if any(is_dead(name) for name in _processes(run.tags))]
         for run in stale:
             _crash_tasks(client, run.id)
+            note = ended.get(str(run.id))
+            if note in states:
+                client.set_flow_run_state(run.id, states[note](message="recorded later"), force=True)
+                continue
             client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
             log.info("run %s in Prefect was left by a killed process: marked as crashed", run.name)
             if restart and run.deployment_id is not None and run.run_count <= RESTARTS:
                 client.set_flow_run_state(run.id, AwaitingRetry(message="continues from its stored tokens"), force=True)
+    for name in ended:
+        (_notes() / name).unlink(missing_ok=True)
     return len(stale)
+
+
+def note_end(run: str, state: str) -> None:
+    """Notes the `state`, COMPLETED or FAILED, of a flow run whose server does not answer; `reconcile` records it.
+
+    Raises:
+        OSError: the note cannot be written.
+    """
+    _notes().mkdir(parents=True, exist_ok=True)
+    (_notes() / run).write_text(state, "ascii")
+
+
+def _notes() -> Path:
+    return Path(os.environ["PREFECT_HOME"]) / "ended"
+
+
+def _noted_ends() -> dict[str, str]:
+    """Returns the noted states by flow run."""
+    if not _notes().is_dir():
+        return {}
+    return {path.name: path.read_bytes()[:20].decode("latin-1") for path in _notes().iterdir() if path.is_file()}
 
 
 def _crash_tasks(client: SyncPrefectClient, run: UUID) -> None:

@@ -59,6 +59,7 @@ class BoundedLog(io.TextIOBase):
         self._path, self._limit, self._lock = path, limit, threading.Lock()
 
     def writable(self) -> bool:
+        """Returns True."""
         return True
 
     def write(self, text: str) -> int:

@@ -29,7 +29,7 @@ from jukebox_core.errors import ConfigError, JukeboxError
 from jukebox_core.family import family_names
 from pipelines import commands as work
 from pipelines.console import hide_prefect_errors
-from pipelines.orchestration import artifacts, reconcile, signals
+from pipelines.orchestration import artifacts, reconcile, recorder, signals
 from pipelines.runs import choice
 from pipelines.settings.compose import GENERATE, compose
 from pipelines.settings.generate import Settings
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
+DRAIN_SECONDS = 10.0  # that a finished run waits at most until its artifacts are published
 REQUEUE_SECONDS = 2  # until a stopped run is offered to workers: not to the one that is ending now
 
 
@@ -136,6 +137,7 @@ def _songs(settings: Settings, run: FlowRun) -> str:
     while True:
         made = work.make(choice.first_part(settings), in_flow=True)
         if choice.first_part(settings) == settings:
+            recorder.drain(DRAIN_SECONDS)
             return str(made.path)
         choices += 1
         settings = choice.after(settings, made, _choice(run, settings, made, choices))

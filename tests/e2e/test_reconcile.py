@@ -1,17 +1,13 @@
-"""Cleaning up after killed commands: a server without an owner, a run that never ends. The next command does it."""
+"""Cleaning up after killed commands: a run that never ends. The next command does it."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
-from jukebox_core.base.processes import is_dead, name_of
 from tests.helpers.models.own_model import write_own_model
 from tests.helpers.servers.prefect_site import environment, running, server, wait
 
@@ -57,37 +53,3 @@ def test_runs_of_killed_commands_are_marked_as_crashed(tmp_path: Path) -> None:
         subprocess.run(again, cwd=tmp_path, env=env, check=True, timeout=300, capture_output=True)
         assert sorted(states(site, "flow_runs")) == ["COMPLETED", "CRASHED"]
         wait("the end of all tasks", lambda: set(states(site, "task_runs")) == {"COMPLETED", "CRASHED"}, 60)
-
-
-def test_a_server_that_a_killed_command_left_is_stopped_by_the_next(tmp_path: Path) -> None:
-    model, env = write_own_model(tmp_path / "model"), environment(tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    kill_while_sampling(tmp_path, command(model, "seconds=0.6"), env)
-    [leaked] = servers(tmp_path)
-    name = name_of(leaked)
-    try:
-        elsewhere = [sys.executable, "-m", *command(model, "seconds=0.05", "sampling.stop_level=2")]
-        subprocess.run(elsewhere, cwd=other, env=env, check=True, timeout=300, capture_output=True)
-        assert not is_dead(name), "a command stops only servers of its own folder"
-        again = [sys.executable, "-m", *command(model, "seconds=0.6")]
-        subprocess.run(again, cwd=tmp_path, env=env, check=True, timeout=300, capture_output=True)
-        wait("the end of the server", lambda: is_dead(name), 30)
-        assert servers(tmp_path) == servers(other) == []
-    finally:
-        if not is_dead(name):
-            os.kill(leaked, signal.SIGKILL)
-
-
-def servers(folder: Path) -> list[int]:
-    """The process IDs of the ephemeral servers that Prefect started for the runs of a folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command, variables = process.cmdline(), process.environ()
-        except (psutil.Error, OSError):
-            continue
-        ours = variables.get("PREFECT_HOME") == str(folder / "outputs" / ".prefect")
-        if ours and any("create_app" in argument for argument in command):
-            found.append(process.pid)
-    return found

@@ -20,6 +20,7 @@ from pipelines.orchestration import prefect_home
 from tests.helpers.models.own_model import write_own_model
 from tests.helpers.paths import ROOT
 from tests.helpers.servers.prefect_site import TIMEOUT, Site, environment, free_port, running, server, serving, wait
+from tests.helpers.servers.strangers import succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -311,7 +312,8 @@ def workers(parent: int) -> list[int]:
 def test_serve_starts_and_stops_its_own_server(site: Site, base: list[str], tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "serve.log"
     env = environment(site.folder)
-    with running(["pipelines.cli.main", "serve", "--port", str(port), *base], log, tmp_path, env) as process:
+    command = ["pipelines.cli.main", "serve", "--port", str(port), *base, "seconds=0.1", "run.name=asked"]
+    with running(command, log, tmp_path, env) as process:
         wait("the start", lambda: process.poll() is not None or "ask for songs" in log.read_text())
         home = tmp_path / "outputs" / ".prefect"
         url = prefect_home.running_server(home)
@@ -320,6 +322,16 @@ def test_serve_starts_and_stops_its_own_server(site: Site, base: list[str], tmp_
         refused = subprocess.run(second, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert refused.returncode == 2
         assert "bogus is not a setting" in refused.stderr
+        password = (home / "password").read_text()
+        assert succeeded(url, password) == []
+        request = [sys.executable, "-m", "prefect", "deployment", "run", "jukebox/songs"]
+        for given in ({}, {"PREFECT_API_AUTH_STRING": password}):
+            client = environment(tmp_path, PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path / "home"), **given)
+            done = subprocess.run(request, cwd=tmp_path, env=client, capture_output=True, text=True, check=False)
+            assert (done.returncode == 0) == bool(given), done.stdout + done.stderr
+        report = tmp_path / "outputs" / "asked" / "report.html"
+        wait("the song", lambda: report.is_file() or process.poll() is not None)
+        assert password not in log.read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert not prefect_home.answers(url)

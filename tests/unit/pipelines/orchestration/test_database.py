@@ -122,6 +122,53 @@ def test_one_of_the_users_own_is_not_touched(
     assert commands == []
 
 
+TRIM = """
+import asyncio, datetime, os, sys
+from pipelines.orchestration import database, prefect_home
+prefect_home.set_environment(sys.argv[1])
+import sqlalchemy as sa
+from prefect.server import models, schemas
+from prefect.server.database import provide_database_interface
+
+async def main():
+    db = provide_database_interface()
+    now = datetime.datetime.now(datetime.UTC)
+    async with db.session_context(begin_transaction=True) as session:
+        flow = await models.flows.create_flow(session, schemas.core.Flow(name="generate"))
+        for number in range(30):
+            ended = now - datetime.timedelta(days=100 if number < 3 else 0, minutes=60 - number)
+            state = "RUNNING" if number == 20 else "COMPLETED"
+            run = db.FlowRun(flow_id=flow.id, name=str(number), state_type=state, state_name=state, end_time=ended)
+            session.add(run)
+            await session.flush()
+            session.add(db.Log(name="x", level=20, message="m", timestamp=ended, flow_run_id=run.id))
+            session.add(db.TaskRun(task_key="k", dynamic_key="d", name="t", flow_run_id=run.id))
+            await models.artifacts.create_artifact(
+                session, schemas.core.Artifact(key="songs", type="markdown", data="d", flow_run_id=run.id)
+            )
+    print(await database.trim(keep=int(sys.argv[2])))
+    async with db.session_context() as session:
+        for table in (db.FlowRun, db.TaskRun, db.Log, db.Artifact):
+            print((await session.execute(sa.select(sa.func.count()).select_from(table))).scalar())
+        print(*(await session.execute(sa.select(db.FlowRun.name))).scalars())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_old_runs_are_deleted_with_all_that_belongs_to_them_and_unfinished_ones_stay(tmp_path: Path) -> None:
+    program = "import sys; from pipelines.orchestration import database as d, prefect_home as h; "
+    program += "d.prepare_database(h.set_environment(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", TRIM, str(tmp_path), "5"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    deleted, *counts, names = done.stdout.splitlines()
+    assert deleted == "24"
+    assert counts == ["6"] * 4
+    assert {int(name) for name in names.split()} == {20, 25, 26, 27, 28, 29}
+
+
 @pytest.mark.slow
 def test_parallel_processes_set_up_a_fresh_folder_once(tmp_path: Path) -> None:
     program = (

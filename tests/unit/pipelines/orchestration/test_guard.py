@@ -48,7 +48,8 @@ def test_requests_of_programs_and_of_our_own_pages_are_answered(host: str) -> No
     "host",
     [
         "evil.example", "evil.example:4200", "127.0.0.1.evil.example", "localhost@evil.example", "0.0.0.0:4200", "",
-        "127.0.0.1:4200, evil.example", "localhost/", "[::1", "192.168.1.7:4200", "localhost:port", "127.1", "2130706433",
+        "127.0.0.1:4200, evil.example", "localhost/", "[::1", "192.168.1.7:4200", "localhost:port",
+        "127.1", "2130706433",
     ],
 )  # fmt: skip
 def test_requests_to_other_hosts_are_refused(host: str) -> None:

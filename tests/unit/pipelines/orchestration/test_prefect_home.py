@@ -132,13 +132,13 @@ def test_a_named_server_that_is_gone_is_an_error_of_one_line(tmp_path: Path, mon
     assert "\n" not in str(caught.value)
 
 
-def test_a_named_server_that_never_answers_is_asked_for_two_seconds(
+def test_a_named_server_that_never_answers_is_asked_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_home, "NAMED_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api")
-        with pytest.raises(RunError, match="no server answers there within"):
+        with pytest.raises(RunError, match=r"no server answers there \(timed out\)"):
             prefect_home.use(str(tmp_path))
 
 

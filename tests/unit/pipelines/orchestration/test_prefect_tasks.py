@@ -57,7 +57,7 @@ def test_options_are_of_stages_that_exist() -> None:
     tasks = prefect_tasks.prefect_stages()
     assert tasks is prefect_tasks.prefect_stages(), "made once"
     assert tasks.sample_unit.name == "sample window"  # type: ignore[attr-defined]
-    assert tasks.sample_unit.tags == {"jukebox-sample"}  # type: ignore[attr-defined]
+    assert [name for name in tasks.names() if getattr(tasks, name).tags] == []  # each would cost a request per window
     retried = {name for name in tasks.names() if getattr(tasks, name).retries}
     assert retried == {"fetch_vocabularies", "fetch_weights", "encode_prompt", "decode_track", "write_song_codes"}
 
