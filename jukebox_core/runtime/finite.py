@@ -54,4 +54,17 @@ def copy_finite(source: Tensor, target: Tensor) -> bool:
     return not sums or bool(torch.isfinite(torch.stack(sums).sum())) or bool(torch.isfinite(target).all())
 
 
+def what_is_not_finite(source: Tensor, dtype: torch.dtype) -> str:
+    """Returns what a message says of a tensor whose copy in `dtype` is not finite, with the remedy."""
+    if is_finite(source):
+        return (
+            f"reaches {float(source.abs().max()):.3g}, beyond the range of {dtype}; "
+            "choose hardware.dtype=float32 or bfloat16"
+        )
+    return (
+        "holds numbers that are not finite (NaN or infinity), so it makes no music; "
+        "fetch the file again, or export it from an earlier checkpoint of its training"
+    )
+
+
 _PIECE = 1 << 18  # numbers: a megabyte of float32, and enough for the cost of a call not to matter

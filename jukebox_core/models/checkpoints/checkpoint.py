@@ -28,7 +28,7 @@ from jukebox_core.models.checkpoints.archive import read_archive
 from jukebox_core.models.checkpoints.legacy import read_legacy
 from jukebox_core.models.checkpoints.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
 from jukebox_core.models.download.replies import is_web_page
-from jukebox_core.runtime.finite import copy_finite, is_finite
+from jukebox_core.runtime.finite import copy_finite, what_is_not_finite
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
@@ -152,7 +152,9 @@ def load_into(
         dtype = cast(names[0], stored_tensor) if cast else None
         loaded = torch.empty_like(stored_tensor, dtype=dtype, device=device)
         if not copy_finite(stored_tensor, loaded):
-            raise CheckpointError(_not_finite(checkpoint.path, label, stored, stored_tensor, loaded.dtype))
+            raise CheckpointError(
+                f"{checkpoint.path}: tensor {stored} of {label} {what_is_not_finite(stored_tensor, loaded.dtype)}"
+            )
         del stored_tensor  # and its pages, before the next tensor is mapped
         target = targets[names[0]]
         if isinstance(target, nn.Parameter):
@@ -213,18 +215,6 @@ def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[t
 def traits(tensor: Tensor) -> tuple[str, list[int], int]:
     """Returns dtype by its name in safetensors, shape, and bytes of an element."""
     return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
-
-
-def _not_finite(path: Path, label: str, name: str, stored: Tensor, dtype: torch.dtype) -> str:
-    if is_finite(stored):
-        return (
-            f"{path}: tensor {name} of {label} reaches {float(stored.abs().max()):.3g}, beyond the range of {dtype}; "
-            "choose hardware.dtype=float32 or bfloat16"
-        )
-    return (
-        f"{path}: tensor {name} of {label} holds numbers that are not finite (NaN or infinity), so it makes no music; "
-        "fetch the file again, or export it from an earlier checkpoint of its training"
-    )
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:
