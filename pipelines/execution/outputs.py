@@ -98,7 +98,8 @@ class RunOutputs:
         self, files: Sequence[Mapping[str, Any]], stages: Stages, manifest: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Draws the pictures that do not exist or show other audio; returns a record for each."""
-        folder, records = self.run.path, list[dict[str, Any]]()
+        records: list[dict[str, Any]] = []
+        folder = self.run.path
         for sound in files:
             paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
             if len(intact) < len(paths):

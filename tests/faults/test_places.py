@@ -107,7 +107,7 @@ def test_a_bucket_that_refuses_access_is_reported_at_the_start(
     song = remote_song(fork_server, model, tmp_path, s3, gate)
     gate.mode = "403"
     song.start()
-    assert song.wait() == 1
+    assert song.wait() == 2
     assert "access to s3://songs" in song.log.splitlines()[-1]
     assert not song.run.exists()
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.processes import own_name
 from jukebox_core.store.pins import Pin, Pins
@@ -294,21 +293,6 @@ def test_gc_collects_snapshots_and_what_was_set_aside(capsys: pytest.CaptureFixt
     shown(capsys, "gc", "--yes")
     assert sorted(path.name for path in scratch.iterdir()) == ["named.json", "named.safetensors"]
     assert not damaged.exists()
-
-
-def test_gc_sweeps_what_killed_processes_left_half_written(capsys: pytest.CaptureFixture[str]) -> None:
-    run = sealed_run("first", *SHORT)
-    left = [run.path / "audio" / ".sample_0.wav.0a1b2c3d.tmp", Path(STORE, "tmp/.object.0a1b2c3d.tmp")]
-    for path in left:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
-    with atomic_write(run.path / "living") as file:
-        file.write(b"half")
-        assert "found 2 files half written" in shown(capsys, "gc", "--dry-run")
-        assert all(path.exists() for path in left)
-        assert "removed 2 files half written by killed processes" in shown(capsys, "gc", "--yes")
-    assert not any(path.exists() for path in left)
-    assert (run.path / "living").read_bytes() == b"half"
 
 
 def test_windows_that_runs_of_other_places_name_stay(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,32 @@
+"""Leavings of killed processes in runs and stores are found and removed; what a living process writes stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jukebox_core.base.atomic import atomic_write
+from pipelines.runs.garbage import sweep_leavings
+from tests.helpers.fake_runs import fake_run
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_half_written_files_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fake_run("first", "seconds=1", "sampling=top_only", bottom=2)
+    store = Path("outputs/.store")
+    stranger = Path("outputs/mine/.notes.0a1b2c3d.tmp")  # in a folder that is no run
+    left = [run.path / "audio" / ".sample_0.wav.0a1b2c3d.tmp", store / "tmp" / ".object.0a1b2c3d.tmp"]
+    for path in (*left, stranger):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with atomic_write(run.path / "living") as file:
+        file.write(b"whole")
+        assert sweep_leavings("outputs", remove=False) == (2, 8)
+        assert all(path.exists() for path in left)
+        assert sweep_leavings("outputs", remove=True) == (2, 8)
+    assert not any(path.exists() for path in left)
+    assert stranger.exists()
+    assert (run.path / "living").read_bytes() == b"whole"
