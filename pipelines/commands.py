@@ -95,12 +95,14 @@ def _run_lock(settings: Settings) -> RunLock:
 
 def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
     from pipelines.console import prefect_errors_hidden, run_log
+    from pipelines.runs.contents import for_any_folder
     from pipelines.runs.folder import open_run
     from pipelines.runs.output_files import make_room
     from pipelines.settings.compose import dump
 
     settings = prepared.settings
-    run = open_run(settings, dump(settings), prepared.contents)
+    stored = for_any_folder(settings)
+    run = open_run(stored, dump(stored), prepared.contents)
     for folder in (run.path, settings.storage.scratch):
         if folder is not None:
             sweep(user_path(folder))  # what killed processes left

@@ -97,7 +97,7 @@ def resume(
 
 @app.command("rm")
 def remove_run(run: RunName, root: Root = ROOT, yes: Yes = False) -> None:
-    """Remove what a run made from its folder; tokens that other runs use stay."""
+    """Remove a run's folder; tokens that other runs use stay."""
     try:
         found = find_run(run, root)
     except RunError:

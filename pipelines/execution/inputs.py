@@ -12,6 +12,7 @@ from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.resolve import wanted_weights
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.planning import prompt_excerpts
+from pipelines.runs.contents import absolute
 from pipelines.runs.folder import RunFolder, run_path
 from pipelines.runs.takes import starting_takes
 from stages.fetch import fetch_checked_weights
@@ -46,7 +47,7 @@ def read_prompts(settings: Settings, *, resume: bool = False) -> dict[Excerpt, R
         for each in manifest.get("made_from", {}).get("prompts", [])
     }
     for excerpt in dict.fromkeys(prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)):
-        found[excerpt] = recorded.get(excerpt.path) or excerpt.measure(settings.config)
+        found[excerpt] = recorded.get(absolute(excerpt.path)) or excerpt.measure(settings.config)
         if found[excerpt].samples >= settings.length:
             raise AudioError(
                 f"prompt {excerpt.path} fills all of seconds={settings.seconds:g}, which leaves nothing to sample; "

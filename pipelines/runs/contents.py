@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.hashing import digest, digest_file
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import ConfigError, LabelError, RunError
 from jukebox_core.family import family_of
@@ -51,7 +52,7 @@ class Contents:
     def made_from(self) -> dict[str, Any]:
         """Returns the manifest's record of prompts and vocabularies; weights have an entry of their own."""
         prompts = [
-            {"path": excerpt.path, "samples": found.samples, "sha256": found.sha256}
+            {"path": absolute(excerpt.path), "samples": found.samples, "sha256": found.sha256}
             for excerpt, found in self.recordings.items()
         ]
         return {"prompts": prompts, "vocabularies": dict(self.vocabularies)}
@@ -119,22 +120,26 @@ def lines(takes: Sequence[Take]) -> list[list[list[str]]]:
 
 
 def with_contents(settings: Settings) -> Settings:
-    """Returns settings of a run that need no lyrics file: with its words, and with absolute paths of prompts.
+    """Returns settings of a run that need no lyrics file: with its words.
 
     A record of songs that names files has a method ``with_content()``, which returns it with their content instead.
 
     Raises:
         LabelError: a file cannot be read.
     """
-    files = tuple(
-        path if path.startswith(_BUILTIN) else str(Path(path).expanduser().absolute()) for path in settings.prompt.files
-    )
-    return replace(
-        settings,
-        song=_with_content(settings.song),
-        songs=tuple(map(_with_content, settings.songs)),
-        prompt=replace(settings.prompt, files=files),
-    )
+    songs = tuple(map(_with_content, settings.songs))
+    return replace(settings, song=_with_content(settings.song), songs=songs)
+
+
+def for_any_folder(settings: Settings) -> Settings:
+    """Returns settings to be stored, with absolute paths of prompts."""
+    files = tuple(map(absolute, settings.prompt.files))
+    return replace(settings, prompt=replace(settings.prompt, files=files))
+
+
+def absolute(path: str) -> str:
+    """Returns the absolute path of a prompt; a built-in one as it is."""
+    return path if path.startswith(_BUILTIN) else str(user_path(path).absolute())
 
 
 def _with_content(song: Any) -> Any:

@@ -13,7 +13,7 @@ from jukebox_core.errors import LabelError, RunError
 from jukebox_core.tokens.graph import Track
 from pipelines.runs.choosing import named
 from pipelines.runs.config_file import read_config
-from pipelines.runs.contents import Contents, with_contents
+from pipelines.runs.contents import Contents, for_any_folder, with_contents
 from pipelines.runs.folder import RunFolder, check_free, default_name, earlier_name, identity, open_run, take_to_json
 from pipelines.runs.settings_of_run import resume_root, run_root
 from pipelines.settings.compose import GENERATE, compose, dump
@@ -75,9 +75,10 @@ def test_a_named_run_refuses_other_words() -> None:
 
 
 def test_a_run_holds_its_words_whatever_becomes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "\ufeffpay\n'you': \x85 \u2028 {a: *b} # no\ttabs  \n\n"
+    text = "pay\n'you': \x85 \u2028 {a: *b} # no\ttabs  \n\n"
     Path("words.txt").write_text(text)
-    settings = with_contents(composed((*WORDS, "run.name=mine", "prompt.files=[a.wav, builtin:tune]")))
+    given = composed((*WORDS, "run.name=mine", "prompt.files=[a.wav, builtin:tune]"))
+    settings = for_any_folder(with_contents(given))
     open_run(settings, dump(settings))
     Path("words.txt").unlink()
     (tmp_path / "elsewhere").mkdir()
