@@ -30,7 +30,7 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
-from jukebox_core.models.presets import choices, is_path, option_data, option_path
+from jukebox_core.models.presets import choices, is_path, load_yaml, option_data, option_names, option_path
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
@@ -165,7 +165,7 @@ def _hydra_errors_as_config_error(root: Root[Any], overrides: Sequence[str]) -> 
 
 def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:
     try:
-        family = _family(overrides).name
+        family = _family(root, overrides).name
     except (ConfigError, HydraException):  # the model's name is the error
         family = DEFAULT_FAMILY
     return explain(error, root.kind, overrides, {"family": family, "model": {"family": family}})
@@ -249,7 +249,7 @@ def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Returns overrides that select a family's defaults of ``sampling`` and ``song``; none for the default family."""
     if root.kind is not Settings or root.node is not None:
         return []
-    family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
+    family, chosen = _family(root, overrides), {override.partition("=")[0] for override in overrides}
     defaults = []
     for group, kind in (("sampling", family.sampling_type), ("song", family.song_type)):
         if family.name != DEFAULT_FAMILY and group not in chosen:
@@ -259,10 +259,13 @@ def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     return defaults
 
 
-def _family(overrides: Sequence[str]) -> Family:
-    """Returns the family of the model file in `overrides`; the default one without such a file."""
+def _family(root: Root[Any], overrides: Sequence[str]) -> Family:
+    """Returns the family of the model in `overrides`, or else of the root's own; the default one if none is known."""
     model = override_value(overrides, "model")
-    if not isinstance(model, str) or not is_path(model):
+    if model is None and root.node is None:
+        defaults = load_yaml(conf_dir() / f"{root.name}.yaml").get("defaults", [])
+        model = next((each["model"] for each in defaults if isinstance(each, dict) and "model" in each), None)
+    if not isinstance(model, str) or not (is_path(model) or model in option_names("model")):
         return open_family(DEFAULT_FAMILY)
     return family_of(option_data(option_path(model, "model"), "model"))
 
