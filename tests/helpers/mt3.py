@@ -18,7 +18,8 @@ from jukebox_core.families.mt3.config import (
     TransformerConfig,
     VocabularyConfig,
 )
-from jukebox_core.notes.notes import Note, Notes
+from jukebox_core.notes.note import Note
+from jukebox_core.notes.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Random notes, ids and files: notes survive segments and MIDI, and any sequence of ids decodes as the reference counts."""
+"""Random notes, ids and files: notes survive segments and MIDI files, and any sequence of ids decodes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import start_seconds
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.transcription.blocks import Row, from_block, to_block
-from jukebox_core.notes.midi import midi_bytes, parse_midi
-from jukebox_core.notes.notes import Note, Notes
+from jukebox_core.notes.midi import midi_bytes
+from jukebox_core.notes.note import Note
+from jukebox_core.notes.notes import Notes, parse_midi
 
 FRONT_END = FrontEndConfig(segment_frames=128)
 SECONDS = 4.0

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from jukebox_core.evaluation.notes import evaluate, match, multi_instrument
-from jukebox_core.notes.notes import Note
+from jukebox_core.notes.note import Note
 
 PIANO, BASS = Note(0.0, 1.0, 60, 90, 0), Note(0.0, 1.0, 40, 90, 33)
 KICK = Note(0.5, 0.51, 36, 90, 0, is_drum=True)

@@ -7,8 +7,9 @@ import mido
 import pytest
 
 from jukebox_core.errors import NotesError
-from jukebox_core.notes.midi import midi_bytes, parse_midi
-from jukebox_core.notes.notes import Note, Notes, read_notes
+from jukebox_core.notes.midi import midi_bytes
+from jukebox_core.notes.note import Note
+from jukebox_core.notes.notes import Notes, parse_midi, read_notes
 
 if TYPE_CHECKING:
     from pathlib import Path

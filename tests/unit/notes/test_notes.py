@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jukebox_core.errors import NotesError
-from jukebox_core.notes.notes import COLUMNS, Note, Notes, read_notes
+from jukebox_core.notes.note import COLUMNS, Note
+from jukebox_core.notes.notes import Notes, read_notes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -90,5 +90,5 @@ def test_the_missing_licence_is_stated_before_the_first_download(
 ) -> None:
     monkeypatch.delenv("JUKEBOX_ACCEPT_LICENCE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with pytest.raises(ConfigError, match="nothing was fetched: .*none declared for these weights"):
+    with pytest.raises(ConfigError, match=r"nothing was fetched: .*none declared for these weights"):
         load_model("mt3", folder=tmp_path).transcribe(np.zeros(1600))

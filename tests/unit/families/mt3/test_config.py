@@ -10,8 +10,8 @@ from jukebox_core.families.mt3.config import (
     FrontEndConfig,
     MemoryConfig,
     MT3Config,
-    TransformerConfig,
     TranscriptionConfig,
+    TransformerConfig,
     VocabularyConfig,
 )
 from jukebox_core.family import open_family, open_transcribing

@@ -10,7 +10,8 @@ import pytest
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import AudioError, CheckpointError, ConfigError, JukeboxError
-from jukebox_core.notes.notes import Note, Notes
+from jukebox_core.notes.note import Note
+from jukebox_core.notes.notes import Notes
 from pipelines.cli.main import main
 from pipelines.execution.transcription import check, find_recordings
 from pipelines.flows.transcribe import transcribe_files

@@ -13,8 +13,8 @@ from jukebox_core.families.mt3.config import (
     FrontEndConfig,
     MemoryConfig,
     MT3Network,
-    TransformerConfig,
     TranscriptionConfig,
+    TransformerConfig,
     VocabularyConfig,
 )
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
