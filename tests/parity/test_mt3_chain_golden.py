@@ -38,7 +38,8 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, load(folder / "chain.json")
-        self.runs = {name: run for name, run in self.data.items() if "generated_rows_incl_start" in str(run)[:400]}
+        dicts = {name: run for name, run in self.data.items() if isinstance(run, dict)}
+        self.runs = {name: run for name, run in dicts.items() if "generated_rows_incl_start" in run}
 
     def transcriber(self, run: str) -> Transcriber:
         memory = self.data.get("segmem_length")
