@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,5 +257,9 @@ def _logged(folder: str, name: str) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
-    with run_log(path / name), prefect_errors_hidden():
+    with ExitStack() as log, prefect_errors_hidden():
+        try:
+            log.enter_context(run_log(path / name))
+        except OSError as error:
+            raise ConfigError(f"cannot write {path / name} ({error.strerror}); choose another folder") from None
         yield

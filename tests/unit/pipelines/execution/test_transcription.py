@@ -98,6 +98,18 @@ def test_every_recording_of_a_folder_is_transcribed(tmp_path: Path, chain: Path)
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["a.json", "a.mid", "c.json", "c.mid"]
 
 
+@pytest.mark.parametrize("command", ["transcribe", "encode"])
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, chain: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "out" / f"{command}.log").mkdir(parents=True)  # stands for a file system that is read-only
+    model = [f"model={write_preset(tmp_path / 'chain.yaml', chain)}"] if command == "transcribe" else []
+    audio, where = sound(tmp_path / "x.wav"), [f"folder={tmp_path}/out", f"storage.root={tmp_path}/root"]
+    assert main([command, *model, f"audio=[{audio}]", f"weights.folder={tmp_path}/weights", *where]) == 2
+    message = capsys.readouterr().err
+    assert f"cannot write {tmp_path}/out/{command}.log (Is a directory); choose another folder" in message
+
+
 def test_notes_are_compared_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     music = Notes.of([Note(0, 1, 60), Note(1, 2, 62, 90, 33), Note(0.5, 0.51, 36, 90, 0, is_drum=True)])
     music.to_midi(tmp_path / "right.mid")
