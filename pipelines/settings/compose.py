@@ -29,7 +29,7 @@ from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
-from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
+from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes
 from jukebox_core.models.presets import choices, is_path, load_yaml, option_data, option_names, option_path
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
@@ -114,7 +114,7 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     with (
         _hydra_errors_as_config_error(root, overrides),
         _arguments([*flags, *_with_files(root, overrides)]),
-        _listing_choices(),
+        _listing_choices(root),
     ):
         hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
@@ -217,18 +217,29 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _listing_choices() -> Iterator[None]:
-    """Omits files that only other files include from Hydra's help and completion."""
+def _listing_choices(root: Root[Any]) -> Iterator[None]:
+    """Omits options that the command cannot select from Hydra's help and completion.
+
+    These are files that only other files include, and models that transcribe where music is made, or the reverse.
+    """
     listed = ConfigRepository.get_group_options
 
-    def selectable(*args: Any, **kwargs: Any) -> list[str]:
-        return choices(listed(*args, **kwargs))
+    def selectable(repository: ConfigRepository, group_name: str, *args: Any, **kwargs: Any) -> list[str]:
+        names = choices(listed(repository, group_name, *args, **kwargs))
+        return [name for name in names if group_name != "model" or _suits(root, name)]
 
     ConfigRepository.get_group_options = selectable  # type: ignore[method-assign]
     try:
         yield
     finally:
         ConfigRepository.get_group_options = listed  # type: ignore[method-assign]
+
+
+def _suits(root: Root[Any], model: str) -> bool:
+    if model not in option_names("model"):  # found by a search path
+        return True
+    family = family_of(option_data(option_path(model, "model"), "model"))
+    return transcribes(family) == (root.kind is TranscribeSettings)
 
 
 def _groups() -> list[str]:

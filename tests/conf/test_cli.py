@@ -320,3 +320,17 @@ def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, a
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "there", "elsewhere"), [("generate", "mini", "mt3"), ("transcribe", "mt3", "mini")]
+)
+def test_help_lists_the_models_that_a_command_can_use(
+    capsys: pytest.CaptureFixture[str], command: str, there: str, elsewhere: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model: ")]
+    listed = line.removeprefix("model: ").split(", ")
+    assert there in listed
+    assert elsewhere not in listed
