@@ -286,9 +286,14 @@ def open_transcribing(name: str) -> TranscribingFamily:
         ConfigError: no family has that name, or its models do not transcribe.
     """
     family = open_family(name)
-    if not hasattr(type(family), "open_transcriber"):
+    if not transcribes(family):
         raise ConfigError(f"models of the family {name} do not transcribe music; choose one that does, as model=mt3")
     return cast("TranscribingFamily", family)
+
+
+def transcribes(family: Family) -> bool:
+    """Whether the models of a family transcribe music, instead of making it."""
+    return hasattr(type(family), "open_transcriber")
 
 
 def family_names() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
@@ -299,5 +299,9 @@ def _logged(folder: str, name: str) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
-    with run_log(path / name), prefect_errors_hidden():
+    with ExitStack() as log, prefect_errors_hidden():
+        try:
+            log.enter_context(run_log(path / name))
+        except OSError as error:
+            raise ConfigError(f"cannot write {path / name} ({error.strerror}); choose another folder") from None
         yield

@@ -42,7 +42,7 @@ def digest(value: object) -> str:
     return digest_bytes(canonical_json(value).encode("ascii"))
 
 
-def digest_bytes(data: bytes) -> str:
+def digest_bytes(data: bytes | memoryview) -> str:
     """Returns the sha256 of `data`, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

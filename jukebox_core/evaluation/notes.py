@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from jukebox_core.notes.notes import Note
+    from jukebox_core.notes.note import Note
 
 Granularity = Literal["flat", "midi_class", "full"]
 TOLERANCE = 0.05  # seconds

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import mido
 
 from jukebox_core.errors import NotesError
-from jukebox_core.notes.notes import Note, Notes
+from jukebox_core.notes.note import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,8 +38,8 @@ class _Track(NamedTuple):
     program: int
 
 
-def midi_bytes(notes: Notes) -> bytes:
-    """Returns a MIDI file of type 1.
+def midi_bytes(notes: Iterable[Note]) -> bytes:
+    """Returns a MIDI file of type 1; its tracks are in the order in which their programs appear.
 
     Raises:
         NotesError: the music is longer than a MIDI file can be (a week).
@@ -100,8 +100,8 @@ def _ended(track: mido.MidiTrack) -> mido.MidiTrack:
     return track
 
 
-def parse_midi(content: bytes, name: str) -> Notes:
-    """Returns the notes in a MIDI file of any tempo map; `name` is for messages.
+def midi_notes(content: bytes, name: str) -> list[Note]:
+    """Returns the notes in a MIDI file of any tempo map, track by track; `name` is for messages.
 
     A note-on ends with the first note-off of its track, channel and pitch; a note without one ends with its track. The
     program is the last one that the note's own track set for its channel; without one, the channel's of any track.
@@ -118,7 +118,7 @@ def parse_midi(content: bytes, name: str) -> Notes:
         raise NotesError(f"{name} is a damaged MIDI file ({error!r}); export it again") from error
     if notes is None:
         raise NotesError(f"{name} counts frames of film, not ticks per quarter note; convert it to the latter")
-    return Notes.of(notes)
+    return notes
 
 
 def _notes(file: mido.MidiFile) -> list[Note]:
@@ -192,4 +192,4 @@ class _Clock:
     def seconds(self, at: int) -> float:
         """Returns the time of a tick."""
         last = bisect.bisect_right(self._ticks, at) - 1
-        return self._seconds[last] + (at - self._ticks[last]) * self._tempos[last] / self._per_quarter
+        return self._seconds[last] + float((at - self._ticks[last]) * self._tempos[last] / self._per_quarter)

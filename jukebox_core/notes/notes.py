@@ -1,8 +1,4 @@
-"""Notes and lists of notes, with their forms for programs and files. Imports no torch.
-
-Times are in seconds from the start of the music. Programs are those of General MIDI, 0 to 127; a drum note has the
-key of the drum as its pitch and no program.
-"""
+"""Lists of notes, with their forms for programs and files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,29 +9,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import NotesError
+from jukebox_core.notes.midi import midi_bytes, midi_notes
+from jukebox_core.notes.note import COLUMNS, PITCHES, Note, checked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-PITCHES = PROGRAMS = 128
-COLUMNS = ("start", "end", "pitch", "velocity", "program", "is_drum")
-
-
-class Note(NamedTuple):
-    """One note."""
-
-    start: float  # seconds
-    end: float  # seconds, after `start`
-    pitch: int  # MIDI key, 60 is middle C; of a drum note the key of the drum
-    velocity: int = 100  # loudness, 1 to 127
-    program: int = 0  # General MIDI program, 0 to 127; without meaning for drums
-    is_drum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +39,8 @@ class Notes(Sequence[Note]):
         Raises:
             NotesError: a note ends before it starts, or a field is out of range.
         """
-        checked = [_checked(Note(*note)) for note in notes]
-        return cls(tuple(sorted(checked, key=lambda n: (n.start, n.is_drum, n.program, n.pitch, n.end))), **counts)
+        valid = [checked(Note(*note)) for note in notes]
+        return cls(tuple(sorted(valid, key=lambda n: (n.start, n.is_drum, n.program, n.pitch, n.end))), **counts)
 
     @overload
     def __getitem__(self, index: int) -> Note: ...
@@ -111,8 +95,6 @@ class Notes(Sequence[Note]):
         Raises:
             NotesError: the file cannot be written.
         """
-        from jukebox_core.notes.midi import midi_bytes
-
         return _write(Path(path), midi_bytes(self))
 
     def to_json(self, path: str | Path | None = None, extra: Mapping[str, Any] | None = None) -> str:
@@ -165,6 +147,15 @@ class Notes(Sequence[Note]):
 _COUNTS = {"seconds": 0.0, "invalid_events": 0, "dropped_events": 0, "truncated_segments": 0}
 
 
+def parse_midi(content: bytes, name: str) -> Notes:
+    """Returns the notes in a MIDI file (`jukebox_core.notes.midi`); `name` is for messages.
+
+    Raises:
+        NotesError: it is no MIDI file, damaged, or its times are of another kind than ticks per quarter.
+    """
+    return Notes.of(midi_notes(content, name))
+
+
 def read_notes(path: str | Path) -> Notes:
     """Returns the notes in a MIDI file, or in a ``.json`` file that `Notes.to_json` wrote.
 
@@ -181,28 +172,7 @@ def read_notes(path: str | Path) -> Notes:
             return Notes.from_json(content.decode())
         except (NotesError, UnicodeDecodeError) as error:
             raise NotesError(f"{path}: {error}") from error
-    from jukebox_core.notes.midi import parse_midi
-
     return parse_midi(content, str(path))
-
-
-def _checked(note: Note) -> Note:
-    try:
-        sound = 0 <= note.start < note.end < math.inf
-        whole = all(int(value) == value for value in note[2:])
-        note = Note(float(note.start), float(note.end), *map(int, note[2:5]), bool(note.is_drum))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise NotesError(f"{tuple(note)} is no note ({error}); give numbers: {', '.join(COLUMNS)}") from error
-    if not sound:
-        raise NotesError(
-            f"a note lasts from {note.start} s to {note.end} s; it must start at 0 or later and end after that"
-        )
-    if not (whole and 0 <= note.pitch < PITCHES and 0 <= note.program < PROGRAMS and 1 <= note.velocity < 128):
-        raise NotesError(
-            f"a note has pitch {note.pitch}, velocity {note.velocity}, program {note.program}; pitch and program are "
-            "whole numbers from 0 to 127, velocity from 1 to 127"
-        )
-    return note
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -40,7 +40,8 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     Raises:
         ConfigError: a folder holds no audio, or two recordings would be written to one file.
     """
-    folder, found = Path(settings.folder).expanduser(), {}
+    folder = Path(settings.folder).expanduser()
+    found: dict[Path, Recording] = {}
     for name in settings.audio:
         given = Path(name).expanduser()
         root = given / "audio" if (given / "manifest.json").is_file() else given

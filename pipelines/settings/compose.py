@@ -30,8 +30,8 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
-from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
-from jukebox_core.models.presets import choices, is_path, option_data, option_path
+from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes
+from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
@@ -119,8 +119,10 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
-    with _hydra_errors_as_config_error(root, overrides), _listing_choices():
-        readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name, sweep=_sweeps(arguments))
+    with _hydra_errors_as_config_error(root, overrides), _listing_choices(root):
+        readable = overrides_as_text(
+            root.kind, overrides, lambda: _family(root, overrides).name, sweep=_sweeps(arguments)
+        )
         _check_added_files(override_value(readable, "hydra.searchpath"))
         with _arguments([*flags, *_with_files(root, readable)]), _odd_input_refused(overrides):
             hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
@@ -196,7 +198,7 @@ def _odd_input_refused(overrides: Sequence[str]) -> Iterator[None]:
 
 def _explained(error: Exception, root: Root[Any], overrides: Sequence[str]) -> ConfigError:
     try:
-        family = _family(overrides).name
+        family = _family(root, overrides).name
     except (ConfigError, HydraException):  # the model's name is the error
         family = DEFAULT_FAMILY
     return explain(error, root.kind, overrides, {"family": family, "model": {"family": family}})
@@ -269,18 +271,29 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _listing_choices() -> Iterator[None]:
-    """Omits files that only other files include from Hydra's help and completion."""
+def _listing_choices(root: Root[Any]) -> Iterator[None]:
+    """Omits options that the command cannot select from Hydra's help and completion.
+
+    These are files that only other files include, and models that transcribe where music is made, or the reverse.
+    """
     listed = ConfigRepository.get_group_options
 
-    def selectable(*args: Any, **kwargs: Any) -> list[str]:
-        return choices(listed(*args, **kwargs))
+    def selectable(repository: ConfigRepository, group_name: str, *args: Any, **kwargs: Any) -> list[str]:
+        names = choices(listed(repository, group_name, *args, **kwargs))
+        return [name for name in names if group_name != "model" or _suits(root, name)]
 
     ConfigRepository.get_group_options = selectable  # type: ignore[method-assign]
     try:
         yield
     finally:
         ConfigRepository.get_group_options = listed  # type: ignore[method-assign]
+
+
+def _suits(root: Root[Any], model: str) -> bool:
+    if model not in option_names("model"):  # found by a search path
+        return True
+    family = family_of(option_data(option_path(model, "model"), "model"))
+    return transcribes(family) == (root.kind is TranscribeSettings)
 
 
 def _groups() -> list[str]:
@@ -299,7 +312,7 @@ def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     known = {field.name for field in fields(cast("Any", root.kind))}
     if not {"song", "sampling"} & known or root.node is not None:
         return []
-    family, chosen = _family(overrides), {override.partition("=")[0] for override in overrides}
+    family, chosen = _family(root, overrides), {override.partition("=")[0] for override in overrides}
     defaults = []
     for group, kind in (("sampling", family.sampling_type), ("song", family.song_type)):
         if group in known and family.name != DEFAULT_FAMILY and group not in chosen:
@@ -309,10 +322,13 @@ def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     return defaults
 
 
-def _family(overrides: Sequence[str]) -> Family:
-    """Returns the family of the model file in `overrides`; the default one without such a file."""
+def _family(root: Root[Any], overrides: Sequence[str]) -> Family:
+    """Returns the family of the model in `overrides`, or else of the root's own; the default one if none is known."""
     model = override_value(overrides, "model")
-    if not isinstance(model, str) or not is_path(model):
+    if model is None and root.node is None:
+        defaults = load_yaml(conf_dir() / f"{root.name}.yaml").get("defaults", [])
+        model = next((each["model"] for each in defaults if isinstance(each, dict) and "model" in each), None)
+    if not isinstance(model, str) or not (is_path(model) or model in option_names("model")):
         return open_family(DEFAULT_FAMILY)
     return family_of(option_data(option_path(model, "model"), "model"))
 

@@ -33,7 +33,9 @@ class TranscribeSettings:
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the type of the section that the model's family decides."""
+        """Returns the type of the section that the model's family decides; without a model nothing is decided."""
+        if "model" not in data:
+            return {}
         return {"transcription": open_transcribing(family_of(data.get("model")).name).transcription_type}
 
     def __post_init__(self) -> None:

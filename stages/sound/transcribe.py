@@ -119,7 +119,7 @@ def _causes(spec: TranscriberSpec, audio: NDArray[np.float32], settings: Any) ->
         "weights": spec.weights.identity,
         "dtype": spec.dtype,
         "engine": ENGINE_VERSION,
-        "audio": digest_bytes(audio.tobytes()),
+        "audio": digest_bytes(audio.data),  # without a copy: it may last hours
         **open_transcribing(spec.family).transcription_causes(spec.config, settings),
     }
 

@@ -23,6 +23,7 @@ from jukebox_core.errors import (
     JukeboxError,
     LabelError,
     NewerRecordError,
+    NotesError,
     RecordError,
     RunError,
     StoreError,
@@ -260,6 +261,7 @@ STATUSES: list[tuple[type[JukeboxError], int, int]] = [  # raised before work, a
     (ConfigError, status.REFUSED, status.FAILED),
     (LabelError, status.REFUSED, status.FAILED),
     (AudioError, status.REFUSED, status.FAILED),
+    (NotesError, status.REFUSED, status.FAILED),
     (DeviceError, status.REFUSED, status.FAILED),
     (RunError, status.REFUSED, status.FAILED),
     (DamagedRunError, status.REFUSED, status.FAILED),
@@ -326,3 +328,17 @@ def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, a
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "there", "elsewhere"), [("generate", "mini", "mt3"), ("transcribe", "mt3", "mini")]
+)
+def test_help_lists_the_models_that_a_command_can_use(
+    capsys: pytest.CaptureFixture[str], command: str, there: str, elsewhere: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model: ")]
+    listed = line.removeprefix("model: ").split(", ")
+    assert there in listed
+    assert elsewhere not in listed

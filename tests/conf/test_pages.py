@@ -10,10 +10,17 @@ import pytest
 from safetensors import safe_open
 
 from jukebox_core.models.presets import load_preset
-from pipelines.settings.compose import COMPOSE, DATASET, FINETUNE, GENERATE, TRAIN, compose
+from pipelines.settings.compose import COMPOSE, DATASET, EVALUATE, FINETUNE, GENERATE, TRAIN, TRANSCRIBE, compose
 from tests.helpers.pages import CARD, PAGES, ROOT, commands, links, paths
 
-ROOTS = {"generate": GENERATE, "serve": GENERATE, "compose": COMPOSE, "dataset": DATASET}
+ROOTS = {
+    "generate": GENERATE,
+    "serve": GENERATE,
+    "compose": COMPOSE,
+    "dataset": DATASET,
+    "transcribe": TRANSCRIBE,
+    "evaluate": EVALUATE,
+}
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
 RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
 

@@ -18,6 +18,7 @@ from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.song import Song
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
+from jukebox_core.families.mt3.config import TranscriptionConfig
 from jukebox_core.features.presets import load_recipe
 from jukebox_core.models.presets import load_preset, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
@@ -27,9 +28,11 @@ from pipelines.settings.compose import (
     DATASET,
     DECODE,
     ENCODE,
+    EVALUATE,
     FEATURES,
     GENERATE,
     TRAIN,
+    TRANSCRIBE,
     Root,
     compose,
     dump,
@@ -38,12 +41,14 @@ from pipelines.settings.compose import (
 )
 from pipelines.settings.generate import PromptSettings, Settings
 from pipelines.settings.train import TrainSettings
+from pipelines.settings.transcribe import TranscribeSettings
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS = option_names("model")
+TRANSCRIBERS = ["ismir2021_piano", "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3"]
+MODELS = [name for name in option_names("model") if name not in TRANSCRIBERS]
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 FOR_TRAINING = ("recipe", "training")
 OPTIONS = [(group, name) for group in GROUPS for name in option_names(group)]
@@ -62,12 +67,16 @@ SMALL = ["small_labelled_prior", "small_prior", "small_sep_enc_dec_prior", "smal
 def test_the_models_are_the_three_released_ones_mini_and_those_to_train() -> None:
     released = ["1b_lyrics", "1b_lyrics_hub", "5b", "5b_lyrics", "5b_lyrics_hub", "best"]
     assert [*released, "mini", "small", *SMALL] == MODELS
+    assert {load_preset(name).family for name in TRANSCRIBERS} == {"mt3"}
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
 def test_every_option_of_every_group_makes_valid_settings(group: str, name: str) -> None:
     if group in FOR_TRAINING:
         assert isinstance(compose(TRAIN, [f"{group}={name}", "data.audio=/music"]), TrainSettings)
+        return
+    if name in TRANSCRIBERS:
+        assert compose(TRANSCRIBE, [f"model={name}", "audio=[a.wav]"]).model.name == name
         return
     if group == "model":
         assert settings_with(name).model.name
@@ -101,6 +110,8 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (ENCODE, ["audio=[a.wav]"]),
         (DECODE, ["codes=[a.npz]"]),
         (FEATURES, ["audio=[a.wav]"]),
+        (TRANSCRIBE, ["audio=[a.wav]"]),
+        (EVALUATE, ["reference=a.mid", "estimate=b.mid"]),
         (COMPOSE, []),
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),
@@ -145,6 +156,40 @@ def test_settings_round_trip_through_yaml(name: str) -> None:
 )
 def test_defaults_are_the_same_in_yaml_and_in_python(group: str, option: str, record: object) -> None:
     assert load_yaml(conf_dir() / group / f"{option}.yaml") == to_plain(record)
+
+
+@pytest.mark.parametrize("name", TRANSCRIBERS)
+def test_a_transcriber_is_the_same_to_hydra_and_to_the_core_and_round_trips(name: str) -> None:
+    settings = compose(TRANSCRIBE, [f"model={name}", "audio=[a.wav]"])
+    assert settings.model == load_preset(name)
+    assert build(TranscribeSettings, yaml.safe_load(dump(settings))) == settings
+    assert settings.transcription == TranscriptionConfig()
+
+
+@pytest.mark.parametrize("root", [GENERATE, ENCODE, DECODE, TRAIN], ids=lambda root: root.name)
+def test_a_transcriber_is_refused_where_music_is_made(root: Root[object]) -> None:
+    needed = {"encode": ["audio=[a]"], "decode": ["codes=[a]"], "train": ["data.audio=a"]}
+    with pytest.raises(ConfigError, match="models of the family mt3 transcribe music"):
+        compose(root, ["model=mt3", *needed.get(root.name, [])])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=mini"], "models of the family jukebox do not transcribe music; choose one that does, as model=mt3"),
+        (["audio=[]"], "audio is empty"),
+        (["folder=''"], "folder is empty"),
+        (["hardware.dtype=int8"], "transcription computes in one of auto, float32, bfloat16"),
+        (["transcription.batch_size=0"], "transcription.batch_size is 0"),
+        (["transcription.programs=[]"], "bans every note"),
+        (["transcription.beam=3"], "transcription.beam"),
+    ],
+    ids=str,
+)
+def test_settings_of_a_transcription_that_do_not_fit_are_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(TRANSCRIBE, ["audio=[a.wav]", *overrides])
+    assert words in str(caught.value)
 
 
 def test_storage_defaults_are_the_same_in_yaml_and_in_python() -> None:
@@ -331,7 +376,8 @@ def test_an_unknown_model_is_an_error_with_near_misses() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("5b_lyric")
     assert str(caught.value) == (
-        "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, mini, small, "
-        "small_labelled_prior, small_prior, small_sep_enc_dec_prior, small_single_enc_dec_prior; "
+        "model is '5b_lyric'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, "
+        "ismir2021_piano, mini, mr_mt3, mr_mt3_0, mr_mt3_32, mt3, small, small_labelled_prior, small_prior, "
+        "small_sep_enc_dec_prior, small_single_enc_dec_prior; "
         "closest: '5b_lyrics', '1b_lyrics', '5b_lyrics_hub'"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from jukebox_core.families.mt3.config import (
     FrontEndConfig,
@@ -16,7 +18,8 @@ from jukebox_core.families.mt3.config import (
     TransformerConfig,
     VocabularyConfig,
 )
-from jukebox_core.notes.notes import Note, Notes
+from jukebox_core.notes.note import Note
+from jukebox_core.notes.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,3 +105,23 @@ def same_notes(found: Iterable[Note], expected: Iterable[Sequence[Any]]) -> bool
 def padded(rows: Iterable[Sequence[int]], length: int) -> list[list[int]]:
     """Rows of ids with the start token, filled with 0."""
     return [[0, *row, *[0] * (length - 1 - len(row))] for row in rows]
+
+
+def write_preset(path: Path, chain: Path, **files: Any) -> Path:
+    """A preset of the trained model of a chain, whose file is read where it is; returns its path."""
+    config, checkpoint = load(chain / "config.json"), checkpoint_in(chain)
+    sizes = network(config).transformer
+    data = {
+        "defaults": ["mt3"],
+        "name": "chain",
+        "network": {"front_end": {"mels": config["d_model"]}, "transformer": dataclasses.asdict(sizes)},
+        "files": {
+            "weight_sources": [str(checkpoint.parent)],
+            "weights": {"transcriber": {"path": checkpoint.name, "bytes": None, "sha256": None}},
+            "licence": "none, it is made of noise",
+            "terms": None,
+            **files,
+        },
+    }
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path

@@ -19,8 +19,8 @@ from jukebox_core.families.mt3.events.encoding import encode
 from jukebox_core.families.mt3.events.segments import frame_count
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.transcription.transcriber import Transcriber, open_transcriber
-from jukebox_core.notes.midi import midi_bytes, parse_midi
-from jukebox_core.notes.notes import Notes
+from jukebox_core.notes.midi import midi_bytes
+from jukebox_core.notes.notes import Notes, parse_midi
 from tests.helpers.mt3 import arrays, bundles, checkpoint_in, load, network, notes_of, padded, same_notes
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, load(folder / "chain.json")
-        self.runs = {name: run for name, run in self.data.items() if "generated_rows_incl_start" in str(run)[:400]}
+        dicts = {name: run for name, run in self.data.items() if isinstance(run, dict)}
+        self.runs = {name: run for name, run in dicts.items() if "generated_rows_incl_start" in run}
 
     def transcriber(self, run: str) -> Transcriber:
         memory = self.data.get("segmem_length")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.transcription.transcriber import Transcriber
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.notes.notes import Note, Notes
+    from jukebox_core.notes.note import Note
+    from jukebox_core.notes.notes import Notes
     from jukebox_core.runtime.config import HardwareConfig
 
 

@@ -106,15 +106,14 @@ class MT3Family:
         encoders = (sizes.encoder_depth + memory) * (attention + mlp)
         return encoders + sizes.decoder_depth * (2 * attention + mlp) + 2 * sizes.embeddings * sizes.width
 
-    # Generation, which these models cannot
+    # Generation and training, which these models cannot
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuses the methods of `jukebox_core.family.Family` that concern generating and training."""
-        from jukebox_core.family import Family
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuses: these models transcribe."""
+        raise generates_nothing()
 
-        if name in vars(Family):
-            raise generates_nothing()
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+    check_song = length = condition = plan = describe = estimate_bytes = _refuse
+    codec_causes = open_codec = open_model = training = _refuse
 
 
 FAMILY = MT3Family()

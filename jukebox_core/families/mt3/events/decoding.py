@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from jukebox_core.families.mt3.events.vocabulary import Event, Vocabulary, vocabulary_of
-from jukebox_core.notes.notes import Note
+from jukebox_core.notes.note import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

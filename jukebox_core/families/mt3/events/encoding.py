@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from jukebox_core.families.mt3.config import FrontEndConfig, VocabularyConfig
-    from jukebox_core.notes.notes import Note
+    from jukebox_core.notes.note import Note
 
 
 class _Edge(NamedTuple):

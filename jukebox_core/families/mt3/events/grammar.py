@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.families.mt3.events.decoding import NoteDecoder
+    from jukebox_core.families.mt3.events.vocabulary import Kind
 
 
 class Grammar:
@@ -105,10 +106,10 @@ class Grammar:
             just_begun = {pitch for pitch, note in sounding.items() if note.start == decoder.event_time}
             self._allow_values(events, "pitch", set(range(128)) - just_begun)
 
-    def _allow_values(self, events: NDArray[np.bool_], kind: str, values: Collection[int]) -> None:
-        first = self._decoder.vocabulary.range(kind).start  # type: ignore[arg-type]
+    def _allow_values(self, events: NDArray[np.bool_], kind: Kind, values: Collection[int]) -> None:
+        first = self._decoder.vocabulary.range(kind).start
         events[[first + value for value in values]] = True
 
-    def _slice(self, kind: str) -> slice:
-        found = self._decoder.vocabulary.range(kind)  # type: ignore[arg-type]
+    def _slice(self, kind: Kind) -> slice:
+        found = self._decoder.vocabulary.range(kind)
         return slice(found.start, found.stop)

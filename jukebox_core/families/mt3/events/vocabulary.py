@@ -9,9 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
-from jukebox_core.families.mt3.config import EOS_ID, PAD_ID, SPECIAL_IDS, UNKNOWN_ID, VocabularyConfig, event_count
+from jukebox_core.families.mt3.config import EOS_ID, SPECIAL_IDS, UNKNOWN_ID, VocabularyConfig, event_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,12 +104,6 @@ class Vocabulary:
         every = list(self.range("program"))[: 127 if parity else 128]
         first = self._first["program"]
         return [index + SPECIAL_IDS for index in every if index - first not in allowed]
-
-    def meaningless_ids(self, rows: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Returns which of `rows` ids stand for nothing, bool [rows]: padding, unknown, and those after the events."""
-        found = np.arange(rows) >= self.ids
-        found[[PAD_ID, UNKNOWN_ID]] = True
-        return found
 
 
 @lru_cache

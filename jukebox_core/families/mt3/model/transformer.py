@@ -48,7 +48,7 @@ class Attention(nn.Module):
         return self.o(y_BHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _split(self, x_BTI: Tensor) -> Tensor:
-        return x_BTI.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BTI.reshape(*x_BTI.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SEGMENTS = 16
+SEGMENTS = 8  # seconds of work on a CPU, which a stop has to wait for
 
 
 class Row(NamedTuple):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.mt3.config import MT3Network
     from jukebox_core.families.mt3.model.transformer import MT3
-    from jukebox_core.notes.notes import Note
+    from jukebox_core.notes.note import Note
 
 
 _SHORTEST = 0.01  # seconds

@@ -284,28 +284,6 @@ def test_a_torch_file_of_another_structure_is_refused(tmp_path: Path, content: A
         open_checkpoint(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("key", [None, "state_dict"])
-def test_weights_may_be_the_whole_object_or_the_state_of_lightning(
-    tmp_path: Path, key: str | None, zipped: bool
-) -> None:
-    state = weights("module.")
-    torch.save({key: state} if key else state, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    assert torch.equal(loaded(tmp_path / "x.pt", on_meta()).codebook, weights()["codebook"])
-
-
-def test_objects_beside_the_weights_of_lightning_are_ignored_and_never_run(tmp_path: Path) -> None:
-    trap, path = tmp_path / "trap", tmp_path / "x.ckpt"
-    settings = {"lr": 0.1, "manager": Bomb(trap), "seen": {1, 2}, "when": Path("a")}
-    content = {"state_dict": weights(), "pytorch-lightning_version": "2.0.9", "hyper_parameters": settings}
-    torch.save(content, path)
-    assert torch.equal(loaded(path, on_meta()).codebook, weights()["codebook"])
-    torch.save({**content, "state_dict": {"a": Bomb(trap)}}, path)
-    with pytest.raises(CheckpointError, match="'state_dict' holds a"):
-        open_checkpoint(path)
-    assert not trap.exists()
-
-
 def test_a_tensor_that_reaches_outside_its_storage_is_damage(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"model": {"a": torch.zeros(21)}}, buffer, _use_new_zipfile_serialization=False)
