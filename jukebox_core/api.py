@@ -164,7 +164,7 @@ class Model:
 
         Args:
             songs: conditioning: one song for all samples, or one for each; by default the family's defaults. A song
-                without `total_seconds` is told as long as a usual song of the model (`usual_seconds` of its preset).
+                without `total_seconds` counts as long as a usual song of the model (`usual_seconds` of its preset).
             seconds: length of the music, `start` included; rounded down to whole top-level tokens.
             n_samples: number of samples; by default `sampling.n_samples`, or one for each of several songs.
             seed: of the noise; by default `sampling.seed`.
@@ -260,13 +260,13 @@ class Model:
             raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
         how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
         songs = asked if len(asked) == count else asked * count
-        told = {
+        completed = {
             song: self._family.complete_song(self.config, song, seconds, self._settings.usual_seconds)
             for song in dict.fromkeys(songs)
         }
-        for song in told.values():
+        for song in completed.values():
             self._family.check_song(self.config, song, seconds)
-        songs = tuple(told[song] for song in songs)
+        songs = tuple(completed[song] for song in songs)
         return _Request(config=self.config, sampling=how, seconds=seconds, dtype=self._hardware.dtype, songs=songs)
 
     def _plan(self, request: _Request, have: Sequence[Take]) -> list[SongPlan]:

@@ -7,6 +7,7 @@
     ├── NotesError        notes or a MIDI file that are missing, damaged or out of range
     ├── CheckpointError   weights that are truncated, unsafe, misshapen or of another model
     ├── DownloadError     a file that no source could deliver whole
+    ├── NumericsError     numbers that are not finite, in logits, codes or audio
     ├── DeviceError       a device that does not exist, or has too little memory
     ├── StoreError        the token store: unreachable, full, refused
     │   ├── DamagedError      a stored object whose digest or form is wrong; it was set aside
@@ -58,6 +59,10 @@ class CheckpointError(JukeboxError):
 
 class DownloadError(JukeboxError):
     """A file that no source could deliver whole."""
+
+
+class NumericsError(JukeboxError):
+    """A network computes numbers that are not finite: NaN or infinity. What it made of them is not stored."""
 
 
 class DeviceError(JukeboxError):

@@ -181,7 +181,7 @@ class Family(Protocol):
         ...
 
     def complete_song(self, config: Any, song: Any, seconds: float, usual_seconds: float | None) -> Any:
-        """Returns `song` with values for the fields that it leaves to the model, as its networks are told them.
+        """Returns `song` with values for the fields that it leaves to the model, as they condition its networks.
 
         Args:
             config: the model.

@@ -20,6 +20,7 @@ from jukebox_core.errors import (
     DiskError,
     DownloadError,
     JukeboxError,
+    NumericsError,
     TrainingError,
     UnreachableError,
 )
@@ -38,6 +39,7 @@ _NO_REFUSAL = (
     DamagedError,
     DiskError,
     DownloadError,
+    NumericsError,
     TrainingError,
     UnreachableError,
 )  # failures, also before work begins

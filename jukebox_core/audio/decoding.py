@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 import soundfile
 
+from jukebox_core.audio.complaints import complaints
 from jukebox_core.audio.ffmpeg import READABLE, ffmpeg_decoder
 from jukebox_core.audio.streams import container, mp3_stream, why_not_whole, why_not_whole_mp3
 from jukebox_core.errors import AudioError
@@ -165,10 +166,10 @@ class _SndfileDecoder:
         place = min(first, self._file.frames)
         stop = self._file.frames if count is None else min(place + count, self._file.frames)
         _require_short(self._path, stop - place, self.rate)
-        with _reading():
+        with _reading(self._path, self._file.format):
             self._file.seek(place)
         while place < stop:
-            with _reading():
+            with _reading(self._path, self._file.format):
                 block_TC = self._file.read(min(self._block, stop - place), dtype="float32", always_2d=True)
             if not len(block_TC):
                 self._require_promised(place)
@@ -179,7 +180,7 @@ class _SndfileDecoder:
     def length(self) -> int:
         """Returns the frames of the file, counted from its last ones; _NotWholeError if these are missing."""
         first: int = max(0, self._file.frames - _TAIL)
-        with _reading():
+        with _reading(self._path, self._file.format):
             self._file.seek(first)
             tail = len(self._file.read(_TAIL, dtype="float32", always_2d=True))
         if tail or not first:
@@ -194,10 +195,13 @@ class _SndfileDecoder:
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
-    """Turns libsndfile's errors of a damaged file into _NotWholeError."""
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns libsndfile's errors of a damaged file into _NotWholeError, and those of libmpg123 into one warning."""
     try:
-        yield
+        with complaints(expected=kind == "MP3") as found:
+            yield
+        if found:
+            _warn_damaged(path, found[0])
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise _NotWholeError(f"it is damaged; libsndfile: {_said(error)}") from None
 
@@ -210,9 +214,10 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
         AudioError: the file cannot be opened, or has a header beyond the limits.
         _NotWholeError: libsndfile cannot open it, or would not read all of its sound.
     """
-    with _opened(path) as source:
+    with _opened(path) as (source, is_mp3):
         try:
-            file = soundfile.SoundFile(source, closefd=False)
+            with complaints(expected=is_mp3):
+                file = soundfile.SoundFile(source, closefd=False)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise _NotWholeError(f"libsndfile: {_said(error)}") from None
         with file:
@@ -229,10 +234,10 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.RawIOBase | int]:
-    """Gives a file without its name, so that its content alone says what it is.
+def _opened(path: Path) -> Iterator[tuple[io.RawIOBase | int, bool]]:
+    """Gives a file without its name, so that its content alone says what it is, and whether it is an mp3 file.
 
-    Of an mp3 file it gives the frames alone: libmpg123 takes what lies around them for damage, and says so on stderr.
+    Of an mp3 file with other bytes around its frames it gives the frames alone: libmpg123 takes the rest for damage.
     """
     magic = container(path)
     stream = mp3_stream(path) if magic not in _MAGIC else None
@@ -243,7 +248,12 @@ def _opened(path: Path) -> Iterator[io.RawIOBase | int]:
     elif magic[:3] == b"ID3" or magic[:1] == b"\xff":
         raise _NotWholeError("it begins like an mp3 file, and no sequence of mp3 frames follows")
     with path.open("rb", buffering=0) as file:
-        yield file.fileno() if stream is None else _Slice(file, stream.start, stream.stop)
+        if stream is None:
+            yield file.fileno(), False
+        elif magic[:1] == b"\xff" and stream.stop == os.fstat(file.fileno()).st_size:  # frames, and ID3 before them
+            yield file.fileno(), True
+        else:
+            yield _Slice(file, stream.start, stream.stop), True
 
 
 class _Slice(io.RawIOBase):
@@ -327,6 +337,11 @@ def _require_sane(path: Path, samples_TC: NDArray[np.float32], first: int, rate:
 @lru_cache(maxsize=4096)  # one line a file
 def _warn_loud(path: Path) -> None:
     log.warning("%s: samples beyond %g times full scale; it will sound distorted, so scale it down", path, LOUD)
+
+
+@lru_cache(maxsize=4096)  # one line a file
+def _warn_damaged(path: Path, error: str) -> None:
+    log.warning("%s has damaged frames, which are silent or distorted (libmpg123: %s)", path, error)
 
 
 def _require_no_text(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Atomic writes: a file appears with its whole content or not at all. Imports no torch.
 
-A temporary file is locked while it is written, so that `sweep` can tell what a killed process has left from what a
-living one still writes.
+A temporary file is locked while it is written, so that `sweep` removes what a killed process has left and nothing that
+a living one still writes.
 """
 
 from __future__ import annotations

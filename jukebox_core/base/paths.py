@@ -17,7 +17,7 @@ _PARTS = ("native", "spool")  # folders in the cache folder that do not belong t
 def user_path(text: str | os.PathLike[str]) -> Path:
     """Returns the path that a user or a stored setting names, with a leading ``~`` replaced by the home folder.
 
-    Every such path goes through here, so that none of them surprises the file system later. Nothing is read or made.
+    Every such path is made here, so that none of them surprises the file system later. Nothing is read or written.
 
     Raises:
         ConfigError: control characters, a part or a whole that is too long for a file system, or an unknown home.

@@ -10,12 +10,13 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from jukebox_core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
 Record = TypeVar("Record")
 
@@ -75,10 +76,15 @@ def field_types(kind: type[Any], data: Mapping[str, Any] | None = None) -> dict[
     A dataclass whose sections depend on other values has a class method ``section_types(data)``, which returns the
     types of these sections for the plain `data` that the record is built from.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(cast("Hashable", kind))
     if hasattr(kind, "section_types"):
-        hints |= kind.section_types(data or {})
+        hints = {**hints, **kind.section_types(data or {})}
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def unknown_key(kind: type, name: str, key: str = "") -> str:

@@ -140,7 +140,7 @@ def held_share(samples_T: Samples, rate: int) -> float:
 
 
 def _semitones(rate: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Returns which bins of a chroma spectrogram are used, bool [F], and the semitone (MIDI number) of each of these."""
+    """Returns which bins of a chroma spectrogram are used, bool [F], and the semitone (MIDI number) of each."""
     hertz_F = np.fft.rfftfreq(_CHROMA_FFT, 1 / rate)
     in_range = (hertz_F >= _CHROMA_HZ[0]) & (hertz_F <= _CHROMA_HZ[1])
     return in_range, np.round(69 + 12 * np.log2(hertz_F[in_range] / 440)).astype(int)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.locks import locked
-from jukebox_core.errors import ConfigError
+from jukebox_core.base.records import read_regular
+from jukebox_core.errors import ConfigError, RecordError
 from jukebox_core.models.records import now
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def require(files: ModelFiles, weights: WeightsConfig) -> None:
 
 def _record(weights: WeightsConfig) -> dict[str, dict[str, str]]:
     try:
-        record: dict[str, dict[str, str]] = json.loads((weights.home / RECORD_NAME).read_text())
-    except (FileNotFoundError, ValueError):
+        record: dict[str, dict[str, str]] = json.loads(read_regular(weights.home / RECORD_NAME, links=True))
+    except (FileNotFoundError, RecordError, RecursionError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

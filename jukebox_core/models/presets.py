@@ -34,7 +34,7 @@ class ModelSettings:
     network: Any  # its hyperparameters, as a record of the family's `network_type`
     files: ModelFiles
     trained: bool = True  # false: weights are random, and so is the music; reports say so
-    usual_seconds: float | None = None  # length of a usual song, told where a song names none; null: that of the music
+    usual_seconds: float | None = None  # length of a usual song, used where a song names none; null: that of the music
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,9 @@ ENGINE_VERSION = 5
 """Incremented whenever a change of the code can change sampled tokens; part of every window's key."""
 
 
+_THREADS = 4096
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardwareConfig:
     """Device, precision, engine and batch sizes. None of these but `dtype` can change a key."""
@@ -35,5 +38,7 @@ class HardwareConfig:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1, or null for as many as fit")
         if self.prefill_chunk < 1:
             raise ConfigError(f"prefill_chunk is {self.prefill_chunk}; it must be at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads is {self.threads}; it must be at least 1, or null for torch's default")
+        if self.threads is not None and not 1 <= self.threads <= _THREADS:
+            raise ConfigError(
+                f"threads is {self.threads}; it must be from 1 to {_THREADS:,}, or null for torch's default"
+            )

@@ -41,8 +41,8 @@ class LocalObjects(Place):
     def read(self, name: str) -> bytes | None:
         """Returns the content of a file, or None if it does not exist.
 
-        What is no regular file (a folder, a pipe, a device) was never stored here: it is moved to ``damaged/``, so that
-        the name is free, and read as an empty object, which every reader refuses.
+        What is no regular file (a folder, a pipe, a device) was never stored here: it is read as an empty object, which
+        every reader refuses.
         """
         path = self._root / name
         try:
@@ -52,10 +52,7 @@ class LocalObjects(Place):
         except RecordError:
             if path.is_file():
                 raise
-        aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
-        _make_folder(aside.parent)
-        path.rename(aside)
-        return b""
+            return b""
 
     @retried
     def exists(self, name: str) -> bool:
@@ -87,6 +84,7 @@ class LocalObjects(Place):
         path = self._root / name
         with self._temporary(data) as temporary:
             _make_folder(path.parent)
+            self._clear_folder(path)
             temporary.replace(path)
             synchronise(path.parent)
 
@@ -94,6 +92,7 @@ class LocalObjects(Place):
     def remove(self, *names: str) -> None:
         """Removes files; names that do not exist are ignored."""
         for name in names:
+            self._clear_folder(self._root / name)
             (self._root / name).unlink(missing_ok=True)
 
     @retried
@@ -130,6 +129,13 @@ class LocalObjects(Place):
                     path.unlink()
                     count, size = count + 1, size + found.st_size
         return count, size
+
+    def _clear_folder(self, path: Path) -> None:
+        """Moves a folder in the place of a file to ``damaged/``: no version of this program has made it."""
+        if path.is_dir() and not path.is_symlink():
+            aside = self._root / "damaged" / f"{path.name}.{secrets.token_hex(4)}"
+            _make_folder(aside.parent)
+            path.rename(aside)
 
     def _status(self, name: str) -> os.stat_result | None:
         try:

@@ -82,7 +82,8 @@ class Pins:
     def readable(self) -> tuple[list[Pin], dict[str, str]]:
         """Returns the pins that can be read, sorted by run and place, and a message by name for the others."""
         pins, damaged = [], {}
-        for name in self._objects.sizes("runs"):
+        names = {"/".join(name.split("/")[:2]) for name in self._objects.sizes("runs")}  # a folder in place of one, too
+        for name in sorted(names):
             try:
                 data = self._objects.read(name)
                 if data is not None:

@@ -107,7 +107,7 @@ def read_codes(path: Path) -> Codes:
     return Codes(levels, about)
 
 
-def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: type[np.generic]) -> NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: type[Any]) -> NDArray[Any]:
     """Returns an array of the archive, checked against the size and the kind that it may have.
 
     Raises:
@@ -116,13 +116,12 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: type[np.
     limit = _ABOUT_BYTES if kind is np.str_ else LIMIT_BYTES
     if entry.file_size > limit:
         raise ValueError(f"{entry.filename} has {entry.file_size} bytes")
-    content = archive.read(entry)
-    file = io.BytesIO(content)
+    file = io.BytesIO(archive.read(entry))
     read_header = _HEADERS[np.lib.format.read_magic(file)]
     shape, columns_first, dtype = read_header(file)
     if not np.issubdtype(dtype, kind) or len(shape) > 2 or min(shape, default=0) < 0:
         raise ValueError(f"{entry.filename} has dtype {dtype} and shape {shape}")
-    flat = np.frombuffer(content, dtype, offset=file.tell())
+    flat = np.frombuffer(file.read(), dtype)
     return flat.reshape(shape, order="F" if columns_first else "C").copy()
 
 

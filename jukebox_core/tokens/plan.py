@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from jukebox_core.errors import ConfigError
 
+_ENDLESS = 1e12  # seconds; what is longer, up to the largest float, is too long for a model in the same way
 _ROUNDING = 1e-6  # of a token: rounding error of a decimal number of seconds
 
 
@@ -25,7 +26,7 @@ class Window(NamedTuple):
 
 def whole_tokens(seconds: float, sample_rate: int, hop: int) -> int:
     """Returns how many tokens of `hop` audio samples fit into `seconds`; a millionth of a token is rounded up."""
-    return math.floor(seconds * sample_rate / hop + _ROUNDING)
+    return math.floor(min(seconds, _ENDLESS) * sample_rate / hop + _ROUNDING)
 
 
 def window_starts(total: int, context: int, hop: int) -> list[int]:

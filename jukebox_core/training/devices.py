@@ -80,6 +80,11 @@ def gathered(tensor: Tensor) -> Tensor:
     return cast("Any", tensor).full_tensor() if is_sharded(tensor) else tensor
 
 
+def local_part(tensor: Tensor) -> Tensor:
+    """Returns the part of a tensor that this process holds: a shard, or all of it."""
+    return cast("Any", tensor).to_local() if is_sharded(tensor) else tensor
+
+
 def copy_gathered(target: Tensor, source: Tensor) -> None:
     """Copies a full tensor into `target`, full or sharded, in place; all processes must do so together."""
     if is_sharded(target):

@@ -18,8 +18,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from jukebox_core.errors import JukeboxError, TrainingError
+from jukebox_core.runtime.finite import are_finite, first_not_finite
 from jukebox_core.training.batch_order import EndlessBatchSampler
-from jukebox_core.training.devices import enable_gradient_checkpointing, gathered, is_sharded
+from jukebox_core.training.devices import enable_gradient_checkpointing, gathered, is_sharded, local_part
 from jukebox_core.training.log import Log
 from jukebox_core.training.optimiser import ExponentialMovingAverage, UpstreamAdam, lr_factor
 
@@ -109,6 +110,7 @@ class TrainingLoop:
         self.ema = ExponentialMovingAverage(self.module, decay) if decay is not None else None
         self.sharded = any(is_sharded(parameter) for parameter in trained)
         self.step = 0
+        self.saved: int | None = None  # the step of the stored checkpoint
         self._load()
         self.log = Log(folder / LOG_FOLDER, self.step) if fabric.is_global_zero else None
 
@@ -116,7 +118,7 @@ class TrainingLoop:
         """Trains until the last step, or until `stop`, called after every step, returns true.
 
         Raises:
-            TrainingError: the norm of the gradients is not finite.
+            TrainingError: a loss, a gradient or a weight is not finite; the last checkpoint is kept.
         """
         config, waited, began, since = self.config, 0.0, time.monotonic(), self.step
         metrics = self._evaluate() if self.step == config.max_steps else {}
@@ -135,10 +137,12 @@ class TrainingLoop:
                 waited, began, since = 0.0, time.monotonic(), self.step
             # 3) evaluate
             if self.step % config.eval_steps == 0 or last:
+                self._check_finite()
                 metrics = self._evaluate()
             # 4) save, also before stopping
             stopping = self._any_process(stop())
             if self.step % config.save_steps == 0 or last or stopping:
+                self._check_finite()
                 self._save()
             if stopping:
                 break
@@ -166,10 +170,10 @@ class TrainingLoop:
         norm = self.fabric.clip_gradients(self.module, self.optimiser, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
         norm = gathered(norm)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm + total):
             raise TrainingError(
                 f"{self.subject.name}: the gradient of step {self.step} has norm {float(norm)}, its loss is "
-                f"{float(total)}; lower the learning rate, or check the data for values that are not finite"
+                f"{float(total)}; {self._remedy()}"
             )
         # 3) update
         self.optimiser.step()
@@ -177,6 +181,26 @@ class TrainingLoop:
         if self.ema is not None:
             self.ema.update()
         return total, norm, metrics, waited
+
+    def _check_finite(self) -> None:
+        """Checks weights, averages and the optimiser's state; TrainingError in every process if one is not finite."""
+        moments = [state[name] for state in self.optimiser.state.values() for name in ("first", "second")]
+        averages = [] if self.ema is None else self.ema.averages
+        others = [("average", each) for each in averages] + [("moment", each) for each in moments]
+        states: dict[str, Tensor] = dict(self.subject.step.state_dict())
+        states |= {f"{kind} {number}": value for number, (kind, value) in enumerate(others)}
+        local = {name: local_part(value) for name, value in states.items()}
+        bad = None if are_finite(local.values()) else first_not_finite(local)
+        if self._any_process(bad is not None):
+            where = f"{bad} is" if bad is not None else "weights of another process are"
+            raise TrainingError(f"{self.subject.name}: {where} not finite after step {self.step}; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        kept = f"the checkpoint of step {self.saved} is kept, and the same command continues from it"
+        return (
+            "lower the learning rate, or check the data for values that are not finite; "
+            f"{kept if self.saved is not None else 'no checkpoint was stored yet'}"
+        )
 
     def _generator(self, part: int) -> torch.Generator:
         words = (self.config.seed, self.step, part, self.fabric.global_rank)
@@ -257,19 +281,37 @@ class TrainingLoop:
                 f"{url} is no checkpoint of this training "
                 f"({' '.join(str(error).split())[:200]}); give another folder, or remove it to start from step 0"
             ) from None
+        try:
+            self._check_finite()
+        except TrainingError:
+            raise TrainingError(
+                f"{url}, of step {self.step}, holds numbers that are not finite; remove it to start from step 0"
+            ) from None
+        self.saved = self.step
         self.report(f"{self.subject.name}: resumes from step {self.step}")
 
     def _save(self) -> None:
-        """Writes the checkpoint atomically: a process killed meanwhile leaves the previous one."""
+        """Writes the checkpoint atomically: a process killed meanwhile, or a full disk, leaves the previous one.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
         state: dict[str, Any] = {"module": self.module, "optimiser": self.optimiser, "step": self.step}
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
         fresh = self._url(".next.pt")
-        self.fabric.save(fresh, state)
+        try:
+            self.fabric.save(fresh, state)
+        except (OSError, RuntimeError) as error:  # the latter is what torch makes of a full disk
+            raise TrainingError(
+                f"the checkpoint cannot be written to {self.checkpoints} ({' '.join(str(error).split())[:200]}); free "
+                "some space there, and run the same command: it continues from the checkpoint before"
+            ) from error
         if self.fabric.is_global_zero:
             fs, path = fsspec.core.url_to_fs(fresh)
             fs.mv(path, f"{path.rpartition('/')[0]}/{CHECKPOINT_NAME}")
         self.fabric.barrier()
+        self.saved = self.step
 
     def _url(self, name: str) -> str:
         return f"{self.checkpoints.rstrip('/')}/{name}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.errors import TrainingError
 from jukebox_core.models.checkpoints.checkpoint import save_safetensors
+from jukebox_core.runtime.finite import first_not_finite
 from jukebox_core.training.devices import gathered
 
 if TYPE_CHECKING:
@@ -18,14 +20,24 @@ def half_weights(module: nn.Module) -> dict[str, Tensor]:
     """Returns the module's tensors by name: floating point as float16, shared ones once, the others as they are.
 
     Sharded tensors are gathered: all processes must call this together, and each receives full tensors.
+
+    Raises:
+        TrainingError: a weight is not finite, or beyond the range of half precision.
     """
     seen: dict[int, str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         seen.setdefault(id(tensor), name)
     state = {name: gathered(tensor) for name, tensor in module.state_dict().items() if name in seen.values()}
-    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    bad = first_not_finite(halves)
+    if bad is not None:
+        raise TrainingError(
+            f"{bad} reaches {float(state[bad].abs().max()):.3g}, but weights are exported in half precision, which "
+            "ends at 65,504; train with a lower learning rate or more weight decay"
+        )
+    return halves
 
 
 def write_half_weights(module: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes `half_weights` of a module that is not sharded, atomically."""
+    """Writes `half_weights` of a module that is not sharded, atomically; TrainingError as there."""
     save_safetensors(half_weights(module), path, metadata)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _OVERRIDE = re.compile(r"weights\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
-_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TEXT = re.compile(r"[A-Za-z_/.][\w/.:@%-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None}
 _NUMBERS = frozenset({"nan", "inf", "infinity"})  # numbers, as Hydra reads them

@@ -98,7 +98,7 @@ class RunOutputs:
         self, files: Sequence[Mapping[str, Any]], stages: Stages, manifest: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Draws the pictures that do not exist or show other audio; returns a record for each."""
-        records, folder = [], self.run.path
+        folder, records = self.run.path, list[dict[str, Any]]()
         for sound in files:
             paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
             if len(intact) < len(paths):

@@ -28,7 +28,7 @@ from pipelines.execution.runner import check_runner
 from pipelines.licence_prompt import ask
 from pipelines.runs.choosing import may_be_other, named
 from pipelines.runs.contents import Contents, with_contents
-from pipelines.runs.folder import RunFolder, check_free, run_path
+from pipelines.runs.folder import RunFolder, check_free, has_config, run_path
 from pipelines.runs.output_files import are_complete
 from pipelines.runs.takes import check_source
 from pipelines.settings.common import RunnerSettings
@@ -134,7 +134,7 @@ def finished(prepared: Prepared) -> RunFolder | None:
     manifest = run.known_manifest()
     if plan is None or prepared.weights is None or manifest.get("status") != "finished":
         return None
-    if plan.missing(TokenStore(settings.storage.tokens)):
+    if plan.missing(TokenStore(settings.storage.tokens)) or not has_config(run, settings):
         return None
     codec = prepared.weights[settings.family.codec_role]
     return run if are_complete(run.path, manifest, plan.takes, codec.identity, settings.output) else None

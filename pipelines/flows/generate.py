@@ -80,9 +80,9 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
         weights=dict(contents.weights),
         made_from=contents.made_from(),
         terms=acknowledgement(settings.model.files, settings.weights),
-        told=settings.told,
+        filled_in=settings.filled_in,
     )
-    for line in told_lines(settings):
+    for line in filled_in_lines(settings):
         log.info("%s", line)
     note_plan(settings, run, plan.start, plan.takes)
     codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
@@ -104,16 +104,16 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
     artifacts.show_songs(run)
 
 
-def told_lines(settings: Settings) -> list[str]:
-    """Returns a line for each field that the songs leave to the model, with the values that it is told."""
+def filled_in_lines(settings: Settings) -> list[str]:
+    """Returns a line for each field that the songs leave to the model, with their values."""
     model = settings.model
     usual = "none" if model.usual_seconds is None else f"{model.usual_seconds:g}"
     values: dict[str, dict[str, None]] = {}
-    for told in settings.told:
-        for name, value in told.items():
+    for filled in settings.filled_in:
+        for name, value in filled.items():
             values.setdefault(name, {})[f"{value:g}" if isinstance(value, float) else str(value)] = None
     return [
-        f"told     {name}={', '.join(found)}: usual_seconds of {model.name} is {usual}, the music ends at "
+        f"song     {name}={', '.join(found)}: usual_seconds of {model.name} is {usual}, the music ends at "
         f"{settings.seconds:g} s; song.{name} sets another"
         for name, found in values.items()
     ]

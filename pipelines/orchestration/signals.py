@@ -118,7 +118,7 @@ def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
 
 
 def _is_handled_by(handler: Callable[[int, FrameType | None], None]) -> bool:
-    """Whether a handler is installed; SIGINT tells, since Prefect has a handler of its own for SIGTERM in a flow."""
+    """Whether a handler is installed: for SIGINT, since Prefect has one of its own for SIGTERM in a flow."""
     return signal.getsignal(signal.SIGINT) is handler
 
 
@@ -151,7 +151,7 @@ def _request_stop(number: int, _: FrameType | None) -> None:
 
 
 def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
-    """Interrupts a stage that did not check the flag; one that did is storing its tokens, and has more time for that."""
+    """Interrupts a stage that did not check the flag; one that did is storing its tokens, and has more time."""
     if signal.getitimer(signal.ITIMER_REAL)[1] and stopping.is_ending():
         signal.setitimer(signal.ITIMER_REAL, STORE_SECONDS)
         return

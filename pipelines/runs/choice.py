@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError
 from pipelines.settings.generate import ChooseSettings, SourceSettings
 
@@ -62,6 +63,7 @@ def after(settings: Settings, run: RunFolder, choice: Choice) -> Settings:
         ConfigError: the choice is out of range.
     """
     check(settings, choice)
+    settings = _with_words_of(run, settings)
     again = choice.keep_seconds is not None
     source = SourceSettings(
         run=str(run.path.resolve()),
@@ -79,6 +81,17 @@ def after(settings: Settings, run: RunFolder, choice: Choice) -> Settings:
     if choice.sample is None:
         return second
     return replace(second, songs=songs, sampling=replace(settings.sampling, n_samples=1))
+
+
+def _with_words_of(run: RunFolder, settings: Settings) -> Settings:
+    """Returns the settings with the songs of `run`, which hold the words that a lyrics file had when it was made."""
+    made = run.known_manifest().get("identity")
+    if made is None:
+        return settings
+    family = settings.family
+    kind: type[Any] = family.song_overrides_type
+    songs = tuple(build(kind, song, f"songs.{n}") for n, song in enumerate(made["songs"]))
+    return replace(settings, song=build(family.song_type, made["song"], "song"), songs=songs)
 
 
 def advice(settings: Settings, run: RunFolder) -> list[str]:

@@ -100,7 +100,8 @@ def other_settings(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[s
 def _without_paths(identity: Mapping[str, Any]) -> dict[str, Any]:
     prompt, source = dict(identity.get("prompt", {})), identity.get("source")
     prompt.pop("files", None)
-    kept = {**identity, "prompt": prompt, "source": None if source is None else {**source, "run": None}}
+    model = {name: value for name, value in identity.get("model", {}).items() if name != "files"}
+    kept = {**identity, "model": model, "prompt": prompt, "source": None if source is None else {**source, "run": None}}
     return with_words(kept)
 
 
@@ -147,8 +148,8 @@ def with_words(identity: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         family = family_of(identity["model"])
-        song = build(family.song_type, identity["song"])
-        songs = [build(family.song_overrides_type, each) for each in identity["songs"]]
+        song: Any = build(family.song_type, identity["song"])
+        songs: list[Any] = [build(family.song_overrides_type, each) for each in identity["songs"]]
         words = {"song": to_plain(_with_content(song)), "songs": [to_plain(_with_content(each)) for each in songs]}
     except (ConfigError, LabelError, LookupError):
         return dict(identity)

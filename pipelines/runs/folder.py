@@ -62,7 +62,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
     found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
     usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
-    return found | ({"usual_seconds": usual} if settings.tells_usual_length else {})
+    return found | ({"usual_seconds": usual} if settings.uses_usual_length else {})
 
 
 def default_name(settings: Settings) -> str:
@@ -268,15 +268,20 @@ def _is_own(folder: RunFolder, settings: Settings, contents: Contents | None) ->
     pin = Pins(settings.storage.tokens).of(folder.name, folder.place)
     if pin is not None and contents is not None and pin.keys != contents.keys:
         return False
-    stored = settings_in(folder.path)
-    if stored is not None:
-        return not other_settings(_identity(stored), identity(settings))
-    if pin is not None and contents is not None:
+    if settings_in(folder.path) is not None:
+        return has_config(folder, settings)
+    if pin is not None:
         return True
     names = [path.name for path in folder.path.iterdir()]
     if all(TEMPORARY.fullmatch(name) for name in names):
         return True
     return MANIFEST_NAME in names and folder.name == default_name(settings)
+
+
+def has_config(folder: RunFolder, settings: Settings) -> bool:
+    """Whether the folder has a config.yaml of the run that these settings make."""
+    stored = settings_in(folder.path)
+    return stored is not None and not other_settings(_identity(stored), identity(settings))
 
 
 def open_run(settings: Settings, config_yaml: str, contents: Contents | None = None) -> RunFolder:

@@ -48,7 +48,8 @@ class Contained:
     @classmethod
     def of(cls, folder: Path) -> Contained:
         """Returns what is in the folder of a run; links are not followed."""
-        own, others = [], []
+        own: list[Path] = []
+        others: list[Path] = []
         for path in sorted(_files(folder)):
             mine = _OWN.fullmatch(path.relative_to(folder).as_posix())
             (own if mine else others).append(path)

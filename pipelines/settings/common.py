@@ -12,6 +12,8 @@ from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
 
 AudioFormat = Literal["wav", "flac", "mp3"]
+_WORKERS = 10_000
+_LARGEST = 1e9  # of any number of seconds, tokens or files: in samples it is still a number
 _SPOOL = SpoolConfig()
 
 
@@ -26,6 +28,7 @@ def check_not_negative(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         require(value is None or 0 <= value < math.inf, f"{name} is {value}; it cannot be negative or infinite")
+        require(value is None or value <= _LARGEST, f"{name} is {value}; it is at most {_LARGEST:g}")
 
 
 def check_above_zero(owner: object, *names: str) -> None:
@@ -33,6 +36,7 @@ def check_above_zero(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+        require(value is None or value <= _LARGEST, f"{name} is {value}; it is at most {_LARGEST:g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +95,7 @@ class RunnerSettings:
     def __post_init__(self) -> None:
         """Checks ranges, and that devices suffice."""
         check_above_zero(self, "workers", "shards")
+        require(self.workers <= _WORKERS, f"workers is {self.workers}; a run has at most {_WORKERS:,}")
         check_not_negative(self, "preview_seconds")
         require(len(set(self.devices)) == len(self.devices), f"devices is {list(self.devices)}; name each device once")
         require(

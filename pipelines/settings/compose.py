@@ -14,6 +14,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
@@ -24,8 +25,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jukebox_core.base.paths import conf_dir, shortened
+from jukebox_core.base.paths import conf_dir, shortened, user_path
 from jukebox_core.base.structuring import build, to_plain
+from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
@@ -86,6 +88,7 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
     with _hydra_errors_as_config_error(root, overrides):
         readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name)
         selected = _with_files(root, readable)
+        _check_added_files(override_value(readable, "hydra.searchpath"))
         with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):
             config = hydra.compose(root.name, selected)
         return _checked(root, config)
@@ -112,11 +115,13 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
             refused.append(_explained(error, root, overrides))
 
     flags = [a for a in arguments if not _is_override(a)]
+    _check_added_files([f.partition("=")[2] or following for f, following in pairwise([*flags, ""]) if _adds_files(f)])
     overrides = [a for a in arguments if _is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
     with _hydra_errors_as_config_error(root, overrides), _listing_choices():
         readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name, sweep=_sweeps(arguments))
+        _check_added_files(override_value(readable, "hydra.searchpath"))
         with _arguments([*flags, *_with_files(root, readable)]), _odd_input_refused(overrides):
             hydra.main(version_base=_HYDRA_VERSION, config_path=str(conf_dir()), config_name=root.name)(job)()
     if refused:
@@ -222,6 +227,23 @@ def _forget(options: dict[str, Any]) -> None:
 
 def _is_override(argument: str) -> bool:
     return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
+def _adds_files(flag: str) -> bool:
+    return flag.partition("=")[0] in ("--config-dir", "-cd", "--config-path", "-cp")
+
+
+def _check_added_files(folders: object) -> None:
+    """Checks the files of folders that a user adds to Hydra's search path, which Hydra itself reads without limits.
+
+    Raises:
+        ConfigError: a file is no plain YAML of a bounded size.
+    """
+    named = [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
+    for folder in (user_path(each.removeprefix("file://")) for each in named if each):
+        for group in (*_groups(), "experiment"):
+            for file in sorted((folder / group).glob("*.yaml")):
+                load_yaml(file)
 
 
 def _sweeps(arguments: Sequence[str]) -> bool:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_DAY = 86_400  # seconds
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptSettings:
     """Audio that the songs start with."""
@@ -141,6 +144,7 @@ class Settings:
         """Checks the settings against each other; every message names the dotted keys."""
         if self.song is None:
             object.__setattr__(self, "song", self.family.song_type())
+        require(not self.seconds > _DAY, f"seconds is {self.seconds:g}; a song lasts at most a day, {_DAY:,} s")
         _ = self.length
         start = self.prompt.seconds
         require(
@@ -190,16 +194,16 @@ class Settings:
         return self._completed(sample, self.model.usual_seconds)
 
     @property
-    def told(self) -> list[dict[str, Any]]:
-        """What the model is told of each song where the settings leave it to the model: names and values."""
+    def filled_in(self) -> list[dict[str, Any]]:
+        """The fields of each song that the settings leave to the model: names and values."""
         pairs = [
             (to_plain(self._asked(sample)), to_plain(self.song_of(sample))) for sample in range(self.sampling.n_samples)
         ]
-        return [{name: value for name, value in told.items() if value != asked[name]} for asked, told in pairs]
+        return [{name: value for name, value in full.items() if value != asked[name]} for asked, full in pairs]
 
     @property
-    def tells_usual_length(self) -> bool:
-        """Whether the model's usual length changes what it is told of a song."""
+    def uses_usual_length(self) -> bool:
+        """Whether the model's usual length changes the conditioning of a song."""
         usual = self.model.usual_seconds
         return usual is not None and any(
             self._completed(sample, usual) != self._completed(sample, None) for sample in range(len(self.songs) or 1)

@@ -67,6 +67,13 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["run.name=a/b"],
         "run.name is 'a/b'; it must be a plain folder name, without slashes and not starting with a dot",
     ),
+    (["model=small_prior", "seconds=1e308"], "seconds is 1e+308; a song lasts at most a day, 86,400 s"),
+    (["prompt.offset_seconds=1e308"], "prompt.offset_seconds is 1e+308; it is at most 1e+09"),
+    (
+        ["song.total_seconds=1e308"],
+        "song.total_seconds is 1e+308, but mini knows songs from 2 s to just under 240 s; "
+        "set it within that, or to null",
+    ),
     (["seconds=nan"], "seconds is nan; it must be above 0 and finite"),
     (["model.network.priors.level_2.level=1"], "model.network.priors: priors.level_2.level is 1; it must be 2"),
     # settings at odds with each other

@@ -33,6 +33,7 @@ from pipelines.settings.compose import (
     Root,
     compose,
     dump,
+    from_command_line,
     stored_root,
 )
 from pipelines.settings.generate import PromptSettings, Settings
@@ -283,6 +284,19 @@ def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", "\n".join(["a0: &a0 [x]", *layers]))
     with pytest.raises(ConfigError, match="holds more than 100,000 values, aliases written out"):
         option_data(path, "model")
+
+
+@pytest.mark.parametrize("flag", [None, "--config-dir"])
+@pytest.mark.parametrize("text", ["lyrics: &me [*me]\n", "- a\n", "pipe"])
+def test_the_files_of_a_search_path_have_the_same_limits(tmp_path: Path, text: str, flag: str | None) -> None:
+    (tmp_path / "song").mkdir()
+    if text == "pipe":
+        os.mkfifo(tmp_path / "song" / "mine.yaml")
+    else:
+        (tmp_path / "song" / "mine.yaml").write_text(text)
+    where = [f"hydra.searchpath=[file://{tmp_path}]"] if flag is None else [flag, str(tmp_path)]
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        from_command_line(GENERATE, ["song=mine", *where])
 
 
 def test_an_alias_that_stays_small_is_no_bomb(tmp_path: Path) -> None:

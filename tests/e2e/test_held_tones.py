@@ -24,6 +24,6 @@ def test_no_song_is_one_held_tone() -> None:
     found = [share for seed in SEEDS for share in shares(model, jukebox.Song(), seed)]
     assert len(found) == 24
     assert [share for share in found if share >= HELD] == []
-    # The measure can fail: songs that are told to be as short as the excerpt hold one tone.
+    # The measure can fail: songs that are set to be as short as the excerpt hold one tone.
     short = shares(model, jukebox.Song(total_seconds=SECONDS), SEEDS[0])
     assert sum(share >= HELD for share in short) >= 2

@@ -135,15 +135,11 @@ def test_recordings_that_cannot_be_used_are_left_out_and_reported(made: Path, tm
     (tmp_path / "songs" / "page.mp3").write_text("<html>404</html>")
     audio = f"data.audio={tmp_path / 'songs'}"
     given = train(made, audio, f"folder={tmp_path / 'model'}", "parts=[vqvae]", "training.vqvae.loop.num_workers=1")
-    refused = jukebox(*given)
-    assert refused.returncode == 2
-    assert "1 of 5 files in" in refused.stderr
-    assert "more than the allowed share of 0.1; the first: " in refused.stderr
     trained = jukebox(*given, "data.checks.most_unreadable=0.5")
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert "4 of 5 files can be used" in trained.stderr
     assert "1 unreadable: page.mp3" in trained.stderr
-    assert "Traceback" not in refused.stderr + trained.stderr
+    assert "Traceback" not in trained.stderr
 
 
 @pytest.mark.endurance

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.helpers.fault_songs import ForkServer
 
+pytestmark = pytest.mark.slow
+
 LENGTH = ("seconds=0.1", "runner.preview_seconds=0", "storage.flush_seconds=0.05")  # and snapshots
 NEVER = 10**9
 FEW = 8  # of all calls, evenly spread
@@ -44,7 +46,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
         pytest.skip("there is no C compiler for the failing disk")
     folder = tmp_path_factory.mktemp("fork_server")
     library = folder / "full_disk.so"
-    source = TESTS / "helpers" / "full_disk.c"
+    source = TESTS / "faults" / "full_disk.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
     with open_fork_server(folder, {"LD_PRELOAD": str(library)}) as server:
         yield server
@@ -85,7 +87,6 @@ def check_fails_at(first: int, error: int, fork_server: ForkServer, model: Path,
     return not status
 
 
-@pytest.mark.slow
 def test_a_disk_that_fails_at_some_calls(fork_server: ForkServer, model: Path, plain: Song, tmp_path: Path) -> None:
     calls = calls_of(plain)
     assert calls > 100

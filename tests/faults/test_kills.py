@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,9 +26,26 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-KILLS = {"disk": 44, "s3": 20}
-LENGTH = "seconds=0.6"
+LENGTH = "seconds=0.25"
+SEEDS = 4  # songs that are compared
 RECLAIM_SECONDS = 5.0  # between SIGTERM and the end of a machine that is reclaimed
+MOMENTS = (  # of the kills of one song, in order: the stage that has ended, and at most so many seconds after that
+    ("", 0.05),
+    ("", 1.0),
+    ("tokens", 40),  # or tokens that were drawn
+    ("tokens", 400),
+    ("", 1.0),
+    ("tokens", 400),
+    ("tokens", 400),
+    ("sample", 0.1),
+    ("", 1.0),
+    ("sample", 0.5),
+    ("decode", 0.05),
+    ("codes", 0.2),
+    ("", 1.0),
+    ("codes", 1.5),
+    ("draw", 0.05),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +69,17 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
         server.stop()
 
 
-@pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=pytest.mark.endurance)])
-def test_runs_killed_at_random_moments_are_resumed(
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        ("disk", 100),
+        pytest.param("s3", 16, marks=pytest.mark.endurance),
+        pytest.param("disk", 1000, marks=(pytest.mark.endurance, pytest.mark.timeout(7200))),
+    ],
+)
+def test_runs_killed_at_any_moment_are_resumed(
     place: str,
+    count: int,
     model: Path,
     fork_server: ForkServer,
     tmp_path: Path,
@@ -60,43 +87,66 @@ def test_runs_killed_at_random_moments_are_resumed(
     record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Kills from the first moment of a process to the last picture: no run is lost, no bit differs."""
     chance = random.Random(20261120)
     environment = {} if place == "disk" else request.getfixturevalue("bucket")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     root = str(tmp_path / "store") if place == "disk" else "s3://songs"
-    songs, kills, different, slowest = [], 0, 0, 0.0
-    while kills < KILLS[place]:
-        number = len(songs)
-        plain, killed = (
-            Song(fork_server, model, tmp_path / kind, f"{root}/{kind}", number, (LENGTH,), environment)
-            for kind in (f"plain{number}", f"killed{number}")
-        )
-        plain.finish()
+
+    def song(kind: str, number: int) -> Song:
+        folder, store = tmp_path / f"{kind}{number}", f"{root}/{kind}{number}"
+        return Song(fork_server, model, folder, store, number % SEEDS, (LENGTH,), environment, report=True)
+
+    plain: dict[int, Song] = {}
+    songs: list[Song] = []
+    hits: Counter[str] = Counter()
+    different, slowest = 0, 0.0
+    while hits.total() < count:
+        killed = song("killed", len(songs))
         songs.append(killed)
-        while kills < KILLS[place] and killed.start_and_signal(signal.SIGKILL, chance.uniform(0.0, 1.5)):
-            assert killed.wait() == -signal.SIGKILL
-            kills += 1
+        if killed.seed not in plain:
+            plain[killed.seed] = song("plain", killed.seed)
+            plain[killed.seed].finish()
+        for stage, most in MOMENTS:
+            if hits.total() < count and killed.start_and_kill(stage, chance.uniform(0.0, most)):
+                hits[phase(killed.stages(), stage)] += 1
         began = time.monotonic()
         killed.finish()
         slowest = max(slowest, time.monotonic() - began)
-        different += killed.outcome() != plain.outcome()
-        assert set(killed.draws()) == set(plain.draws())
-        store = TokenStore(killed.store)
-        sealed = store.keys()
-        assert sealed
-        assert store.partials() == []
-        for key in sealed:
-            store.read(key)  # raises if a sealed window is damaged
+        check_whole(killed, plain[killed.seed])
+        different += killed.outcome() != plain[killed.seed].outcome()
+        shutil.rmtree(killed.folder)
     lost, worst = sum(song.redrawn for song in songs), max(song.most_redrawn for song in songs)
-    record_property(
-        "figures",
-        f"{place}: {kills} kills over {len(songs)} songs; tokens lost {lost} ({lost / kills / SAMPLES:.1f} a "
-        f"kill and sample, {worst} at most, of {FLUSH} allowed); results that differ {different}; damaged files "
-        f"used 0; hung runs 0; slowest last resume {slowest:.1f} s",
+    figures = (
+        f"{place}: {hits.total()} kills ({', '.join(f'{n} {stage}' for stage, n in hits.most_common())}) over "
+        f"{len(songs)} songs; lost runs 0; tokens lost {lost} ({lost / hits.total() / SAMPLES:.1f} a kill and sample, "
+        f"{worst} at most, of {FLUSH} allowed); results that differ {different}; damaged files used 0; hung runs 0; "
+        f"slowest last resume {slowest:.1f} s"
     )
+    record_property("figures", figures)
+    print(figures)
     assert different == 0
     assert worst <= FLUSH
+
+
+def phase(ended: list[str] | None, stage: str) -> str:
+    """Where a process was killed that had ended these stages."""
+    if stage == "tokens":
+        return "while sampling"
+    return "before its run" if ended is None else f"after {ended[-1]}" if ended else "at the start of its run"
+
+
+def check_whole(killed: Song, plain: Song) -> None:
+    """Every token was drawn, every window can be read, and kills have left nothing."""
+    assert set(killed.draws()) == set(plain.draws())
+    store = TokenStore(killed.store)
+    sealed = store.keys()
+    assert sealed
+    assert store.partials() == []
+    for key in sealed:
+        store.read(key)  # raises if a sealed window is damaged
+    assert not [*killed.run.rglob(".*.tmp")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

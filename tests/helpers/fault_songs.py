@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
 
 SCRIPT = Path(__file__).with_name("killable_run.py")
@@ -165,17 +165,45 @@ class Song:
         self.start()
         assert self.wait() == 0, self.log[-3000:]
 
-    def start_and_signal(self, number: signal.Signals, after: float) -> bool:
-        """Starts the run and signals its process after some seconds; returns whether it was still running."""
+    def start_and_kill(self, stage: str, after: float) -> bool:
+        """Starts the run and kills its process some seconds after it ended a stage; returns whether it still ran.
+
+        Args:
+            stage: as the manifest's timings name it; "" for the start of the process; "tokens": after drawing some.
+            after: seconds, or tokens of all samples.
+        """
         self.start()
-        time.sleep(after)
-        status = self.server.wait(0)
-        if status is not None:
-            assert status == 0, self.log[-3000:]
-            self._count_redrawn()
-            return False
-        os.kill(self.process, number)
-        return True
+        until = time.monotonic() + TIMEOUT
+        while not self._reached(stage, after):
+            status = self.server.wait(0.002)
+            if status is not None:
+                assert status == 0, self.log[-3000:]
+                self._count_redrawn()
+                return False
+            assert time.monotonic() < until, self.log[-3000:]
+        status = self.server.wait(after) if after and stage != "tokens" else None
+        if status is None:
+            os.kill(self.process, signal.SIGKILL)
+            return self.wait() == -signal.SIGKILL
+        assert status == 0, self.log[-3000:]
+        self._count_redrawn()
+        return False
+
+    def _reached(self, stage: str, after: float) -> bool:
+        if stage == "tokens":
+            lines = self.drawn.read_bytes().count(b"\n") if self.drawn.exists() else 0
+            return lines >= self._counted + after
+        return not stage or stage in (self.stages() or ())
+
+    def stages(self) -> list[str] | None:
+        """The stages that the last process has ended, by the manifest; None if the manifest is not its own yet."""
+        try:
+            manifest = json.loads((self.run / "manifest.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        if f"/{self.process}/" not in str(manifest.get("process")):
+            return None
+        return [timing["stage"] for timing in manifest.get("timings", [])]
 
     def wait_for(self, *, draws: int) -> None:
         """Waits until `draws` tokens are drawn."""

@@ -4,7 +4,7 @@ Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `enviro
 an ordinary process, except that torch and Prefect, which take seconds to import, are imported already. Answers
 ``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
 drawn, so that a test can count those drawn twice. With `full` (a folder, a number of calls, an error number; the server
-runs below tests/helpers/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
+runs below tests/faults/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
 """
 
 from __future__ import annotations

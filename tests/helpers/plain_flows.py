@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipelines.runs.folder import RunFolder
     from pipelines.settings.generate import Settings
 
 
@@ -22,3 +25,15 @@ def run_plainly(settings: Settings, *, resume: bool = False) -> Path:
     run = open_run(prepared.settings, dump(prepared.settings), prepared.contents)
     generate_songs(prepared, run, PLAIN, live=False)
     return run.path
+
+
+def make_plainly(settings: Settings, *, resume: bool = False) -> RunFolder:
+    """Does what `jukebox generate` or `runs resume` does, in this process and without Prefect; returns the run."""
+    from pipelines import commands
+    from pipelines.orchestration import prefect_tasks
+    from pipelines.orchestration.stage_calls import PLAIN
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands.prefect_home, "use", lambda _: None)
+        patch.setattr(prefect_tasks, "prefect_stages", lambda: PLAIN)
+        return commands.make(settings, in_flow=True, resume=resume)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import jukebox_core as jukebox
 from jukebox_core.composer.builtin import read_prompt_audio
-from jukebox_core.errors import AudioError, ConfigError, DeviceError, DownloadError, LabelError
+from jukebox_core.errors import AudioError, ConfigError, DeviceError, DownloadError, LabelError, NumericsError
+from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.codes import read_codes
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.models.own_model import SECONDS, write_own_model
@@ -98,6 +99,34 @@ def test_music_begins_with_the_codes_that_it_is_given(model: jukebox.Jukebox) ->
     assert np.array_equal(music.codes[2][:, :10], [range(10)] * 2)
     whole = model.generate(seconds=0.1, n_samples=2, sampling=TOP, start=music.codes)
     assert np.array_equal(whole.codes[2], music.codes[2])
+
+
+def test_nothing_is_sealed_of_logits_that_are_not_finite(
+    own_yaml: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = jukebox.load_model(own_yaml, hardware=jukebox.HardwareConfig(device="cpu", threads=1), folder=folder)
+    model._open_network("level_1").prior.output.weight.fill_(float("nan"))
+    opened, sealed = model._open_network, list[int]()
+    broken = opened("level_1")
+    monkeypatch.setattr(model, "_open_network", lambda role: broken if role == "level_1" else opened(role))
+    seal = TokenStore.seal
+
+    def noting(store: TokenStore, key: str, tokens: np.ndarray, **how: Any) -> Any:
+        sealed.append(len(tokens))
+        return seal(store, key, tokens, **how)
+
+    monkeypatch.setattr(TokenStore, "seal", noting)
+    with pytest.raises(NumericsError, match="the logits of level 1 are not finite"):
+        model.generate(seconds=SECONDS)
+    assert sum(sealed) == 34  # the top level, and no token of level 1
+
+
+def test_a_song_without_a_length_has_the_usual_one(model: jukebox.Jukebox) -> None:
+    def codes(song: jukebox.Song | None) -> np.ndarray:
+        return model.generate(song, seconds=0.1, sampling=TOP).codes[2]
+
+    assert np.array_equal(codes(None), codes(jukebox.Song(total_seconds=30.0)))
+    assert not np.array_equal(codes(None), codes(jukebox.Song(total_seconds=2.0)))
 
 
 @pytest.mark.slow  # imports Prefect

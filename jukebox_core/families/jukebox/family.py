@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.labels import label_levels
-from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_times, told_seconds
+from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_seconds, song_times
 from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, JukeboxConfig, JukeboxNetwork, level_of
@@ -110,12 +110,12 @@ class JukeboxFamily:
         song_times(config, seconds=seconds, total_seconds=song.total_seconds, offset_seconds=song.offset_seconds)
 
     def complete_song(self, config: JukeboxConfig, song: Song, seconds: float, usual_seconds: float | None) -> Song:
-        """Returns `song` with the length that the model is told of it, where the song names none."""
+        """Returns `song` with the length that conditions the model, where the song names none."""
         if song.total_seconds is not None:
             return song
         offset = song.offset_seconds
-        told = told_seconds(config, seconds=seconds, offset_seconds=offset, usual_seconds=usual_seconds)
-        return replace(song, total_seconds=told)
+        total = song_seconds(config, seconds=seconds, offset_seconds=offset, usual_seconds=usual_seconds)
+        return replace(song, total_seconds=total)
 
     def length(self, request: RunRequest) -> int:
         """Returns the length of the music in audio samples: whole top-level tokens, so that all levels end together."""

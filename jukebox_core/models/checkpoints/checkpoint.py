@@ -28,6 +28,7 @@ from jukebox_core.models.checkpoints.archive import read_archive
 from jukebox_core.models.checkpoints.legacy import read_legacy
 from jukebox_core.models.checkpoints.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
 from jukebox_core.models.download.replies import is_web_page
+from jukebox_core.runtime.finite import copy_finite, is_finite
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
@@ -119,6 +120,7 @@ def load_into(
     device: torch.device | str | None = None,
     placed: Callable[[str], None] | None = None,
     only: Callable[[str], bool] | None = None,
+    label: str = "a module",
 ) -> None:
     """Loads the checkpoint's tensors into `module`, which may be on the meta device.
 
@@ -135,10 +137,12 @@ def load_into(
         device: where tensors go; None leaves them in main memory.
         placed: called with the name of the module that received a tensor, before the next one is read.
         only: chooses tensors by their (first) name in the module; others are checked but not read.
+        label: names the module in messages.
 
     Raises:
         CheckpointError: names are missing or left over, shapes disagree, or tied tensors differ. All faults are
-            found before the first tensor is assigned, and are in one message.
+            found before the first tensor is assigned, and are in one message. Or a tensor holds numbers that are not
+            finite, also after its conversion; it and the ones after it are not assigned.
     """
     targets = module.state_dict(keep_vars=True)
     for names, stored in _match(checkpoint, targets, () if checkpoint.own_names else renames):
@@ -146,7 +150,9 @@ def load_into(
             continue
         stored_tensor = checkpoint.tensors[stored]
         dtype = cast(names[0], stored_tensor) if cast else None
-        loaded = stored_tensor.to(device=device, dtype=dtype, copy=True)
+        loaded = torch.empty_like(stored_tensor, dtype=dtype, device=device)
+        if not copy_finite(stored_tensor, loaded):
+            raise CheckpointError(_not_finite(checkpoint.path, label, stored, stored_tensor, loaded.dtype))
         del stored_tensor  # and its pages, before the next tensor is mapped
         target = targets[names[0]]
         if isinstance(target, nn.Parameter):
@@ -207,6 +213,18 @@ def matched_names(module: nn.Module, checkpoint: Checkpoint, renames: Sequence[t
 def traits(tensor: Tensor) -> tuple[str, list[int], int]:
     """Returns dtype by its name in safetensors, shape, and bytes of an element."""
     return _SAFETENSORS_DTYPES[tensor.dtype], list(tensor.shape), tensor.element_size()
+
+
+def _not_finite(path: Path, label: str, name: str, stored: Tensor, dtype: torch.dtype) -> str:
+    if is_finite(stored):
+        return (
+            f"{path}: tensor {name} of {label} reaches {float(stored.abs().max()):.3g}, beyond the range of {dtype}; "
+            "choose hardware.dtype=float32 or bfloat16"
+        )
+    return (
+        f"{path}: tensor {name} of {label} holds numbers that are not finite (NaN or infinity), so it makes no music; "
+        "fetch the file again, or export it from an earlier checkpoint of its training"
+    )
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from jukebox_core.audio import decoding, ffmpeg
+from jukebox_core.audio.complaints import complaints
 from jukebox_core.audio.ffmpeg import ffmpeg_program
 from jukebox_core.audio.files import audio_seconds, read_audio, read_channels, read_whole
 from jukebox_core.composer.builtin import read_prompt_audio
@@ -195,6 +196,29 @@ def test_ordinary_files_keep_their_samples(
     np.testing.assert_array_equal(read_audio(path, rate=rate), wanted)
     assert audio_seconds(path) == len(wanted) / rate
     assert capfd.readouterr().err == ""
+
+
+@needs_ffmpeg
+def test_damaged_frames_are_one_warning(
+    made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bytearray((made / "tagged.mp3").read_bytes())
+    place = data.find(b"Info") + 1000
+    frames = [at for at in range(place, len(data)) if data[at : at + 2] == b"\xff\xfb" and data[at + 2] >> 4 == 5]
+    for frame in frames[2::10]:
+        data[frame + 4 : frame + 30] = b"\xff\x5a" * 13  # their headers stay
+    (tmp_path / "a.mp3").write_bytes(data)
+    for _ in range(2):
+        assert len(read_audio(tmp_path / "a.mp3", rate=RATE)) == 3 * RATE
+    assert caplog.text.count("a.mp3 has damaged frames, which are silent or distorted (libmpg123: ") == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_lines_of_others_reach_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    with complaints() as found:
+        os.write(2, b"Note: Trying to resync...\n[src/libmpg123/layer3.c:f():9] error: no\nERROR: bad\nmine\n")
+    assert found == ["no", "bad"]
+    assert capfd.readouterr().err == "mine\n"
 
 
 @pytest.mark.parametrize("channels", [2, 3, 6])

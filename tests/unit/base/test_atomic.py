@@ -66,7 +66,9 @@ def test_a_disk_that_fails_at_any_call_is_one_clear_error(
     assert not [*tmp_path.glob(".*")]
 
 
-def test_a_disk_without_inodes_is_told_from_one_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_inodes_is_distinguished_from_one_without_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     found = list(os.statvfs(tmp_path))
     found[7] = 0  # f_favail

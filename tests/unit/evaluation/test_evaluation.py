@@ -80,7 +80,7 @@ def test_the_key_of_a_song_is_found() -> None:
     assert key(np.zeros(RATE, np.float32), RATE).fit == 0
 
 
-def test_a_held_tone_is_told_from_music() -> None:
+def test_a_held_tone_is_no_music() -> None:
     t = np.arange(4 * RATE) / RATE
     tone = np.sin(2 * np.pi * 440 * t + 0.3 * np.sin(2 * np.pi * 5 * t)).astype(np.float32)  # with vibrato
     assert held_share(tone, RATE) == 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from jukebox_core.errors import ConfigError, TrainingError
 from jukebox_core.training.batch_order import EndlessBatchSampler
@@ -19,8 +20,10 @@ from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.log import METRICS_NAME, read_entries
 from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, TrainingLoop
 from jukebox_core.training.optimiser import ExponentialMovingAverage, lr_factor
+from jukebox_core.training.weights import write_half_weights
 from tests.helpers.models.tiny_training import run, subject, training
 from tests.helpers.paths import ROOT, TESTS
+from tests.helpers.small_files import small_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +128,21 @@ def test_a_killed_save_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatc
     assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
 
 
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, max_steps=4)
+    before = (tmp_path / CHECKPOINT_NAME).read_bytes()
+    real = Fabric.save
+
+    def full(*arguments: Any) -> None:
+        with small_files(2000):
+            real(*arguments)
+
+    monkeypatch.setattr(Fabric, "save", full)
+    with pytest.raises(TrainingError, match="free some space there, and run the same command"):
+        run(tmp_path, max_steps=8)
+    assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
+
+
 def test_recomputed_activations_change_no_loss(tmp_path: Path) -> None:
     run(tmp_path / "kept", max_steps=3)
     run(tmp_path / "recomputed", max_steps=3, gradient_checkpointing=True)
@@ -145,6 +163,72 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="top: the gradient of step 0 has norm nan"):
         TrainingLoop(fabric, broken, how, tmp_path, print).run()
     assert not (tmp_path / CHECKPOINT_NAME).exists()
+
+
+@pytest.mark.parametrize("spoils", ["weight", "average", "moment"])
+def test_numbers_that_are_not_finite_are_not_stored_and_the_last_checkpoint_is_kept(
+    tmp_path: Path, spoils: str
+) -> None:
+    trained, how = subject("top"), training()
+    fabric = start_fabric(DevicesConfig(accelerator="cpu"), how.loop.precision)
+    loop = TrainingLoop(fabric, trained, how, tmp_path, print)
+    steps = iter(range(100))
+
+    def stop() -> bool:
+        if next(steps) == 6:  # after step 7; the checkpoint is of step 4
+            assert loop.ema is not None
+            moments = next(iter(loop.optimiser.state.values()))
+            spoilt = {
+                "weight": trained.step.prior.output.weight,
+                "average": loop.ema.averages[3],
+                "moment": moments["second"],
+            }
+            with torch.no_grad():
+                spoilt[spoils].view(-1)[0] = torch.inf
+            return True
+        return False
+
+    before = (
+        r"not finite after step 7; lower the learning rate, .*; the checkpoint of step 4 is kept, and the same comm"
+    )
+    with pytest.raises(TrainingError, match=rf"^top: .*{spoils}.* is {before}"):
+        loop.run(stop)
+    stored = weights(tmp_path)
+    assert stored["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in stored["module"].values())
+    assert run(tmp_path, kind="top").finished
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_though_its_gradient_is(tmp_path: Path) -> None:
+    trained, how = subject("top"), training(max_steps=3)
+    losses_of = trained.step.forward
+
+    def forward(*arguments: Any) -> Any:
+        loss, metrics = losses_of(*arguments)
+        return loss + torch.inf, metrics
+
+    trained.step.forward = forward
+    fabric = start_fabric(DevicesConfig(accelerator="cpu"), how.loop.precision)
+    with pytest.raises(TrainingError, match=r"step 0 has norm .*, its loss is inf; .*; no checkpoint was stored yet"):
+        TrainingLoop(fabric, trained, how, tmp_path, print).run()
+    assert not (tmp_path / CHECKPOINT_NAME).exists()
+
+
+def test_a_stored_checkpoint_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, max_steps=4)
+    stored = weights(tmp_path)
+    next(iter(stored["module"].values())).view(-1)[0] = torch.nan
+    torch.save(stored, tmp_path / CHECKPOINT_NAME)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt, of step 4, holds numbers that are not finite; remove it"):
+        run(tmp_path, max_steps=8)
+
+
+def test_weights_beyond_half_precision_are_not_exported(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(module.bias, 1e5)
+    with pytest.raises(TrainingError, match=r"bias reaches 1e\+05, but weights are exported in half precision"):
+        write_half_weights(module, tmp_path / "weights.safetensors", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_processes_need_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

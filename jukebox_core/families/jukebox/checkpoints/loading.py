@@ -43,10 +43,11 @@ def load_vqvae(config: JukeboxConfig, path: Path, *, device: torch.device | None
     """Returns the VQ-VAE with the weights in `path`, ready to encode and decode, in float32.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of this VQ-VAE.
+        CheckpointError: the file is not a checkpoint of this VQ-VAE, or holds numbers that are not finite.
     """
     vqvae = build_vqvae(config)
-    load_into(vqvae, open_checkpoint(path), VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device)
+    checkpoint, label = open_checkpoint(path), f"the VQ-VAE of {config.name}"
+    load_into(vqvae, checkpoint, VQVAE_RENAMES, cast=lambda *_: torch.float32, device=device, label=label)
     tap_major(vqvae)
     return vqvae.eval().requires_grad_(requires_grad=False)
 
@@ -67,7 +68,7 @@ def load_prior(
     `first_layers`; the file is checked as a whole, but no other tensor of it is read.
 
     Raises:
-        CheckpointError: the file is not a checkpoint of this prior.
+        CheckpointError: the file is not a checkpoint of this prior, or holds numbers that are not finite.
     """
     prior = build_prior(config, level)
     kept = None if deepest is None else set(first_layers(build_prior(config, level), deepest).state_dict())
@@ -92,7 +93,16 @@ def load_prior(
     with release_freed_memory():
         placed = quantise if dtype == "int8" else None
         only = None if kept is None else kept.__contains__
-        load_into(prior, open_checkpoint(path), PRIOR_RENAMES, cast=cast, device=device, placed=placed, only=only)
+        load_into(
+            prior,
+            open_checkpoint(path),
+            PRIOR_RENAMES,
+            cast=cast,
+            device=device,
+            placed=placed,
+            only=only,
+            label=f"level {level} of {config.name}",
+        )
     if deepest is not None:
         first_layers(prior, deepest)
     prior.set_compute_dtype(compute)

@@ -23,7 +23,7 @@ from jukebox_core.families.jukebox.model.streaming import tap_major
 from jukebox_core.models.checkpoints.checkpoint import save_safetensors
 from jukebox_core.models.checkpoints.direct import read_into
 from jukebox_core.models.checkpoints.prepared import FOLDER, discard, is_sound, keep
-from jukebox_core.runtime import quantise
+from jukebox_core.runtime import finite, quantise
 from jukebox_core.runtime.device import COMPUTE_DTYPES
 from jukebox_core.runtime.native import convolution, matrices
 
@@ -38,7 +38,7 @@ log = logging.getLogger("jukebox")
 MIN_BYTES = 64_000_000  # of a file; preparing a smaller one is faster than looking for a copy
 _SMALLER = 0.9  # of the file: a copy that is neither packed nor smaller loads no faster
 _LABEL_TABLES = ("labels.artist.weight", "labels.genre.weight")  # 65 MB of 1b_lyrics, and a song needs a few rows
-_LAYOUT_SOURCES = (quantise, matrices, convolution, native)  # the code that decides the content
+_LAYOUT_SOURCES = (quantise, matrices, convolution, native, finite)  # the code that decides the content, and checks it
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from jukebox_core.tokens.plan import whole_tokens
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.config import JukeboxConfig
 
+_ENDLESS = 1e12  # seconds; what is longer, up to the largest float, is out of every range in the same way
 _ROUNDING = 1e-6  # of a sample or token: rounding error of a decimal number of seconds
 
 
@@ -26,7 +27,7 @@ class SongTimes(NamedTuple):
 
 def whole_samples(config: JukeboxConfig, seconds: float) -> int:
     """Returns how many audio samples fit into `seconds`."""
-    return math.floor(seconds * config.vqvae.sample_rate + _ROUNDING)
+    return math.floor(min(seconds, _ENDLESS) * config.vqvae.sample_rate + _ROUNDING)
 
 
 def top_level_samples(config: JukeboxConfig, seconds: float) -> int:
@@ -71,13 +72,13 @@ def music_length(config: JukeboxConfig, seconds: float, *, stop_level: int) -> i
     return length
 
 
-def told_seconds(
+def song_seconds(
     config: JukeboxConfig, *, seconds: float, offset_seconds: float, usual_seconds: float | None
 ) -> float | None:
-    """Returns the length of the whole song that the model is told where the song names none, in seconds.
+    """Returns the length of the whole song that conditions the model where the song has none, in seconds.
 
     It is `usual_seconds`, moved into the range of the model, or the end of the music if that is later. A model that is
-    told of a song as short as an excerpt makes what no song of its training was: often one held tone.
+    conditioned on a song as short as an excerpt makes what no song of its training was: often one held tone.
 
     Args:
         config: the model.
@@ -94,7 +95,7 @@ def told_seconds(
     end = whole_samples(config, offset_seconds) + top_level_samples(config, seconds)
     top = config.priors[config.top]
     if top.timing is None and top.lyrics is None:
-        usual_seconds = None  # the model is told no length
+        usual_seconds = None  # no length conditions the model
     usual = shortest if usual_seconds is None else whole_samples(config, usual_seconds)
     total = max(end, min(max(usual, shortest), longest))
     return total / rate if total <= longest else None

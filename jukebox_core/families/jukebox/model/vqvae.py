@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from jukebox_core.errors import AudioError, ConfigError
+from jukebox_core.errors import AudioError, ConfigError, NumericsError
 from jukebox_core.families.jukebox.model.convnet import Downsampler, StackConfig, Upsampler
 from jukebox_core.families.jukebox.model.streaming import Stream
+from jukebox_core.runtime.finite import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,10 +110,13 @@ class VQVAE(nn.Module):
                 codes.
 
         Raises:
-            AudioError: the audio has the wrong shape, or is shorter than one token of a requested level.
+            AudioError: the audio has the wrong shape, is shorter than one token of a requested level, or is not finite.
             ConfigError: no such level, or `chunk` is not positive.
+            NumericsError: the encoder's output is not finite.
         """
         requested = range(self.config.levels) if levels is None else levels
+        if not is_finite(audio_BT):
+            raise AudioError("audio holds samples that are not finite (NaN or infinity); leave it out, or repair it")
         return [self._encode_level(audio_BT, level, chunk) for level in requested]
 
     @torch.no_grad()
@@ -126,6 +130,7 @@ class VQVAE(nn.Module):
 
         Raises:
             ConfigError: no such level, codes of the wrong shape or out of range, or `chunk` is not positive.
+            NumericsError: the audio is not finite.
         """
         codec, hop = self._codec(level), self.config.hops[level]
         self._check_codes(codes_BT)
@@ -136,6 +141,7 @@ class VQVAE(nn.Module):
                 part_TC = stream.feed(codec.codebook[part_T], last=last)
                 audio_T[done : done + len(part_TC)] = part_TC[:, 0]
                 done += len(part_TC)
+        _check_finite(audio_BT, f"the audio that the VQ-VAE decodes from level {level}")
         return audio_BT
 
     def features(self, audio_BT: Tensor, level: int) -> Tensor:
@@ -181,6 +187,7 @@ class VQVAE(nn.Module):
         for audio_T, codes_T in zip(audio_BT, codes_BT, strict=True):
             done = 0
             for features_TC in self._features(audio_T, codec, chunk):
+                _check_finite(features_TC, f"the output of the VQ-VAE's encoder of level {level}")
                 codes_T[done : done + len(features_TC)] = self._nearest(features_TC, codec)
                 done += len(features_TC)
         return codes_BT
@@ -239,3 +246,8 @@ class VQVAE(nn.Module):
                     f"codes reach from {low} to {high}; this codebook has 0 to {self.config.bins - 1}: "
                     "decode with the VQ-VAE that the codes were made for"
                 )
+
+
+def _check_finite(values: Tensor, label: str) -> None:
+    if not is_finite(values):
+        raise NumericsError(f"{label} is not finite (NaN or infinity); its weights may be damaged: fetch them again")

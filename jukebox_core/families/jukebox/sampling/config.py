@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jukebox_core.errors import ConfigError
 from jukebox_core.sampling.config import DrawConfig
 
+MOST_SAMPLES = 100_000  # of a run: every window of each is planned in memory
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelSampling(DrawConfig):
@@ -37,8 +39,8 @@ class SamplingConfig:
         """Checks ranges."""
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
-        if self.n_samples < 1:
-            raise ConfigError(f"n_samples is {self.n_samples}; ask for at least 1")
+        if not 1 <= self.n_samples <= MOST_SAMPLES:
+            raise ConfigError(f"n_samples is {self.n_samples}; ask for at least 1, at most {MOST_SAMPLES:,} a run")
         if self.stop_level not in range(3):
             raise ConfigError(f"stop_level is {self.stop_level}; choose 2 (top only), 1, or 0 (all levels)")
 

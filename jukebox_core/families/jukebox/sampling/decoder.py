@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, NumericsError
+from jukebox_core.runtime.finite import is_finite
 from jukebox_core.sampling.loop import decode, prefill
 
 if TYPE_CHECKING:
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
     from jukebox_core.sampling.noise import Noise
 
 
+_LOOKED_AT_TOGETHER = 128  # steps: a look at every eight would cost 3 % of the time of a small model
+
+
 class WindowDecoder:
-    """A prior with the state of one window: the `StepModel` of `sampling.loop`."""
+    """A prior with the state of one window: the `StepModel` of `sampling.loop`.
+
+    Logits are looked at for numbers that are not finite, many steps together so that no step waits for the device:
+    codes are not to be stored before `check_logits`.
+    """
 
     def __init__(self, prior: Prior, condition: Condition) -> None:
         self.prior = prior
         self.condition = condition
         self.state = prior.new_state(condition)
+        self._unchecked: list[Tensor] = []  # the logits [B, V] of the last steps
 
     def read(self, tokens_BT: Tensor) -> Tensor:
         """Appends known tokens to the cache; returns the features [B, T, W] that predict each."""
@@ -43,8 +52,34 @@ class WindowDecoder:
         self.prior.feed(self.state, tokens_B)
 
     def logits(self, features_BW: Tensor) -> Tensor:
-        """Returns float32 logits [B, V]."""
-        return self.prior.logits(features_BW)
+        """Returns float32 logits [B, V] of the position that `predict` computed.
+
+        Raises:
+            NumericsError: these, or some of an earlier step, are not finite.
+        """
+        logits_BV = self.prior.logits(features_BW)
+        self._unchecked.append(logits_BV)
+        if len(self._unchecked) == _LOOKED_AT_TOGETHER:
+            self.check_logits()
+        return logits_BV
+
+    def check_logits(self) -> None:
+        """Checks the logits of all steps since the last call.
+
+        Raises:
+            NumericsError: some are not finite; the message names the level, the first such token and the songs.
+        """
+        logits, self._unchecked = self._unchecked, []
+        if not logits or is_finite(torch.stack(logits)):
+            return
+        bad_TB = torch.stack([~torch.isfinite(each_BV).all(-1) for each_BV in logits]).cpu()
+        first = self.state.cache.position - self.prior.config.lyric_positions - len(logits)
+        songs = ", ".join(str(song) for song in bad_TB.any(0).nonzero()[:, 0].tolist())
+        raise NumericsError(
+            f"the logits of level {self.prior.config.level} are not finite (NaN or infinity) from token "
+            f"{first + int(bad_TB.any(1).int().argmax())} of a window on, in songs {songs} of the batch; nothing "
+            "is stored of it. Choose hardware.dtype=float32, or weights whose numbers are smaller"
+        )
 
     def prefill_from(self, single: WindowDecoder) -> None:
         """Copies the state of `single`, a decoder of one song with the same conditioning, to every song of the batch.
@@ -144,6 +179,7 @@ def draw_codes(
     Raises:
         ConfigError: The window would be longer than the context, there are more forced codes than new ones, fewer
             forced codes than the decoder holds, or the prior's layers cannot sample.
+        NumericsError: Logits are not finite. This can come some blocks late, but before the last one.
     """
     prior, known, forced = decoder.prior, known_BT.shape[1], 0 if forced_BF is None else forced_BF.shape[1]
     if known + count > prior.config.context:
@@ -161,7 +197,11 @@ def draw_codes(
     blocks = decode(
         decoder, count - read, sampling, noise, position=start + known + read, forced_BF=left_BF, flush=flush
     )
+    left = count - max(read, forced)
     for block_BT in blocks:
+        left -= block_BT.shape[1]
+        if not left:
+            decoder.check_logits()
         yield block_BT - prior.shift
 
 

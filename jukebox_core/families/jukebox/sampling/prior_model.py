@@ -6,18 +6,20 @@ caches that were saved after them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from jukebox_core.errors import NumericsError
 from jukebox_core.families.jukebox.sampling.decoder import clamp_codes
 from jukebox_core.families.jukebox.sampling.sampler import WindowInputs, open_window, sample_window
 from jukebox_core.sampling.noise import CounterNoise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -81,6 +83,7 @@ class PriorWindow:
         """Prepares to continue after `drawn`, int32 [songs, time], the tokens of an interrupted attempt."""
         self._decoder = open_window(model.prior, inputs)
         self._drawn, self._blocks, self._new = drawn, list[np.ndarray](), inputs.window.new
+        self._failed = False  # logits were not finite: no token after `_drawn` counts
         level, device = nodes[0].level, next(model.prior.parameters()).device
         self._tokens = sample_window(  # lazily: a cache may be restored before the first step
             self._decoder,
@@ -93,17 +96,22 @@ class PriorWindow:
         )
 
     def step(self) -> int | None:
-        """Draws a block of tokens; returns its length per song, or None if the window is full."""
+        """Draws a block of tokens; returns its length per song, or None if the window is full.
+
+        Raises:
+            NumericsError: logits are not finite; `save` and `results` return no token that may be drawn from them.
+        """
         if self._drawn.shape[1] == self._new:
             return None
-        block_BT = next(self._tokens, None)
+        with self._failing():
+            block_BT = next(self._tokens, None)
         if block_BT is None:
             return None
         self._blocks.append(block_BT.cpu().numpy().astype(np.int32))
         return block_BT.shape[1]
 
     def save(self) -> list[Prefix]:
-        """Returns the tokens of each song drawn so far."""
+        """Returns the tokens of each song drawn so far; NumericsError, once, if their logits were not finite."""
         return [Prefix(tokens) for tokens in self._gathered()]
 
     def results(self) -> list[NDArray[np.int32]]:
@@ -118,7 +126,20 @@ class PriorWindow:
         """Continues from caches that `save_cache` returned after a prefix of the same tokens."""
         self._decoder.restore(saved)
 
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Drops the tokens whose logits were not looked at if the block raises NumericsError."""
+        try:
+            yield
+        except NumericsError:
+            self._blocks, self._failed = [], True
+            raise
+
     def _gathered(self) -> NDArray[np.int32]:
+        if self._failed:
+            return self._drawn
+        with self._failing():
+            self._decoder.check_logits()
         self._drawn = np.concatenate([self._drawn, *self._blocks], axis=1)
         self._blocks = []
         return self._drawn

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -221,25 +220,6 @@ def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path: Path, form: str) -
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(target)))  # the bomb is live
     assert target.exists()
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_numbers_of_numpy_in_the_settings_are_numbers(tmp_path: Path, zipped: bool, protocol: int) -> None:
-    settings = {"width": np.int64(32), "rate": np.float64(0.1), "half": np.float16(1.5), "is_prior": np.bool_(True)}
-    path = tmp_path / "x.pth.tar"
-    content = {"model": weights(), "hps": settings, "step": 3}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
-    found = dict(open_checkpoint(path).metadata)
-    assert found == {"width": 32, "rate": 0.1, "half": 1.5, "is_prior": True}
-    assert [type(value) for value in found.values()] == [int, float, float, bool]
-
-
-def test_an_array_of_numpy_is_refused_as_what_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "x.pth.tar"
-    torch.save({"model": weights(), "hps": {"ids": np.arange(3)}}, path)
-    with pytest.raises(CheckpointError, match="_reconstruct: it holds objects of numpy, and nothing of it was run"):
-        open_checkpoint(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,12 +1,14 @@
 """Signals at any moment of a command: what they raise, when, and what is left as it was."""
 
+# ruff: noqa: PT012 - a signal is sent and handled within a block
+
 from __future__ import annotations
 
 import os
 import pty
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,10 +81,8 @@ def test_while_a_command_ends_further_signals_are_ignored() -> None:
 
 def test_a_signal_that_a_library_lost_ends_the_command_where_a_run_begins() -> None:
     with pytest.raises(stopping.StoppedError), ending_on_signals():
-        try:
+        with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-        except KeyboardInterrupt:
-            pass
         with stopping_on_signals():
             pytest.fail("the run began")
 

@@ -94,7 +94,7 @@ def test_runs_of_the_same_music_keep_the_names_from_before_usual_lengths(overrid
     assert "usual_seconds" not in str(identity(made))
 
 
-def test_a_usual_length_that_is_told_makes_another_run() -> None:
+def test_a_usual_length_that_is_used_makes_another_run() -> None:
     assert identity(settings())["usual_seconds"] == 30.0
     assert default_name(settings()) != default_name(settings("model.usual_seconds=null"))
     assert default_name(settings()) != default_name(settings("model.usual_seconds=60"))

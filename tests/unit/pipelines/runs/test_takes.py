@@ -127,7 +127,7 @@ def test_a_planned_run_needs_its_parent_no_longer() -> None:
     assert (parent["run"], parent["samples"], parent["begins_seconds"]) == ("first", [0, 1], [2.0, 2.0])
 
 
-def test_a_longer_song_is_told_again_and_a_run_from_before_usual_lengths_as_it_was() -> None:
+def test_a_longer_song_is_completed_again_and_a_run_from_before_usual_lengths_as_it_was() -> None:
     fake_run("first", *SECOND)
     assert [continued("first", f"seconds={n}").song_of(0).total_seconds for n in (8, 29)] == [30.0, 30.0]
     longer = continued("first", "seconds=40")

@@ -42,22 +42,22 @@ def test_a_songs_entry_replaces_only_what_it_names() -> None:
     ]
 
 
-def test_a_song_without_a_length_is_told_the_models_usual_one() -> None:
+def test_a_song_without_a_length_has_the_models_usual_one() -> None:
     made = settings(sampling=SamplingConfig(n_samples=3), songs=(
         SongOverride(), SongOverride(total_seconds=9.0), SongOverride(offset_seconds=40.0),
     ))  # fmt: skip
     assert [made.song_of(sample).total_seconds for sample in range(2)] == [30.0, 9.0]
     end = 40 + made.length / made.config.sample_rate
-    assert made.told == [{"total_seconds": 30.0}, {}, {"total_seconds": pytest.approx(end, abs=1e-4)}]
-    assert made.tells_usual_length
-    assert not settings(song=Song(total_seconds=30.0)).tells_usual_length
-    assert not settings(seconds=40.0).tells_usual_length  # the end of the music, as always
+    assert made.filled_in == [{"total_seconds": 30.0}, {}, {"total_seconds": pytest.approx(end, abs=1e-4)}]
+    assert made.uses_usual_length
+    assert not settings(song=Song(total_seconds=30.0)).uses_usual_length
+    assert not settings(seconds=40.0).uses_usual_length  # the end of the music, as always
 
 
-def test_a_model_without_a_usual_length_is_told_the_length_of_the_music() -> None:
+def test_a_model_without_a_usual_length_has_the_length_of_the_music() -> None:
     made = settings(model=replace(MINI, usual_seconds=None))
     assert made.song_of(0).total_seconds == made.length / made.config.sample_rate
-    assert not made.tells_usual_length
+    assert not made.uses_usual_length
 
 
 @pytest.mark.parametrize("usual", [0.0, -3.0, float("inf"), float("nan")])

@@ -11,8 +11,8 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.lengths import (
     SongTimes,
     music_length,
+    song_seconds,
     song_times,
-    told_seconds,
     top_level_samples,
     whole_samples,
     window_hop,
@@ -80,34 +80,34 @@ def test_the_song_defaults_to_the_music_but_to_no_less_than_the_models_minimum()
     assert times(seconds=6.0, total=100.0, offset=1.5) == SongTimes(100 * RATE, round(1.5 * RATE))
 
 
-def told(config: JukeboxConfig, seconds: float, offset: float = 0.0, usual: float | None = 180.0) -> float | None:
-    return told_seconds(config, seconds=seconds, offset_seconds=offset, usual_seconds=usual)
+def filled(config: JukeboxConfig, seconds: float, offset: float = 0.0, usual: float | None = 180.0) -> float | None:
+    return song_seconds(config, seconds=seconds, offset_seconds=offset, usual_seconds=usual)
 
 
-def test_a_song_without_a_length_is_told_as_long_as_usual_but_no_shorter_than_the_music() -> None:
-    assert told(BIG, 24.0) == told(BIG, 100.0, 80.0) == 180.0
-    assert told(BIG, 24.0, 170.0) == (170 * RATE + top_level_samples(BIG, 24.0)) / RATE
-    assert told(BIG, 200.0) == top_level_samples(BIG, 200.0) / RATE
-    assert told(BIG, 24.0, usual=None) == top_level_samples(BIG, 24.0) / RATE
+def test_a_song_without_a_length_is_as_long_as_usual_but_no_shorter_than_the_music() -> None:
+    assert filled(BIG, 24.0) == filled(BIG, 100.0, 80.0) == 180.0
+    assert filled(BIG, 24.0, 170.0) == (170 * RATE + top_level_samples(BIG, 24.0)) / RATE
+    assert filled(BIG, 200.0) == top_level_samples(BIG, 200.0) / RATE
+    assert filled(BIG, 24.0, usual=None) == top_level_samples(BIG, 24.0) / RATE
 
 
 def test_a_usual_length_outside_the_models_range_is_moved_into_it() -> None:
     config = known(8.0, 12.0)
-    assert told(config, 6.0, usual=2.0) == told(config, 6.0, usual=None) == 8.0
-    longest = told(config, 6.0, usual=500.0)
+    assert filled(config, 6.0, usual=2.0) == filled(config, 6.0, usual=None) == 8.0
+    longest = filled(config, 6.0, usual=500.0)
     assert longest == pytest.approx(12.0, abs=2 / RATE)
     assert times(config, 6.0, longest).total_length < 12 * RATE
-    assert told(config, 12.5) is None  # `song_times` says why
+    assert filled(config, 12.5) is None  # `song_times` says why
 
 
-def test_a_model_that_is_told_no_length_keeps_its_keys() -> None:
+def test_a_model_without_timing_keeps_its_keys() -> None:
     config = load_preset("small_prior").config
-    assert told(config, 30.0) == told(config, 30.0, usual=None)
+    assert filled(config, 30.0) == filled(config, 30.0, usual=None)
 
 
 @given(seconds=st.floats(0.1, 500.0), offset=st.floats(0.0, 80.0), usual=st.none() | st.floats(0.1, 1000.0))
-def test_the_length_that_is_told_is_always_accepted(seconds: float, offset: float, usual: float | None) -> None:
-    found = told(BIG, seconds, offset, usual)
+def test_the_length_that_is_filled_in_is_always_accepted(seconds: float, offset: float, usual: float | None) -> None:
+    found = filled(BIG, seconds, offset, usual)
     assert times(BIG, seconds, found, offset).total_length == round((found or 0) * RATE)
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jukebox_core.errors import AudioError, CheckpointError, ConfigError
+from jukebox_core.errors import AudioError, CheckpointError, ConfigError, NumericsError
 from jukebox_core.families.jukebox.checkpoints.upstream import vqvae_config
 from jukebox_core.families.jukebox.config import VQVAEConfig
+from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
 from jukebox_core.families.jukebox.model import vqvae
 from jukebox_core.families.jukebox.model.convnet import Downsampler, ResidualStack, StackConfig, Upsampler
 from jukebox_core.families.jukebox.model.streaming import Stream
@@ -317,3 +318,27 @@ def test_losses_refuse_audio_that_is_too_short() -> None:
         losses.spectrogram(short_BT, LossConfig().resolution)
     with pytest.raises(ConfigError, match="bandwidth l2 is 0"):
         Bandwidths(l2=0)
+
+
+# Numbers that are not finite
+
+
+def test_audio_that_is_not_finite_is_not_encoded(model: VQVAE) -> None:
+    audio = torch.zeros(2, 64)
+    audio[1, 40] = torch.nan
+    with pytest.raises(AudioError, match="audio holds samples that are not finite"):
+        model.encode(audio)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_codes_are_not_made_of_features_that_are_not_finite_nor_audio_of_such_codes(model: VQVAE, packed: bool) -> None:
+    level = model.levels[1]
+    with torch.no_grad():
+        [*level.encoder.parameters()][-1].fill_(torch.inf)
+        level.output.bias.fill_(torch.nan)
+    prepare_vqvae(model, "auto" if packed else "eager")
+    assert model.encode(torch.zeros(1, 64), [0])[0].shape == (1, 16)
+    with pytest.raises(NumericsError, match="the output of the VQ-VAE's encoder of level 1 is not finite"):
+        model.encode(torch.zeros(1, 64))
+    with pytest.raises(NumericsError, match="the audio that the VQ-VAE decodes from level 1 is not finite"):
+        model.decode(torch.zeros(1, 4, dtype=torch.int64), 1)

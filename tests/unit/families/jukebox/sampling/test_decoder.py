@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, NumericsError
+from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
+from jukebox_core.families.jukebox.engines.static_steps import StaticTransformer
 from jukebox_core.families.jukebox.sampling.config import LevelSampling
 from jukebox_core.families.jukebox.sampling.decoder import clamp_codes, decode_window
+from jukebox_core.families.jukebox.sampling.prior_model import PriorModel, PriorWindow
+from jukebox_core.families.jukebox.sampling.sampler import WindowInputs
 from jukebox_core.sampling.draw import draw_tokens
 from jukebox_core.sampling.noise import CounterNoise
-from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, tiny_codes, tiny_condition, tiny_prior
+from jukebox_core.tokens.plan import Window
+from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_condition, tiny_prior
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,3 +117,64 @@ def test_the_callers_grad_mode_is_left_alone() -> None:
     ):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+def spoilt(engine: str, dtype: str, place: int, value: float) -> Prior:
+    """A prior whose features are not finite from position `place` of a window on."""
+    prior = tiny_prior("top")
+    if dtype == "int8":
+        quantise_projections(prior.body.transformer)
+    prior.set_compute_dtype(torch.bfloat16 if dtype == "int8" else getattr(torch, dtype))
+    if engine == "static":  # the steps of `compiled` and `graph`
+        prior.body.transformer = StaticTransformer(prior.body.transformer)
+    prior.body.position_PW[place:, 3] = value
+    return prepare(prior, "eager" if engine == "static" else engine)
+
+
+@pytest.mark.parametrize("engine", ["eager", "native", "static"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_code_is_drawn_from_logits_that_are_not_finite(engine: str, dtype: str, value: float) -> None:
+    prior = spoilt(engine, dtype, 14, value)
+    noise, made = CounterNoise(5, 2, SONGS), []
+    found = decode_window(
+        prior, tiny_condition(prior), tiny_codes(prior)[:, :4], 28, SAMPLING, noise, start=100, flush=5
+    )
+    with pytest.raises(
+        NumericsError, match=r"the logits of level 2 are not finite .* from token 14 of a window on, in songs 0, 1 of"
+    ):
+        made.extend(found)
+    assert sum(block.shape[1] for block in made) < 28  # the last block never comes
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}])
+def test_infinite_logits_are_found_where_filters_would_hide_them(filters: dict[str, Any]) -> None:
+    prior = tiny_prior("top")
+    prior.output.weight[0] = -torch.inf  # one token of the vocabulary, whose probability would be 0 or not a number
+    noise = CounterNoise(5, 2, SONGS)
+    found = decode_window(
+        prior, tiny_condition(prior), tiny_codes(prior)[:, :4], 8, LevelSampling(**filters), noise, start=100
+    )
+    with pytest.raises(NumericsError, match="the logits of level 2 are not finite"):
+        next(found)
+
+
+def test_only_tokens_of_finite_logits_are_kept() -> None:
+    """Of a window that fails, `save` returns what was saved before, and raises the error once."""
+    prior = spoilt("eager", "float32", 14, torch.nan)
+    take = WindowInputs(
+        window=Window(0, 4, 32),
+        known_BT=tiny_codes(prior)[:, :4],
+        above_BT=None,
+        labels_BN=label_rows(prior, 2),
+    )
+    nodes: Any = [SimpleNamespace(level=2, sample=sample) for sample in SONGS]
+    sampling: Any = SimpleNamespace(seed=5, level=lambda _: SAMPLING)
+    state = PriorWindow(PriorModel(prior, None), nodes, take, np.empty((2, 0), np.int32), sampling)
+    assert state.step() == 8
+    kept = [progress.tokens for progress in state.save()]
+    assert [len(tokens) for tokens in kept] == [8, 8]
+    assert state.step() == 8  # of these, token 14 of the window and those after it are drawn from NaN
+    with pytest.raises(NumericsError, match="the logits of level 2"):
+        state.save()
+    assert np.array_equal([progress.tokens for progress in state.save()], kept)

@@ -1,0 +1,57 @@
+"""Finds numbers that are not finite (NaN or infinity) at the cost of one sum.
+
+A sum of finite numbers is finite unless it overflows; one NaN or infinity makes it NaN or infinite. So a finite sum
+settles the matter, and each number is looked at only where it is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Returns whether all numbers of a tensor are finite; integers are, and so is the meta device."""
+    if tensor.is_meta or not tensor.is_floating_point():
+        return True
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Returns whether all numbers of all tensors, of one device, are finite; a finite answer synchronises once."""
+    looked_at = [tensor for tensor in tensors if tensor.is_floating_point() and not tensor.is_meta]
+    if not looked_at:
+        return True
+    total = torch.stack([tensor.sum(dtype=torch.float32) for tensor in looked_at]).sum()
+    return bool(torch.isfinite(total)) or all(map(is_finite, looked_at))
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of the first tensor with a number that is not finite; None if there is none."""
+    return next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
+
+
+def copy_finite(source: Tensor, target: Tensor) -> bool:
+    """Copies `source` to `target` of the same shape, and returns whether all numbers of `target` are finite.
+
+    On the CPU the copy and its sum go piece by piece, while the piece is in the processor's cache: a sum over numbers
+    that have left it again costs four times as much.
+    """
+    if target.device.type != "cpu" or not target.is_contiguous() or not source.is_contiguous():
+        target.copy_(source)
+        return is_finite(target)
+    sums = []
+    for part, new in zip(torch.split(source.view(-1), _PIECE), torch.split(target.view(-1), _PIECE), strict=True):
+        new.copy_(part)
+        if target.is_floating_point():
+            sums.append(new.sum())
+    return not sums or bool(torch.isfinite(torch.stack(sums).sum())) or bool(torch.isfinite(target).all())
+
+
+_PIECE = 1 << 18  # numbers: a megabyte of float32, and enough for the cost of a call not to matter
