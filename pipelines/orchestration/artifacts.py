@@ -97,15 +97,13 @@ class Board:
 
 def show_songs(run: RunFolder) -> None:
     """Shows the audio files of a run with links, pictures of the lowest level, and a link to its report."""
-    text, report = songs_markdown(run), run.path / "report.html"
-    link = _link(run, "report.html") if report.is_file() else None
 
     def publish() -> None:
         from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-        create_markdown_artifact(text, key="songs", description=f"songs of run {run.name}")
-        if link is not None:
-            create_link_artifact(link, link_text=f"report of run {run.name}", key="report")
+        create_markdown_artifact(songs_markdown(run), key="songs", description=f"songs of run {run.name}")
+        if (run.path / "report.html").is_file():
+            create_link_artifact(_link(run, "report.html"), link_text=f"report of run {run.name}", key="report")
 
     recorder.post("songs", publish)
 

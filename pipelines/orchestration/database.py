@@ -28,6 +28,7 @@ log = logging.getLogger("jukebox")
 
 KEEP_RUNS = 200  # finished flow runs that the database keeps
 KEEP_DAYS = 90
+KEEP_EVENTS = 2000  # of all runs: five sixths of what a run adds, and its pages are made of other tables
 _BATCH = 20  # runs that are deleted in one transaction
 _TRIM_SECONDS = 600.0  # between two passes
 _FIRST_SECONDS = 2.0  # until the first: the command that started the server comes before
@@ -174,6 +175,8 @@ async def _trim_for_ever() -> None:
 async def trim(keep: int = KEEP_RUNS, days: float = KEEP_DAYS) -> int:
     """Deletes the oldest finished flow runs, with all that belongs to them, from the database of this process's server.
 
+    Events are deleted by number alone.
+
     Args:
         keep: the number of finished runs that stay.
         days: the age beyond which a finished run is deleted in any case.
@@ -189,7 +192,19 @@ async def trim(keep: int = KEEP_RUNS, days: float = KEEP_DAYS) -> int:
         deleted += number
     if deleted:
         await vacuum_stale_artifact_collections(db=db)
+    await _trim_events(db)
     return deleted
+
+
+async def _trim_events(db: Any) -> None:
+    import sqlalchemy as sa
+
+    async with db.session_context(begin_transaction=True) as session:
+        newest = sa.select(db.Event.occurred).order_by(db.Event.occurred.desc())
+        last = (await session.execute(newest.offset(KEEP_EVENTS).limit(1))).scalar()
+        if last is not None:
+            for table in (db.EventResource, db.Event):
+                await session.execute(sa.delete(table).where(table.occurred <= last))
 
 
 async def _trim_batch(db: Any, keep: int, days: float) -> int:
@@ -206,11 +221,9 @@ async def _trim_batch(db: Any, keep: int, days: float) -> int:
         runs = (await session.execute(oldest.order_by(db.FlowRun.end_time).limit(_BATCH))).all()
         if not runs:
             return 0
-        names, last = [run.id for run in runs], runs[-1].end_time
+        names = [run.id for run in runs]
         for table in (db.Log, db.Artifact):
             await session.execute(sa.delete(table).where(table.flow_run_id.in_(names)))
-        await session.execute(sa.delete(db.EventResource).where(db.EventResource.occurred < last))
-        await session.execute(sa.delete(db.Event).where(db.Event.occurred < last))
         await session.execute(sa.delete(db.FlowRun).where(db.FlowRun.id.in_(names)))
     await asyncio.sleep(0.05)  # other writers come between two batches
     return len(runs)

@@ -86,7 +86,7 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
         ConfigError: an override, a file or a value that does not fit; all known errors, one a line.
     """
     with _hydra_errors_as_config_error(root, overrides):
-        readable = overrides_as_text(root.kind, overrides, lambda: _family(overrides).name)
+        readable = overrides_as_text(root.kind, overrides, lambda: _family(root, overrides).name)
         selected = _with_files(root, readable)
         _check_added_files(override_value(readable, "hydra.searchpath"))
         with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(7200)
 RUNS = int(os.environ.get("JUKEBOX_SOAK_RUNS", "200"))
 AT_A_TIME = 6
 KILLED = 5  # each fifth run is killed once
-BYTES = 120_000_000  # of the database and its log of changes
+BYTES = 90_000_000  # of the database and its log of changes
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+IDENTITY = {"model": {"name": "own"}, "sampling": {"n_samples": 1, "stop_level": 0}, "seconds": 1.0, "dtype": "float32"}
+
+
 def node(level: int, sample: int, start: int, known: int, stop: int) -> Node:
     key = f"{level}/{sample}/{start}"
     return Node(level, sample, Window(start, known, stop), {}, {}, key)
@@ -55,7 +58,7 @@ def run(tmp_path: Path) -> RunFolder:
     (folder.path / "pictures").mkdir(parents=True)
     (folder.path / "pictures" / "level_1_sample_0_spectrogram.png").write_bytes(b"picture")
     audio = [{"path": f"audio/level_{n}/sample_0.wav", "level": n, "sample": 0, "seconds": 1.0} for n in (2, 1)]
-    folder.manifest_path.write_text(json.dumps({"audio": audio}))
+    folder.manifest_path.write_text(json.dumps({"schema": 1, "identity": IDENTITY, "audio": audio}))
     return folder
 
 

@@ -123,7 +123,7 @@ def test_one_of_the_users_own_is_not_touched(
 
 
 TRIM = """
-import asyncio, datetime, os, sys
+import asyncio, datetime, os, sys, uuid
 from pipelines.orchestration import database, prefect_home
 prefect_home.set_environment(sys.argv[1])
 import sqlalchemy as sa
@@ -146,9 +146,15 @@ async def main():
             await models.artifacts.create_artifact(
                 session, schemas.core.Artifact(key="songs", type="markdown", data="d", flow_run_id=run.id)
             )
+        await session.execute(sa.insert(db.Event), [
+            {"id": uuid.uuid4(), "occurred": now - datetime.timedelta(minutes=n), "event": "e", "resource_id": "r",
+             "resource": {}, "related": [], "related_resource_ids": [], "payload": {}, "received": now, "recorded": now}
+            for n in range(10)
+        ])
+    database.KEEP_EVENTS = 4
     print(await database.trim(keep=int(sys.argv[2])))
     async with db.session_context() as session:
-        for table in (db.FlowRun, db.TaskRun, db.Log, db.Artifact):
+        for table in (db.FlowRun, db.TaskRun, db.Log, db.Artifact, db.Event):
             print((await session.execute(sa.select(sa.func.count()).select_from(table))).scalar())
         print(*(await session.execute(sa.select(db.FlowRun.name))).scalars())
 
@@ -165,7 +171,7 @@ def test_old_runs_are_deleted_with_all_that_belongs_to_them_and_unfinished_ones_
     assert done.returncode == 0, done.stderr
     deleted, *counts, names = done.stdout.splitlines()
     assert deleted == "24"
-    assert counts == ["6"] * 4
+    assert counts == ["6"] * 4 + ["4"]
     assert {int(name) for name in names.split()} == {20, 25, 26, 27, 28, 29}
 
 
