@@ -235,8 +235,8 @@ class AlignmentFamily(Protocol):
         """Returns the text of a song as the model reads it; "" if it has none."""
         ...
 
-    def aligned_offset(self, conditioning: Any) -> int:
-        """Returns the start of the music in its song, in audio samples."""
+    def aligned_position(self, conditioning: Any) -> tuple[int, int]:
+        """Returns the length of the song and the start of the music in it, in audio samples."""
         ...
 
     def check_aligner(self, config: Any, layer: int | None, head: int | None) -> None:

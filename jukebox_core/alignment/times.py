@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Weights = NDArray[np.float32]
 
+_SAME_END = 1.0  # seconds: a song may end a little after its last code
 _LONGEST_LINE = 60  # characters: longer ones are broken between words
 
 
@@ -103,13 +104,14 @@ class Alignment:
     weights: Weights  # [R, C], a row for each code, a column for each character
     row_seconds: float  # duration of a row
     offset_seconds: float = 0.0  # start of the music in its song
+    song_seconds: float | None = None  # length of that song; None: the music ends with it
 
     def words(self) -> list[Timed]:
-        """Returns every word with its time; words are runs of characters that are not blank."""
+        """Returns every word that the music reaches, with its time; words are runs of characters that are not blank."""
         return self._timed(word_spans(self.text))
 
     def characters(self) -> list[Timed]:
-        """Returns every character with its time, blanks included."""
+        """Returns every character that the music reaches, with its time, blanks included."""
         return self._timed([(at, at + 1) for at in range(len(self.text))])
 
     def lines(self) -> list[Timed]:
@@ -125,12 +127,35 @@ class Alignment:
                 made.append(Timed(text, begin, end, min(own[0].start, certain[0].start), own[-1].end, estimated))
         return made
 
+    def path(self) -> NDArray[np.int64]:
+        """Returns the column of each row, [R]: the monotone path over rows that sum to 1.
+
+        A head may rest on one column where a song begins or ends, because its windows of the text do not move there.
+        The rows until it first moves are spread over the characters before it, and those after its last move over the
+        characters after it, if the music begins or ends with its song.
+        """
+        path, attended = monotone_path(normalised(self.weights)), np.flatnonzero(self.weights.any(axis=0))
+        if not len(attended):
+            return path
+        low, high = max(1, int(attended[0])), min(len(self.text), int(attended[-1]) + 1)
+        end = self.offset_seconds + len(path) * self.row_seconds
+        if self.offset_seconds == 0 and path[0] > low:
+            resting = int((path == path[0]).sum())
+            path[:resting] = np.linspace(low, path[0] + 1, resting, endpoint=False)
+        if (self.song_seconds is None or self.song_seconds - end < _SAME_END) and path[-1] < high:
+            resting = int((path == path[-1]).sum())
+            path[-resting:] = np.linspace(path[-1], high + 1, resting, endpoint=False)
+        return path
+
     def _timed(self, spans: Sequence[tuple[int, int]]) -> list[Timed]:
-        path = monotone_path(normalised(self.weights))
-        rows = [rows_of(path, first, stop) for first, stop in spans]
-        seconds, total = self.row_seconds, len(path)
-        timed = []
-        for (first, stop), (start, end), known in zip(spans, _filled(spans, rows, total), rows, strict=True):
+        attended = np.flatnonzero(self.weights.any(axis=0))
+        if not len(attended):
+            return []
+        reached = [(first, stop) for first, stop in spans if stop > attended[0] - 1 and first <= attended[-1]]
+        path = self.path()
+        rows = [rows_of(path, first, stop) for first, stop in reached]
+        seconds, timed = self.row_seconds, []
+        for (first, stop), (start, end), known in zip(reached, _filled(reached, rows, len(path)), rows, strict=True):
             text = self.text[first:stop]
             timed.append(Timed(text, first, stop, start * seconds, end * seconds, estimated=known is None))
         return timed

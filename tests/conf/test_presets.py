@@ -21,6 +21,7 @@ from jukebox_core.models.presets import load_preset, load_yaml, option_data, opt
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
 from pipelines.settings.compose import (
+    ALIGN,
     COMPOSE,
     DATASET,
     DECODE,
@@ -98,6 +99,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (ENCODE, ["audio=[a.wav]"]),
         (DECODE, ["codes=[a.npz]"]),
         (FEATURES, ["audio=[a.wav]"]),
+        (ALIGN, ["run=a"]),
         (COMPOSE, []),
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),

@@ -49,7 +49,7 @@ class Jukebox(Model):
         song: Song,
         layer: int | None = None,
         head: int | None = None,
-        hop: float = 0.25,
+        hop: float = 0.125,
         merge: str = "mean",
     ) -> Alignment:
         """Returns lyrics in time with music, of a recording or of the codes of the top level.
@@ -86,7 +86,8 @@ class Jukebox(Model):
             text=text,
             weights=aligner.align(tokens, conditioning, hop=hop, merge=merge),
             row_seconds=config.seconds(top, 1),
-            offset_seconds=family.aligned_offset(conditioning) / config.sample_rate,
+            offset_seconds=family.aligned_position(conditioning)[1] / config.sample_rate,
+            song_seconds=family.aligned_position(conditioning)[0] / config.sample_rate,
         )
 
     def _open_aligner(self, layer: int | None, head: int | None) -> Aligner:

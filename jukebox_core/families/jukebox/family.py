@@ -294,9 +294,9 @@ class JukeboxFamily:
         lyrics = config.priors[config.top].lyrics
         return "" if lyrics is None else alphabet(lyrics.characters).text(conditioning[config.top].lyric_tokens)
 
-    def aligned_offset(self, conditioning: Sequence[SongLabels]) -> int:
-        """Returns the start of the music in its song, in audio samples."""
-        return conditioning[-1].offset
+    def aligned_position(self, conditioning: Sequence[SongLabels]) -> tuple[int, int]:
+        """Returns the length of the song and the start of the music in it, in audio samples."""
+        return conditioning[-1].total_length, conditioning[-1].offset
 
     def check_aligner(self, config: JukeboxConfig, layer: int | None, head: int | None) -> None:
         """Checks that a head of the top prior attends to the lyrics."""

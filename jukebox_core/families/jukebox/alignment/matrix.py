@@ -77,7 +77,9 @@ def align_codes(
         else:
             sum_TC[rows, at] += found_TN
             count_TC[rows, at] += 1
-    return sum_TC if count_TC is None else sum_TC / np.maximum(count_TC, 1)
+    if count_TC is not None:
+        sum_TC /= np.maximum(count_TC, 1)
+    return sum_TC
 
 
 def _windows(
