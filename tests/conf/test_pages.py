@@ -15,7 +15,7 @@ from tests.helpers.pages import CARD, PAGES, ROOT, commands, links, paths
 
 ROOTS = {"generate": GENERATE, "serve": GENERATE, "compose": COMPOSE, "dataset": DATASET}
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
-RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
+RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md", "docs/features.md", "docs/alignment.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -122,6 +122,8 @@ def test_long_songs(golden: Path, long_bundle: str) -> None:
             continue
         for item, labels in enumerate(items(prior, found, f"{name}.labels_y", case["info"])):
             assert list(labels.lyric_tokens) == case["info"][item]["full_tokens"]
+            if f"{name}.align{item}" not in found.arrays:
+                continue
             made = align_codes(
                 prior,
                 found.arrays[f"{name}.z"][item].numpy(),

@@ -110,7 +110,7 @@ def test_words_of_held_out_songs_are_near_their_true_times(record_property: Call
     """The goal is a median of 100 ms and 90 % within 300 ms; upstream's way of joining windows is given beside."""
     model = jukebox.load_model("mini", hardware=jukebox.HardwareConfig(device="cpu", dtype="float32"))
     away: dict[str, list[float]] = {"mean": [], "first": []}
-    for track in [each for each in plan_album(LONGER) if each.sung][:5]:
+    for track in [each for each in plan_album(LONGER) if each.sung][:3]:
         score = track.compose()
         song = jukebox.Song(artist=track.artist, genre=track.genre, lyrics=score.lyrics)
         codes = model.encode(render_score(score, LONGER)[:, 0], [2])[2]
