@@ -8,7 +8,7 @@ song that the network is conditioned on, such as artist. A folder may have ``met
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +57,11 @@ def _listed(source: str) -> Iterator[ListedFile]:
         yield ListedFile(name=source.removeprefix(BUILTIN), path=source)
     elif path.is_dir() and any((path / name).is_file() for name in METADATA_NAMES):
         for song in scan_songs(path):
-            fields = {"artist": song.artist, "genre": song.genre, "lyrics": song.lyrics}
-            known = {name: value for name, value in fields.items() if value not in ("", "unknown")}
+            known = {
+                name: text
+                for name, text in asdict(song).items()
+                if name not in ("name", "path") and text not in ("", "unknown")
+            }
             yield ListedFile(name=song.name, path=str(song.path), fields=known)
     elif path.is_dir():
         yield from _named(path, (each for each in path.rglob("*") if not each.name.startswith(".")), source)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from jukebox_core.errors import AudioError
+from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.jukebox.conditioning.song import Song
 from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
 from jukebox_core.features.clips import cut_clips, sixteen_bit, song_timing
@@ -272,3 +272,17 @@ def test_a_clip_padded_to_the_shortest_song(golden: Path, networks: GoldenNetwor
     (expected,) = VQVAECodec(read_vqvae(golden)).encode(padded[None], [sizes.level])
     np.testing.assert_array_equal(found[networks.codes], expected[0])
     assert len(found[networks.codes]) == sizes.shortest // sizes.hop > len(audio) // sizes.hop
+
+
+def test_layers_in_any_order_or_an_error(golden: Path, about: dict[str, Any], networks: GoldenNetworks) -> None:
+    """What the library silently leaves out is computed, or refused (docs/features.md)."""
+    audio, checked = wav(golden, "c_short"), 0
+    for asked, _ in about["cases"]["jukemirlib"]["layers_asked_and_got"]:
+        if len(set(asked)) < len(asked) or not all(1 <= layer <= networks.sizes.depth for layer in asked):
+            with pytest.raises(ConfigError, match="layers"):
+                networks(recipe(about, "jukemirlib", layers=tuple(asked))).config.chosen_layers(networks.sizes)
+        else:
+            found = one(networks(recipe(about, "jukemirlib", layers=tuple(asked))), audio)
+            assert set(found) == {f"layer{layer}" for layer in asked}
+        checked += 1
+    assert checked
