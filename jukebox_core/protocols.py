@@ -241,3 +241,58 @@ class FeatureFamily(Protocol):
     def feature_bytes(self, config: Any, level: int, deepest: int, dtype: str, batch: int) -> int:
         """Returns the estimated bytes of the first `deepest` layers and a batch of windows."""
         ...
+
+
+class Aligner(Protocol):
+    """The layers of a network that attend to a text, on one device."""
+
+    def align(
+        self, codes: NDArray[np.integer[Any]], conditioning: Any, *, hop: float, merge: str
+    ) -> NDArray[np.float32]:
+        """Returns the attention from each code to each character of the text, float32 [tokens, characters].
+
+        Args:
+            codes: of the song's top level, [tokens].
+            conditioning: of the song, as `jukebox_core.family.Family.condition` returned it.
+            hop: start of a window after the one before, as a share of the context.
+            merge: how windows that overlap are joined: ``first`` or ``mean`` (docs/alignment.md).
+        """
+        ...
+
+
+@runtime_checkable
+class AlignmentFamily(Protocol):
+    """What a family implements besides `jukebox_core.family.Family` if it can align texts with music."""
+
+    def aligned_text(self, config: Any, conditioning: Any) -> str:
+        """Returns the text of a song as the model reads it; "" if it has none."""
+        ...
+
+    def aligned_position(self, conditioning: Any) -> tuple[int, int]:
+        """Returns the length of the song and the start of the music in it, in audio samples."""
+        ...
+
+    def check_aligner(self, config: Any, layer: int | None, head: int | None) -> None:
+        """Checks that a head attends to the text.
+
+        Raises:
+            ConfigError: the model reads no text, or the layer or head does not attend to it.
+        """
+        ...
+
+    def open_aligner(
+        self,
+        config: Any,
+        path: Path,
+        identity: str,
+        hardware: HardwareConfig,
+        library: Path | None,
+        *,
+        layer: int | None,
+        head: int | None,
+    ) -> Aligner:
+        """Returns the aligner of a head, both counted from 0; None: those of the model's settings.
+
+        Arguments as `jukebox_core.family.Family.open_model`, of the top level.
+        """
+        ...

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jukebox_core.store.run_lock import RunLock
     from pipelines.execution.preflight import Prepared
     from pipelines.runs.folder import RunFolder
+    from pipelines.settings.align import AlignSettings
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.features import FeaturesSettings
@@ -236,6 +237,20 @@ def features(settings: FeaturesSettings) -> None:
         finally:
             lock.release()
         print(settings.path)  # noqa: T201 - the command's answer
+
+
+def align(settings: AlignSettings) -> None:
+    """Brings the words of a run in time with its music; prints the paths of the files.
+
+    Raises:
+        JukeboxError: the run does not exist, is not finished at its top level, or has no lyrics.
+    """
+    from pipelines.console import shown_log
+    from pipelines.execution import align as execution
+
+    prepared = execution.prepare(settings)
+    with shown_log(), working():
+        print(*execution.align(prepared), sep="\n")  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:

@@ -1,17 +1,18 @@
 """Recordings that a user names: files, folders, patterns and tables, as one list. Imports no torch.
 
 A table is a ``.csv`` file with a header; its column ``path`` is relative to the file, and others are fields of the
-song that the network is conditioned on, such as artist.
+song that the network is conditioned on, such as artist. A folder may have ``metadata.csv`` or ``metadata.jsonl``, as
+`jukebox_core.datasets.songs` reads them.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.datasets.songs import AUDIO_SUFFIXES
+from jukebox_core.datasets.songs import AUDIO_SUFFIXES, METADATA_NAMES, scan_songs
 from jukebox_core.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def _listed(source: str) -> Iterator[ListedFile]:
     path = Path(source).expanduser()
     if source.startswith(BUILTIN):
         yield ListedFile(name=source.removeprefix(BUILTIN), path=source)
+    elif path.is_dir() and any((path / name).is_file() for name in METADATA_NAMES):
+        for song in scan_songs(path):
+            known = {
+                name: text
+                for name, text in asdict(song).items()
+                if name not in ("name", "path") and text not in ("", "unknown")
+            }
+            yield ListedFile(name=song.name, path=str(song.path), fields=known)
     elif path.is_dir():
         yield from _named(path, (each for each in path.rglob("*") if not each.name.startswith(".")), source)
     elif path.suffix.lower() == ".csv":

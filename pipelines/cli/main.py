@@ -67,6 +67,9 @@ COMMANDS = {
     "features": Command(
         "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"
     ),
+    "align": Command(
+        "align RUN [OVERRIDES]", "bring the words of a run in time with its music", "pipelines.commands:align"
+    ),
     "compose": Command(
         "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
     ),
@@ -202,9 +205,12 @@ def _work(name: str) -> Work:
 
 def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
     """Returns the configuration root of a command, and the arguments that remain for Hydra."""
-    from pipelines.settings.compose import GENERATE, ROOTS
+    from pipelines.settings.compose import ALIGN, GENERATE, ROOTS
 
     roots = {root.name: root for root in ROOTS}
+    if name == "align" and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
+        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+        return ALIGN, [f"run='{quoted}'", *arguments[1:]]
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

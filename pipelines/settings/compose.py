@@ -32,6 +32,7 @@ from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes
 from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
+from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
@@ -67,6 +68,7 @@ class Root(Generic[T]):
 GENERATE = Root("generate", Settings)
 ENCODE = Root("encode", EncodeSettings)
 DECODE = Root("decode", DecodeSettings)
+ALIGN = Root("align", AlignSettings)
 FEATURES = Root("features", FeaturesSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
@@ -75,7 +77,7 @@ EVALUATE = Root("evaluate", EvaluateSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
 ROOTS: tuple[Root[Any], ...] = (
-    GENERATE, ENCODE, DECODE, FEATURES, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+    GENERATE, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
 )  # fmt: skip
 
 

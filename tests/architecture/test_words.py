@@ -45,8 +45,18 @@ SUFFIXES = (".py", ".md", ".yaml", ".toml", ".cpp", ".h")
 LEFT_OUT = ("tests/golden/", "tests/fixtures/", "tests/architecture/test_words.py")
 
 GENERIC = (
-    "base", "tokens", "store", "models", "audio", "evaluation", "features", "sampling", "runtime", "training",
-)  # fmt: skip
+    "alignment",
+    "audio",
+    "base",
+    "evaluation",
+    "features",
+    "models",
+    "runtime",
+    "sampling",
+    "store",
+    "tokens",
+    "training",
+)
 FAMILY_WORDS = re.compile(r"vqvae|prior(?!it)|level_(?!db)|lyric", re.IGNORECASE)  # level_db is loudness
 # Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files.
 FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset({("tokens/codes.py", "level_")})

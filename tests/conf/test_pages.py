@@ -22,7 +22,7 @@ ROOTS = {
     "evaluate": EVALUATE,
 }
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
-RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md")
+RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md", "docs/features.md", "docs/alignment.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

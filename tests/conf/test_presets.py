@@ -24,6 +24,7 @@ from jukebox_core.models.presets import load_preset, option_data, option_names
 from jukebox_core.runtime.config import HardwareConfig
 from pipelines.settings.common import OutputSettings, RunnerSettings, StorageSettings
 from pipelines.settings.compose import (
+    ALIGN,
     COMPOSE,
     DATASET,
     DECODE,
@@ -112,6 +113,7 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (FEATURES, ["audio=[a.wav]"]),
         (TRANSCRIBE, ["audio=[a.wav]"]),
         (EVALUATE, ["reference=a.mid", "estimate=b.mid"]),
+        (ALIGN, ["run=a"]),
         (COMPOSE, []),
         (DATASET, ["audio=a"]),
         (TRAIN, ["data.audio=a"]),

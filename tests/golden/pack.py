@@ -1,8 +1,9 @@
-"""Makes this folder from the whole set of golden vectors: python tests/golden/pack.py <whole set>."""
+"""Makes this folder from the whole set of golden vectors: python tests/golden/pack.py <whole set> [PATTERNS]."""
 
 import io
 import json
 import lzma
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,23 @@ CHOSEN = (
     "prior_up*/teacher_forced.*",  # their sampling is in the pipeline
     "pipeline_p1bl/*",
     "zoo/models/*/*",
+    "features/*.json",
+    "features/*.npz",
+    "features/wav/*",
+    "alignment_long/*",
 )
+# Arrays that are kept of large files; all of the others.
+KEPT = {
+    "features/acts_p5b": r"z|y|y_cond|final|(short\d+\.)?layer2(\.\w+)?",
+    "features/acts_p5bl": r"z|y|y_cond|x_cond|final|(short\d+\.)?layer9",
+    "features/acts_p1bl": r"z|y|y_cond|x_cond|final|(short\d+\.)?layer16",
+    "features/acts_up1": r"z|y|y_cond|z_cond|final|(short\d+\.)?layer3(\.\w+)?",
+    "features/jukemir": r".*\.(mean|codes_all|audio_first64|codes_if_cut_to_window_first)|y_cond",
+    "features/jukemirlib": r".*(codes|audio_first64|rate(10\.5|30)|meanpool|mean_over_time)",
+    "features/sheetsage": r"(c_short|e_rounds_down|codes3)\..*|d_\w+\.codes",
+    "alignment_long/p5bl": r"(eighth|half)\.(z|labels_y|align1|item1\..*)|eighth\.(window0\..*|align0|item0\.\w*[^n])",
+    "alignment_long/p1bl": r"(eighth|half)\.(z|labels_y|align1|item1\..*)|eighth\.window0\..*",
+}
 ARTIST_COLUMN = 3  # of a row of labels
 ARTIST_TABLE = "y_emb.artist_emb.emb.weight"
 # Tuned to numbers of four bytes, which this halves where deflate takes off a twentieth.
@@ -57,16 +74,18 @@ def content_of(file: Path, artists: list[int]) -> bytes:
         return slim_checkpoint(file, artists)
     if file.suffix == ".npz":
         buffer = io.BytesIO()
+        kept = re.compile(KEPT.get(f"{file.parent.name}/{file.stem}", ".*"))
         with np.load(file) as arrays:
-            np.savez(buffer, **arrays)  # not compressed, so that the one compression around it can do its work
+            chosen = {name: arrays[name] for name in arrays.files if kept.fullmatch(name)}
+            np.savez(buffer, **chosen)  # not compressed, so that the one compression around it can do its work
         return buffer.getvalue()
     return file.read_bytes()
 
 
-def main(whole: Path) -> None:
+def main(whole: Path, chosen: list[str]) -> None:
     artists = artists_in_use(whole)
     total = 0
-    for pattern in CHOSEN:
+    for pattern in chosen or CHOSEN:
         for file in sorted(whole.glob(pattern)):
             packed = HERE / f"{file.relative_to(whole)}.xz"
             packed.parent.mkdir(parents=True, exist_ok=True)
@@ -76,4 +95,4 @@ def main(whole: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
 
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
@@ -22,8 +23,6 @@ from tests.helpers.models.golden_priors import FLOAT16, condition, read_prior, r
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,10 +41,12 @@ def test_activations_from_codes(golden: Path, about: dict[str, Any], kind: str) 
         conditioning = condition(prior, given)
     same(conditioning.start_B1W.numpy(), given["y_cond"].numpy(), "y_cond")
     assert conditioning.signal_BTW is not None
-    rows = given["x_cond"].shape[1]
-    same(conditioning.signal_BTW[:, :rows].numpy(), given["x_cond"].numpy(), "x_cond")
-    outputs = [*layer_outputs(prior, given["z"], conditioning, info["layers"], final=True)]
-    assert [each.layer for each in outputs if not each.is_final] == info["layers"]
+    if "x_cond" in given:
+        rows = given["x_cond"].shape[1]
+        same(conditioning.signal_BTW[:, :rows].numpy(), given["x_cond"].numpy(), "x_cond")
+    layers = recorded(given, info)
+    outputs = [*layer_outputs(prior, given["z"], conditioning, layers, final=True)]
+    assert [each.layer for each in outputs if not each.is_final] == layers
     for each in outputs:
         if each.is_final:
             same(each.x_BTW[:1].numpy(), given["final"].numpy(), "final")
@@ -61,6 +62,13 @@ def read_bundle_arrays(golden: Path, kind: str) -> dict[str, torch.Tensor]:
     return {name: value if value.is_floating_point() else value.long() for name, value in found.items()}
 
 
+def recorded(given: dict[str, torch.Tensor], info: dict[str, Any]) -> list[int]:
+    """The layers whose arrays are there."""
+    layers = [layer for layer in info["layers"] if f"layer{layer}" in given]
+    assert layers
+    return layers
+
+
 def test_a_short_clip_gives_the_first_rows(golden: Path, about: dict[str, Any], kind: str) -> None:
     given, info = read_bundle_arrays(golden, kind), about["cases"][f"acts_{kind}"]
     prior, layer = read_prior(golden, kind), info["short_layer"]
@@ -74,6 +82,8 @@ def test_a_short_clip_gives_the_first_rows(golden: Path, about: dict[str, Any], 
 def test_half_precision(golden: Path, kind: str) -> None:
     given = read_bundle_arrays(golden, kind)
     expected = {name: value for name, value in given.items() if name.endswith(".fp16_item0")}
+    if not expected:
+        pytest.skip("no arrays of half precision")
     layers = sorted(int(name.partition(".")[0].removeprefix("layer")) for name in expected)
     prior = read_prior(golden, kind, torch.float16)
     with torch.no_grad():
@@ -88,7 +98,7 @@ def test_the_first_layers_alone_give_the_same(golden: Path, about: dict[str, Any
     whole = read_prior(golden, kind)
     files, config = zoo.files(golden, model_of(kind)), zoo.config(golden, model_of(kind))
     level = whole.config.level
-    for deepest in info["layers"][:-1]:
+    for deepest in recorded(given, info):
         part = prepared(load_prior(config, level, files[f"level_{level}"], deepest=deepest))
         assert len(part.body.transformer.blocks) == deepest
         assert not [name for name, tensor in part.state_dict().items() if tensor.is_meta]

@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.families.jukebox.alignment.heads import alignment_head
 from jukebox_core.families.jukebox.conditioning.labels import label_levels
 from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_seconds, song_times
+from jukebox_core.families.jukebox.conditioning.lyrics import alphabet
 from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, JukeboxConfig, JukeboxNetwork, level_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from jukebox_core.families.jukebox.alignment.aligner import PriorAligner
     from jukebox_core.families.jukebox.api import Jukebox
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
     from jukebox_core.families.jukebox.features.extractor import PriorExtractor
@@ -291,6 +294,39 @@ class JukeboxFamily:
         from jukebox_core.families.jukebox.sampling import memory
 
         return memory.estimate_feature_bytes(config, level, deepest, dtype, batch)
+
+    # Alignment (`jukebox_core.protocols.AlignmentFamily`)
+
+    def aligned_text(self, config: JukeboxConfig, conditioning: Sequence[SongLabels]) -> str:
+        """Returns the lyrics of a song in the characters that the model knows."""
+        lyrics = config.priors[config.top].lyrics
+        return "" if lyrics is None else alphabet(lyrics.characters).text(conditioning[config.top].lyric_tokens)
+
+    def aligned_position(self, conditioning: Sequence[SongLabels]) -> tuple[int, int]:
+        """Returns the length of the song and the start of the music in it, in audio samples."""
+        return conditioning[-1].total_length, conditioning[-1].offset
+
+    def check_aligner(self, config: JukeboxConfig, layer: int | None, head: int | None) -> None:
+        """Checks that a head of the top prior attends to the lyrics."""
+        alignment_head(config, layer, head)
+
+    def open_aligner(
+        self,
+        config: JukeboxConfig,
+        path: Path,
+        identity: str,
+        hardware: HardwareConfig,
+        library: Path | None,
+        *,
+        layer: int | None,
+        head: int | None,
+    ) -> PriorAligner:
+        """Returns the aligner of a head of the top prior, with the layers up to it."""
+        from jukebox_core.families.jukebox.alignment.aligner import PriorAligner
+
+        chosen = alignment_head(config, layer, head)
+        opened = self.open_features(config, config.top, path, identity, hardware, library, deepest=chosen.layer + 1)
+        return PriorAligner(config, opened.prior, chosen)
 
     def training(self) -> JukeboxTraining:
         """Returns the training of the VQ-VAE and the priors."""

@@ -69,6 +69,7 @@ class GoldenNetworks:
     def __init__(self, golden: Path, vocabularies: dict[str, Path]) -> None:
         self.golden, self.vocabularies = golden, vocabularies
         self.config = zoo.config(golden, RECIPES_MODEL)
+        self.sizes = feature_sizes(self.config, self.config.top)
         self.codes = f"codes{self.config.top}"  # name of the array of top-level codes
         self.rows: list[tuple[int, ...]] = []
 
@@ -81,7 +82,7 @@ class GoldenNetworks:
 
         return Networks(
             config=chosen,
-            sizes=feature_sizes(config, config.top),
+            sizes=self.sizes,
             hops=config.hops,
             bins=config.bins,
             codec=lambda: VQVAECodec(read_vqvae(self.golden)),

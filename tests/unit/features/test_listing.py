@@ -41,6 +41,12 @@ def test_a_table_names_files_beside_it_with_fields(music: Path) -> None:
     assert second.fields == {"tempo": "90"}
 
 
+def test_a_folder_may_have_metadata(music: Path) -> None:
+    (music / "metadata.jsonl").write_text('{"path": "b.wav", "genre": "folk"}\n')
+    found = {each.name: each.fields for each in list_recordings([str(music)])}
+    assert (found["b.wav"], found["a.mp3"]) == ({"genre": "folk"}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
