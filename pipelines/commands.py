@@ -318,5 +318,5 @@ def _logged(folder: str, name: str) -> Iterator[None]:
         try:
             log.enter_context(run_log(path / name))
         except OSError as error:
-            raise ConfigError(f"cannot write {path / name} ({error.strerror}); choose another folder") from None
+            raise ConfigError(str(error)) from None
         yield

@@ -20,6 +20,7 @@ import numpy as np
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, DamagedError, StoreError, did_you_mean
 
@@ -252,7 +253,7 @@ def load_features(folder: str | os.PathLike[str]) -> FeatureSet:
     Raises:
         StoreError: it is no such folder, or nothing in it is finished.
     """
-    found = FeatureFolder(Path(folder).expanduser())
+    found = FeatureFolder(user_path(folder))
     about, entries = found.manifest(), found.entries()
     wanted = about.get("recordings")
     names = sorted(entries) if not isinstance(wanted, list) else sorted(set(wanted) & set(entries))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES, METADATA_NAMES, scan_songs
 from jukebox_core.errors import AudioError, ConfigError
 
@@ -52,7 +53,7 @@ def list_recordings(sources: Sequence[str]) -> list[ListedFile]:
 
 
 def _listed(source: str) -> Iterator[ListedFile]:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if source.startswith(BUILTIN):
         yield ListedFile(name=source.removeprefix(BUILTIN), path=source)
     elif path.is_dir() and any((path / name).is_file() for name in METADATA_NAMES):
@@ -108,7 +109,7 @@ def _of_table(table: Path) -> Iterator[ListedFile]:
         name = row.pop("path", "")
         if not name:
             raise ConfigError(f"{where} has no path; a table has a header, and its column path names audio files")
-        path = table.parent / Path(name).expanduser()
+        path = table.parent / user_path(name)
         if not path.is_file():
             raise AudioError(f"{where}: audio file {path} does not exist; paths are relative to the table")
         shown = Path(name).as_posix() if not Path(name).is_absolute() else path.name

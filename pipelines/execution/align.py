@@ -12,6 +12,7 @@ import numpy as np
 from jukebox_core.alignment.export import write_alignment
 from jukebox_core.alignment.times import Alignment
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import ConfigError, RunError
 from jukebox_core.protocols import AlignmentFamily
 from jukebox_core.store.spans import read_spans
@@ -114,7 +115,7 @@ def align(prepared: PreparedAlignment) -> list[Path]:
         layer=settings.layer,
         head=settings.head,
     )
-    folder = Path(settings.folder).expanduser() if settings.folder is not None else prepared.run.path / "align"
+    folder = user_path(settings.folder) if settings.folder is not None else prepared.run.path / "align"
     store, written = TokenStore(made_by.storage.tokens), list[Path]()
     for sample, conditioning in prepared.conditioning.items():
         codes = read_spans(store, tuple(prepared.takes[sample][config.top]))

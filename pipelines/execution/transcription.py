@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
+from jukebox_core.base.paths import user_path
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.device import resolve_device
@@ -40,10 +41,10 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     Raises:
         ConfigError: a folder holds no audio, or two recordings would be written to one file.
     """
-    folder = Path(settings.folder).expanduser()
+    folder = user_path(settings.folder)
     found: dict[Path, Recording] = {}
     for name in settings.audio:
-        given = Path(name).expanduser()
+        given = user_path(name)
         root = given / "audio" if (given / "manifest.json").is_file() else given
         files = _audio_below(root) if root.is_dir() else [given]
         for file in files:

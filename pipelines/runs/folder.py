@@ -109,8 +109,7 @@ def find_run(run: str, root: str) -> RunFolder:
     Raises:
         RunError: there is no such run; near misses are listed.
     """
-    below = Path(os.path.expanduser(root)) / run  # noqa: PTH111 - an unknown user is no error here
-    given = Path(os.path.expanduser(run))  # noqa: PTH111
+    below, given = user_path(root) / run, user_path(run)
     plain = run not in ("", ".", "..") and os.sep not in run
     for folder in (below, given) if plain else (given, below) if run else ():
         if _is_listed(folder):
@@ -123,7 +122,7 @@ def find_run(run: str, root: str) -> RunFolder:
 def runs_in(root: str) -> list[RunFolder]:
     """Returns the runs below `root`, damaged ones too, by name."""
     try:
-        folders = sorted(Path(os.path.expanduser(root)).iterdir())  # noqa: PTH111
+        folders = sorted(user_path(root).iterdir())
     except (OSError, ValueError):
         return []
     return [RunFolder(folder) for folder in folders if not folder.name.startswith(".") and _is_listed(folder)]

@@ -173,7 +173,7 @@ def sweep_leavings(root: str, *, remove: bool) -> tuple[int, int]:
         root: the folder of the runs.
         remove: False: only count them.
     """
-    above = Path(root).expanduser()
+    above = user_path(root)
     folders = [run.path for run in runs_in(root) if run.known_manifest()] + [above / ".scratch", above / ".prefect"]
     folders += [Path(store) / SCRATCH for store in stores_of(root) if "://" not in store]
     swept = [sweep(folder, remove=remove) for folder in folders]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.errors import RunError
 from pipelines.runs.config_file import CONFIG_NAME, settings_in
 from pipelines.runs.folder import MAKING, MANIFEST_NAME, REMOVED
@@ -94,7 +95,7 @@ def leftovers(root: str) -> list[Path]:
     """Returns the folders that killed processes have left below `root` while they created or removed a run."""
     found, now = [], time.time()
     with contextlib.suppress(OSError):
-        for path in sorted(Path(root).expanduser().iterdir()):
+        for path in sorted(user_path(root).iterdir()):
             making = path.name.startswith(MAKING) and now - path.lstat().st_mtime > _STALE_SECONDS
             if (making or path.name.startswith(REMOVED)) and path.is_dir() and not path.is_symlink():
                 found.append(path)

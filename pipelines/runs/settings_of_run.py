@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import DamagedRunError
 from pipelines.runs.config_file import CONFIG_NAME, checked, read_config
@@ -92,7 +93,7 @@ def from_anywhere(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     The folder that they start at follows from that of the run, so that all of it may have been moved.
     """
-    root = Path(stored.get("storage", {}).get("root", StorageSettings().root)).expanduser()
+    root = user_path(stored.get("storage", {}).get("root", StorageSettings().root))
     parts, parent = root.parts, folder.absolute().parent
     if root.is_absolute() or ".." in parts or parent.parts[len(parent.parts) - len(parts) :] != parts:
         return dict(stored)
@@ -105,7 +106,7 @@ def from_anywhere(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             return [placed(each) for each in value]
         if not isinstance(value, str) or not value or ":" in value:  # an address
             return value
-        return str(base / Path(value).expanduser())
+        return str(base / user_path(value))
 
     def section(name: str, *keys: str) -> dict[str, Any]:
         old = stored.get(name, {})

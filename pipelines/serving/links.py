@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -17,12 +16,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from uvicorn import Config, Server
 
+from jukebox_core.base.paths import user_path
 from pipelines.orchestration import own_server
 from pipelines.orchestration.guard import Guard
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from pathlib import Path
 
     from starlette.responses import Response
     from starlette.staticfiles import PathLike
@@ -44,7 +45,7 @@ def run_file_server(serving: Serving) -> Iterator[str]:
     Raises:
         RunError: the address cannot be used.
     """
-    root, host = Path(serving.storage_root).expanduser().absolute(), serving.host
+    root, host = user_path(serving.storage_root).absolute(), serving.host
     listening, secret = own_server.listen(host, 0), secrets.token_urlsafe(24)
     server = Server(Config(_application(root, host, secret), log_config=None, lifespan="off", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="links", daemon=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.hashing import digest
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import family_of
@@ -25,6 +25,7 @@ from pipelines.settings.common import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from jukebox_core.features.plan import FeaturePlan
 
@@ -74,9 +75,9 @@ class FeaturesSettings:
     def path(self) -> Path:
         """The folder that is written to: the same settings have the same, so that a repeated command resumes."""
         if self.folder is not None:
-            return Path(self.folder).expanduser()
+            return user_path(self.folder)
         everything = to_plain(self)
         kept = ("model", "features", "song", "audio", "seconds", "offset_seconds", "use_labels")
         identity = {name: everything[name] for name in kept} | {"dtype": self.hardware.dtype}
         name = f"{self.model.name}-{self.features.name}-{digest(identity)[:8]}"
-        return Path(self.storage.root).expanduser() / "features" / name
+        return user_path(self.storage.root) / "features" / name

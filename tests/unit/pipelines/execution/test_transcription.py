@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
     audio, where = sound(tmp_path / "x.wav"), [f"folder={tmp_path}/out", f"storage.root={tmp_path}/root"]
     assert main([command, *model, f"audio=[{audio}]", f"weights.folder={tmp_path}/weights", *where]) == 2
     message = capsys.readouterr().err
-    assert f"cannot write {tmp_path}/out/{command}.log (Is a directory); choose another folder" in message
+    assert f"{tmp_path}/out/{command}.log cannot be written: a folder is in its place; move that away" in message
 
 
 def test_notes_are_compared_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,9 @@ def test_music_that_cannot_be_used_is_refused_before_a_training(tmp_path: Path, 
     strict = replace(CHECKS, most_unreadable=0.1)
     with pytest.raises(AudioError, match=r"2 of 11 files .* cannot be read, more than the allowed share of 0\.1; the"):
         check_training_songs(strict, songs, RATE, record)
-    with pytest.raises(AudioError, match=r"none of 11 files .* 9 short: .*; make checks.shortest_seconds smaller, or"):
+    with pytest.raises(
+        AudioError, match=r"none of 11 files .* 9 short: .*; make checks.shortest_seconds .*smaller, or"
+    ):
         check_training_songs(replace(CHECKS, shortest_seconds=60.0), songs, RATE, record)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"recordings.json cannot be written \(.*\); make room, or correct its rights"):
