@@ -228,7 +228,7 @@ def _listing_choices(root: Root[Any]) -> Iterator[None]:
         names = choices(listed(repository, group_name, *args, **kwargs))
         return [name for name in names if group_name != "model" or _suits(root, name)]
 
-    ConfigRepository.get_group_options = selectable  # type: ignore[method-assign]
+    ConfigRepository.get_group_options = selectable  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
