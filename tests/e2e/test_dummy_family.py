@@ -175,7 +175,7 @@ def test_it_is_served(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, pre
         monkeypatch.setenv(name, value)
     site = Site(prefect_api, workspace.folder)
     with serving(site, "--name", "grids", "model=dummy.yaml", "seconds=0.5"):
-        run = site.start(["song.mood=calm", "run.name=served"], name="grids")
+        run = site.start(["model=dummy.yaml", "seconds=0.5", "song.mood=calm", "run.name=served"], name="grids")
         assert site.ended(run)["type"] == "COMPLETED"
     assert [grid.shape for grid in codes(workspace.folder / "outputs/served")] == [(4, 50)]
     manifest = json.loads((workspace.folder / "outputs/served/manifest.json").read_text())

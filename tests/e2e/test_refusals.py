@@ -307,7 +307,7 @@ def test_a_run_that_cannot_be_continued_is_refused(workspace: Workspace, argumen
         (["encode", "audio=[short.wav]", "folder=taken"], "taken/short.npz exists; nothing is overwritten"),
         (["encode", "audio=[short.wav]", "hardware.device=cuda:7"], "device 'cuda:7' is not available"),
         (["decode", "codes=[none.npz]"], "codes file none.npz does not exist; `jukebox encode` makes one"),
-        (["decode", "codes=[short.wav]"], "short.wav is not a codes file; `jukebox encode` makes one"),
+        (["decode", "codes=[short.wav]"], "short.wav is not a codes file, or is damaged"),
         (["decode", "codes=[taken/short.npz]", "level=1"], "taken/short.npz has no level 1; it has [0]: choose one"),
         (["decode", "codes=[taken/short.npz]"], "does not hold codes from 0 to 31"),
         (["decode", "codes=[taken/other.npz]"], "was made by model 'other' (codec 0123), not by 'own'"),

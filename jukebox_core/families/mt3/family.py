@@ -112,7 +112,7 @@ class MT3Family:
         """Refuses: these models transcribe."""
         raise generates_nothing()
 
-    check_song = length = condition = plan = describe = estimate_bytes = _refuse
+    check_song = complete_song = length = condition = plan = describe = estimate_bytes = _refuse
     codec_causes = open_codec = open_model = training = _refuse
 
 
