@@ -216,6 +216,7 @@ def features(settings: FeaturesSettings) -> None:
         JukeboxError: the settings or all recordings are invalid, or another process writes to the folder.
     """
     from jukebox_core.base.locks import FileLock
+    from jukebox_core.features.folder import FeatureFolder
     from pipelines.execution import features as execution
     from pipelines.settings.compose import dump
 
@@ -229,7 +230,7 @@ def features(settings: FeaturesSettings) -> None:
         if not lock.acquire():
             raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
         try:
-            (settings.path / "config.yaml").write_text(dump(settings), encoding="utf-8")
+            FeatureFolder(settings.path).write_text("config.yaml", dump(settings))
             prefect_home.use(settings.storage.root)
             from pipelines.flows.features import run_features_flow
 

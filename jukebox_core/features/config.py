@@ -75,8 +75,8 @@ class FeatureConfig:
     trim: bool = True  # leave out rows and codes of padding
 
     # Timing that the network is conditioned on
-    timing: Literal["song", "chunks", "fixed"] = "song"  # true; as sheetsage computes it; `total_seconds` from 0 on
-    total_seconds: float | None = None  # for `fixed`: length of the song that is claimed
+    timing: Literal["song", "chunks", "fixed"] = "song"  # true; as sheetsage computes it; `fixed_seconds` from 0 on
+    fixed_seconds: float | None = None  # for `fixed`: length of the song that is claimed
     shortest_seconds: float | None = None  # total lengths are moved within these bounds; null: the model's own
     longest_seconds: float | None = None
 
@@ -89,7 +89,7 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         """Checks ranges and which fields go together."""
         for name in (
-            "slice_seconds", "slice_hop_seconds", "encode_seconds", "total_seconds", "shortest_seconds",
+            "slice_seconds", "slice_hop_seconds", "encode_seconds", "fixed_seconds", "shortest_seconds",
             "longest_seconds", "rate",
         ):  # fmt: skip
             value = getattr(self, name)
@@ -103,9 +103,9 @@ class FeatureConfig:
             "layers is empty, final is false and codes is empty; ask for at least one of them",
         )
         _require(
-            (self.timing == "fixed") == (self.total_seconds is not None),
-            f"timing is {self.timing} and total_seconds is {self.total_seconds}; "
-            "give total_seconds with timing=fixed, and null otherwise",
+            (self.timing == "fixed") == (self.fixed_seconds is not None),
+            f"timing is {self.timing} and fixed_seconds is {self.fixed_seconds}; "
+            "give fixed_seconds with timing=fixed, and null otherwise",
         )
         _require(
             self.slice_hop_seconds is None or self.slice_seconds is not None,

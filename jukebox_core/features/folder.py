@@ -10,8 +10,10 @@ several threads and processes of a machine can share a folder, and a torn line c
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +27,7 @@ from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, DamagedError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -84,9 +86,13 @@ class FeatureFolder:
     path: Path
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Writes the manifest, atomically."""
-        with atomic_write(self.path / MANIFEST) as file:
-            file.write(json.dumps({"schema": SCHEMA, **manifest}, indent=1).encode())
+        """Writes the manifest, atomically; StoreError as `write`."""
+        self.write_text(MANIFEST, json.dumps({"schema": SCHEMA, **manifest}, indent=1))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the folder, atomically; StoreError as `write`."""
+        with self._writing(), atomic_write(self.path / name) as file:
+            file.write(text.encode())
 
     def manifest(self) -> dict[str, Any]:
         """Returns the manifest.
@@ -95,6 +101,7 @@ class FeatureFolder:
             StoreError: it is missing or damaged, or was written by a newer version of this program.
         """
         path = self.path / MANIFEST
+        self._require_file(MANIFEST)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -111,38 +118,49 @@ class FeatureFolder:
         """Writes the arrays of a recording and then its line; returns the entry with its arrays.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written.
+            StoreError: the disk is full, or the folder cannot be written.
         """
         stored = {}
         for name, values in arrays.items():
             file = f"{ARRAYS}/{entry.name}.{name}.npy"
             path = self.path / file
-            with atomic_write(path) as opened:
-                np.save(opened, values, allow_pickle=False)
-            stored[name] = StoredArray(file=file, bytes=path.stat().st_size, sha256=digest_file(path))
+            with self._writing():
+                with atomic_write(path) as opened:
+                    np.save(opened, values, allow_pickle=False)
+                stored[name] = StoredArray(file=file, bytes=path.stat().st_size, sha256=digest_file(path))
         written = replace(entry, arrays=stored)
         self.append(written)
         return written
 
     def append(self, entry: Entry) -> None:
-        """Appends the line of a recording, on disk when the call returns."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Appends the line of a recording, on disk when the call returns; StoreError as `write`."""
         line = (
             f"\n{json.dumps(asdict(entry), ensure_ascii=False)}\n".encode()
         )  # a torn line before it stays one of its own
-        descriptor = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._require_file(INDEX)
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def entries(self) -> dict[str, Entry]:
-        """Returns the last line of each recording by name; lines that are torn or damaged are left out."""
+        """Returns the last line of each recording by name; lines that are torn or damaged are left out.
+
+        Raises:
+            StoreError: the index cannot be read.
+        """
+        self._require_file(INDEX)
         try:
             text = (self.path / INDEX).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise StoreError(f"{self.path / INDEX} cannot be read ({error.strerror}); give one that can") from None
         found: dict[str, Entry] = {}
         for line in text.split("\n"):
             try:
@@ -151,6 +169,22 @@ class FeatureFolder:
                 continue
             found[entry.name] = entry
         return found
+
+    def _require_file(self, name: str) -> None:
+        """Refuses what is no plain file: reading a pipe, for example, would wait for ever."""
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is not a file; remove it and run the command again")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written ({error.strerror}); finished recordings are kept: make room and run "
+                "the same command, or choose another folder"
+            ) from error
 
     def is_finished(self, entry: Entry) -> bool:
         """Whether all arrays of an entry are there, complete by their sizes."""

@@ -56,10 +56,10 @@ def fixed_total(config: FeatureConfig, sizes: FeatureSizes) -> int:
     Raises:
         ConfigError: the network does not know songs of that length.
     """
-    total = sizes.whole(int((config.total_seconds or 0) * sizes.rate + ROUNDING))
+    total = sizes.whole(int((config.fixed_seconds or 0) * sizes.rate + ROUNDING))
     if not sizes.shortest <= total < sizes.longest or sizes.context * sizes.hop > sizes.longest:
         raise ConfigError(
-            f"total_seconds is {config.total_seconds:g}, but this model knows songs from "
+            f"fixed_seconds is {config.fixed_seconds:g}, but this model knows songs from "
             f"{sizes.shortest / sizes.rate:g} s to just under {sizes.longest / sizes.rate:g} s; "
             "set it within that, or choose timing=song"
         )

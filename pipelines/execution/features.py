@@ -274,7 +274,7 @@ def _check_songs(
     vocabularies: Mapping[str, FileHandle],
 ) -> None:
     """Checks that the network can be conditioned on every song; LabelError or ConfigError names the recording."""
-    plan, seen = settings.plan, list[Any]()
+    plan, seen = settings.plan, set[Any]()
     if not plan.deepest:
         return
     paths = {role: handle.read() for role, handle in vocabularies.items()}
@@ -282,7 +282,7 @@ def _check_songs(
     for each, song in zip(listed, songs, strict=True):
         if song in seen:
             continue
-        seen.append(song)
+        seen.add(song)
         try:
             plan.family.condition_window(settings.model.config, plan.sizes.level, song, paths, total=total, offset=0)
         except (LabelError, ConfigError) as error:

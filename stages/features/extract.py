@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.composer.builtin import read_prompt_audio
-from jukebox_core.errors import AudioError, JukeboxError, StoreError
+from jukebox_core.errors import AudioError, JukeboxError
 from jukebox_core.features.extract import Recording, extract
 from jukebox_core.features.folder import Entry, FeatureFolder, SourceState
 from jukebox_core.features.networks import connect
@@ -154,18 +154,12 @@ def _extractor(job: FeatureJob, plan: FeaturePlan, hardware: HardwareConfig) -> 
 
 def _write(folder: FeatureFolder, entry: Entry, found: Mapping[str, NDArray[Any]] | JukeboxError) -> Entry:
     stopping.check_held()
-    try:
-        if isinstance(found, JukeboxError):
-            refused = replace(entry, error=str(found))
-            folder.append(refused)
-            log.warning("%s is left out: %s", entry.path, found)
-            return refused
+    if not isinstance(found, JukeboxError):
         return folder.write(entry, found)
-    except OSError as error:
-        raise StoreError(
-            f"{folder.path} cannot be written ({error.strerror}); finished recordings are kept: make room and run the "
-            "same command, or choose another folder"
-        ) from error
+    refused = replace(entry, error=str(found))
+    folder.append(refused)
+    log.warning("%s is left out: %s", entry.path, found)
+    return refused
 
 
 def _read_ahead(job: FeatureJob, nodes: Sequence[FeatureNode]) -> Iterator[tuple[SourceState, Found]]:

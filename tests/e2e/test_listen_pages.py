@@ -53,7 +53,7 @@ def test_features(tmp_path: Path, prefect_api: str) -> None:
     printed = run_page("docs/features.md", tmp_path, prefect_api)
     found = jukebox.load_features(tmp_path / "features")
     assert (len(found), found.arrays) == (8, ["layer4", "layer8", "layer12"])
-    assert set(found.field("artist")) > {"organ"}
+    assert len(set(found.field("artist"))) > 1
     assert re.search(r"layer8 \d+%", printed)
     assert "(516, 128) (516,) 172.265625" in printed
 

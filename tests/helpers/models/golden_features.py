@@ -49,8 +49,8 @@ def recipe(about: dict[str, Any], name: str, **changes: Any) -> FeatureConfig:
     sizes = about["constants"]
     rate = sizes["code_rate"] * sizes["hop"]
     shipped = load_recipe(name)
-    if shipped.total_seconds is not None:
-        changes.setdefault("total_seconds", float(sizes["fixed_total_seconds"]))
+    if shipped.fixed_seconds is not None:
+        changes.setdefault("fixed_seconds", float(sizes["fixed_total_seconds"]))
     if shipped.encode_seconds is not None:
         changes.setdefault("encode_seconds", sizes["encode_first_samples"] / rate)
     if shipped.shortest_seconds is not None:

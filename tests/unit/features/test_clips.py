@@ -86,7 +86,7 @@ def test_a_last_chunk_is_claimed_too_early() -> None:
 
 def test_a_fixed_length_that_the_model_does_not_know_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"total_seconds is 62, but this model knows songs from 1 s to just under 10 s"
+        ConfigError, match=r"fixed_seconds is 62, but this model knows songs from 1 s to just under 10 s"
     ):
         fixed_total(load_recipe("jukemir"), SIZES)
 
@@ -97,7 +97,7 @@ def test_a_fixed_length_that_the_model_does_not_know_is_refused() -> None:
         ({"layers": (3, 3)}, r"layers is \[3, 3\]; name each of them once"),
         ({"layers": ()}, "ask for at least one"),
         ({"hop": 0.0}, "hop is 0.0; it must be above 0 and at most 1"),
-        ({"timing": "fixed"}, "give total_seconds with timing=fixed"),
+        ({"timing": "fixed"}, "give fixed_seconds with timing=fixed"),
         ({"rate": float("inf")}, "rate is inf; it must be above 0 and finite"),
         ({"slice_hop_seconds": 1.0}, "slice_hop_seconds is 1.0, but slice_seconds is null"),
         ({"encode": "window", "hop": 0.5}, "encode=window encodes windows one by one"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,3 +100,32 @@ def test_other_folders_are_refused(tmp_path: Path, content: str | None, message:
         (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(StoreError, match=message):
         jukebox.load_features(tmp_path)
+
+
+@pytest.mark.parametrize("name", [INDEX, MANIFEST])
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_refused_at_once(folder: FeatureFolder, name: str, kind: str) -> None:
+    path = folder.path / name
+    path.unlink()
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(StoreError, match="is not a file; remove it"):
+        jukebox.load_features(folder.path)
+    if name == INDEX:
+        with pytest.raises(StoreError, match="is not a file; remove it"):
+            folder.append(entry("late.wav"))
+
+
+def test_a_full_disk_is_one_error(folder: FeatureFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (
+        lambda: folder.append(entry("late.wav")),
+        lambda: folder.write(entry("late.wav"), {"layer1": np.zeros(3)}),
+        lambda: folder.write_manifest({}),
+    ):
+        with pytest.raises(StoreError, match=r"cannot be written .*finished recordings are kept: make room"):
+            write()
+    monkeypatch.undo()
+    assert jukebox.load_features(folder.path).names == ["b.wav", "deep/a.wav"]
