@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.helpers.paths import TESTS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "before_redesign"
+FIXTURE = TESTS / "fixtures" / "before_redesign"
 KIND, FINISHED, LONGER = "5b", "golden_5b-09bae8f1", "golden_5b-09bae8f1-continue-cc74cc41"
 WEIGHTS, VOCABULARIES = "weights/own/73156a38/5b", "weights/own/894c249f/ids"  # the paths of that version
 HARDWARE = (
@@ -60,7 +62,7 @@ def folder(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Folder
     shutil.copytree(FIXTURE / "vocabularies", path / VOCABULARIES)
     (path / WEIGHTS).mkdir(parents=True)
     # Always the packed weights: those of --golden may have other tables.
-    for packed in (FIXTURE.parents[1] / "golden/zoo/models" / KIND).glob("*.pth.tar.xz"):
+    for packed in (TESTS / "golden/zoo/models" / KIND).glob("*.pth.tar.xz"):
         (path / WEIGHTS / packed.stem).write_bytes(lzma.decompress(packed.read_bytes()))
     return Folder(path, prefect_api)
 
