@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
+# Two workers, one thread of torch each: more threads than cores would wait for each other.
+BOTH := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
 
 .PHONY: demo test test-slow test-pipelines test-native test-endurance test-all check fix bench hooks clean
 
@@ -17,18 +19,18 @@ demo: $(READY)  ## six seconds twice with the embedded model: a tune continued, 
 	$(BIN)/jukebox generate experiment=demo prompt=none song.artist="guitar and voice" song.genre=waltz
 
 test: $(READY)  ## fast tests
-	$(PYTEST) -n 2 --dist loadfile -m "not slow"
+	$(BOTH) -m "not slow"
 
 test-slow: test-pipelines test-native  ## end to end with real servers and killed processes; parity of the native engine
 
 test-pipelines: $(READY)
-	$(PYTEST) -n 2 --dist loadfile -m "slow and not endurance"
+	$(BOTH) -m "slow and not endurance"
 
 test-native: $(READY)
 	$(PYTEST) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
 test-endurance: $(READY)  ## clusters, deployments, long trainings
-	$(PYTEST) -n 2 --dist loadfile -m endurance
+	$(BOTH) -m endurance
 
 test-all: test test-slow test-endurance  ## everything
 

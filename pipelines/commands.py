@@ -154,8 +154,7 @@ def encode(settings: EncodeSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_encode(settings)
-    with _logged(settings.folder, "encode.log"), working():
-        prefect_home.use(settings.storage.root)
+    with _logged(settings.folder, "encode.log", settings.storage.root), working():
         from pipelines.flows.codec import encode_flow
 
         print(*encode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -170,8 +169,7 @@ def decode(settings: DecodeSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_decode(settings)
-    with _logged(settings.folder, "decode.log"), working():
-        prefect_home.use(settings.storage.root)
+    with _logged(settings.folder, "decode.log", settings.storage.root), working():
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -186,8 +184,7 @@ def transcribe(settings: TranscribeSettings) -> None:
     from pipelines.execution import transcription
 
     recordings = transcription.check(settings)
-    with _logged(settings.folder, "transcribe.log"), working():
-        prefect_home.use(settings.storage.root)
+    with _logged(settings.folder, "transcribe.log", settings.storage.root), working():
         from pipelines.flows.transcribe import transcribe_flow
 
         print(*transcribe_flow(settings, recordings), sep="\n")  # noqa: T201 - the command's answer
@@ -225,13 +222,12 @@ def features(settings: FeaturesSettings) -> None:
         print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
         print(settings.path)  # noqa: T201 - the command's answer
         return
-    with _logged(str(settings.path), "features.log"), working():
+    with _logged(str(settings.path), "features.log", settings.storage.root), working():
         lock = FileLock(settings.path / ".lock")
         if not lock.acquire():
             raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
         try:
             FeatureFolder(settings.path).write_text("config.yaml", dump(settings))
-            prefect_home.use(settings.storage.root)
             from pipelines.flows.features import run_features_flow
 
             run_features_flow(prepared, to_plain(settings))
@@ -276,8 +272,7 @@ def dataset(settings: DatasetSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_dataset(settings)
-    with _logged(settings.folder, "dataset.log"):
-        prefect_home.use(settings.storage.root)
+    with _logged(settings.folder, "dataset.log", settings.storage.root):
         from pipelines.flows.dataset import dataset_flow
 
         print(dataset_flow(settings))  # noqa: T201 - the command's answer
@@ -299,15 +294,15 @@ def train(settings: TrainSettings) -> None:
 
         train_plain(settings, PLAIN)
         return
-    with _logged(settings.folder, "train.log"):
-        prefect_home.use(settings.storage.root)
+    with _logged(settings.folder, "train.log", settings.storage.root):
         from pipelines.flows.train import train_flow
 
         print(train_flow(settings))  # noqa: T201 - the command's answer
 
 
 @contextmanager
-def _logged(folder: str, name: str) -> Iterator[None]:
+def _logged(folder: str, name: str, storage_root: str) -> Iterator[None]:
+    """Makes an output folder with a log in it, and Prefect's server available to the flow in the block."""
     from pipelines.console import prefect_errors_hidden, run_log
 
     path = user_path(folder)
@@ -320,4 +315,5 @@ def _logged(folder: str, name: str) -> Iterator[None]:
             log.enter_context(run_log(path / name))
         except OSError as error:
             raise ConfigError(str(error)) from None
+        prefect_home.use(storage_root)
         yield
