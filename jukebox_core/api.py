@@ -251,7 +251,17 @@ class Model:
         extractor: FeatureExtractor = self._network[1]
         return extractor
 
-    def _request(self, songs: Any, seconds: float, n_samples: int | None, seed: int | None, sampling: Any) -> _Request:
+    def _request(
+        self,
+        songs: Any,
+        seconds: float,
+        n_samples: int | None,
+        seed: int | None,
+        sampling: Any,
+        *,
+        whole_song: bool = False,
+    ) -> _Request:
+        """Returns what is asked for; with `whole_song`, a song without a length ends with the music."""
         kind = self._family.song_type
         asked = (songs if songs is not None else kind(),) if songs is None or isinstance(songs, kind) else tuple(songs)
         how = sampling or self._family.sampling_type()
@@ -260,9 +270,9 @@ class Model:
             raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
         how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
         songs = asked if len(asked) == count else asked * count
+        usual = None if whole_song else self._settings.usual_seconds
         completed = {
-            song: self._family.complete_song(self.config, song, seconds, self._settings.usual_seconds)
-            for song in dict.fromkeys(songs)
+            song: self._family.complete_song(self.config, song, seconds, usual) for song in dict.fromkeys(songs)
         }
         for song in completed.values():
             self._family.check_song(self.config, song, seconds)

@@ -57,7 +57,8 @@ class Jukebox(Model):
         Args:
             audio: mono sound, float32 [time] at the model's rate; cut to whole codes.
             codes: instead of audio, int [tokens].
-            song: artist, genre, lyrics and the position of the music in its song.
+            song: artist, genre, lyrics and the position of the music in its song, which ends with the music unless
+                `total_seconds` says otherwise.
             layer: whose attention is read, counted from 0; None: as the model's settings say.
             head: of that layer.
             hop: start of a window after the one before, as a share of the context.
@@ -75,7 +76,7 @@ class Jukebox(Model):
         tokens = np.asarray(codes) if audio is None else self.encode(audio, [top])[top]
         if tokens.ndim != 1 or not len(tokens):
             raise ConfigError(f"the music has shape {tokens.shape}; give one recording, [time], or codes, [tokens]")
-        request = self._request(song, config.seconds(top, len(tokens)), 1, None, None)
+        request = self._request(song, config.seconds(top, len(tokens)), 1, None, None, whole_song=True)
         files = obtain_vocabularies(self._settings.files, self._weights)
         (conditioning,) = self._family.condition(request, {role: file.path for role, file in files.items()})
         text = family.aligned_text(config, conditioning)
