@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import is_dead, own_name
-from jukebox_core.errors import RunError
+from jukebox_core.base.records import read_json
+from jukebox_core.errors import RecordError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import own_server
 from pipelines.orchestration.database import prepare_database
@@ -160,9 +161,9 @@ def _status_of_busy(url: str) -> int:
 def running_server(home: Path) -> str | None:
     """Returns the API address of the server that was recorded in `home`, if it answers."""
     try:
-        record = json.loads((home / _RECORD).read_text("utf-8"))
+        record = read_json(home / _RECORD)
         url, process = str(record["url"]), str(record.get("process", ""))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, RecordError, LookupError, TypeError, AttributeError):
         return None
     return url if not is_dead(process) and answers(url) else None
 
