@@ -111,15 +111,24 @@ def _spare_loopback_the_proxy() -> None:
 
 
 def named_server(home: Path) -> str | None:
-    """Returns the API address that the user named: in the environment, or in a Prefect profile of `home`."""
+    """Returns the API address that the user named: in the environment, or in a Prefect profile of `home`.
+
+    Raises:
+        RunError: the profiles are no regular file, which Prefect itself would wait for, or are not TOML.
+    """
+    path = home / "profiles.toml"
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path} is not a file; move it away, or choose another storage.root or PREFECT_HOME")
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     try:
-        profiles = tomllib.loads((home / "profiles.toml").read_text("utf-8"))
+        profiles = tomllib.loads(path.read_text("utf-8"))
         active = os.environ.get("PREFECT_PROFILE") or profiles["active"]
         return str(profiles["profiles"][active]["PREFECT_API_URL"]) or None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, LookupError, TypeError):
         return None
+    except ValueError as error:
+        raise RunError(f"{path} is not TOML ({error}); mend it, or move it away") from None
 
 
 def check_named(url: str) -> None:
