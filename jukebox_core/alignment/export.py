@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.alignment.times import Timed
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build
-from jukebox_core.errors import ConfigError, StoreError, did_you_mean
+from jukebox_core.errors import ConfigError, RecordError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,9 +118,9 @@ def read_words(path: str | Path) -> list[Timed]:
         StoreError: the file cannot be read, or is not of that form.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path))
         return [build(Timed, word, f"words.{at}") for at, word in enumerate(content["words"])]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, RecordError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"{path} holds no words with times ({error}); give a JSON file as `jukebox align` writes"
         ) from None

@@ -53,6 +53,22 @@ def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, links: bool = False)
         return file.read()
 
 
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Returns what a file holds as JSON, which may be of any shape; symbolic links are followed. Never waits.
+
+    Raises:
+        FileNotFoundError: nothing has that path.
+        RecordError: it is no regular file, larger than `max_bytes`, cannot be read, or is not JSON in UTF-8.
+    """
+    try:
+        data = read_regular(path, max_bytes, links=True)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror})") from None
+    return _parsed(data, str(path))
+
+
 def parse_record(data: bytes, kind: type[Any], where: str, newest: int | None = None) -> dict[str, Any]:
     """Returns the JSON object in `data`, unchanged but for its digest, after a check of digest and shape.
 
@@ -66,10 +82,7 @@ def parse_record(data: bytes, kind: type[Any], where: str, newest: int | None = 
         RecordError: it is not JSON, or not an object, its digest differs, or a value has another type.
         NewerRecordError: its schema is above `newest`.
     """
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where} cannot be read as JSON ({error})") from None
+    content = _parsed(data, where)
     if not isinstance(content, dict):
         raise RecordError(f"{where} cannot be read: it holds {type(content).__name__}, not names and values")
     schema = content.get("schema")
@@ -116,6 +129,13 @@ def record_digest(content: Mapping[str, Any]) -> str:
     """Returns the sha256 of a record's entries, without that of the digest itself."""
     rest = {name: value for name, value in content.items() if name != DIGEST}
     return digest_bytes(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii"))
+
+
+def _parsed(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where} cannot be read as JSON ({error})") from None
 
 
 def is_regular(path: Path) -> bool:

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import atomic_write
+from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.checks import Measured, measure
-from jukebox_core.errors import AudioError, ConfigError, StoreError
+from jukebox_core.errors import AudioError, ConfigError, RecordError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,9 +93,9 @@ def usable_recordings(record: Path) -> dict[str, float]:
         StoreError: the check has not been completed, or the record is damaged.
     """
     try:
-        usable = json.loads(record.read_bytes())["usable"]
+        usable = read_json(record)["usable"]
         return {str(name): float(seconds) for name, seconds in usable.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, RecordError, ValueError, KeyError, TypeError, AttributeError):
         raise StoreError(
             f"{record} is no complete record of checked recordings; remove it, and run the same command again"
         ) from None
@@ -103,14 +104,14 @@ def usable_recordings(record: Path) -> dict[str, float]:
 def _known(record: Path, rate: int) -> dict[str, Any]:
     """Returns the entries of an earlier record; a damaged one, or one of another rate, has none."""
     try:
-        found = json.loads(record.read_bytes())
+        found = read_json(record)
         if found["rate"] != rate:
             return {}
         entries: dict[str, Any] = found["measured"]
         for entry in entries.values():
             build(Measured, entry["sound"])
             entry["file"] += ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
+    except (OSError, RecordError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return {}
     return entries
 

@@ -18,10 +18,11 @@ from torch.utils.data import Dataset
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
+from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.datasets.songs import split_of
 from jukebox_core.datasets.unreadable import UnreadableSongs
-from jukebox_core.errors import ConfigError, StoreError
+from jukebox_core.errors import ConfigError, RecordError, StoreError
 from jukebox_core.tokens.codes import read_codes
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ def read_index(folder: str | Path) -> CodesIndex:
     """
     path = user_path(folder) / INDEX_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return CodesIndex(found["about"], tuple(build(EncodedSong, song) for song in found["songs"]))
+        found = read_json(path)
+        return CodesIndex(dict(found["about"]), tuple(build(EncodedSong, song) for song in found["songs"]))
     except FileNotFoundError:
         raise StoreError(
             f"{path} does not exist, so this is no finished folder of codes; `jukebox dataset` makes one"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (RecordError, ConfigError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no index of codes ({error}); make it again with `jukebox dataset`") from None
 
 

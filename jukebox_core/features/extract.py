@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jukebox_core.errors import ConfigError, JukeboxError
+from jukebox_core.errors import AudioError, ConfigError, JukeboxError, LabelError, NumericsError
 from jukebox_core.features.clips import cut_clips, encoded_part, plan_windows, song_timing
 from jukebox_core.features.config import FINAL, codes_name, layer_name
 from jukebox_core.features.pooling import RowPool
@@ -97,14 +97,18 @@ def extract(recordings: Iterable[Recording | JukeboxError], networks: Networks) 
     Arrays are ``layer<k>`` and ``final`` ([width] if pooled, else [rows, width]) and ``codes<l>`` ([tokens], int64);
     a recipe with slices adds an axis [clips, ...] in front. A recording that is an error, or that cannot be used, is
     yielded as the error: others go on.
+
+    Raises:
+        JukeboxError: what concerns all recordings, such as weights that are damaged.
     """
     queues: dict[int, list[_Window]] = defaultdict(list)  # by length: windows of one batch have the same
     for index, recording in enumerate(recordings):
+        if isinstance(recording, JukeboxError):
+            yield index, recording
+            continue
         try:
-            if isinstance(recording, JukeboxError):
-                raise recording
             opened, windows = _open(index, recording, networks)
-        except JukeboxError as error:
+        except _OF_A_RECORDING as error:
             yield index, error
             continue
         if not windows:
@@ -117,6 +121,9 @@ def extract(recordings: Iterable[Recording | JukeboxError], networks: Networks) 
                 queue.clear()
     for queue in queues.values():
         yield from _compute(queue, networks)
+
+
+_OF_A_RECORDING = (AudioError, ConfigError, LabelError, NumericsError)
 
 
 def _open(index: int, recording: Recording, networks: Networks) -> tuple[_Open, list[_Window]]:

@@ -23,8 +23,9 @@ import numpy as np
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
 from jukebox_core.base.paths import user_path
+from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build
-from jukebox_core.errors import ConfigError, DamagedError, StoreError, did_you_mean
+from jukebox_core.errors import ConfigError, DamagedError, RecordError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,11 +104,11 @@ class FeatureFolder:
         path = self.path / MANIFEST
         self._require_file(MANIFEST)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
         except FileNotFoundError:
             raise StoreError(f"{self.path} has no {MANIFEST}; name a folder that `jukebox features` made") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); run the command that made it again") from None
+        except RecordError as error:
+            raise StoreError(f"{error}; run the command that made it again") from None
         if not isinstance(found, dict) or not isinstance(found.get("schema"), int):
             raise StoreError(f"{path} is no manifest of features; run the command that made it again")
         if found["schema"] > SCHEMA:
@@ -134,9 +135,11 @@ class FeatureFolder:
 
     def append(self, entry: Entry) -> None:
         """Appends the line of a recording, on disk when the call returns; StoreError as `write`."""
-        line = (
-            f"\n{json.dumps(asdict(entry), ensure_ascii=False)}\n".encode()
-        )  # a torn line before it stays one of its own
+        try:
+            text = json.dumps(asdict(entry), ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # a name that is not UTF-8
+            text = json.dumps(asdict(entry)).encode()
+        line = b"\n" + text + b"\n"  # a torn line before it stays one of its own
         self._require_file(INDEX)
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -165,7 +168,7 @@ class FeatureFolder:
         for line in text.split("\n"):
             try:
                 entry = build(Entry, json.loads(line))
-            except (ValueError, ConfigError):
+            except (ValueError, RecursionError, ConfigError):
                 continue
             found[entry.name] = entry
         return found
@@ -290,7 +293,7 @@ def load_features(folder: str | os.PathLike[str]) -> FeatureSet:
     found = FeatureFolder(user_path(folder))
     about, entries = found.manifest(), found.entries()
     wanted = about.get("recordings")
-    names = sorted(entries) if not isinstance(wanted, list) else sorted(set(wanted) & set(entries))
+    names = sorted(entries if not isinstance(wanted, list) else (name for name in entries if name in wanted))
     finished = tuple(entries[name] for name in names if found.is_finished(entries[name]))
     if not finished:
         raise StoreError(f"{found.path} has no finished features; run the command that made it again")

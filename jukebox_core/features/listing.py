@@ -8,11 +8,13 @@ song that the network is conditioned on, such as artist. A folder may have ``met
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
+from jukebox_core.base.text_files import TABLE_BYTES, UnreadableError, read_text
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES, METADATA_NAMES, scan_songs
 from jukebox_core.errors import AudioError, ConfigError
 
@@ -75,7 +77,12 @@ def _listed(source: str) -> Iterator[ListedFile]:
         root = Path(*fixed)
         yield from _named(root, root.glob(str(Path(*path.parts[len(fixed) :]))), source)
     else:
-        raise AudioError(f"audio file {path} does not exist; correct the path")
+        wrong = (
+            "is a device or a pipe, not an audio file; copy its sound into a file"
+            if path.exists()
+            else "does not exist; correct the path"
+        )
+        raise AudioError(f"audio file {path} {wrong}")
 
 
 def _before_pattern(path: Path) -> Iterator[str]:
@@ -95,10 +102,9 @@ def _named(root: Path, paths: Iterator[Path], source: str) -> Iterator[ListedFil
 
 def _of_table(table: Path) -> Iterator[ListedFile]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", strict=True)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(table, TABLE_BYTES)), restkey="", strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+    except (UnreadableError, csv.Error) as error:
         raise ConfigError(f"{table} cannot be read as a table ({error}); give a UTF-8 CSV file") from None
     if not rows:
         raise ConfigError(f"{table} has no lines below its header; name recordings in its column path")

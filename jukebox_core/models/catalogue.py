@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
+from jukebox_core.base.records import read_json
 from jukebox_core.base.yaml_files import load_yaml
-from jukebox_core.errors import ConfigError, DownloadError
+from jukebox_core.errors import ConfigError, DownloadError, RecordError
 from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
 from jukebox_core.models.download.fetch import fetch_file
@@ -226,8 +227,9 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
         ConfigError: the folder is not an export.
     """
     try:
-        exported = json.loads((source / EXPORT_NAME).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = read_json(source / EXPORT_NAME)["files"]
+        exported = {str(path): (int(file["bytes"]), str(file["sha256"])) for path, file in files.items()}
+    except (OSError, RecordError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{source} is no export: {EXPORT_NAME} in it cannot be read ({error}); name a folder that "
             "`jukebox models export` wrote"
@@ -238,7 +240,8 @@ def import_(source: Path, weights: WeightsConfig, names: Iterable[str] = (ALL,))
         if path not in exported:
             continue
         if not spec.sha256:
-            spec = replace(spec, bytes=exported[path]["bytes"], sha256=exported[path]["sha256"])
+            size, sha256 = exported[path]
+            spec = replace(spec, bytes=size, sha256=sha256)
         folder = str((source / path.removesuffix(spec.path)).absolute())
         here.append(fetch_file(spec, [folder], each.folder, offline=True))
     if not here:

@@ -195,8 +195,9 @@ class Library:
     ) -> None:
         for role, each in missing.items():
             if each.given is not None:
+                what = "" if not each.given.exists() else ": it is a folder, a pipe or a device"
                 raise DownloadError(
-                    f"weights.paths.{role} is {each.given}, but there is no such file; correct the path"
+                    f"weights.paths.{role} is {each.given}, but there is no such file{what}; correct the path"
                 )
             if not each.sources:
                 raise DownloadError(

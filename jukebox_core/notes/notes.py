@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.errors import NotesError
+from jukebox_core.base.records import read_regular
+from jukebox_core.errors import NotesError, RecordError
 from jukebox_core.notes.midi import midi_bytes, midi_notes
 from jukebox_core.notes.note import COLUMNS, PITCHES, Note, checked
 
@@ -144,6 +145,8 @@ class Notes(Sequence[Note]):
         return cls.of(rows, **counts)
 
 
+_MOST_BYTES = 1 << 26  # of a file of notes: far above any song's
+
 _COUNTS = {"seconds": 0.0, "invalid_events": 0, "dropped_events": 0, "truncated_segments": 0}
 
 
@@ -164,9 +167,10 @@ def read_notes(path: str | Path) -> Notes:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise NotesError(f"{path} cannot be read: {error.strerror}; give the path of a MIDI file") from error
+        content = read_regular(path, _MOST_BYTES, links=True)
+    except (OSError, RecordError) as error:
+        reason = f"{path} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise NotesError(f"{reason}; give the path of a MIDI file") from error
     if path.suffix.lower() == ".json":
         try:
             return Notes.from_json(content.decode())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import atomic_write
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -30,7 +32,8 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_NAME
         kept = [entry for entry in read_entries(self.path) if entry["step"] <= done]
-        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        with atomic_write(self.path) as file:  # a kill meanwhile would lose what was logged so far
+            file.write("".join(json.dumps(entry) + "\n" for entry in kept).encode())
         self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
@@ -54,13 +57,15 @@ class Log:
 
 
 def read_entries(path: Path) -> list[dict[str, float]]:
-    """Returns the entries of a log in order, without a truncated last line; none if the file does not exist."""
+    """Returns the entries of a log in order, without lines that are torn or damaged; none if there is no such file."""
     if not path.is_file():
         return []
     entries = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entries.append(json.loads(line))
-        except ValueError:  # the process was killed while it wrote
-            break
+            entry = json.loads(line)
+        except (ValueError, RecursionError):  # the process was killed while it wrote
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
     return entries

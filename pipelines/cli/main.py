@@ -209,8 +209,9 @@ def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
 
     roots = {root.name: root for root in ROOTS}
     if name == "align" and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
-        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
-        return ALIGN, [f"run='{quoted}'", *arguments[1:]]
+        from pipelines.settings.overrides import escaped, quoted
+
+        return ALIGN, [f"run={quoted(escaped(arguments[0]))}", *arguments[1:]]
     if name not in _FROM_RUN:
         return roots[name], arguments
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:

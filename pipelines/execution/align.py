@@ -18,7 +18,9 @@ from jukebox_core.protocols import AlignmentFamily
 from jukebox_core.store.spans import read_spans
 from jukebox_core.store.store import TokenStore
 from pipelines.licence_prompt import ask
-from pipelines.runs.folder import find_run
+from pipelines.runs.config_file import CONFIG_NAME
+from pipelines.runs.contents import differences, with_words
+from pipelines.runs.folder import find_run, identity
 from pipelines.runs.settings_of_run import resume_root
 from pipelines.settings.compose import compose
 from stages.fetch import fetch_checked_weights, fetch_vocabularies
@@ -53,7 +55,7 @@ def prepare(settings: AlignSettings) -> PreparedAlignment:
     """Returns the results of all checks; nothing is written but vocabularies, and no weights are read.
 
     Raises:
-        RunError: there is no such run, or its top level is not finished.
+        RunError: there is no such run, its top level is not finished, or its config.yaml has other words than it.
         ConfigError: the run has no lyrics, its model knows none, or the head does not attend to them.
         DeviceError: the device does not exist.
     """
@@ -65,6 +67,7 @@ def prepare(settings: AlignSettings) -> PreparedAlignment:
     family.check_aligner(config, settings.layer, settings.head)
     if not any(_lyrics(made_by, sample) for sample in range(made_by.sampling.n_samples)):
         raise ConfigError(f"run {run.name} has no lyrics to align; generate one with song.lyrics or song.lyrics_file")
+    _check_words(run, made_by)
     takes = run.takes()
     store = TokenStore(made_by.storage.tokens)
     missing = store.missing({span.key for take in takes for span in take[config.top]})
@@ -141,6 +144,22 @@ def _write(settings: AlignSettings, stem: Path, alignment: Alignment) -> list[Pa
             np.save(file, alignment.weights, allow_pickle=False)
         written.append(path)
     return written
+
+
+def _check_words(run: RunFolder, made_by: Settings) -> None:
+    """Checks that the words in the run's config.yaml are those that its manifest says it was made with.
+
+    Raises:
+        RunError: they are others; the message lists the differences.
+    """
+    made_with, now = with_words(run.identity()), identity(made_by)
+    names = [name for name in ("song", "songs") if name in made_with]
+    theirs, mine = ({name: of[name] for name in names} for of in (made_with, now))
+    if changed := differences(theirs, mine):
+        raise RunError(
+            f"{run.path / CONFIG_NAME} was changed since run {run.name} was made ({'; '.join(changed[:4])}); "
+            "undo that, or generate another run with these words"
+        )
 
 
 def _lyrics(made_by: Settings, sample: int) -> str:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import is_dead, own_name
-from jukebox_core.errors import RunError
+from jukebox_core.base.records import read_json
+from jukebox_core.errors import RecordError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import own_server
 from pipelines.orchestration.database import prepare_database
@@ -110,15 +111,24 @@ def _spare_loopback_the_proxy() -> None:
 
 
 def named_server(home: Path) -> str | None:
-    """Returns the API address that the user named: in the environment, or in a Prefect profile of `home`."""
+    """Returns the API address that the user named: in the environment, or in a Prefect profile of `home`.
+
+    Raises:
+        RunError: the profiles are no regular file, which Prefect itself would wait for, or are not TOML.
+    """
+    path = home / "profiles.toml"
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path} is not a file; move it away, or choose another storage.root or PREFECT_HOME")
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     try:
-        profiles = tomllib.loads((home / "profiles.toml").read_text("utf-8"))
+        profiles = tomllib.loads(path.read_text("utf-8"))
         active = os.environ.get("PREFECT_PROFILE") or profiles["active"]
         return str(profiles["profiles"][active]["PREFECT_API_URL"]) or None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, LookupError, TypeError):
         return None
+    except ValueError as error:
+        raise RunError(f"{path} is not TOML ({error}); mend it, or move it away") from None
 
 
 def check_named(url: str) -> None:
@@ -160,9 +170,9 @@ def _status_of_busy(url: str) -> int:
 def running_server(home: Path) -> str | None:
     """Returns the API address of the server that was recorded in `home`, if it answers."""
     try:
-        record = json.loads((home / _RECORD).read_text("utf-8"))
+        record = read_json(home / _RECORD)
         url, process = str(record["url"]), str(record.get("process", ""))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, RecordError, LookupError, TypeError, AttributeError):
         return None
     return url if not is_dead(process) and answers(url) else None
 

@@ -52,7 +52,8 @@ def warn(reason: object) -> None:
     if not _warned.is_set():
         _warned.set()
         said = " ".join(str(reason).split())[:200] or type(reason).__name__
-        log.warning("Prefect's server does not answer (%s); the work goes on, but its pages may not show it", said)
+        what = "cannot store a name" if isinstance(reason, UnicodeError) else "does not answer"
+        log.warning("Prefect's server %s (%s); the work goes on, but its pages may not show it", what, said)
 
 
 def recorded(name: str, config: dict[str, Any], work: Callable[[], Result]) -> Result:

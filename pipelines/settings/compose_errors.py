@@ -81,4 +81,6 @@ def _unknown(kind: Any, dotted: str, data: Mapping[str, Any]) -> str:
         else:
             return unknown_key(record, name, ".".join(walked))
         walked.append(name)
+    if get_origin(here) is dict:
+        return f"{dotted} has no entries yet; write a + before it, as in '+{dotted}={{name: value}}'"
     return f"{dotted} cannot be set by itself: the section or list above it is empty; give that as a whole"

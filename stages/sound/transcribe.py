@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.audio.files import read_audio
 from jukebox_core.base.hashing import digest, digest_bytes
-from jukebox_core.errors import ConfigError, NotesError
+from jukebox_core.base.records import read_json
+from jukebox_core.errors import ConfigError, NotesError, RecordError
 from jukebox_core.family import open_transcribing
-from jukebox_core.notes.notes import Notes
+from jukebox_core.notes.notes import Notes, read_notes
 from jukebox_core.runtime.config import ENGINE_VERSION
 from jukebox_core.store.spooled import open_store
 from stages import stopping
@@ -136,12 +136,11 @@ def _finished(recording: Recording, key: str) -> Notes | None:
     """
     path = Path(recording.target)
     try:
-        text = path.read_text(encoding="utf-8")
-        if json.loads(text).get("key") == key:
-            return Notes.from_json(text)
+        if read_json(path).get("key") == key:
+            return read_notes(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, NotesError):
+    except (RecordError, AttributeError, NotesError):
         pass
     raise ConfigError(
         f"{path} exists, and is not the transcript of {recording.audio} with these settings; nothing is overwritten: "

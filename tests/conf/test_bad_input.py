@@ -24,6 +24,10 @@ MISTAKES: list[tuple[list[str], str]] = [
         "model.network.priors.level_0.timing.bins cannot be set by itself: the section or list above it is empty; "
         "give that as a whole",
     ),
+    (
+        ["weights.paths={level_2: a}"],
+        "weights.paths has no entries yet; write a + before it, as in '+weights.paths={name: value}'",
+    ),
     # groups
     (["output=ogg"], "output is 'ogg'; choose one of flac, mp3, wav"),
     (

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.machine import boot_id
+from jukebox_core.base.records import read_json
+from jukebox_core.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,13 +69,13 @@ class Part:
         size = self.path.stat().st_size
         self.spans = [(0, size)]
         try:
-            note = json.loads(self.note_path.read_text())
+            note = read_json(self.note_path)
             self.origin, kept = note["origin"], note["spans"] if note["boot"] == _boot() else note["synced"]
             if kept is not None:
                 self.spans = merged((start, min(stop, size)) for start, stop in kept)
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError):  # without a readable note no byte is trusted
+        except (RecordError, ValueError, KeyError, TypeError):  # without a readable note no byte is trusted
             self.spans = []
         self._synced = self.spans
 

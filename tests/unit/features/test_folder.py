@@ -92,6 +92,7 @@ def test_a_damaged_array_is_reported(folder: FeatureFolder) -> None:
         (None, "has no features.json"),
         ("{", "cannot be read"),
         ("[]", "is no manifest"),
+        ("[" * 100_000, "cannot be read"),
         ('{"schema": 9}', "newer than"),
     ],
 )
@@ -129,3 +130,11 @@ def test_a_full_disk_is_one_error(folder: FeatureFolder, monkeypatch: pytest.Mon
             write()
     monkeypatch.undo()
     assert jukebox.load_features(folder.path).names == ["b.wav", "deep/a.wav"]
+
+
+def test_names_that_are_not_utf8_are_kept(folder: FeatureFolder) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    folder.write(entry(name), {"layer3": np.zeros(4, np.float32)})
+    assert folder.entries()[name].name == name
+    (folder.path / MANIFEST).write_text('{"schema": 1, "recordings": [[1], {}, "b.wav"]}')
+    assert jukebox.load_features(folder.path).names == ["b.wav"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,3 +76,10 @@ def test_what_holds_no_audio_is_refused(music: Path, tmp_path: Path) -> None:
         names(music / "none.wav")
     with pytest.raises(ConfigError, match=r"would both be called 'c.flac'"):
         names(music / "deep", music / "more")
+
+
+def test_pipes_are_refused_at_once(tmp_path: Path) -> None:
+    for name, error in (("pipe", AudioError), ("pipe.wav", AudioError), ("pipe.csv", ConfigError)):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(error, match=r"pipe or device|device or a pipe"):
+            list_recordings([str(tmp_path / name)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,3 +97,12 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     for write in (PIECE.to_midi, PIECE.to_json, PIECE.to_csv):
         with pytest.raises(NotesError, match="cannot be written"):
             write(tmp_path / "file" / "x.out")
+
+
+@pytest.mark.parametrize("name", ["notes.mid", "notes.json"])
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(NotesError, match="is a pipe; it must be a regular file"):
+        read_notes(tmp_path / name)
+    with pytest.raises(NotesError, match="must be a regular file"):
+        read_notes("/dev/zero")

@@ -273,7 +273,10 @@ def test_the_learning_rate_warms_up_then_decays() -> None:
         replace(line, decay_steps=0)
 
 
-def test_a_truncated_last_line_of_a_log_is_ignored(tmp_path: Path) -> None:
+def test_torn_and_damaged_lines_of_a_log_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / METRICS_NAME
-    path.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
+    good = json.dumps({"step": 1, "loss": 2.0})
+    path.write_text(good + '\n{"step": 2, "lo')
+    assert read_entries(path) == [{"step": 1, "loss": 2.0}]
+    path.write_bytes(b'[]\n\xff\n{"loss": 1}\n' + b"[" * 100_000 + b"\n" + good.encode())
     assert read_entries(path) == [{"step": 1, "loss": 2.0}]

@@ -207,3 +207,15 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) ->
     (tmp_path / ".prefect").write_text("a file")
     with pytest.raises(RunError, match=r"\.prefect cannot be used \(File exists\)"):
         prefect_home.use(str(tmp_path))
+
+
+def test_damaged_profiles_are_an_error_that_names_them(tmp_path: Path) -> None:
+    home = prefect_home.set_environment(str(tmp_path))
+    profiles = home / "profiles.toml"
+    profiles.write_text("[[[")
+    with pytest.raises(RunError, match=r"profiles.toml is not TOML"):
+        prefect_home.named_server(home)
+    profiles.unlink()
+    os.mkfifo(profiles)
+    with pytest.raises(RunError, match=r"profiles.toml is not a file; move it away"):
+        prefect_home.named_server(home)
