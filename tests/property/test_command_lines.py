@@ -10,7 +10,7 @@ import io
 import os
 import signal
 import sys
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -178,7 +178,6 @@ def no_work(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_make", lambda *_, **__: made)
         patch.setattr(prefect_home, "use", lambda _: None)
-        patch.setattr(commands, "_flow_run", contextmanager(lambda: iter([None])))
         patch.setattr(serve_commands, "serve", lambda _: None)
         patch.setattr(models_commands.catalogue, "fetch", lambda *_: {})
         patch.setattr(album, "write_album", lambda _: folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jukebox_core.datasets.songs import scan_songs
+from jukebox_core.datasets.songs import AUDIO_SUFFIXES, scan_songs
 from jukebox_core.datasets.windows import CodeWindows, read_index
 from tests.helpers.paths import ROOT
 
@@ -58,7 +58,7 @@ def test_each_mistake_is_one_clear_line(tmp_path: Path, prefect_api: str) -> Non
     done = jukebox(tmp_path, prefect_api, "dataset", "audio=empty")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "jukebox: empty holds no .wav, .flac, .ogg, .mp3 file; add audio files, or name their folder"
+        f"jukebox: empty holds no {', '.join(AUDIO_SUFFIXES)} file; add audio files, or name their folder"
     ]
     assert jukebox(tmp_path, prefect_api, "compose", "songs=1", "seconds=4", "folder=music").returncode == 0
     (tmp_path / "music" / "metadata.jsonl").write_text(
