@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.paths import user_path
-from jukebox_core.errors import AudioError, ConfigError, DownloadError, RunError
+from jukebox_core.errors import AudioError, DownloadError, RunError
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.resolve import wanted_weights
 from jukebox_core.store.store import TokenStore
@@ -19,7 +18,7 @@ from stages.fetch import fetch_checked_weights
 from stages.sampling.prompt import Excerpt, Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
@@ -66,21 +65,6 @@ def check_prompts(settings: Settings, prompts: Iterable[Prompt]) -> None:
     for prompt in prompts:
         if missing.intersection(prompt.keys):
             prompt.check(prompt.excerpt.read(settings.config))
-
-
-def free_targets(sources: Sequence[str], folder: str, suffix: str) -> list[Path]:
-    """Returns the file that each source is written to: its own name in `folder`, with another suffix.
-
-    Raises:
-        ConfigError: two sources would be written to the same file, or a target exists; nothing is overwritten.
-    """
-    paths = [user_path(folder) / (Path(source.removeprefix("builtin:")).stem + suffix) for source in sources]
-    for index, path in enumerate(paths):
-        if path in paths[:index]:
-            raise ConfigError(f"{sources[paths.index(path)]} and {sources[index]} would both become {path}; rename one")
-        if path.exists():
-            raise ConfigError(f"{path} exists; nothing is overwritten: remove it, or choose another folder")
-    return paths
 
 
 def check_recordings(settings: EncodeSettings) -> None:

@@ -20,11 +20,11 @@ from pipelines.execution.inputs import (
     check_prompts,
     check_recordings,
     check_work_left,
-    free_targets,
     read_prompts,
 )
 from pipelines.execution.planning import RunPlan, plan_run
 from pipelines.execution.runner import check_runner
+from pipelines.execution.targets import targets
 from pipelines.licence_prompt import ask
 from pipelines.runs.choosing import may_be_other, named
 from pipelines.runs.contents import Contents, with_contents
@@ -36,11 +36,12 @@ from pipelines.settings.hardware import sampling_memory, with_batch
 from stages.fetch import fetch_vocabularies, fetch_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.runtime.precision import SamplingMemory
+    from pipelines.execution.targets import Target
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
     from pipelines.settings.generate import Settings
@@ -165,11 +166,11 @@ def check_encode(settings: EncodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
-    free_targets(settings.audio, settings.folder, ".npz")
+    files = targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
-    check_local_weights(settings.model, settings.weights, (settings.model.opened.codec_role,))
+    _check_targets(settings, files)
 
 
 def check_decode(settings: DecodeSettings) -> None:
@@ -178,11 +179,19 @@ def check_decode(settings: DecodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
-    free_targets(settings.codes, settings.folder, f".{settings.output.format}")
+    files = targets(settings.codes, settings.folder, f".{settings.output.format}")
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
+    check_codes(settings, _check_targets(settings, files))
+
+
+def _check_targets(settings: EncodeSettings | DecodeSettings, files: Sequence[Target]) -> FileHandle | None:
+    """Checks that what exists already was made by the same command; returns the codec's weights if they are here."""
     role = settings.model.opened.codec_role
-    check_codes(settings, check_local_weights(settings.model, settings.weights, (role,)).get(role))
+    codec = check_local_weights(settings.model, settings.weights, (role,)).get(role)
+    for target in files:
+        target.is_made(settings.how, None if codec is None else codec.identity)
+    return codec
 
 
 def check_dataset(settings: DatasetSettings) -> None:

@@ -6,13 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.structuring import to_plain
-from pipelines.execution.inputs import free_targets
+from pipelines.execution.targets import targets
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
 from stages.resident import CodecSpec
 from stages.sampling.prompt import Excerpt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipelines.execution.targets import Target
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
 
@@ -30,26 +33,41 @@ def decode_flow(settings: DecodeSettings) -> list[str]:
 
 
 def encode_files(settings: EncodeSettings, stages: Stages) -> list[str]:
-    """Writes a codes file for each audio file; returns their paths."""
-    codec, written = _codec(settings, stages), []
-    for audio, path in zip(settings.audio, free_targets(settings.audio, settings.folder, ".npz"), strict=True):
-        excerpt = Excerpt(path=audio, seconds=settings.seconds, offset_seconds=settings.offset_seconds)
-        stages.encode_file(codec, excerpt, settings.levels, path)
-        log.info("%s -> %s", audio, path)
-        written.append(str(path))
-    return written
+    """Writes a codes file for each audio file, if it does not exist yet; returns their paths."""
+    codec = _codec(settings, stages)
+
+    def encode(target: Target) -> None:
+        excerpt = Excerpt(path=target.source, seconds=settings.seconds, offset_seconds=settings.offset_seconds)
+        stages.encode_file(codec, excerpt, settings.levels, target.path)
+
+    return _write(targets(settings.audio, settings.folder, ".npz"), settings, codec, encode)
 
 
 def decode_files(settings: DecodeSettings, stages: Stages) -> list[str]:
-    """Writes an audio file for each codes file; returns their paths."""
-    codec, written = _codec(settings, stages), []
-    for codes, path in zip(
-        settings.codes, free_targets(settings.codes, settings.folder, f".{settings.output.format}"), strict=True
-    ):
-        stages.decode_file(codec, codes, settings.level, path)
-        log.info("%s -> %s", codes, path)
-        written.append(str(path))
-    return written
+    """Writes an audio file for each codes file, if it does not exist yet; returns their paths."""
+    codec = _codec(settings, stages)
+
+    def decode(target: Target) -> None:
+        stages.decode_file(codec, target.source, settings.level, target.path)
+
+    return _write(targets(settings.codes, settings.folder, f".{settings.output.format}"), settings, codec, decode)
+
+
+def _write(
+    files: Sequence[Target],
+    settings: EncodeSettings | DecodeSettings,
+    codec: CodecSpec,
+    write: Callable[[Target], None],
+) -> list[str]:
+    how, weights = settings.how, codec.weights.identity
+    for target in files:
+        if target.is_made(how, weights):
+            log.info("%s exists already", target.path)
+            continue
+        with target.recorded(how, weights):
+            write(target)
+        log.info("%s -> %s", target.source, target.path)
+    return [str(target.path) for target in files]
 
 
 def _codec(settings: EncodeSettings | DecodeSettings, stages: Stages) -> CodecSpec:

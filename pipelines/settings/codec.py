@@ -42,6 +42,11 @@ class EncodeSettings:
         )
         require(bool(self.folder), "folder is empty; give the folder that codes are written to")
 
+    @property
+    def how(self) -> dict[str, object]:
+        """The settings that decide the content of a codes file, besides the model."""
+        return {"seconds": self.seconds, "offset_seconds": self.offset_seconds, "levels": list(self.levels)}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeSettings:
@@ -62,3 +67,8 @@ class DecodeSettings:
         known = range(self.model.config.top + 1)
         require(self.level in known, f"level is {self.level}; choose one of {', '.join(map(str, known))}")
         require(bool(self.folder), "folder is empty; give the folder that audio is written to")
+
+    @property
+    def how(self) -> dict[str, object]:
+        """The settings that decide the content of an audio file, besides the model."""
+        return {"level": self.level, "format": self.output.format}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from jukebox_core.base.paths import check_name
 from jukebox_core.errors import ConfigError
@@ -70,6 +71,12 @@ class StorageSettings:
         require(self.snapshot_share < 1, f"snapshot_share is {self.snapshot_share}; it must be below 1")
         for name in ("root", "tokens"):
             require(bool(getattr(self, name)), f"{name} is empty; give a folder")
+        # An address is stored with every run, and shown; the value is not in the message either.
+        require(
+            "@" not in urlsplit(self.tokens).netloc,
+            "tokens is an address with a user or password in it; leave them out, and give them to the store's "
+            "own tools (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -304,7 +304,10 @@ def test_a_run_that_cannot_be_continued_is_refused(workspace: Workspace, argumen
         (["encode", "audio=[short.wav,text.mp3]"], "text.mp3 is not audio that can be read"),
         (["encode", "audio=[short.wav]", "seconds=3"], "short.wav lasts 0.05 s, too short to read 3 s"),
         (["encode", "audio=[short.wav,./short.wav]"], "would both become outputs/codes/short.npz; rename one"),
-        (["encode", "audio=[short.wav]", "folder=taken"], "taken/short.npz exists; nothing is overwritten"),
+        (
+            ["encode", "audio=[short.wav]", "folder=taken"],
+            "taken/short.npz exists, and was not made from short.wav with these settings; nothing is overwritten",
+        ),
         (["encode", "audio=[short.wav]", "hardware.device=cuda:7"], "device 'cuda:7' is not available"),
         (["decode", "codes=[none.npz]"], "codes file none.npz does not exist; `jukebox encode` makes one"),
         (["decode", "codes=[short.wav]"], "short.wav is not a codes file, or is damaged"),
