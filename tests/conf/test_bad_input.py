@@ -68,8 +68,8 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["storage.tokens='s3://key:word@bucket'"],
-        "storage.tokens is an address with a user or password in it; leave them out, and give them to the store's own tools "
-        "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
+        "storage.tokens is an address with a user or password in it; leave them out, and give them to "
+        "the store's own tools (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
     ),
     (["storage.flush_seconds=0"], "storage.flush_seconds is 0.0; it must be above 0 and finite"),
     (["song.offset_seconds=-1"], "song.offset_seconds is -1.0; it cannot be negative or infinite"),
