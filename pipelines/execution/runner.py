@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from jukebox_core.errors import ConfigError, DamagedError, RunError
+from jukebox_core.errors import ConfigError, DamagedError, JukeboxError, RunError
 from pipelines.orchestration import signals
 from stages import stopping
 
@@ -118,7 +118,7 @@ def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, conte
     if runner.in_place:
         yield _InPlace(stages, job, context)
         return
-    with ExitStack() as stack:
+    with _cluster_errors(), ExitStack() as stack:
         with _signal_handlers_kept():
             started = stack.enter_context(_task_runner(runner))
         pool = _Pool(started, runner, stages, job, context)
@@ -226,12 +226,24 @@ def _result(future: PrefectFuture[list[TokensHandle]]) -> list[TokensHandle]:
         except TimeoutError as error:  # it ended, but its worker died with the result, and no other retries it
             if time.monotonic() > until:
                 raise _lost("the cluster", f"no result for {_LOST_SECONDS:g} s") from error
-        except Exception as error:
-            engine = type(error).__module__.partition(".")[0]
-            if engine not in _ENGINES:
-                raise
-            reason = str(error).strip().partition("\n")[0] or "no reason given"
-            raise _lost(_ENGINES[engine], f"{type(error).__name__}: {reason}") from error
+
+
+@contextmanager
+def _cluster_errors() -> Iterator[None]:
+    """Turns errors of a cluster's own package into RunError, wherever in the block, or at its end, they are raised.
+
+    A cluster that is lost may fail again when it is shut down; then the first error is the one that is raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        engine = type(error).__module__.partition(".")[0]
+        if engine not in _ENGINES:
+            raise
+        if isinstance(error.__context__, JukeboxError):
+            raise error.__context__ from None
+        reason = str(error).strip().partition("\n")[0] or "no reason given"
+        raise _lost(_ENGINES[engine], f"{type(error).__name__}: {reason}") from error
 
 
 def _lost(engine: str, reason: str) -> RunError:

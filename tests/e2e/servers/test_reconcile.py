@@ -24,14 +24,22 @@ def command(model: Path, *more: str) -> list[str]:
     return ["pipelines.cli.main", "generate", f"model={model}", *fixed, *more]
 
 
-def kill_while_sampling(folder: Path, arguments: list[str], env: dict[str, str]) -> None:
-    """Runs a command until it samples, then kills it without its child processes."""
+def kill_while_sampling(site: Site, folder: Path, arguments: list[str], env: dict[str, str]) -> None:
+    """Runs a command until the server shows that it samples, then kills it without its child processes.
+
+    States of tasks are sent in the background: a command that is killed sooner takes them with it.
+    """
     log = folder / "outputs" / "run" / "run.log"
     with running(arguments, folder / "command.log", folder, env) as process:
 
         def samples() -> bool:
             assert process.poll() is None, (folder / "command.log").read_text()
-            return log.is_file() and "level 1  window" in log.read_text()
+            return (
+                log.is_file()
+                and "level 1  window" in log.read_text()
+                and "RUNNING" in states(site, "task_runs")
+                and states(site, "flow_runs") == ["RUNNING"]
+            )
 
         wait("sampling", samples)
         process.kill()
@@ -46,10 +54,8 @@ def test_runs_of_killed_commands_are_marked_as_crashed(tmp_path: Path) -> None:
     model = write_own_model(tmp_path / "model")
     with server(tmp_path) as site:
         env = environment(tmp_path, PREFECT_API_URL=site.url)
-        kill_while_sampling(tmp_path, command(model, "seconds=0.6"), env)
-        assert states(site, "flow_runs") == ["RUNNING"]
-        wait("the task's state", lambda: "RUNNING" in states(site, "task_runs"), 60)
-        again = [sys.executable, "-m", *command(model, "seconds=0.6")]
+        kill_while_sampling(site, tmp_path, command(model, "seconds=6"), env)
+        again = [sys.executable, "-m", *command(model, "seconds=6")]
         subprocess.run(again, cwd=tmp_path, env=env, check=True, timeout=300, capture_output=True)
         assert sorted(states(site, "flow_runs")) == ["COMPLETED", "CRASHED"]
         wait("the end of all tasks", lambda: set(states(site, "task_runs")) == {"COMPLETED", "CRASHED"}, 60)

@@ -123,3 +123,25 @@ def test_a_cluster_without_workers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     Cluster.workers = {}
     with pytest.raises(RunError, match="Dask lost its workers or itself"):
         pool.next_finished()
+
+
+class CommClosedError(OSError):
+    """As Dask raises it."""
+
+    __module__ = "distributed.comm.core"
+
+
+def test_an_error_of_a_cluster_is_explained_wherever_it_is_raised() -> None:
+    with (
+        pytest.raises(RunError, match=r"Dask lost its workers or itself \(CommClosedError: Address removed\.\)"),
+        runner._cluster_errors(),
+    ):
+        raise CommClosedError("Address removed.")
+
+
+def test_a_cluster_that_fails_again_while_it_is_shut_down_does_not_hide_the_first_error() -> None:
+    with pytest.raises(RunError, match="no worker for"), runner._cluster_errors():  # noqa: PT012 - two errors
+        try:
+            raise RunError("no worker for 30 s")
+        finally:
+            raise CommClosedError("Address removed.")
