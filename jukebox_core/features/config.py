@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.base.checks import require
 
 FINAL = "final"
 """Name of the activations that the output projection reads; `layer_name` and `codes_name` give the other names."""
@@ -93,25 +93,25 @@ class FeatureConfig:
             "longest_seconds", "rate",
         ):  # fmt: skip
             value = getattr(self, name)
-            _require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
-        _require(0 < self.hop <= 1, f"hop is {self.hop}; it must be above 0 and at most 1, a share of the context")
+            require(value is None or 0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+        require(0 < self.hop <= 1, f"hop is {self.hop}; it must be above 0 and at most 1, a share of the context")
         for name in ("layers", "codes"):
             values = getattr(self, name) or ()
-            _require(len(set(values)) == len(values), f"{name} is {list(values)}; name each of them once")
-        _require(
+            require(len(set(values)) == len(values), f"{name} is {list(values)}; name each of them once")
+        require(
             bool(self.codes) or self.final or self.layers != (),
             "layers is empty, final is false and codes is empty; ask for at least one of them",
         )
-        _require(
+        require(
             (self.timing == "fixed") == (self.fixed_seconds is not None),
             f"timing is {self.timing} and fixed_seconds is {self.fixed_seconds}; "
             "give fixed_seconds with timing=fixed, and null otherwise",
         )
-        _require(
+        require(
             self.slice_hop_seconds is None or self.slice_seconds is not None,
             f"slice_hop_seconds is {self.slice_hop_seconds}, but slice_seconds is null; give it too",
         )
-        _require(
+        require(
             self.encode == "clip" or (self.encode_seconds is None and self.hop == 1),
             "encode=window encodes windows one by one, so it takes no encode_seconds and hop=1; choose encode=clip",
         )
@@ -124,7 +124,7 @@ class FeatureConfig:
         """
         layers = (max(1, sizes.depth // 2),) if self.layers is None else tuple(sorted(self.layers))
         for layer in layers:
-            _require(
+            require(
                 1 <= layer <= sizes.depth,
                 f"layers names {layer}, but the network of level {sizes.level} has layers 1 to {sizes.depth}; "
                 "choose among these, or a model that has it",
@@ -138,7 +138,7 @@ class FeatureConfig:
             ConfigError: the model does not have one of them.
         """
         for level in self.codes:
-            _require(
+            require(
                 -levels <= level < levels,
                 f"codes names level {level}; choose among 0 to {levels - 1}, or -1 for the top level",
             )
@@ -151,15 +151,10 @@ class FeatureConfig:
             ConfigError: the model does not have it.
         """
         level = levels - 1 if self.level is None else self.level
-        _require(0 <= level < levels, f"level is {level}; choose one of 0 to {levels - 1}, or null for the top level")
+        require(0 <= level < levels, f"level is {level}; choose one of 0 to {levels - 1}, or null for the top level")
         return level
 
     @property
     def needs_network(self) -> bool:
         """Whether activations are taken; codes alone need only the codec."""
         return self.final or self.layers != ()
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

@@ -9,12 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jukebox_core.errors import ConfigError
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+from jukebox_core.base.checks import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +24,10 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        for name in ("learning_rate", "epsilon"):
-            value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; it must be positive")
-        _require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it cannot be negative")
-        _require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; each must be from 0 to below 1")
-        _require(
+        require_positive(self, "learning_rate", "epsilon")
+        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it cannot be negative")
+        require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; each must be from 0 to below 1")
+        require(
             self.max_grad_norm is None or self.max_grad_norm > 0,
             f"max_grad_norm is {self.max_grad_norm}; it must be positive, or null",
         )
@@ -52,12 +45,12 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _require(self.kind in ("step", "linear"), f"kind is {self.kind!r}; choose 'step' or 'linear'")
-        _require(
+        require(self.kind in ("step", "linear"), f"kind is {self.kind!r}; choose 'step' or 'linear'")
+        require(
             self.warmup_steps >= 0 and self.decay_start >= 0,
             f"warmup_steps {self.warmup_steps}, decay_start {self.decay_start}: neither may be negative",
         )
-        _require(
+        require(
             self.decay_steps > 0 and self.gamma > 0,
             f"decay_steps {self.decay_steps} and gamma {self.gamma} must be positive",
         )
@@ -90,13 +83,11 @@ class LoopConfig:
             "save_steps",
             "eval_steps",
         )
-        for name in positive:
-            value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; it must be positive")
+        require_positive(self, *positive)
         for name in ("num_workers", "eval_batches"):
             value = getattr(self, name)
-            _require(value >= 0, f"{name} is {value}; it cannot be negative")
-        _require(
+            require(value >= 0, f"{name} is {value}; it cannot be negative")
+        require(
             self.ema_decay is None or 0 < self.ema_decay < 1,
             f"ema_decay is {self.ema_decay}; it must be above 0 and below 1, or null",
         )
@@ -122,10 +113,8 @@ class DevicesConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        for name in ("devices", "num_nodes"):
-            value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; it must be positive")
-        _require(
+        require_positive(self, "devices", "num_nodes")
+        require(
             self.strategy != "fsdp" or self.world_size > 1,
             "strategy is 'fsdp', but there is one device; set devices to the number of them, or strategy to auto",
         )

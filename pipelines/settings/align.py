@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jukebox_core.base.checks import require
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.common import StorageSettings, check_not_negative, require
+from pipelines.settings.common import StorageSettings, check_not_negative
 
 TextFormat = Literal["json", "lrc", "srt", "vtt", "TextGrid"]
 

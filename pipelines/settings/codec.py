@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jukebox_core.base.checks import require
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.common import (
-    OutputSettings,
-    StorageSettings,
-    check_above_zero,
-    check_not_negative,
-    require,
-)
+from pipelines.settings.common import OutputSettings, StorageSettings, check_above_zero, check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

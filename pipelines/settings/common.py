@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from jukebox_core.base.checks import require
 from jukebox_core.base.paths import check_name
-from jukebox_core.errors import ConfigError
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
 
@@ -16,12 +16,6 @@ AudioFormat = Literal["wav", "flac", "mp3"]
 _WORKERS = 10_000
 _LARGEST = 1e9  # of any number of seconds, tokens or files: in samples it is still a number
 _SPOOL = SpoolConfig()
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises ConfigError with `message` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(message)
 
 
 def check_not_negative(owner: object, *names: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.checks import require
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.structuring import to_plain
@@ -15,13 +16,7 @@ from jukebox_core.features.plan import plan_features
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.common import (
-    RunnerSettings,
-    StorageSettings,
-    check_above_zero,
-    check_not_negative,
-    require,
-)
+from pipelines.settings.common import RunnerSettings, StorageSettings, check_above_zero, check_not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.checks import require
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import Family, family_of
@@ -24,7 +25,6 @@ from pipelines.settings.common import (
     StorageSettings,
     check_above_zero,
     check_not_negative,
-    require,
 )
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.checks import require
 from jukebox_core.base.paths import check_name, user_path
 from jukebox_core.composer.config import AlbumConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.datasets.config import CheckConfig
@@ -16,7 +17,7 @@ from jukebox_core.family import family_of
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
 from jukebox_core.models.resolve import seed_of
-from pipelines.settings.common import StorageSettings, require
+from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.base.checks import require
 from jukebox_core.family import family_of, open_transcribing
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.common import StorageSettings, require
+from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

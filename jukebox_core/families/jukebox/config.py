@@ -11,24 +11,13 @@ from itertools import accumulate
 from operator import mul
 from typing import TYPE_CHECKING, Literal
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.base.checks import require, require_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTENTION_ORDERS = range(13)
 CODEC = "vqvae"  # the role of the VQ-VAE; `level_of` gives the level of any other
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _positive(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(value > 0, f"{name} is {value}; it must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +42,14 @@ class VQVAEConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges and agreement of the per-level lists."""
-        _positive(self, "sample_rate", "width", "depth", "embedding_width", "bins", "dilation_growth", "hidden_factor")
+        require_positive(
+            self, "sample_rate", "width", "depth", "embedding_width", "bins", "dilation_growth", "hidden_factor"
+        )
         levels = len(self.downs)
-        _require(levels > 0, "downs is empty; a VQ-VAE has at least one level")
+        require(levels > 0, "downs is empty; a VQ-VAE has at least one level")
         for name in ("strides", "multipliers"):
             found = len(getattr(self, name))
-            _require(found == levels, f"{name} has {found} entries but downs has {levels}; give one for each level")
+            require(found == levels, f"{name} has {found} entries but downs has {levels}; give one for each level")
 
     @property
     def levels(self) -> int:
@@ -88,17 +79,17 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges and divisibility."""
-        _positive(self, "width", "depth", "heads", "attention_factor", "mlp_factor")
-        _require(
+        require_positive(self, "width", "depth", "heads", "attention_factor", "mlp_factor")
+        require(
             self.attention_order in ATTENTION_ORDERS,
             f"attention_order is {self.attention_order}; choose one of 0 to {ATTENTION_ORDERS[-1]}",
         )
-        _require(
+        require(
             self.attention_width % self.heads == 0,
             f"attention width {self.attention_width} is not divisible by heads {self.heads}",
         )
-        _require(self.blocks is None or self.blocks > 0, f"blocks is {self.blocks}; it must be positive, or null")
-        _require(
+        require(self.blocks is None or self.blocks > 0, f"blocks is {self.blocks}; it must be positive, or null")
+        require(
             self.attention_order == 0 or self.blocks is not None,
             f"attention_order {self.attention_order} folds the sequence; give blocks, how many rows it has",
         )
@@ -127,7 +118,7 @@ class UpsampleConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "width", "depth", "dilation_growth", "hidden_factor")
+        require_positive(self, "width", "depth", "dilation_growth", "hidden_factor")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +131,8 @@ class TimingConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "bins", "min_seconds")
-        _require(
+        require_positive(self, "bins", "min_seconds")
+        require(
             self.max_seconds > self.min_seconds,
             f"max_seconds {self.max_seconds} must exceed min_seconds {self.min_seconds}",
         )
@@ -158,9 +149,9 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "artists", "genres", "max_genre_words")
-        _require(self.vocabulary in ("v2", "v3"), f"vocabulary is {self.vocabulary!r}; choose 'v2' or 'v3'")
-        _require(
+        require_positive(self, "artists", "genres", "max_genre_words")
+        require(self.vocabulary in ("v2", "v3"), f"vocabulary is {self.vocabulary!r}; choose 'v2' or 'v3'")
+        require(
             self.vocabulary == "v2" or self.max_genre_words == 1,
             f"a v3 label has one genre, but max_genre_words is {self.max_genre_words}; set it to 1",
         )
@@ -179,8 +170,8 @@ class LyricsConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "tokens", "characters")
-        _require(self.loss_fraction >= 0, f"loss_fraction is {self.loss_fraction}; it cannot be negative")
+        require_positive(self, "tokens", "characters")
+        require(self.loss_fraction >= 0, f"loss_fraction is {self.loss_fraction}; it cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,14 +189,14 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges and which parts go together."""
-        _positive(self, "context")
-        _require(self.level >= 0, f"level is {self.level}; levels count from 0, the bottom")
+        require_positive(self, "context")
+        require(self.level >= 0, f"level is {self.level}; levels count from 0, the bottom")
         if self.upsample is not None:
-            _require(self.lyrics is None, f"the upsampler of level {self.level} cannot have lyrics; remove them")
-            _require(self.timing is None, f"the upsampler of level {self.level} cannot have timing; remove it")
+            require(self.lyrics is None, f"the upsampler of level {self.level} cannot have lyrics; remove them")
+            require(self.timing is None, f"the upsampler of level {self.level} cannot have timing; remove it")
         blocks = self.transformer.blocks
         if blocks is not None:
-            _require(
+            require(
                 self.positions % blocks == 0,
                 f"{self.positions} positions of level {self.level} do not fold into {blocks} blocks; "
                 "choose a context that the number of blocks divides",
@@ -238,9 +229,9 @@ class PriorsConfig:
     def __post_init__(self) -> None:
         """Checks that each prior sits at its level."""
         for level, prior in enumerate(self):
-            _require(prior.level == level, f"priors.level_{level}.level is {prior.level}; it must be {level}")
+            require(prior.level == level, f"priors.level_{level}.level is {prior.level}; it must be {level}")
             upsampler = level < len(self) - 1
-            _require(
+            require(
                 (prior.upsample is not None) == upsampler,
                 f"priors.level_{level} {'needs' if upsampler else 'cannot have'} an upsample section",
             )
@@ -277,7 +268,7 @@ class JukeboxConfig:
 
     def __post_init__(self) -> None:
         """Checks that there is one prior for each level of codes."""
-        _require(
+        require(
             self.vqvae.levels == len(self.priors),
             f"the VQ-VAE has {self.vqvae.levels} levels but there are {len(self.priors)} priors; they must agree",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
+from jukebox_core.base.checks import require, require_positive
 from jukebox_core.errors import ConfigError
 
 TRANSCRIBER = "transcriber"  # the one role: encoder, decoder and memory are one file
@@ -13,17 +14,6 @@ PAD_ID, EOS_ID, UNKNOWN_ID = range(SPECIAL_IDS)
 
 Mode = Literal["ties", "noties", "onsets"]
 Granularity = Literal["full", "midi_class", "flat"]
-
-
-def _require(rule: bool, message: str) -> None:
-    if not rule:
-        raise ConfigError(message)
-
-
-def _positive(record: object, *names: str) -> None:
-    for name in names:
-        value = getattr(record, name)
-        _require(value > 0, f"{name} is {value}; it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +32,9 @@ class FrontEndConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "sample_rate", "hop", "fft", "mels", "segment_frames")
-        _require(self.hop <= self.fft, f"hop is {self.hop}; it must not exceed fft, {self.fft}")
-        _require(
+        require_positive(self, "sample_rate", "hop", "fft", "mels", "segment_frames")
+        require(self.hop <= self.fft, f"hop is {self.hop}; it must not exceed fft, {self.fft}")
+        require(
             0 <= self.low_hz < self.high_hz <= self.sample_rate / 2,
             f"low_hz is {self.low_hz} and high_hz {self.high_hz}; they must rise within 0 to {self.sample_rate / 2:g}",
         )
@@ -67,8 +57,8 @@ class VocabularyConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "steps_per_second", "max_shift_steps", "velocity_bins")
-        _require(self.velocity_bins <= 127, f"velocity_bins is {self.velocity_bins}; MIDI has 127 levels")
+        require_positive(self, "steps_per_second", "max_shift_steps", "velocity_bins")
+        require(self.velocity_bins <= 127, f"velocity_bins is {self.velocity_bins}; MIDI has 127 levels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,9 +77,11 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "width", "heads", "head_width", "mlp_width", "encoder_depth", "decoder_depth", "embeddings")
-        _require(self.width % 2 == 0 and self.width >= 4, f"width is {self.width}; it must be even and at least 4")
-        _require(self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2")
+        require_positive(
+            self, "width", "heads", "head_width", "mlp_width", "encoder_depth", "decoder_depth", "embeddings"
+        )
+        require(self.width % 2 == 0 and self.width >= 4, f"width is {self.width}; it must be even and at least 4")
+        require(self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +93,8 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "depth")
-        _require(self.length >= 0, f"length is {self.length}; it cannot be negative")
+        require_positive(self, "depth")
+        require(self.length >= 0, f"length is {self.length}; it cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +117,7 @@ class MT3Config:
     def __post_init__(self) -> None:
         """Checks that the model has every id of its vocabulary."""
         needed, rows = event_count(self.network.vocabulary) + SPECIAL_IDS, self.network.transformer.embeddings
-        _require(needed <= rows, f"transformer.embeddings is {rows}, but the vocabulary has {needed} ids; raise it")
+        require(needed <= rows, f"transformer.embeddings is {rows}, but the vocabulary has {needed} ids; raise it")
 
     @property
     def sample_rate(self) -> int:
@@ -157,15 +149,15 @@ class TranscriptionConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        _positive(self, "batch_size")
-        _require(
+        require_positive(self, "batch_size")
+        require(
             self.max_tokens is None or self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2"
         )
         if self.programs is not None:
-            _require(bool(self.programs), "programs is empty, which bans every note but drums; name a program, or null")
+            require(bool(self.programs), "programs is empty, which bans every note but drums; name a program, or null")
             for program in self.programs:
-                _require(0 <= program < 128, f"programs holds {program}; programs are 0 to 127")
-        _require(
+                require(0 <= program < 128, f"programs holds {program}; programs are 0 to 127")
+        require(
             not (self.parity and self.constrained),
             "parity and constrained exclude each other: upstream decodes without constraints; choose one",
         )

@@ -42,14 +42,14 @@ def test_weights_without_a_licence_must_be_acknowledged(name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "words"),
     [
-        (FrontEndConfig, {"hop": 0}, "hop is 0; it must be above 0"),
+        (FrontEndConfig, {"hop": 0}, "hop is 0; it must be positive"),
         (FrontEndConfig, {"hop": 4096}, "it must not exceed fft"),
         (FrontEndConfig, {"high_hz": 9000.0}, "rise within 0 to 8000"),
         (VocabularyConfig, {"velocity_bins": 128}, "MIDI has 127 levels"),
         (TransformerConfig, {"width": 33}, "must be even"),
         (TransformerConfig, {"max_tokens": 1}, "at least 2"),
         (MemoryConfig, {"length": -1}, "cannot be negative"),
-        (TranscriptionConfig, {"batch_size": 0}, "above 0"),
+        (TranscriptionConfig, {"batch_size": 0}, "batch_size is 0; it must be positive"),
         (TranscriptionConfig, {"max_tokens": 1}, "at least 2"),
         (TranscriptionConfig, {"programs": ()}, "bans every note but drums"),
         (TranscriptionConfig, {"programs": (128,)}, "programs are 0 to 127"),
