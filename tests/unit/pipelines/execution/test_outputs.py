@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -205,3 +206,41 @@ def test_a_kill_while_pictures_are_drawn_costs_those_of_one_sound(
         write(run)
     monkeypatch.setattr(FakeStages, "draw_sound", real)
     assert len([name for name in write(run) if name.startswith("pictures")]) == 2
+
+
+def test_a_run_of_an_earlier_version_is_complete_if_its_files_are_whole(run: RunFolder) -> None:
+    earlier = {k: v for k, v in run.manifest().items() if k not in ("pictures", "report", "digest")}
+    run.manifest_path.write_text(json.dumps(earlier))
+    assert complete(run)
+    for name in ("report.html", "pictures/level_1_sample_0_waveform.png"):
+        whole = (run.path / name).read_bytes()
+        cut(run.path / name)
+        assert not complete(run)
+        (run.path / name).write_bytes(whole)
+    assert complete(run)
+
+
+def test_files_of_other_tokens_do_not_count(run: RunFolder) -> None:
+    other = [made_up_take(SETTINGS, "another song", bottom=1), TAKES[1]]
+    assert not are_complete(run.path, run.manifest(), other, CODEC, OUTPUT)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+@pytest.mark.parametrize("file", ["report.html", "codes/sample_0.npz", "audio/level_1/sample_0.wav"])
+def test_something_else_in_the_place_of_an_output_is_set_aside(run: RunFolder, file: str, kind: str) -> None:
+    path = run.path / file
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    assert not complete(run)
+    write(run)
+    assert complete(run)
+    assert path.with_name(f"{path.name}.damaged").exists()
+
+
+@pytest.mark.parametrize("folder", ["audio", "audio/level_1", "codes", "pictures"])
+def test_a_file_in_the_place_of_a_folder_is_set_aside(run: RunFolder, folder: str) -> None:
+    shutil.rmtree(run.path / folder)
+    (run.path / folder).write_text("a file")
+    write(run)
+    assert complete(run)
+    assert (run.path / f"{folder}.damaged").read_text() == "a file"
