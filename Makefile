@@ -29,8 +29,9 @@ test-pipelines: $(READY)
 test-native: $(READY)
 	$(PYTEST) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
-test-endurance: $(READY)  ## clusters, deployments, long trainings
+test-endurance: $(READY)  ## clusters, deployments, long trainings; property tests with other examples each time
 	$(BOTH) -m endurance
+	$(BOTH) --hypothesis-profile explore tests/property tests/unit/pipelines/cli/test_weights_settings.py
 
 test-all: test test-slow test-endurance  ## everything
 

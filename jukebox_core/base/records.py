@@ -44,13 +44,16 @@ def read_regular(path: Path, max_bytes: int = MAX_BYTES, *, links: bool = False)
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise RecordError(f"{path} is a symbolic link or a socket; it must be a regular file") from None
         raise
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise RecordError(f"{path} is {_kind(status.st_mode)}; it must be a regular file")
         if status.st_size > max_bytes:
             raise RecordError(f"{path} has {status.st_size:,} bytes, too many for what it should hold")
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:

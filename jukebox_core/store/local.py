@@ -142,6 +142,10 @@ class LocalObjects(Place):
             return (self._root / name).stat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link to itself: what is there is no file, as with a dangling link
+                return None
+            raise
 
     def _walk(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         """Yields the name and status of every file below `folder`, without those removed meanwhile."""
