@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.recordings import usable_recordings
+from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.family import SongLength
@@ -18,6 +18,7 @@ from pipelines.orchestration.prefect_tasks import as_prefect_tasks
 from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.orchestration.training_calls import PLAIN
+from pipelines.settings.stored import to_stored
 from stages.resident import CodecSpec
 from stages.training.dataset import songs_of_codes
 from stages.training.model_folder import ModelPlan
@@ -50,7 +51,7 @@ def train_flow(settings: TrainSettings) -> Path:
         with stopping_on_signals():
             return train(settings, as_prefect_tasks(PLAIN))
 
-    return recorded("train", to_plain(settings), work)
+    return recorded("train", to_stored(settings), work)
 
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
@@ -65,6 +66,8 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     vocabularies, model = labelled.vocabularies, replace(model, network=labelled.network)
     songs = _songs(settings, stages)
     # 2) checks of everything, before hours of training
+    if settings.data.codes is None:
+        check_codes_folder(settings.codes, source_of(songs), songs)
     if any(settings.family.learns_from_codes(role) for role in settings.roles):
         stages.check_labels(model, vocabularies, songs)
     lengths = _lengths(settings, stages, fabric, songs)
