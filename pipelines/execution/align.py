@@ -12,7 +12,7 @@ import numpy as np
 from jukebox_core.alignment.export import write_alignment
 from jukebox_core.alignment.times import Alignment
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import output_folder
 from jukebox_core.errors import ConfigError, RunError
 from jukebox_core.protocols import AlignmentFamily
 from jukebox_core.store.spans import read_spans
@@ -43,6 +43,7 @@ class PreparedAlignment:
 
     settings: AlignSettings
     run: RunFolder
+    folder: Path  # that files are written to
     made_by: Settings  # of the run
     family: AlignmentFamily
     conditioning: Mapping[int, Any]  # by sample, of those with words
@@ -60,6 +61,7 @@ def prepare(settings: AlignSettings) -> PreparedAlignment:
         DeviceError: the device does not exist.
     """
     run = find_run(settings.run, settings.storage.root)
+    folder = output_folder(run.path / "align" if settings.folder is None else settings.folder)
     made_by = compose(resume_root(str(run.path), settings.storage.root, []))
     family, config = made_by.family, made_by.config
     if not isinstance(family, AlignmentFamily):
@@ -84,6 +86,7 @@ def prepare(settings: AlignSettings) -> PreparedAlignment:
     return PreparedAlignment(
         settings=settings,
         run=run,
+        folder=folder,
         made_by=made_by,
         family=family,
         conditioning={sample: conditioning[sample] for sample in sung},
@@ -118,7 +121,6 @@ def align(prepared: PreparedAlignment) -> list[Path]:
         layer=settings.layer,
         head=settings.head,
     )
-    folder = user_path(settings.folder) if settings.folder is not None else prepared.run.path / "align"
     store, written = TokenStore(made_by.storage.tokens), list[Path]()
     for sample, conditioning in prepared.conditioning.items():
         codes = read_spans(store, tuple(prepared.takes[sample][config.top]))
@@ -130,7 +132,7 @@ def align(prepared: PreparedAlignment) -> list[Path]:
             offset_seconds=offset / config.sample_rate,
             song_seconds=total / config.sample_rate,
         )
-        written += _write(settings, folder / f"sample_{sample}", alignment)
+        written += _write(settings, prepared.folder / f"sample_{sample}", alignment)
         words = alignment.words()
         log.info("sample %d: %d words, %d of them estimated", sample, len(words), sum(w.estimated for w in words))
     return written

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import output_folder
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
+from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
@@ -95,6 +97,9 @@ def prepare(given: Settings, *, resume: bool = False) -> Prepared:
         JukeboxError: the first check that fails; its message gives value, rule and remedy.
     """
     settings = with_contents(given)
+    for folder in (settings.storage.root, settings.storage.scratch, settings.storage.spool.folder):
+        if folder is not None:
+            output_folder(folder)
     check_runner(settings.runner)
     if settings.run.name is not None:
         check_free(settings)
@@ -166,6 +171,7 @@ def check_encode(settings: EncodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder)
     files = targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
     ask(settings.model.files, settings.weights)
@@ -179,6 +185,7 @@ def check_decode(settings: DecodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder)
     files = targets(settings.codes, settings.folder, f".{settings.output.format}")
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
@@ -200,11 +207,15 @@ def check_dataset(settings: DatasetSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
-    scan_songs(settings.audio, settings.metadata)
+    songs = scan_songs(settings.audio, settings.metadata)
+    check_codes_folder(settings.folder, source_of(songs), songs)
     ask(settings.model.files, settings.weights)
     if settings.encode:
         _check_codec(settings.model, settings.hardware)
-        check_local_weights(settings.model, settings.weights, (settings.model.opened.codec_role,))
+        role = settings.model.opened.codec_role
+        here = check_local_weights(settings.model, settings.weights, (role,))
+        if role in here:
+            check_codes_folder(settings.folder, source_of(songs, here[role].identity), songs)
 
 
 def _check_codec(model: ModelSettings, hardware: HardwareConfig) -> None:
