@@ -40,6 +40,7 @@ from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
+from pipelines.settings.stored import to_stored
 from pipelines.settings.train import TrainSettings
 from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 
@@ -160,8 +161,11 @@ def override_value(overrides: Sequence[str], key: str) -> object:
 
 
 def dump(settings: object) -> str:
-    """Returns settings as YAML, the content of a run's config.yaml; `pipelines.runs.settings_of_run` reads it."""
-    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    """Returns settings as YAML, the content of a run's config.yaml, without credentials of sources.
+
+    `pipelines.runs.settings_of_run` reads it.
+    """
+    return yaml.safe_dump(to_stored(settings), sort_keys=False, allow_unicode=True)
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:

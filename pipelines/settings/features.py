@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.base.checks import require
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import family_of
 from jukebox_core.features.config import FeatureConfig  # noqa: TC001  records are built by reading annotations
@@ -17,6 +16,7 @@ from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
 from pipelines.settings.common import RunnerSettings, StorageSettings, check_above_zero, check_not_negative
+from pipelines.settings.stored import to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ class FeaturesSettings:
         """The folder that is written to: the same settings have the same, so that a repeated command resumes."""
         if self.folder is not None:
             return user_path(self.folder)
-        everything = to_plain(self)
+        everything = to_stored(self)
         kept = ("model", "features", "song", "audio", "seconds", "offset_seconds", "use_labels")
         identity = {name: everything[name] for name in kept} | {"dtype": self.hardware.dtype}
         name = f"{self.model.name}-{self.features.name}-{digest(identity)[:8]}"
