@@ -66,6 +66,10 @@ def hung(*_: object) -> None:
     raise AssertionError(f"it took more than {SECONDS} s")
 
 
+def files_of(run: Path) -> list[Path]:
+    return sorted(path for path in run.rglob("*") if path.is_file())
+
+
 def tokens(run: Path) -> bytes:
     return (run / "codes/sample_0.npz").read_bytes()
 
@@ -80,12 +84,28 @@ def tokens(run: Path) -> bytes:
 def test_any_damage_to_a_run_folder_is_mended(
     work: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: int, kind: str, at: int
 ) -> None:
+    check_mended(work, monkeypatch, name, file, kind, at)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_every_file_damaged_in_every_way_is_mended(
+    work: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    for file in range(len(files_of(work.with_name("copy") / "outputs" / name))):
+        check_mended(work, monkeypatch, name, file, kind, 100 * file + 7)
+
+
+def check_mended(work: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: int, kind: str, at: int) -> None:
+    """Damages one file of a run in a folder that is as `work` was, and lets every command find it."""
     monkeypatch.chdir(work.parent)
     restore(work, work.with_name("copy"))
     monkeypatch.chdir(work)
     run, other = Path("outputs") / name, Path("outputs/other")
     audio, before = tokens(run), content(other)
-    paths = sorted(path for path in run.rglob("*") if path.is_file())
+    paths = files_of(run)
     damage(paths[file % len(paths)], kind, at)
     left = {path.rpartition("/")[2] for path in content(run)}
 
