@@ -11,9 +11,9 @@ from jukebox_core.base.atomic import sweep
 from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.processes import own_name
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
+from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
-from pipelines.settings.stored import to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

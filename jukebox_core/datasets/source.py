@@ -38,6 +38,13 @@ def source_of(songs: Sequence[Song], codec: str | None = None) -> CodesSource:
     return CodesSource(str(songs[0].path.absolute().parents[depth - 1].resolve()), codec)
 
 
+def source_of_codes(folder: str | Path) -> CodesSource:
+    """Returns where the codes in a folder come from; that folder itself if it does not say."""
+    path = Path(folder)
+    found = _read(path)
+    return CodesSource(str(path.resolve())) if found is None else CodesSource(found.audio)
+
+
 def check_codes_folder(folder: str | Path, source: CodesSource, songs: Sequence[Song]) -> None:
     """Checks that a folder is free for codes from `source`, or has some of them already; nothing is written.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.models.stored import to_stored
 from pipelines.runs.folder import now
 from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
-from pipelines.settings.stored import to_stored
 from stages.sound.encode import codes_header
 from stages.sound.report import Report, Song, Timing, Track
 

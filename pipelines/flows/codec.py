@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from jukebox_core.models.stored import to_stored
 from pipelines.execution.targets import targets
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
-from pipelines.settings.stored import to_stored
 from stages.resident import CodecSpec
 from stages.sampling.prompt import Excerpt
 

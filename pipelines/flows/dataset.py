@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
 from jukebox_core.datasets.source import check_codes_folder, source_of
+from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
-from pipelines.settings.stored import to_stored
 from stages.resident import CodecSpec
 
 if TYPE_CHECKING:

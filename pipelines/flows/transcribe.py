@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from jukebox_core.models.stored import to_stored
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
-from pipelines.settings.stored import to_stored
 from stages.resident import TranscriberSpec
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from jukebox_core.base.records import dump_record, is_regular, set_aside
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import DamagedRunError, RunError, did_you_mean
 from jukebox_core.family import family_of
+from jukebox_core.models.stored import to_stored, without_credentials
 from jukebox_core.tokens.graph import Track
 from pipelines.runs.config_file import CONFIG_NAME, settings_in
 from pipelines.runs.contents import other_settings, prompt_marks, refuse_changed, with_contents
 from pipelines.runs.legacy import earlier_form, upgraded
 from pipelines.runs.manifest import MANIFEST_SCHEMA, read_manifest, versions
-from pipelines.settings.stored import to_stored, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -32,6 +32,7 @@ from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes
 from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
+from jukebox_core.models.stored import to_stored
 from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
@@ -40,7 +41,6 @@ from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
-from pipelines.settings.stored import to_stored
 from pipelines.settings.train import TrainSettings
 from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
 

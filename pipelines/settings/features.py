@@ -14,9 +14,9 @@ from jukebox_core.features.config import FeatureConfig  # noqa: TC001  records a
 from jukebox_core.features.plan import plan_features
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
+from jukebox_core.models.stored import to_stored
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
 from pipelines.settings.common import RunnerSettings, StorageSettings, check_above_zero, check_not_negative
-from pipelines.settings.stored import to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

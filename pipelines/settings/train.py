@@ -17,8 +17,8 @@ from jukebox_core.family import family_of
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
 from jukebox_core.models.resolve import seed_of
+from jukebox_core.models.stored import has_password
 from pipelines.settings.common import StorageSettings
-from pipelines.settings.stored import has_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
+TRAINING = "training"  # the folder, in a model's, of its training: checkpoints, logs, records
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartPlan:
@@ -72,7 +74,7 @@ class PartPlan:
     @property
     def log_folder(self) -> Path:
         """Folder of the part's log, record and, unless they have a URL of their own, checkpoints."""
-        return Path(self.folder) / "training" / self.role
+        return Path(self.folder) / TRAINING / self.role
 
     @property
     def record(self) -> Path:

@@ -13,7 +13,7 @@ import soundfile
 
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.datasets.songs import Song, scan_songs
-from jukebox_core.datasets.source import check_codes_folder, source_of
+from jukebox_core.datasets.source import check_codes_folder, source_of, source_of_codes
 from jukebox_core.datasets.windows import CodeWindows, read_index
 from jukebox_core.errors import AudioError, ConfigError, LabelError, StoreError
 from jukebox_core.models.config import WeightsConfig
@@ -121,7 +121,9 @@ def test_codes_are_never_replaced_by_those_of_other_recordings(own: CodecSpec, m
     music.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match="if the recordings were only moved"):
         encode(own, tmp_path / "moved", folder)
+    assert source_of_codes(folder).audio == str(music)
     (folder / ".source.json").unlink()
+    assert source_of_codes(folder).audio == str(folder)
     encode(own, tmp_path / "moved", folder)
 
 

@@ -1,4 +1,4 @@
-"""Settings as plain data that is stored and shown: in config.yaml, manifests, reports and Prefect's pages.
+"""Settings as plain data that is stored and shown: with runs and models, in reports and on pages. Imports no torch.
 
 Addresses of sources may hold a user, a password or a signed query. They serve the download, and are left out here.
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.models.stored import has_password, without_credentials
 from pipelines.settings.compose import TRAIN, compose
-from pipelines.settings.stored import has_password, without_credentials
 
 
 def test_addresses_of_sources_lose_their_credentials() -> None:
