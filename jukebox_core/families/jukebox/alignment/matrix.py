@@ -14,6 +14,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.labels import window_row
 from jukebox_core.families.jukebox.features.activations import lyric_attention
 from jukebox_core.families.jukebox.features.extractor import window_condition
+from jukebox_core.families.jukebox.features.lyric_prefix import LyricPrefixes
 from jukebox_core.protocols import WindowConditioning
 from jukebox_core.tokens.plan import window_starts
 
@@ -97,6 +98,7 @@ def _windows(
 ) -> Iterator[tuple[int, tuple[int, ...], NDArray[np.float32]]]:
     """Yields start, positions of the lyric columns in the lyrics, and weights [T, N] of each window, in this order."""
     context, device = prior.config.context, prior.body.position_PW.device
+    prefixes = LyricPrefixes(prior, head.layer + 1)
     padded_T = np.pad(codes_T, (0, max(0, context - len(codes_T)))).astype(np.int64)
     for first in range(0, len(starts), batch):
         if before_batch is not None:
@@ -104,7 +106,10 @@ def _windows(
         some = starts[first : first + batch]
         rows = [window_row(labels, prior.config, sample_length=context * code_samples, start=start) for start in some]
         codes_BT = torch.from_numpy(np.stack([padded_T[start : start + context] for start in some])).to(device)
-        condition = window_condition(prior, WindowConditioning([row.row for row in rows]), device)
-        weights_BTN = lyric_attention(prior, codes_BT, condition, head.layer, head.head).float().cpu().numpy()
+        labels_of = [row.row for row in rows]
+        condition = window_condition(prior, WindowConditioning(labels_of), device)
+        prefix = prefixes.of(labels_of, condition)
+        found_BTN = lyric_attention(prior, codes_BT, condition, head.layer, head.head, prefix)
+        weights_BTN = found_BTN.float().cpu().numpy()
         for start, row, weights_TN in zip(some, rows, weights_BTN, strict=True):
             yield start, row.lyric_indices, weights_TN
