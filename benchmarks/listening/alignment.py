@@ -20,9 +20,10 @@ from jukebox_core.alignment.times import monotone_path, rows_of, word_spans
 from jukebox_core.base.text import format_table
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig
+from jukebox_core.families.jukebox.alignment.heads import alignment_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from jukebox_core.alignment.times import Alignment
 
@@ -80,25 +81,37 @@ def evenly(each: Sung) -> Onsets:
 
 
 def measure(count: int, seconds: float, hop: float) -> dict[str, Any]:
-    """Returns a row for each way: words, those with a time, median error in ms, share of all within 300 ms."""
+    """Returns a row for each way: words, those with a time, median error in ms, share of all within 300 ms.
+
+    And the focus of each song: of the model's head, of the same with the lyrics of another song, of another head.
+    """
     began, model = time.monotonic(), jukebox.load_model("mini", hardware=HARDWARE)
-    mean, first = ({"hop": hop, "merge": merge} for merge in ("mean", "first"))
     random = np.random.default_rng(0)
     ways: dict[str, list[tuple[Onsets, Onsets]]] = {}
 
     def note(way: str, each: Sung, found: Onsets) -> None:
         ways.setdefault(way, []).append((each.true, found))
 
-    def aligned(each: Sung, codes: Any, how: dict[str, Any], read: Sequence[tuple[str, Callable[..., Onsets]]]) -> None:
-        alignment = model.align(codes=codes, song=each.song, **how)
-        for way, times in read:
-            note(way, each, times(alignment))
+    def aligned(each: Sung, **how: Any) -> Alignment:
+        found: Alignment = model.align(**{"codes": each.codes, "song": each.song, "hop": hop} | how)
+        return found
 
-    for each in songs(model, count, seconds):
-        aligned(each, each.codes, mean, [("merge=mean, own times", own)])
-        aligned(each, each.codes, first, [("merge=first, own times", own), ("merge=first, plain path", plain)])
-        aligned(each, random.integers(0, model.config.bins, len(each.codes)), mean, [("other codes, own times", own)])
+    found, focus = songs(model, count, seconds), dict[str, list[float]]()
+    other_head = (alignment_head(model.config).head + 1) % model.config.priors[model.config.top].transformer.heads
+    for each, following in zip(found, [*found[1:], *found[:1]], strict=True):
+        mean, first = aligned(each, merge="mean"), aligned(each, merge="first")
+        note("merge=mean, own times", each, own(mean))
+        note("merge=first, own times", each, own(first))
+        note("merge=first, plain path", each, plain(first))
+        codes = random.integers(0, model.config.bins, len(each.codes))
+        note("other codes, own times", each, own(aligned(each, codes=codes)))
         note("evenly, without music", each, evenly(each))
+        for name, alignment in (
+            ("model's head", mean),
+            ("lyrics of another song", aligned(each, song=replace(each.song, lyrics=following.song.lyrics))),
+            ("other head", aligned(each, head=other_head)),
+        ):
+            focus.setdefault(name, []).append(round(alignment.focus(), 3))
         print(f"{each.seconds:.0f} s, {len(each.true)} words", flush=True)
     return {
         "benchmark": "alignment",
@@ -108,6 +121,7 @@ def measure(count: int, seconds: float, hop: float) -> dict[str, Any]:
         "hop": hop,
         "took_seconds": round(time.monotonic() - began, 1),
         "rows": [{"way": way} | figures(pairs) for way, pairs in ways.items()],
+        "focus": focus,
     }
 
 
@@ -128,7 +142,8 @@ def table(result: dict[str, Any]) -> str:
     head = ("WAY", "WORDS", "WITH A TIME", "MEDIAN ms", "WITHIN 300 ms")
     rows = [tuple(str(row[name]) for name in ("way", "words", "timed", "median_ms", "within_300_ms"))
             for row in result["rows"]]  # fmt: skip
-    return "\n".join(format_table([head, *rows]))
+    spans = [("FOCUS", "LEAST", "MOST"), *((name, min(each), max(each)) for name, each in result["focus"].items())]
+    return "\n".join([*format_table([head, *rows]), "", *format_table(spans)])
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def prepare(settings: AlignSettings) -> PreparedAlignment:
 def align(prepared: PreparedAlignment) -> list[Path]:
     """Writes the files of every sample with words; returns their paths.
 
-    In the run's folder, files that exist are kept, and the report is written again with the words.
+    In the run's folder, files that exist are kept, and the report is written again with the words, if it can be.
 
     Raises:
         CheckpointError: the weights are damaged.
@@ -112,7 +112,10 @@ def align(prepared: PreparedAlignment) -> list[Path]:
         config, folder = in_run(settings.alignment), run.path / FOLDER
         task = RunAlignment(aligner=aligner, songs=prepared.songs, store=made_by.storage.tokens, config=config)
         task.write(run, PLAIN)
-        renew_report(made_by, run, PLAIN)
+        try:
+            renew_report(made_by, run, PLAIN)
+        except RunError as error:  # its audio was removed, for example
+            log.warning("the report is not renewed: %s", error)
     else:
         config, folder = settings.alignment, user_path(str(settings.folder))
         for sample, song in prepared.songs.items():

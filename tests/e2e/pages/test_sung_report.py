@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, needs_browser]
 
 RATE, SECONDS = 8000, 8.0
 LYRICS = "Hang a lantern by the gate,\n  the road is <long>, the hour late.\nSing the river, sing the rain"
+LONG = "\n".join(f"line {number} of a long song" for number in range(1, 101))
 LIGHT, DARK = (0xA3, 0x45, 0x2A), (0xF6, 0xB4, 0x8F)  # --mark of the page
 SETUP = """
 globalThis.song = document.querySelector("#sample-1");
@@ -62,12 +63,12 @@ PLAYED = """(async () => {
 STATUS = "song.querySelector('[role=status]').textContent"
 
 
-def timed(lyrics: str) -> TimedText:
+def timed(lyrics: str, step: float = 0.3) -> TimedText:
     """The text as a model reads it, with a word each 0.3 s from 0.3 s on; the last two are not reached."""
     text = lyrics.replace("<", "").replace(">", "")
     spans = word_spans(text)[:-2]
     words = [
-        Timed(text[first:stop], first, stop, 0.3 * at + 0.3, 0.3 * at + 0.5, estimated=at == 4)
+        Timed(text[first:stop], first, stop, step * at + step, step * at + 0.5, estimated=at == 4)
         for at, (first, stop) in enumerate(spans)
     ]
     return TimedText(text, tuple(words))
@@ -80,7 +81,7 @@ OVER = 0.3 * LAST + 1.6  # more than a second after the end of the last word
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two samples with words, of which the second has two levels; its folder was moved."""
+    """The report of two samples: one with many words, one with two levels; its folder was moved."""
     made = tmp_path_factory.mktemp("made") / "run"
     (made / "audio").mkdir(parents=True)
     songs = []
@@ -91,10 +92,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             samples = 0.1 * np.sin(np.arange(int(SECONDS * RATE)) * (0.1 + 0.1 * level))
             soundfile.write(made / audio, samples.astype(np.float32), RATE, subtype="PCM_16")
             tracks.append(Track(level=level, audio=audio, seconds=SECONDS, peak=0.1, rms=0.07))
+        lyrics, step = (LYRICS, 0.3) if index else (LONG, 0.01)
+        words = timed(lyrics, step)
         songs.append(
-            Song(
-                index=index, artist="Nina", genre="folk", lyrics=LYRICS, tracks=tuple(tracks), words=timed(LYRICS)
-            )
+            Song(index=index, artist="Nina", genre="folk", lyrics=lyrics, tracks=tuple(tracks), words=words)
         )  # fmt: skip
     write_report(
         made,
@@ -147,7 +148,7 @@ def test_words_are_sought_by_mouse_and_keyboard(session: Session, page: Path) ->
     assert run("(async () => { const done = event(players[1], 'seeked'); words[5].click(); await done; })()") is None
     assert run("marked(song)") == ["gate,"]
     assert run("[players[1].currentTime, players[0].currentTime, players[1].paused]") == [pytest.approx(1.8), 0, True]
-    assert run(STATUS) == "Moved to gate,, 0:01.8"
+    assert run(STATUS) == "Moved to 0:01.8: gate,"
     assert run("words.findIndex(e => e.tabIndex === 0)") == 5
     # A real key on the focused button is a click.
     run("words[8].focus()")
@@ -157,6 +158,17 @@ def test_words_are_sought_by_mouse_and_keyboard(session: Session, page: Path) ->
         )
     run("players[1].seeking ? event(players[1], 'seeked') : null")
     assert run("marked(song)") == ["is"]
+
+
+def test_the_word_that_is_sung_stays_in_view_and_the_page_stays(session: Session, page: Path) -> None:
+    run = opened(session, page).run
+    boxes = "[other.querySelector('.sung'), other.querySelector('[aria-current]')].map(e => e.getBoundingClientRect())"
+    for seconds, place in ((4.0, 399), (0.025, 1)):  # far down, and at the top again
+        run(f"seek(other.querySelector('audio'), {seconds + 0.001})")
+        assert run("[...other.querySelectorAll('.word')].findIndex(e => e.hasAttribute('aria-current'))") == place
+        (top, bottom), (upper, lower) = run(f"{boxes}.map(box => [box.top, box.bottom])")
+        assert top <= upper < lower <= bottom < top + 600
+        assert run("scrollY") == 0
 
 
 @pytest.mark.parametrize(
