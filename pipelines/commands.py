@@ -244,9 +244,15 @@ def align(settings: AlignSettings) -> None:
     """
     from pipelines.console import shown_log
     from pipelines.execution import align as execution
+    from stages import stopping
 
     prepared = execution.prepare(settings)
-    with shown_log(), working():
+    with ExitStack() as stack:
+        if prepared.in_run:  # another process may be making the run's files
+            lock = stack.enter_context(_run_lock(prepared.made_by))
+            stack.enter_context(stopping.holding(lock.check))
+        stack.enter_context(shown_log())
+        stack.enter_context(working())
         print(*execution.align(prepared), sep="\n")  # noqa: T201 - the command's answer
 
 

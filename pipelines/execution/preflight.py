@@ -16,6 +16,7 @@ from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
+from pipelines.execution.alignment import RunAlignment, check_alignment
 from pipelines.execution.inputs import (
     check_codes,
     check_local_weights,
@@ -79,6 +80,14 @@ class Prepared:
             recordings=self.recordings,
         )
 
+    @property
+    def alignment(self) -> RunAlignment | None:
+        """The alignment of the songs' words; None if the settings ask for none, or while the weights are not known."""
+        if not self.settings.align or self.plan is None or self.weights is None:
+            return None
+        weights = self.weights[self.settings.family.role_of(self.settings.config.top)]
+        return RunAlignment.of(self.settings, weights, self.conditioning, self.plan.takes)
+
     def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
         """Returns a copy with the handles of all weights, and the plan that follows from them."""
         identities = {role: handle.identity for role, handle in weights.items()}
@@ -101,6 +110,8 @@ def prepare(given: Settings, *, resume: bool = False) -> Prepared:
         if folder is not None:
             output_folder(folder)
     check_runner(settings.runner)
+    if settings.align:
+        check_alignment(settings, settings.alignment)
     if settings.run.name is not None:
         check_free(settings)
     check_source(settings, resume=resume)
@@ -142,8 +153,9 @@ def finished(prepared: Prepared) -> RunFolder | None:
         return None
     if plan.missing(TokenStore(settings.storage.tokens)) or not has_config(run, settings):
         return None
-    codec = prepared.weights[settings.family.codec_role]
-    return run if are_complete(run.path, manifest, plan.takes, codec.identity, settings.output) else None
+    codec, words = prepared.weights[settings.family.codec_role], prepared.alignment
+    whole = are_complete(run.path, manifest, plan.takes, codec.identity, settings.output)
+    return run if whole and (words is None or words.is_complete(run.path, manifest)) else None
 
 
 def check_machine(prepared: Prepared) -> Prepared:
