@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from jukebox_core.base.checks import require, require_positive
 
 CODEC, COARSE, C2F = "codec", "coarse", "c2f"  # roles: the codec, the coarse and the coarse-to-fine transformer
+FINE_LEVEL, COARSE_LEVEL = 0, 1
+ROLE_OF = {FINE_LEVEL: C2F, COARSE_LEVEL: COARSE}  # which transformer samples a level
 LORA_RANK = 8  # of the low-rank updates in upstream's files; files with others load as well
 
 
@@ -149,6 +151,45 @@ class VampNetNetwork:
     def chunk(self, role: str) -> int:
         """Returns the length of a chunk of the transformer `role`, in tokens."""
         return self.codec.tokens_of(self.coarse_seconds if role == COARSE else self.c2f_seconds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VampNetConfig:
+    """A complete model. Level 1 are the coarse codebooks, level 0 all of them."""
+
+    name: str
+    network: VampNetNetwork
+    top: int = COARSE_LEVEL
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second, Hz."""
+        return self.network.codec.sample_rate
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """Audio samples per token: the same on both levels."""
+        return (self.network.codec.hop,) * 2
+
+    @property
+    def bins(self) -> int:
+        """Codes are whole numbers in [0, bins)."""
+        return self.network.codec.codebook_size
+
+    def seconds(self, level: int, tokens: int) -> float:
+        """Returns the duration of `tokens` tokens of `level`."""
+        return tokens * self.hops[level] / self.sample_rate
+
+    def sizes(self, role: str) -> TransformerConfig:
+        """Returns the sizes of the transformer `role`.
+
+        Raises:
+            ConfigError: the model has no such transformer.
+        """
+        found = self.network.coarse if role == COARSE else self.network.c2f
+        require(found is not None, f"model {self.name} has no transformer {role}")
+        assert found is not None
+        return found
 
 
 def check_codec(sizes: TransformerConfig, codec: CodecConfig, name: str = "the transformer") -> None:

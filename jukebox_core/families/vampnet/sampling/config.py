@@ -29,6 +29,10 @@ class PassConfig:
             value = getattr(self, name)
             require(value is None or 0 < value <= 1, f"{name} is {value}; it must be above 0 and at most 1")
 
+    def draws(self, done: int, *, parity: bool = False) -> bool:
+        """Whether the pass after `done` others draws tokens, instead of taking the most likely."""
+        return done / self.steps <= self.cutoff and (self.temperature > 0 or parity)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VampSampling:

@@ -66,8 +66,8 @@ class CounterGridNoise:
         """Returns the numbers of pass `index`."""
         noise = CounterNoise(self._seed, self._stream + index, self._samples)
         per_step = size.books * size.codes
-        rows = [noise.draw(self._start + step, per_step + size.books) for step in range(size.steps)]
-        numbers_BTC = torch.stack(rows, 1)
+        stop = self._start + size.steps
+        numbers_BTC = noise.draw_range(self._start, stop, per_step + size.books).transpose(0, 1)
         gumbel_BN = -numbers_BTC[..., per_step:].flatten(1).log()
         tokens_BNV = numbers_BTC[..., :per_step].reshape(len(self._samples), -1, size.codes) if tokens else None
         return PassNoise(tokens_BNV, gumbel_BN)

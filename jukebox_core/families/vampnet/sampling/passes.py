@@ -101,7 +101,7 @@ def advance(
     if not torch.isfinite(logits_BNV).all():
         raise NumericsError(f"pass {state.done + 1} computes logits that are not finite; use float32, or other weights")
     items, steps = state.codes_BKT.shape[0], state.codes_BKT.shape[2]
-    draws = state.done / config.steps <= config.cutoff and (config.temperature > 0 or parity)
+    draws = config.draws(state.done, parity=parity)
     size = GridSize(items, steps, sizes.n_predicted, sizes.vocab_size)
     random = noise.draw(state.done, size, tokens=draws)
     scored = score(logits_BNV, state, sizes, config, random, parity=parity)
