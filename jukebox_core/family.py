@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
-_MODULES = {"jukebox": "jukebox_core.families.jukebox.family", "mt3": "jukebox_core.families.mt3.family"}
+_MODULES = {name: f"jukebox_core.families.{name}.family" for name in ("jukebox", "mt3", "vampnet")}
 
 
 class ModelConfig(Protocol):
@@ -294,6 +294,11 @@ def open_transcribing(name: str) -> TranscribingFamily:
 def transcribes(family: Family) -> bool:
     """Whether the models of a family transcribe music, instead of making it."""
     return hasattr(type(family), "open_transcriber")
+
+
+def varies(family: Family) -> bool:
+    """Whether the models of a family vary recordings."""
+    return hasattr(type(family), "variation_type")
 
 
 def family_names() -> list[str]:

@@ -45,25 +45,24 @@ COARSE = TransformerConfig(n_heads=2, n_layers=2, n_codebooks=2, latent_dim=3, e
 C2F = TransformerConfig(
     n_heads=2, n_layers=1, n_codebooks=5, n_conditioning_codebooks=2, latent_dim=3, embedding_dim=16, vocab_size=12
 )
-NETWORK = VampNetNetwork(codec=CODEC, coarse=COARSE, c2f=C2F, coarse_seconds=1.0, c2f_seconds=0.6)
+NETWORK = VampNetNetwork(codec=CODEC.codebooks, coarse=COARSE, c2f=C2F, coarse_seconds=1.0, c2f_seconds=0.6)
 CONFIG = VampNetConfig(name="tiny", network=NETWORK)
 WEIGHTS = {"codec": "a" * 64, "coarse": "b" * 64, "c2f": "c" * 64}
 
 
 @lru_cache
-def tiny(network: VampNetNetwork = NETWORK) -> Interface:
+def tiny() -> Interface:
     """The networks, in memory; logits differ enough that tokens are far from uniform."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        codec = Codec(network.codec).eval()
+        codec = Codec(CODEC).eval()
         models = []
-        for sizes in (network.coarse, network.c2f):
-            assert sizes is not None
+        for sizes in (COARSE, C2F):
             model = VampTransformer(sizes).eval()
             torch.nn.init.normal_(model.classifier.weight_g, std=3)
             model.codebooks_KVD = codec.codebooks(sizes.n_codebooks).detach()
             models.append(model.requires_grad_(requires_grad=False))
-    return Interface(codec, models[0], models[1], network.chunk("coarse"), network.chunk("c2f"))
+    return Interface(codec, models[0], models[1], NETWORK.chunk("coarse"), NETWORK.chunk("c2f"))
 
 
 def grid_model(level: int) -> GridModel:

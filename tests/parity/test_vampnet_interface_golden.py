@@ -8,7 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from jukebox_core.families.vampnet.masks.build import MaskConfig, build_mask
+from jukebox_core.families.vampnet.masks.build import build_mask
+from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
 from jukebox_core.families.vampnet.sampling.interface import Interface, expanded, rolled

@@ -10,8 +10,9 @@ import torch
 
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.vampnet.masks import parts
-from jukebox_core.families.vampnet.masks.beats import BeatConfig, beat_mask
-from jukebox_core.families.vampnet.masks.build import MaskConfig, build_mask
+from jukebox_core.families.vampnet.masks.beats import beat_mask
+from jukebox_core.families.vampnet.masks.build import build_mask
+from jukebox_core.families.vampnet.masks.config import BeatConfig, MaskConfig
 from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
 from tests.helpers import vampnet as gold
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from jukebox_core.base.checks import require, require_positive
+from jukebox_core.errors import ConfigError
 
 CODEC, COARSE, C2F = "codec", "coarse", "c2f"  # roles: the codec, the coarse and the coarse-to-fine transformer
 FINE_LEVEL, COARSE_LEVEL = 0, 1
@@ -13,8 +15,86 @@ ROLE_OF = {FINE_LEVEL: C2F, COARSE_LEVEL: COARSE}  # which transformer samples a
 LORA_RANK = 8  # of the low-rank updates in upstream's files; files with others load as well
 
 
+class Codebooks(Protocol):
+    """What sampling needs to know of a codec."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Audio samples a second, Hz."""
+        ...
+
+    @property
+    def hop(self) -> int:
+        """Audio samples per token."""
+        ...
+
+    @property
+    def n_codebooks(self) -> int:
+        """Codebooks."""
+        ...
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of each codebook."""
+        ...
+
+    @property
+    def codebook_dim(self) -> int | tuple[int, ...]:
+        """Width of the vectors of each codebook, or one for all."""
+        ...
+
+
+class _Grid:
+    """Times and widths of a grid of codes."""
+
+    __slots__ = ()
+
+    @property
+    def book_dims(self: Codebooks) -> tuple[int, ...]:
+        """The width of each codebook's vectors."""
+        dims = self.codebook_dim if isinstance(self.codebook_dim, tuple) else (self.codebook_dim,)
+        return dims * self.n_codebooks if len(dims) == 1 else dims
+
+    def tokens_of(self: Codebooks, seconds: float) -> int:
+        """Returns the first token at or after `seconds`, rounded up as upstream does."""
+        return math.ceil(seconds * self.sample_rate / self.hop)
+
+    def seconds_of(self: Codebooks, tokens: int) -> float:
+        """Returns the duration of `tokens` tokens."""
+        return tokens * self.hop / self.sample_rate
+
+    def check_books(self: Codebooks) -> None:
+        """Checks the widths of codebooks.
+
+        Raises:
+            ConfigError: one is not positive, or there are more or fewer than codebooks.
+        """
+        dims = self.codebook_dim if isinstance(self.codebook_dim, tuple) else (self.codebook_dim,)
+        require(min(dims, default=0) > 0, f"codebook_dim is {self.codebook_dim}; it must be positive")
+        require(
+            len(dims) in (1, self.n_codebooks),
+            f"codebook_dim has {len(dims)} entries for {self.n_codebooks} codebooks; give one for each, or one for all",
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CodecConfig:
+class CodebooksConfig(_Grid):
+    """The codes of a model's codec; the sizes of its networks are read from its file."""
+
+    sample_rate: int = 44_100  # Hz
+    hop: int = 768  # audio samples per token
+    n_codebooks: int = 14
+    codebook_size: int = 1024
+    codebook_dim: tuple[int, ...] = (8,)  # of each codebook, or one for all
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        require_positive(self, "sample_rate", "hop", "n_codebooks", "codebook_size")
+        self.check_books()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecConfig(_Grid):
     """A convolutional codec with residual vector quantisation; the defaults are those of upstream's constructor."""
 
     sample_rate: int = 44_100  # Hz
@@ -32,12 +112,7 @@ class CodecConfig:
         for name in ("encoder_rates", "decoder_rates"):
             rates = getattr(self, name)
             require(bool(rates) and min(rates) > 0, f"{name} is {list(rates)}; give one positive stride or more")
-        dims = self.codebook_dim if isinstance(self.codebook_dim, tuple) else (self.codebook_dim,)
-        require(min(dims, default=0) > 0, f"codebook_dim is {self.codebook_dim}; it must be positive")
-        require(
-            not isinstance(self.codebook_dim, tuple) or len(dims) == self.n_codebooks,
-            f"codebook_dim has {len(dims)} entries for {self.n_codebooks} codebooks; give one for each",
-        )
+        self.check_books()
         last = self.decoder_dim >> len(self.decoder_rates)
         require(
             last > 0,
@@ -50,11 +125,16 @@ class CodecConfig:
         return math.prod(self.decoder_rates)
 
     @property
-    def book_dims(self) -> tuple[int, ...]:
-        """The width of each codebook's vectors."""
-        if isinstance(self.codebook_dim, tuple):
-            return self.codebook_dim
-        return (self.codebook_dim,) * self.n_codebooks
+    def codebooks(self) -> CodebooksConfig:
+        """Its codes, without the sizes of its networks."""
+        dims = self.book_dims
+        return CodebooksConfig(
+            sample_rate=self.sample_rate,
+            hop=self.hop,
+            n_codebooks=self.n_codebooks,
+            codebook_size=self.codebook_size,
+            codebook_dim=dims[:1] if len(set(dims)) == 1 else dims,
+        )
 
     @property
     def latent_width(self) -> int:
@@ -76,14 +156,6 @@ class CodecConfig:
         for rate in self.decoder_rates:
             frames = (frames - 1) * rate - 2 * (rate // 2) + 2 * rate
         return frames
-
-    def tokens_of(self, seconds: float) -> int:
-        """Returns the first token at or after `seconds`, rounded up as upstream does."""
-        return math.ceil(seconds * self.sample_rate / self.hop)
-
-    def seconds_of(self, tokens: int) -> float:
-        """Returns the duration of `tokens` tokens."""
-        return tokens * self.hop / self.sample_rate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,12 +195,19 @@ class TransformerConfig:
         """The id of a masked token."""
         return self.vocab_size
 
+    def parameters(self, rank: int = 0) -> int:
+        """Returns the number of parameters, with low-rank updates of `rank`."""
+        width, books, outputs = self.embedding_dim, self.n_codebooks, self.vocab_size * self.n_predicted
+        embedding = books * self.latent_dim + books * self.latent_dim * width + width
+        layer = 2 * width + 4 * width**2 + 6 * width**2 + rank * (3 * 2 * width + 5 * width + 3 * width)
+        return embedding + self.n_layers * layer + 32 * self.n_heads + width + outputs * (width + 2)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VampNetNetwork:
     """Section ``network`` of a preset."""
 
-    codec: CodecConfig
+    codec: CodebooksConfig
     coarse: TransformerConfig
     c2f: TransformerConfig | None = None  # without it, the fine codebooks are kept as they are
     coarse_seconds: float = 10.0  # length of a chunk
@@ -192,7 +271,7 @@ class VampNetConfig:
         return found
 
 
-def check_codec(sizes: TransformerConfig, codec: CodecConfig, name: str = "the transformer") -> None:
+def check_codec(sizes: TransformerConfig, codec: CodebooksConfig | CodecConfig, name: str = "the transformer") -> None:
     """Checks that a transformer reads the codes of a codec.
 
     Raises:
@@ -207,4 +286,12 @@ def check_codec(sizes: TransformerConfig, codec: CodecConfig, name: str = "the t
         dims == {sizes.latent_dim} and sizes.vocab_size == codec.codebook_size,
         f"{name} reads codebooks of {sizes.vocab_size} x {sizes.latent_dim}, but the codec has {codec.codebook_size} x "
         f"{', '.join(map(str, sorted(dims)))}; choose its own codec",
+    )
+
+
+def varies_only() -> ConfigError:
+    """Returns the error for anything but variations that is asked of these models."""
+    return ConfigError(
+        "models of the family vampnet vary recordings, and neither continue nor train music here; vary with "
+        "`load_model(...).vamp(...)` in Python, or choose a model of another family, as model=mini"
     )

@@ -10,7 +10,7 @@ from torch import nn
 from jukebox_core.errors import CheckpointError
 from jukebox_core.families.vampnet.checkpoints.metadata import codec_config, transformer_config
 from jukebox_core.families.vampnet.checkpoints.renames import TRANSFORMER, codec_renames
-from jukebox_core.families.vampnet.config import check_codec
+from jukebox_core.families.vampnet.config import CODEC, check_codec
 from jukebox_core.families.vampnet.model.codec import Codec
 from jukebox_core.families.vampnet.model.lora import LoRALinear, is_lora, merge_lora
 from jukebox_core.families.vampnet.model.transformer import VampTransformer
@@ -20,7 +20,7 @@ from jukebox_core.models.checkpoints.shapes import shapes_only
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jukebox_core.families.vampnet.config import CodecConfig, TransformerConfig
+    from jukebox_core.families.vampnet.config import CodecConfig, TransformerConfig, VampNetConfig
 
 Device = torch.device | str | None
 
@@ -80,6 +80,29 @@ def load_transformer(
         merge_lora(model)
     model.codebooks_KVD = codec.codebooks(config.n_codebooks).detach().to(device or "cpu")
     return model.eval().requires_grad_(requires_grad=not merge)
+
+
+def check_file(model: VampNetConfig, role: str, path: Path) -> None:
+    """Checks that a file holds the network `role` of a model: every tensor in its shape, and nothing else.
+
+    Raises:
+        CheckpointError: it does not, or is of a model of other sizes.
+    """
+    checkpoint = open_checkpoint(path)
+    if role == CODEC:
+        config = codec_config(checkpoint)
+        _check_sizes(path, config.codebooks, model.network.codec)
+        load_into(build_codec(config), checkpoint, codec_renames(config), device="meta", label="the codec")
+        return
+    sizes = transformer_config(checkpoint)
+    _check_sizes(path, sizes, model.sizes(role))
+    made = build_transformer(sizes, lora_rank(checkpoint))
+    load_into(made, checkpoint, TRANSFORMER, device="meta", label="the transformer")
+
+
+def _check_sizes(path: Path, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise CheckpointError(f"{path} has other sizes than the model: {found}, not {wanted}; choose its own files")
 
 
 def load_lora(model: VampTransformer, path: Path, *, device: Device = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,30 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from jukebox_core.families.vampnet.config import CodecConfig
+    from jukebox_core.families.vampnet.config import CodebooksConfig, CodecConfig
+    from jukebox_core.families.vampnet.masks.config import BeatConfig
     from jukebox_core.families.vampnet.masks.draws import MaskDraws
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BeatConfig:
-    """Which beats are kept, and how much around them."""
-
-    before_seconds: float = 0.0
-    after_seconds: float = 0.02
-    upbeats: bool = True  # beats that begin no bar
-    downbeats: bool = True
-    every: int = 1  # of the upbeats, each how-manieth is kept
-    every_downbeat: int = 1
-    dropout: float = 0.0  # probability that a step is not kept
-    invert: bool = False  # generate what is around beats, and keep the rest
-
-    def __post_init__(self) -> None:
-        """Checks ranges."""
-        for name in ("before_seconds", "after_seconds"):
-            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
-        for name in ("every", "every_downbeat"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
-        require(0 <= self.dropout <= 1, f"dropout is {self.dropout}; it must be within 0 to 1")
 
 
 def beat_mask(
@@ -46,7 +24,7 @@ def beat_mask(
     beats: Sequence[float],
     downbeats: Sequence[float],
     config: BeatConfig,
-    codec: CodecConfig,
+    codec: CodebooksConfig | CodecConfig,
     draws: MaskDraws,
     *,
     parity: bool = False,

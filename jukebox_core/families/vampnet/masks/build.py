@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.checks import require
 from jukebox_core.families.vampnet.masks import parts
 
 if TYPE_CHECKING:
@@ -13,40 +11,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from jukebox_core.families.vampnet.config import CodecConfig
+    from jukebox_core.families.vampnet.config import CodebooksConfig, CodecConfig
+    from jukebox_core.families.vampnet.masks.config import MaskConfig
     from jukebox_core.families.vampnet.masks.draws import MaskDraws
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskConfig:
-    """Parts of a mask; what one of them keeps is kept, but for codebooks from `upper_codebook_mask` on."""
-
-    random: float = 1.0  # probability that a token is generated
-    prefix_seconds: float = 0.0  # kept at the beginning
-    suffix_seconds: float = 0.0  # kept at the end
-    period: int = 7  # every how-manieth step is kept; 0: none
-    period_width: int = 1  # steps that are kept at once
-    onset_width: int = 0  # steps on either side of each onset that are kept
-    dropout: float = 0.0  # share of steps that are generated whatever else keeps them
-    keep_codebooks: int = 0  # the first codebooks are kept
-    upper_codebook_mask: int = 3  # codebooks from this one on are generated, whatever else keeps them
-
-    def __post_init__(self) -> None:
-        """Checks ranges."""
-        for name in ("random", "dropout"):
-            require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must be within 0 to 1")
-        for name in ("prefix_seconds", "suffix_seconds", "period", "onset_width", "keep_codebooks"):
-            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative")
-        require(self.period_width >= 1, f"period_width is {self.period_width}; it must be at least 1")
-        require(
-            self.upper_codebook_mask >= 0, f"upper_codebook_mask is {self.upper_codebook_mask}; it cannot be negative"
-        )
 
 
 def build_mask(
     shape: parts.Shape,
     config: MaskConfig,
-    codec: CodecConfig,
+    codec: CodebooksConfig | CodecConfig,
     draws: MaskDraws,
     *,
     onsets: Sequence[int] = (),

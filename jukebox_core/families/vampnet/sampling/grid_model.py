@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.vampnet.model.transformer import VampTransformer
     from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
     from jukebox_core.families.vampnet.sampling.noise import GridNoise
+    from jukebox_core.protocols import Progress
     from jukebox_core.tokens.graph import Node
 
 _HEAD = struct.Struct("<4sHHIII")  # mark, version, passes done, masked tokens at the start, codebooks, steps
@@ -71,7 +72,7 @@ class ChunkState:
         new = self.chunks[0].node.window.new
         return new * (done + 1) // self.passes.steps - new * done // self.passes.steps
 
-    def save(self) -> list[Passed]:
+    def save(self) -> list[Progress]:
         """Returns the progress of each item."""
         return [Passed(None, _to_bytes(chunk) if chunk.state.done else None) for chunk in self.chunks]
 
