@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
-_MODULES = {"jukebox": "jukebox_core.families.jukebox.family", "mt3": "jukebox_core.families.mt3.family"}
+_MODULES = {name: f"jukebox_core.families.{name}.family" for name in ("jukebox", "mt3", "vampnet")}
 
 
 class ModelConfig(Protocol):
@@ -307,6 +307,11 @@ def open_aligning(name: str) -> AlignmentFamily:
     if not isinstance(family, AlignmentFamily):
         raise ConfigError(f"models of the family {name} align no texts with music; choose one that does, as model=mini")
     return family
+
+
+def varies(family: Family) -> bool:
+    """Whether the models of a family vary recordings."""
+    return hasattr(type(family), "variation_type")
 
 
 def family_names() -> list[str]:
