@@ -159,6 +159,10 @@ class TranscribingFamily(Protocol):
         """Returns all that decides a transcription besides weights, precision and audio, by name."""
         ...
 
+    def check_transcription(self, config: Any, settings: Any) -> None:
+        """Checks that a model can transcribe in the way that `settings` ask for; raises ConfigError."""
+        ...
+
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the transcriber with the weights in `path`."""
         ...

@@ -32,9 +32,9 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["output=ogg"], "output is 'ogg'; choose one of flac, mp3, wav"),
     (
         ["model=5bb"],
-        "model is '5bb'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, "
-        "ismir2021_piano, mini, mr_mt3, mr_mt3_0, mr_mt3_32, mt3, small, small_labelled_prior, small_prior, "
-        "small_sep_enc_dec_prior, small_single_enc_dec_prior; "
+        "model is '5bb'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, accurate, best, "
+        "fast, ismir2021_piano, mini, mr_mt3, mr_mt3_0, mr_mt3_32, mt3, small, small_labelled_prior, small_prior, "
+        "small_sep_enc_dec_prior, small_single_enc_dec_prior, yourmt3; "
         "closest: '5b'",
     ),
     (
