@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +143,22 @@ def test_a_missing_a_stray_a_misshapen_and_an_untied_tensor_are_named(goldens: l
             "tied but",
         ):
             assert words in text
+
+
+def test_a_file_of_other_sizes_is_refused_with_its_own(goldens: list[Golden]) -> None:
+    official: MT3Network = load_preset("yourmt3").network
+    for golden in goldens:
+        own = asdict(golden.network)
+        with pytest.raises(CheckpointError) as caught:
+            check_weights(official, golden.path)
+        sentence = str(caught.value).partition("By its shapes the file has ")[2]
+        named = dict(re.findall(r"model\.network\.([\w.]+)=(\d+) \(not \d+\)", sentence))
+        assert {"perceiver.blocks", "transformer.width", "transformer.decoder_depth"} <= named.keys()
+        for name, size in named.items():
+            section, _, field = name.partition(".")
+            assert own[section][field] == int(size), name
+        same = [*asdict(official.perceiver).items()] if official.perceiver else []
+        assert all(f"perceiver.{name}" in named for name, size in same if own["perceiver"][name] != size)
 
 
 def test_the_official_sizes_have_as_many_tensors_and_numbers_as_the_original() -> None:

@@ -95,6 +95,13 @@ class MT3Family:
         """Checks that the model can transcribe in the way that `settings` ask for."""
         check_transcription(config.network, settings)
 
+    def transcription_bytes(self, config: MT3Config, settings: TranscriptionConfig, dtype: str) -> int:
+        """Returns the estimated bytes of weights and of transcribing in this way."""
+        from jukebox_core.families.mt3.transcription.memory import working_bytes
+
+        weights = self.approximate_parameters(config) * (2 if dtype == "bfloat16" else 4)
+        return weights + working_bytes(config.network, settings, dtype)
+
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""
         from jukebox_core.families.mt3.checkpoints.loading import load_model

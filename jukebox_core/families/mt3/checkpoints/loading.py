@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import CheckpointError, ConfigError
 from jukebox_core.families.mt3.checkpoints.renames import PERCEIVER, RENAMES
+from jukebox_core.families.mt3.checkpoints.sizes import other_sizes
 from jukebox_core.families.mt3.checkpoints.t5x import as_port, is_t5x
 from jukebox_core.families.mt3.model.transformer import MT3, frequencies
 from jukebox_core.models.checkpoints.checkpoint import Checkpoint, load_into, open_checkpoint, save_safetensors
@@ -55,7 +56,7 @@ def load_model(
             return stored.dtype
         return torch.float32 if name.endswith(("frequencies", "window")) else DTYPES[dtype]
 
-    load_into(model, _opened(network, path), renames(network), cast=cast, device=device)
+    _fill(model, _opened(network, path), cast=cast, device=device)
     sizes = network.transformer
     if sizes.positions != "file":
         for name, buffer in list(model.named_buffers()):
@@ -79,7 +80,15 @@ def check_weights(network: MT3Network, path: Path) -> None:
 
 @lru_cache
 def _check(network: MT3Network, path: Path, _state: tuple[int, int]) -> None:
-    load_into(build(network), _opened(network, path), renames(network), device="meta")
+    _fill(build(network), _opened(network, path), device="meta")
+
+
+def _fill(model: MT3, checkpoint: Checkpoint, **options: Any) -> None:
+    table = renames(model.config)
+    try:
+        load_into(model, checkpoint, table, **options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{other_sizes(model.config, checkpoint, table)}") from error
 
 
 def renames(network: MT3Network) -> Renames:
