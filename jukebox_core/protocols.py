@@ -159,6 +159,14 @@ class TranscribingFamily(Protocol):
         """Returns all that decides a transcription besides weights, precision and audio, by name."""
         ...
 
+    def check_transcription(self, config: Any, settings: Any) -> None:
+        """Checks that a model can transcribe in the way that `settings` ask for; raises ConfigError."""
+        ...
+
+    def transcription_bytes(self, config: Any, settings: Any, dtype: str) -> int:
+        """Returns the estimated bytes of weights and of transcribing with `settings`."""
+        ...
+
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the transcriber with the weights in `path`."""
         ...

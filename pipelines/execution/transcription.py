@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.paths import output_folder, user_path
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import ConfigError
-from jukebox_core.runtime.device import resolve_device
+from jukebox_core.family import open_transcribing
+from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
 from pipelines.licence_prompt import ask
 from stages.sound.transcribe import Recording
@@ -28,7 +30,7 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     recordings = find_recordings(settings)
     for recording in recordings:
         audio_seconds(Path(recording.audio))
-    resolve_device(settings.hardware.device)
+    _check_memory(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
@@ -56,6 +58,18 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
             found[target] = Recording(audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv)
     return list(found.values())
+
+
+def _check_memory(settings: TranscribeSettings) -> None:
+    family, config = open_transcribing(settings.model.family), settings.model.config
+    needed = family.transcription_bytes(config, settings.transcription, settings.hardware.dtype)
+    device = resolve_device(settings.hardware.device)
+    _, total = kind_and_memory(device)
+    if needed > total:
+        raise ConfigError(
+            f"transcribing in this way needs about {format_bytes(needed)} of memory, but {device} has "
+            f"{format_bytes(total)}; lower transcription.batch_size, or choose a smaller model"
+        )
 
 
 def _audio_below(root: Path) -> list[Path]:

@@ -121,3 +121,9 @@ def test_notes_are_compared_on_the_command_line(tmp_path: Path, capsys: pytest.C
     assert lines[1].split() == ["onset", "1.000", "0.500", "0.667"]
     assert main(["evaluate", f"reference={tmp_path / 'none.mid'}", "estimate=x"]) == 2
     assert "none.mid cannot be read" in capsys.readouterr().err
+
+
+def test_a_batch_that_the_machine_cannot_hold_is_refused_before_anything_is_loaded(tmp_path: Path, chain: Path) -> None:
+    given = settings(tmp_path, chain, sound(tmp_path / "a.wav"), **{"transcription.batch_size": 10**9})
+    with pytest.raises(ConfigError, match=r"needs about .* of memory, but cpu has .*; lower transcription\.batch_size"):
+        check(given)
