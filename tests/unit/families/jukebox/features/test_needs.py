@@ -11,7 +11,7 @@ import torch
 import jukebox_core as jukebox
 from jukebox_core.families.jukebox.engines.native import NativeTransformer
 from jukebox_core.families.jukebox.family import JukeboxFamily
-from jukebox_core.families.jukebox.features.activations import block_output, layer_outputs
+from jukebox_core.families.jukebox.features.activations import layer_outputs
 from jukebox_core.families.jukebox.features.extractor import PriorExtractor, window_engine
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.model.transformer import Block, Transformer
@@ -94,13 +94,11 @@ def test_blocks_above_the_deepest_layer_are_not_computed(kind: str, monkeypatch:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_a_block_in_parts_is_the_block(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prior = tiny_prior(kind)
-    block = prior.body.transformer.typed_blocks[0]
-    x_BPW = torch.randn(2, prior.config.positions, 16)
-    whole_BPW, _ = block(x_BPW)
+    codes_BT, condition = tiny_codes(prior), tiny_condition(prior)
+    (whole,) = layer_outputs(prior, codes_BT, condition, [2])
     monkeypatch.setattr("jukebox_core.families.jukebox.features.activations._POSITIONS", 5)
-    kept = x_BPW.clone()
-    torch.testing.assert_close(block_output(block, x_BPW, None), whole_BPW, atol=1e-5, rtol=1e-5)
-    assert torch.equal(x_BPW, kept)
+    (parts,) = layer_outputs(prior, codes_BT, condition, [2])
+    torch.testing.assert_close(parts.x_BTW, whole.x_BTW, atol=1e-5, rtol=1e-5)
 
 
 def test_the_engine_of_a_cpu_is_the_one_with_the_faster_products(monkeypatch: pytest.MonkeyPatch) -> None:
