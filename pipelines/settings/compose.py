@@ -32,6 +32,7 @@ from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes, varies
 from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
+from jukebox_core.models.stored import to_stored
 from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
@@ -160,8 +161,11 @@ def override_value(overrides: Sequence[str], key: str) -> object:
 
 
 def dump(settings: object) -> str:
-    """Returns settings as YAML, the content of a run's config.yaml; `pipelines.runs.settings_of_run` reads it."""
-    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    """Returns settings as YAML, the content of a run's config.yaml, without credentials of sources.
+
+    `pipelines.runs.settings_of_run` reads it.
+    """
+    return yaml.safe_dump(to_stored(settings), sort_keys=False, allow_unicode=True)
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:
