@@ -62,7 +62,7 @@ COMMANDS = {
         "transcribe audio=[FILES]", "turn recordings into notes: MIDI and JSON", "pipelines.commands:transcribe"
     ),
     "evaluate": Command(
-        "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
+        "evaluate estimate=FILE [reference=FILE]", "score or describe notes", "pipelines.commands:evaluate"
     ),
     "features": Command(
         "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"

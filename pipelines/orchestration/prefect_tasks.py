@@ -47,6 +47,7 @@ _OPTIONS = {
     "encode_prompt": _Options(retried=True),
     "sample_unit": _Options("sample window"),
     "extract_features": _Options("features"),
+    "transcribe_unit": _Options("transcribe"),
     "decode_track": _Options(retried=True),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),

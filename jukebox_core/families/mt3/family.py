@@ -9,7 +9,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, MT3Network, TranscriptionConfig, generates_nothing
+from jukebox_core.families.mt3.config import (
+    TRANSCRIBER,
+    MT3Config,
+    MT3Network,
+    TranscriptionConfig,
+    generates_nothing,
+    is_sequential,
+)
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +90,12 @@ class MT3Family:
         causes = asdict(settings)
         del causes["batch_size"]
         return {"network": asdict(config.network), "transcription": causes}
+
+    def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
+        """Returns the samples of a block; None if each depends on the one before."""
+        if is_sequential(config.network, settings):
+            return None
+        return SEGMENTS * config.network.front_end.segment_samples
 
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""

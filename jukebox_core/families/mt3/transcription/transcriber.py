@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jukebox_core.errors import AudioError
-from jukebox_core.families.mt3.config import PAD_ID, TranscriptionConfig
+from jukebox_core.families.mt3.config import PAD_ID, TranscriptionConfig, is_sequential
 from jukebox_core.families.mt3.events.decoding import NoteDecoder, Segment, decode
 from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import segment_count, start_seconds
@@ -22,7 +22,7 @@ from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.notes.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -61,14 +61,8 @@ class Transcriber:
     def stream(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Iterator[list[Note]]:
         """Yields the notes that end in each segment, while the recording is transcribed, and then the last ones."""
         settings = settings or TranscriptionConfig()
-        decoder, read, seen = NoteDecoder(self.network.vocabulary), self._reader(settings), 0
-        for index, each in enumerate(self.transcripts(audio, settings)):
-            last = index + 1 == segment_count(len(audio), self.network.front_end)
-            decoder.begin(each.start, 0.0 if last else self._start(index + 1, parity=settings.parity))
-            decoder.segment(read(each.row.ids))
-            yield decoder.notes[seen:]
-            seen = len(decoder.notes)
-        yield decoder.finish().notes[seen:]
+        rows = (each.row for each in self.transcripts(audio, settings))
+        yield from self._ended_notes(rows, settings, segment_count(len(audio), self.network.front_end))
 
     def transcripts(
         self, audio: NDArray[np.float32], settings: TranscriptionConfig, known: Sequence[Row] = ()
@@ -114,9 +108,16 @@ class Transcriber:
         starts = (self._start(index, parity=settings.parity) for index in range(len(rows)))
         return self.notes(list(map(Transcript, starts, rows)), settings, seconds=seconds)
 
+    def stream_notes(
+        self, blocks: Iterable[NDArray[np.int32]], settings: TranscriptionConfig, *, samples: int
+    ) -> Iterator[list[Note]]:
+        """Yields the notes that end in each segment of a recording's blocks as they come, and then the last ones."""
+        rows = (row for block in blocks for row in from_block(block))
+        yield from self._ended_notes(rows, settings, segment_count(samples, self.network.front_end))
+
     def is_sequential(self, settings: TranscriptionConfig) -> bool:
         """Whether each segment depends on the one before: with a memory, and with constraints."""
-        return settings.constrained or bool(self.network.memory and self.network.memory.length)
+        return is_sequential(self.network, settings)
 
     def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
         """Returns the notes of all segments of a recording, which lasts `seconds`."""
@@ -134,6 +135,17 @@ class Transcriber:
     def encode(self, audio_T: Tensor, first: int, count: int) -> Tensor:
         """Returns the encoded frames [B, F, W] of `count` segments of a recording."""
         return self.model.encode(self.front_end(audio_T, first, count))
+
+    def _ended_notes(self, rows: Iterable[Row], settings: TranscriptionConfig, count: int) -> Iterator[list[Note]]:
+        """Yields the notes that end in each of `count` segments, and then those that sound at the end."""
+        decoder, read, seen = NoteDecoder(self.network.vocabulary), self._reader(settings), 0
+        for index, row in enumerate(rows):
+            following = 0.0 if index + 1 == count else self._start(index + 1, parity=settings.parity)
+            decoder.begin(self._start(index, parity=settings.parity), following)
+            decoder.segment(read(row.ids))
+            yield decoder.notes[seen:]
+            seen = len(decoder.notes)
+        yield decoder.finish().notes[seen:]
 
     @property
     def _rate(self) -> int:
