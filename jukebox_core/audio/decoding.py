@@ -179,7 +179,7 @@ def _blocks(path: Path, decoder: Decoder, first: int, count: int | None, *, mono
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
-    """A file in which soundfile does not seek after every read: lossy decoders then give slightly other samples."""
+    """A file in which soundfile does not seek after every read: lossy decoders may then give other samples."""
 
     def seekable(self) -> bool:
         return False

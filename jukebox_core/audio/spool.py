@@ -85,9 +85,8 @@ class _Writer:
         return self._hash.hexdigest()
 
     def begin(self, rate: int) -> Callable[[NDArray[np.float32]], None]:
-        """Empties the file; returns what takes each block at `rate`."""
+        """Begins at the start of the file; returns what takes each block at `rate`."""
         self._file.seek(0)
-        self._file.truncate()
         self._hash, self._bytes = hashlib.sha256(), 0
         same = rate == self._rate
         self._resampler = None if same else soxr.ResampleStream(rate, self._rate, 1, dtype="float32", quality=_QUALITY)

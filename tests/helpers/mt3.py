@@ -141,7 +141,7 @@ def write_tiny_preset(folder: Path, memory: int | None = None, frames: int = 32)
         memory=None if memory is None else MemoryConfig(length=memory),
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
+        torch.manual_seed(1 if memory is None else 0)  # of ten seeds, those with the most notes
         model = MT3(made)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.6)
