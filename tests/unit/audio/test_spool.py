@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.audio import decoding
+from jukebox_core.audio import decoding, streams
 from jukebox_core.audio.files import read_audio
 from jukebox_core.audio.spool import spool_audio
 from jukebox_core.base.hashing import digest_bytes
@@ -58,6 +58,18 @@ def test_what_is_no_recording_and_a_full_disk_are_one_clear_error(tmp_path: Path
     with small_files(1000), pytest.raises(DiskError, match=r"a copy of a\.wav cannot be written: it is larger"):
         spool_audio(tmp_path / "a.wav", rate=16_000, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("searched", [1, 5, 7, 64])
+def test_a_second_file_is_found_across_the_parts_that_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: int
+) -> None:
+    soundfile.write(tmp_path / "a.flac", NOISE[:200], 16_000)
+    one = (tmp_path / "a.flac").read_bytes()
+    monkeypatch.setattr(streams, "_SEARCHED", searched)
+    assert streams.why_not_whole(tmp_path / "a.flac", "FLAC", 200) is None
+    (tmp_path / "b.flac").write_bytes(one + one)
+    assert streams.why_not_whole(tmp_path / "b.flac", "FLAC", 200) == "it is several FLAC files in one"
 
 
 PROGRAM = """
