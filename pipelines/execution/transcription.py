@@ -166,7 +166,7 @@ def transcribe(settings: TranscribeSettings, recordings: Sequence[Recording], st
             if result.error is not None and written.pop(result.node.recording.target, None) is not None:
                 refused.append(result.error)
             elif result.paths:
-                log.info("%s -> %s", result.node.recording.audio, result.paths[0])
+                log.info("%s -> %s", result.node.recording.audio, ", ".join(result.paths))
 
     context = WorkerContext(
         model=model,

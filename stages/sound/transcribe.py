@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ class Recording:
     csv: bool
     lines: bool = False  # one note a line, as they are found
     report: bool = False  # a page to look at and to listen to
+    host: str = field(default_factory=socket.gethostname)  # where the command runs; workers may be elsewhere
     named: bool = True  # by the user: an error ends the command; otherwise it was found in a folder, and is left out
 
     @property
@@ -98,7 +100,7 @@ def transcribe_file(spec: TranscriberSpec, recording: Recording, settings: Any, 
         _check_others(recording, digest(causes))
         notes = _transcribe(spec, audio, recording, settings, store, causes, extra)
         notes.to_json(recording.target, extra)
-        drop_blocks(open_store(store).uri, Path(recording.target))
+        drop_blocks(open_store(store).uri, recording.host, Path(recording.target))
     _write_others(recording, notes, extra)
     log.info(
         "%s: %d notes; %d invalid and %d dropped events, %d truncated segments", recording.audio, len(notes),
@@ -110,7 +112,7 @@ def transcribe_file(spec: TranscriberSpec, recording: Recording, settings: Any, 
 def store_blocks(spec: TranscriberSpec, recording: Recording, settings: Any, store: str, first: int, stop: int) -> None:
     """Stores the blocks [first, stop) of a recording whose blocks do not depend on each other; errors as above."""
     audio = _read(spec, recording)
-    blocks = _Blocks(spec, audio, settings, store, _causes(spec, audio, settings), Path(recording.target))
+    blocks = _Blocks(spec, audio, settings, store, _causes(spec, audio, settings), recording)
     for _ in blocks.each(min(first, blocks.count), min(stop, blocks.count)):
         pass
 
@@ -125,7 +127,7 @@ def _transcribe(
     extra: dict[str, Any],
 ) -> Notes:
     """Returns the notes of a recording; its blocks are sealed one by one, and those that are stored are read."""
-    blocks = _Blocks(spec, audio, settings, store, causes, Path(recording.target))
+    blocks = _Blocks(spec, audio, settings, store, causes, recording)
     found: list[NDArray[np.int32]] = []
 
     def each() -> Iterator[NDArray[np.int32]]:
@@ -153,10 +155,10 @@ class _Blocks:
         settings: Any,
         store: str,
         causes: dict[str, Any],
-        target: Path,
+        recording: Recording,
     ) -> None:
         self.transcriber = spec.open()
-        self._audio, self._settings, self._target = audio, settings, target
+        self._audio, self._settings, self._recording = audio, settings, recording
         self._tokens = open_store(store)
         self._size = open_transcribing(spec.family).block_samples(spec.config, settings)
         self._causes: list[dict[str, Any]] = []
@@ -175,7 +177,7 @@ class _Blocks:
         stored = {index: self._stored(index) for index in range(first, stop)}
         have = {index: found for index, found in stored.items() if found is not None}
         if len(have) < stop - first:
-            pin_blocks(self._tokens.uri, self._target, self._keys)
+            pin_blocks(self._tokens.uri, self._recording.host, Path(self._recording.target), self._keys)
         index = first
         while index < stop:
             if index in have:

@@ -23,19 +23,19 @@ log = logging.getLogger("jukebox")
 _RUN = "transcription/"  # how the names of such pins begin; no run can be called like that
 
 
-def pin_blocks(store: str, target: Path, keys: Iterable[str]) -> None:
-    """Pins the blocks of the transcription that becomes the file `target`.
+def pin_blocks(store: str, host: str, target: Path, keys: Iterable[str]) -> None:
+    """Pins the blocks of the transcription that becomes the file `target`, of a command that runs on `host`.
 
     Raises:
         StoreError: the store cannot be written.
     """
-    Pins(store).put(_pin(target, keys))
+    Pins(store).put(_pin(host, target, keys))
 
 
-def drop_blocks(store: str, target: Path) -> None:
+def drop_blocks(store: str, host: str, target: Path) -> None:
     """Drops that pin; a store that cannot be reached is a warning, since the pin is abandoned in any case."""
     try:
-        Pins(store).drop([_pin(target, ())])
+        Pins(store).drop([_pin(host, target, ())])
     except StoreError as error:
         log.warning("the blocks of %s stay pinned: %s", target, error)
 
@@ -49,6 +49,6 @@ def is_abandoned(pin: Pin) -> bool:
     return target.is_file() or not target.parent.is_dir()
 
 
-def _pin(target: Path, keys: Iterable[str]) -> Pin:
+def _pin(host: str, target: Path, keys: Iterable[str]) -> Pin:
     place = target.absolute().parent.resolve() / target.name
-    return Pin(f"{_RUN}{target.name}", f"{socket.gethostname()}:{place}", frozenset(keys))
+    return Pin(f"{_RUN}{target.name}", f"{host}:{place}", frozenset(keys))
