@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.audio.files import audio_seconds
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.family import open_transcribing
@@ -45,6 +45,7 @@ def check(settings: TranscribeSettings) -> list[Recording]:
         JukeboxError: the first check that fails.
     """
     check_runner(settings.runner)
+    output_folder(settings.folder)
     recordings = _readable(find_recordings(settings))
     resolve_device(settings.hardware.device)
     ask(settings.model.files, settings.weights)
@@ -76,14 +77,15 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     level that they have, written to a subfolder with the run's name.
 
     Raises:
-        ConfigError: a folder holds no audio, a run no songs, or two recordings would be written to one file.
+        ConfigError: a folder holds no audio, a run no songs, two recordings would be written to one file, or one's name
+            would be too long.
         DamagedRunError: a run is damaged.
     """
     folder = user_path(settings.folder)
     found: dict[Path, Recording] = {}
     for name in settings.audio:
         for file, place, named in _files_of(name, settings.storage.root):
-            target = (folder / place).with_suffix(".json")
+            target = user_path((folder / place).with_suffix(".json"))
             if target in found:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
             found[target] = Recording(

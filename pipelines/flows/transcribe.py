@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.stored import to_stored
 from pipelines.execution import transcription
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
@@ -25,7 +25,7 @@ def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording
         with stopping_on_signals():
             return transcribe_files(settings, recordings, prefect_stages())
 
-    return recorded("transcribe", to_plain(settings), work)
+    return recorded("transcribe", to_stored(settings), work)
 
 
 def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:

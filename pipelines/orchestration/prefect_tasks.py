@@ -49,6 +49,7 @@ _OPTIONS = {
     "extract_features": _Options("features"),
     "transcribe_unit": _Options("transcribe"),
     "decode_track": _Options(retried=True),
+    "align_song": _Options("align"),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),
     "write_report": _Options("report"),
