@@ -14,13 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from jukebox_core.features.config import FeatureSizes
+    from jukebox_core.notes.note import Note
     from jukebox_core.notes.notes import Notes
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
@@ -135,14 +136,14 @@ class Transcriber(Protocol):
         """Returns the number of blocks of a recording of `samples` samples."""
         ...
 
-    def is_sequential(self, settings: Any) -> bool:
-        """Whether each block depends on the one before."""
-        ...
-
     def blocks(
         self, audio: NDArray[np.float32], settings: Any, have: Sequence[NDArray[np.int32]] = ()
     ) -> Iterator[NDArray[np.int32]]:
         """Yields the blocks of mono audio [time] that follow those in `have`, each when it is finished."""
+        ...
+
+    def stream_notes(self, blocks: Iterable[NDArray[np.int32]], settings: Any, *, samples: int) -> Iterator[list[Note]]:
+        """Yields the notes that have ended, as the blocks of a recording of `samples` come; then the last ones."""
         ...
 
     def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: Any, *, seconds: float) -> Notes:
@@ -157,6 +158,18 @@ class TranscribingFamily(Protocol):
 
     def transcription_causes(self, config: Any, settings: Any) -> Mapping[str, Any]:
         """Returns all that decides a transcription besides weights, precision and audio, by name."""
+        ...
+
+    def check_transcription(self, config: Any, settings: Any) -> None:
+        """Checks that a model can transcribe in the way that `settings` ask for; raises ConfigError."""
+        ...
+
+    def transcription_bytes(self, config: Any, settings: Any, dtype: str) -> int:
+        """Returns the estimated bytes of weights and of transcribing with `settings`."""
+        ...
+
+    def block_samples(self, config: Any, settings: Any) -> int | None:
+        """Returns the audio samples of a block; None if each block depends on the one before."""
         ...
 
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
@@ -247,7 +260,13 @@ class Aligner(Protocol):
     """The layers of a network that attend to a text, on one device."""
 
     def align(
-        self, codes: NDArray[np.integer[Any]], conditioning: Any, *, hop: float, merge: str
+        self,
+        codes: NDArray[np.integer[Any]],
+        conditioning: Any,
+        *,
+        hop: float,
+        merge: str,
+        before_batch: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
         """Returns the attention from each code to each character of the text, float32 [tokens, characters].
 
@@ -256,6 +275,7 @@ class Aligner(Protocol):
             conditioning: of the song, as `jukebox_core.family.Family.condition` returned it.
             hop: start of a window after the one before, as a share of the context.
             merge: how windows that overlap are joined: ``first`` or ``mean`` (docs/alignment.md).
+            before_batch: called before each batch of windows; what it raises ends the alignment.
         """
         ...
 
@@ -272,11 +292,11 @@ class AlignmentFamily(Protocol):
         """Returns the length of the song and the start of the music in it, in audio samples."""
         ...
 
-    def check_aligner(self, config: Any, layer: int | None, head: int | None) -> None:
-        """Checks that a head attends to the text.
+    def aligning_head(self, config: Any, layer: int | None, head: int | None) -> tuple[int, int]:
+        """Returns the layer and the head that are read, counted from 0; None: those of the model's settings.
 
         Raises:
-            ConfigError: the model reads no text, or the layer or head does not attend to it.
+            ConfigError: the model reads no text or names no head, or the layer or head does not attend to the text.
         """
         ...
 

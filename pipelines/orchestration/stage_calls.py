@@ -10,7 +10,7 @@ from __future__ import annotations
 from stages import fetch
 from stages.features import extract
 from stages.sampling import shard
-from stages.sound import decode, encode, render, report, transcribe
+from stages.sound import align, decode, encode, render, report, transcribe, transcription_unit
 from stages.training import dataset
 
 
@@ -22,10 +22,11 @@ class Stages:
     encode_prompt = staticmethod(encode.encode_prompt)
     encode_file = staticmethod(encode.encode_file)
     check_transcripts = staticmethod(transcribe.check_transcripts)
-    transcribe_file = staticmethod(transcribe.transcribe_file)
+    transcribe_unit = staticmethod(transcription_unit.transcribe_unit)
     sample_unit = staticmethod(shard.sample_unit)
     decode_track = staticmethod(decode.decode_track)
     decode_file = staticmethod(decode.decode_file)
+    align_song = staticmethod(align.align_song)
     write_song_codes = staticmethod(render.write_song_codes)
     draw_sound = staticmethod(render.draw_sound)
     write_report = staticmethod(report.write_report)

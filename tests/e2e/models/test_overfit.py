@@ -81,7 +81,4 @@ def test_a_model_learns_one_song_by_heart(golden_mt3: Path) -> None:
     for mistake in ("power", "centred", "no replacement", "padding"):
         other = Transcriber(step.model, OtherFrontEnd(front_end, mistake))  # type: ignore[arg-type]
         found = [each.row.ids for each in other.transcripts(audio, TranscriptionConfig())]
-        scores = evaluate(
-            source, other.notes(list(other.transcripts(audio, TranscriptionConfig())), TranscriptionConfig())
-        )
-        print(mistake, found == ids, [round(score.f1, 3) for score in scores])
+        assert found != ids, mistake

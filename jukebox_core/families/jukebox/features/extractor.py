@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from jukebox_core.families.jukebox.features.activations import layer_outputs
+from jukebox_core.families.jukebox.features.lyric_prefix import LyricPrefixes
 from jukebox_core.features.config import FINAL, layer_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.model.prior import Condition, Prior
     from jukebox_core.protocols import WindowConditioning
+    from jukebox_core.runtime.config import HardwareConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class PriorExtractor:
     """The first layers of the prior of one level."""
 
     prior: Prior
+    prefixes: LyricPrefixes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepares the lyric positions that windows share, in every layer that the prior has."""
+        object.__setattr__(self, "prefixes", LyricPrefixes(self.prior, len(self.prior.body.transformer.typed_blocks)))
 
     @torch.inference_mode()
     def activations(
@@ -40,9 +47,29 @@ class PriorExtractor:
         device = self.prior.body.position_PW.device
         codes_BT = torch.from_numpy(np.ascontiguousarray(codes, np.int64)).to(device)
         condition = window_condition(self.prior, conditioning, device)
-        for found in layer_outputs(self.prior, codes_BT, condition, layers, final=final):
+        prefix = self.prefixes.of(conditioning.labels, condition)
+        for found in layer_outputs(self.prior, codes_BT, condition, layers, final=final, prefix=prefix):
             x_BTW = found.x_BTW if found.x_BTW.dtype is torch.float16 else found.x_BTW.float()
             yield FINAL if found.is_final else layer_name(found.layer), x_BTW.cpu().numpy()
+
+
+def window_engine(hardware: HardwareConfig, device: torch.device) -> str:
+    """Returns the engine that is fastest for whole windows, which are long matrix products, where the user names none.
+
+    On CUDA it is plain torch: there are few launches. On a CPU without 512-bit vectors it is plain torch too, in all
+    precisions but int8: its products in float32, with weights that are converted at each use, take half the time of
+    the kernels'.
+    """
+    if device.type != "cpu":
+        return "eager"
+    narrow = torch.backends.cpu.get_cpu_capability() != "AVX512"
+    return "eager" if hardware.engine == "auto" and hardware.dtype != "int8" and narrow else hardware.engine
+
+
+def keep_float32(prior: Prior) -> Prior:
+    """Returns the prior, changed in place to compute in float32 with the weights that it has."""
+    prior.compute_dtype = torch.float32
+    return prior
 
 
 def window_condition(prior: Prior, conditioning: WindowConditioning, device: torch.device) -> Condition:

@@ -19,7 +19,7 @@ from jukebox_core.families.mt3.config import PAD_ID
 from jukebox_core.families.mt3.events.encoding import trim_overlaps
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.model.front_end import FrontEnd
-from jukebox_core.families.mt3.training.targets import frame_kinds, moved, segment_ids
+from jukebox_core.families.mt3.training.targets import frame_kinds, mel_front_end, moved, segment_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Excerpts(Dataset[Excerpt]):
         """
         self._songs, self._network, self._segments = songs, network, segments
         self._seed, self._augment = seed, augment
-        self._front_end = FrontEnd(network.front_end)
+        self._front_end = FrontEnd(mel_front_end(network))
         self._seconds = segments * network.front_end.segment_samples / network.front_end.sample_rate
         self._ends = list(accumulate(max(1, round(each / self._seconds)) for each in songs.seconds))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.errors import ConfigError
 from jukebox_core.families.mt3.config import TRANSCRIBER
 from jukebox_core.families.mt3.training.config import NoLabels, TrainingConfig
 from jukebox_core.training.family import RequiredLength
@@ -51,7 +52,16 @@ class MT3Training:
         vocabularies: Mapping[str, Path],
         lengths: Sequence[SongLength],
     ) -> None:
-        """Checks nothing more: recordings and MIDI files are checked one by one."""
+        """Checks that the model can be trained; recordings and MIDI files are checked one by one.
+
+        Raises:
+            ConfigError: its decoder writes several groups of instruments apart.
+        """
+        if config.network.perceiver is not None:
+            raise ConfigError(
+                f"model {config.name} writes {config.network.perceiver.channels} groups of instruments apart and is "
+                "not trained here; choose model=mini_mt3 or model=mt3"
+            )
 
     def check_labels(self, config: MT3Config, vocabularies: Mapping[str, Path], songs: Sequence[Song]) -> None:
         """Checks nothing: these models are not conditioned on labels."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
-from jukebox_core.families.mt3.model.transformer import MT3, Attention, EncoderLayer
+from jukebox_core.families.mt3.model.transformer import MT3, Attention, EncoderLayer, Stack
+from jukebox_core.families.mt3.training.targets import mel_front_end
 
 if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network
@@ -44,7 +45,7 @@ def new_model(network: MT3Network, seed: int) -> MT3:
         nn.init.normal_(model.head.weight, std=0.05)
         weight = model.project.weight.detach()
         weight -= weight.mean(dim=1, keepdim=True)  # a frame's level says little
-        weight *= _CONTRAST if network.front_end.normalise else 1.0
+        weight *= _CONTRAST if mel_front_end(network).normalise else 1.0
         nn.init.normal_(model.embedding.weight, std=0.5)
     with torch.no_grad():
         _point_shifts_at_frames(model)
@@ -55,19 +56,19 @@ def new_model(network: MT3Network, seed: int) -> MT3:
 
 def _point_shifts_at_frames(model: MT3) -> None:
     """Makes the embedding of each shift the position of the frame at which it points."""
-    config, front_end = model.config.vocabulary, model.config.front_end
+    config, front_end = model.config.vocabulary, mel_front_end(model.config)
     vocabulary = vocabulary_of(config)
     first = vocabulary.to_ids([vocabulary.index("shift", 0)])[0]
     steps = config.steps_per_second * front_end.segment_samples // front_end.sample_rate
     count = min(config.max_shift_steps, steps) + 1
     frames = torch.arange(count) * front_end.sample_rate / front_end.hop / config.steps_per_second
-    angles = frames[:, None] * model.encoder.frequencies
+    angles = frames[:, None] * _encoder(model).frequencies
     model.embedding.weight[first : first + count] = _SHIFT_SCALE * torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def _listen_for_pitches(model: MT3, positions: Tensor) -> None:
     """Makes each of the dimensions without positions a comb for the harmonics of one pitch."""
-    front_end = model.config.front_end
+    front_end = mel_front_end(model.config)
     edges = torch.linspace(_mel(front_end.low_hz), _mel(front_end.high_hz), front_end.mels + 2)[1:-1]
     width = float(edges[1] - edges[0])
     free = [place for place in range(model.config.transformer.width) if place not in set(positions.tolist())]
@@ -92,16 +93,21 @@ def _filter_over_time(model: MT3) -> Tensor:
     places = torch.cat([torch.arange(used), sizes.width // 2 + torch.arange(used)])
     # 1) nothing but positions in their dimensions
     model.project.weight[places] = 0.0
-    for layer in model.encoder.layers:
+    for layer in _encoder(model).layers:
         assert isinstance(layer, EncoderLayer)
         layer.attention.o.weight[places] = 0.0
         layer.feed_forward.wo.weight[places] = 0.0
     # 2) heads at distances
-    rates = model.encoder.frequencies[:used]
-    for layer, distances in zip(model.encoder.layers, _DISTANCES, strict=False):
+    rates = _encoder(model).frequencies[:used]
+    for layer, distances in zip(_encoder(model).layers, _DISTANCES, strict=False):
         _attend_at(layer.attention, distances, rates, places)  # type: ignore[arg-type]
     _attend_at(model.decoder.layers[0].cross, _CROSS, rates, places)  # type: ignore[arg-type]
     return places
+
+
+def _encoder(model: MT3) -> Stack:
+    assert isinstance(model.encoder, Stack), "checked before a training"
+    return model.encoder
 
 
 def _attend_at(attention: Attention, distances: tuple[int, ...], rates: Tensor, places: Tensor) -> None:

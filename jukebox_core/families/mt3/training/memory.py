@@ -8,7 +8,7 @@ import torch
 
 from jukebox_core.families.mt3.model.transformer import MT3, DecoderLayer, EncoderLayer
 from jukebox_core.families.mt3.training.step import TranscriberStep
-from jukebox_core.families.mt3.training.targets import FRAME_KINDS
+from jukebox_core.families.mt3.training.targets import FRAME_KINDS, mel_front_end
 from jukebox_core.training.memory import TrainingMemory, training_memory
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ UNITS = (EncoderLayer, DecoderLayer)
 
 def transcriber_memory(network: MT3Network, training: TranscriberTraining) -> TrainingMemory:
     """Returns the estimated memory of training the network, in bytes, where every segment has the most ids."""
-    front_end, ids = network.front_end, network.transformer.max_tokens
+    front_end, ids = mel_front_end(network), network.transformer.max_tokens
 
     def build(batch: int) -> tuple[nn.Module, Callable[[], Tensor]]:
         step = TranscriberStep(MT3(network), training.frame_loss_weight, groups=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jukebox_core.families.mt3.config import FrontEndConfig
 from jukebox_core.families.mt3.events.encoding import encode
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.notes.note import Note
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 SOUNDING, ONSET, DRUM, PROGRAM = 0, 128, 256, 384  # first of the kinds: pitch that sounds, starts; drum; program
 FRAME_KINDS = 512
+
+
+def mel_front_end(network: MT3Network) -> FrontEndConfig:
+    """Returns the front end of a model that can be trained; `MT3Training.check` refuses others."""
+    assert isinstance(network.front_end, FrontEndConfig), "checked before a training"
+    return network.front_end
 
 
 def moved(notes: Iterable[Note], start: float, seconds: float, speed: float, semitones: int) -> list[Note]:
@@ -50,7 +57,7 @@ def segment_ids(network: MT3Network, notes: Sequence[Note], segments: int) -> li
         notes: without overlaps; times in seconds from the start of the first segment, before which they may begin.
         segments: number of segments.
     """
-    front_end = network.front_end
+    front_end = mel_front_end(network)
     size = front_end.segment_samples / front_end.sample_rate
     inside = [note for note in notes if note.start < (segments + 1) * size and note.end > -size]
     # One segment more, which receives the events after the last one.
@@ -61,7 +68,7 @@ def segment_ids(network: MT3Network, notes: Sequence[Note], segments: int) -> li
 
 def frame_kinds(network: MT3Network, notes: Sequence[Note], segments: int) -> NDArray[np.bool_]:
     """Returns what each frame of `segments` segments holds, [S, F, K]: the events' own times, not those of windows."""
-    front_end = network.front_end
+    front_end = mel_front_end(network)
     frames = segments * front_end.segment_frames
     found = np.zeros((frames, FRAME_KINDS), np.bool_)
     rate = front_end.sample_rate / front_end.hop

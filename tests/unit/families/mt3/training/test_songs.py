@@ -81,6 +81,12 @@ def test_a_recording_without_midi_names_the_file_to_add(tmp_path: Path) -> None:
         midi_beside(tmp_path / "song.wav")
 
 
+def test_a_model_of_several_channels_is_refused_by_name() -> None:
+    config = load_preset("yourmt3").config
+    with pytest.raises(ConfigError, match="yourmt3 writes 13 groups of instruments apart and is not trained here"):
+        FAMILY.check(config, ("transcriber",), None, {}, ())
+
+
 def test_settings_out_of_range_are_refused() -> None:
     for name, value in (("gain_db", -1.0), ("noise_db", -3.0), ("pitch_semitones", 13), ("mix_share", 1.5)):
         with pytest.raises(ConfigError, match=name):
