@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **run(options.model, options.songs, options.seconds, codec=options.codec, threads=options.threads),
     }
     print(table(result))
-    print(json.dumps(result))
+    print(json.dumps({name: value for name, value in result.items() if name != "rows"}))
 
 
 def run(model: str, songs: int, seconds: float, *, codec: bool, threads: int = 1) -> dict[str, Any]:
