@@ -86,7 +86,7 @@ template <int32_t P> struct Sums {
     template <class Value> inline __attribute__((always_inline)) void each(Value value) {
 #pragma GCC unroll 16
         for (int64_t m = 0; m < TILE; m++)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
             for (int v = 0; v < V; v++) value(at[m][v], m, v);
     }
 
