@@ -159,6 +159,18 @@ class TranscribingFamily(Protocol):
         """Returns all that decides a transcription besides weights, precision and audio, by name."""
         ...
 
+    def check_hardware(self, hardware: HardwareConfig, kind: str) -> None:
+        """Checks that a device of this kind (``cpu``, ``cuda``, ``mps``) has the chosen precision and engine.
+
+        Raises:
+            ConfigError, DeviceError: it has not.
+        """
+        ...
+
+    def transcription_bytes(self, config: Any, settings: Any, dtype: str) -> int:
+        """Returns about how many bytes a transcription takes at most, besides the audio."""
+        ...
+
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the transcriber with the weights in `path`."""
         ...

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.paths import user_path
+from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
-from jukebox_core.errors import ConfigError
-from jukebox_core.runtime.device import resolve_device
+from jukebox_core.errors import ConfigError, DeviceError
+from jukebox_core.family import open_transcribing
+from jukebox_core.runtime.device import free_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
 from pipelines.licence_prompt import ask
 from stages.sound.transcribe import Recording
@@ -27,10 +29,23 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     recordings = find_recordings(settings)
     for recording in recordings:
         audio_seconds(Path(recording.audio))
-    resolve_device(settings.hardware.device)
+    _check_hardware(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
+
+
+def _check_hardware(settings: TranscribeSettings) -> None:
+    family, config, hardware = open_transcribing(settings.model.family), settings.model.config, settings.hardware
+    device = resolve_device(hardware.device)
+    family.check_hardware(hardware, device.type)
+    needed, free = family.transcription_bytes(config, settings.transcription, hardware.dtype), free_memory(device)
+    if needed > free:
+        raise DeviceError(
+            f"{config.name} needs about {format_bytes(needed)} of memory with hardware.dtype={hardware.dtype} and "
+            f"transcription.batch_size={settings.transcription.batch_size}; {device} has {format_bytes(free)} free: "
+            "choose a smaller batch, or hardware.dtype=int8"
+        )
 
 
 def find_recordings(settings: TranscribeSettings) -> list[Recording]:

@@ -78,19 +78,36 @@ class MT3Family:
     transcription_type = TranscriptionConfig
 
     def transcription_causes(self, config: MT3Config, settings: TranscriptionConfig) -> Mapping[str, Any]:
-        """Returns the sizes of the model, and all settings but the batch size."""
+        """Returns the sizes of the model, and all settings but the batch size; beams only if there are several."""
         causes = asdict(settings)
         del causes["batch_size"]
+        if settings.num_beams == 1:
+            del causes["num_beams"]
         return {"network": asdict(config.network), "transcription": causes}
+
+    def check_hardware(self, hardware: HardwareConfig, kind: str) -> None:
+        """Checks that a kind of device can compute in the chosen precision, with the chosen engine."""
+        from jukebox_core.families.mt3.engines.engines import check_engine
+
+        check_engine(hardware.dtype, hardware.engine, kind)
+
+    def transcription_bytes(self, config: MT3Config, settings: TranscriptionConfig, dtype: str) -> int:
+        """Returns about how many bytes a transcription takes at most, besides the audio."""
+        from jukebox_core.families.mt3.transcription.memory import transcription_bytes
+
+        return transcription_bytes(config.network, self.approximate_parameters(config), settings, dtype)
 
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""
         from jukebox_core.families.mt3.checkpoints.loading import load_model
+        from jukebox_core.families.mt3.engines.engines import prepare
         from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
         from jukebox_core.runtime.device import resolve_device
 
         device = resolve_device(hardware.device)
-        return open_transcriber(load_model(config.network, path, device=device, dtype=hardware.dtype))
+        self.check_hardware(hardware, device.type)
+        model = load_model(config.network, path, device=device)
+        return open_transcriber(prepare(model, hardware.dtype, hardware.engine))
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> TranscriptionModel:
         """Returns the model for Python programs."""

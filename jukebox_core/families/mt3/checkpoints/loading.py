@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jukebox_core.errors import ConfigError
 from jukebox_core.families.mt3.checkpoints.renames import RENAMES
 from jukebox_core.families.mt3.checkpoints.t5x import as_port, is_t5x
 from jukebox_core.families.mt3.model.transformer import MT3, frequencies
@@ -17,11 +16,7 @@ from jukebox_core.models.checkpoints.shapes import shapes_only
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
     from jukebox_core.families.mt3.config import MT3Config, MT3Network
-
-DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build(network: MT3Network) -> MT3:
@@ -30,29 +25,19 @@ def build(network: MT3Network) -> MT3:
         return MT3(network)
 
 
-def load_model(
-    network: MT3Network, path: Path, *, device: torch.device | str | None = None, dtype: str = "float32"
-) -> MT3:
-    """Returns the model with the weights in `path`, ready to transcribe.
+def load_model(network: MT3Network, path: Path, *, device: torch.device | str | None = None) -> MT3:
+    """Returns the model with the weights in `path`, in float32.
 
     Args:
         network: its sizes.
         path: a file of one of the torch ports, of Lightning, with Magenta's names, or one of this program's own.
         device: where the weights go; None leaves them in main memory.
-        dtype: float32 or bfloat16; positions stay float32, and auto is float32.
 
     Raises:
         CheckpointError: the file is no checkpoint of this model; all differences are in one message.
-        ConfigError: another precision.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"hardware.dtype is {dtype!r}; an MT3 model computes in {', '.join(DTYPES)}")
     model = build(network)
-
-    def cast(name: str, _: Tensor) -> torch.dtype:
-        return torch.float32 if name.endswith("frequencies") else DTYPES[dtype]
-
-    load_into(model, _opened(network, path), RENAMES, cast=cast, device=device)
+    load_into(model, _opened(network, path), RENAMES, cast=lambda *_: torch.float32, device=device)
     sizes = network.transformer
     if sizes.positions != "file":
         for name, buffer in list(model.named_buffers()):

@@ -165,7 +165,7 @@ class MT3(nn.Module):
 
     def encode(self, frames_BFM: Tensor) -> Tensor:
         """Returns the encoded frames [B, F, W]."""
-        return self.encoder.encode(self.project(frames_BFM.to(self.project.weight.dtype)))
+        return self.encoder.encode(self.project(frames_BFM.to(self.embedding.weight.dtype)))
 
     def with_memory(self, encoded_BFW: Tensor, ids_BT: Tensor) -> Tensor:
         """Returns the source [B, S, W]: encoded frames, then the first memory vectors of the ids before.
@@ -184,8 +184,13 @@ class MT3(nn.Module):
             x_BTW = layer(x_BTW, source_BSW)
         return self._logits(x_BTW)
 
-    def start(self, source_BSW: Tensor) -> DecoderCache:
-        """Returns the cache of a batch before its first token."""
+    def start(self, source_BSW: Tensor, rows: int | None = None) -> DecoderCache:  # noqa: ARG002  of other engines
+        """Returns the cache of a batch before its first token, which has a row for each source.
+
+        Args:
+            source_BSW: what the decoder reads.
+            rows: the most rows that `DecoderCache.select` will make of them; by default those of the source.
+        """
         return DecoderCache([LayerCache(*layer.cross.keys_values(source_BSW)) for layer in self.decoder.layers])  # type: ignore[union-attr, operator]
 
     def step(self, ids_B: Tensor, cache: DecoderCache) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import segment_count, start_seconds
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.model.front_end import FrontEnd
+from jukebox_core.families.mt3.transcription.beams import search_rows
 from jukebox_core.families.mt3.transcription.blocks import SEGMENTS, Row, from_block, to_block
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.notes.notes import Notes
@@ -89,7 +90,7 @@ class Transcriber:
             raise AudioError(
                 f"the recording lasts {1000 * len(audio) / self._rate:.1f} ms; give at least {1000 * _SHORTEST:g} ms"
             )
-        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.project.weight.device)
+        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.embedding.weight.device)
         settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
         make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows
         for index, row in enumerate(chain(known, make(audio_T, settings, known))):
@@ -158,9 +159,10 @@ class Transcriber:
 
     def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
         total, banned = segment_count(len(audio_T), self.network.front_end), self._banned(settings)
-        for first in range(len(known), total, settings.batch_size):
-            encoded_BFW = self.encode(audio_T, first, min(settings.batch_size, total - first))
-            yield from decode_rows(self.model, encoded_BFW, max_tokens=_limit(settings), banned=banned)
+        size = max(1, settings.batch_size // settings.num_beams)
+        for first in range(len(known), total, size):
+            encoded_BFW = self.encode(audio_T, first, min(size, total - first))
+            yield from self._decode(encoded_BFW, settings, banned)
 
     def _sequential_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
         vocabulary, decoder = vocabulary_of(self.network.vocabulary), NoteDecoder(self.network.vocabulary)
@@ -176,11 +178,21 @@ class Transcriber:
                 decoder.begin(start, stop)
                 steps = round((stop - start) * self.network.vocabulary.steps_per_second)
                 grammars = [Grammar(decoder, self.network.transformer.embeddings, steps, settings.programs)]
-            source_BSW = self._source(audio_T, index, before)
-            limit = _limit(settings)
-            [row] = decode_rows(self.model, source_BSW, max_tokens=limit, banned=banned, grammars=grammars)
+            [row] = self._decode(self._source(audio_T, index, before), settings, banned, grammars)
             before = self._memory_of(row, settings)
             yield row
+
+    def _decode(
+        self,
+        source_BSW: Tensor,
+        settings: TranscriptionConfig,
+        banned: NDArray[np.bool_] | None,
+        grammars: Sequence[Grammar] | None = None,
+    ) -> list[Row]:
+        options: dict[str, Any] = {"max_tokens": _limit(settings), "banned": banned, "grammars": grammars}
+        if settings.num_beams > 1:
+            return search_rows(self.model, source_BSW, beams=settings.num_beams, **options)
+        return decode_rows(self.model, source_BSW, **options)
 
     def _limits(self, index: int) -> tuple[float, float]:
         return self._start(index, parity=False), self._start(index + 1, parity=False)
@@ -204,7 +216,7 @@ class Transcriber:
 
 def open_transcriber(model: MT3) -> Transcriber:
     """Returns the transcriber of a loaded model, on its device."""
-    return Transcriber(model, FrontEnd(model.config.front_end).to(model.project.weight.device))
+    return Transcriber(model, FrontEnd(model.config.front_end).to(model.embedding.weight.device))
 
 
 def _limit(settings: TranscriptionConfig) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.errors import AudioError, CheckpointError, ConfigError, JukeboxError
+from jukebox_core.errors import AudioError, CheckpointError, ConfigError, DeviceError, JukeboxError
 from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 from pipelines.cli.main import main
+from pipelines.execution import transcription
 from pipelines.execution.transcription import check, find_recordings
 from pipelines.flows.transcribe import transcribe_files
 from pipelines.orchestration.stage_calls import PLAIN
@@ -42,6 +43,17 @@ def settings(tmp_path: Path, chain: Path, *audio: object, **options: object) -> 
         TRANSCRIBE,
         [f"model={preset}", f"audio=[{','.join(map(str, audio))}]", *(f"{k}={v}" for k, v in values.items())],
     )
+
+
+def test_hardware_that_cannot_transcribe_is_refused_before_anything_is_read(
+    tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = sound(tmp_path / "one.wav")
+    with pytest.raises(DeviceError, match="'graph'; transcription has auto, eager, and native on the CPU"):
+        check(settings(tmp_path, chain, audio, **{"hardware.engine": "graph"}))
+    monkeypatch.setattr(transcription, "free_memory", lambda _: 10**6)
+    with pytest.raises(DeviceError, match=r"dtype=float32 and transcription.batch_size=16; cpu has .* free: choose a"):
+        check(settings(tmp_path, chain, audio, **{"hardware.dtype": "float32", "hardware.device": "cpu"}))
 
 
 def test_files_folders_and_runs_are_found(tmp_path: Path, chain: Path) -> None:
