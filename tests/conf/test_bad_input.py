@@ -34,7 +34,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["model=5bb"],
         "model is '5bb'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, "
         "ismir2021_piano, mini, mr_mt3, mr_mt3_0, mr_mt3_32, mt3, small, small_labelled_prior, small_prior, "
-        "small_sep_enc_dec_prior, small_single_enc_dec_prior; "
+        "small_sep_enc_dec_prior, small_single_enc_dec_prior, vampnet; "
         "closest: '5b'",
     ),
     (
