@@ -167,8 +167,12 @@ class TranscribingFamily(Protocol):
         """
         ...
 
+    def check_transcription(self, config: Any, settings: Any) -> None:
+        """Checks that a model can transcribe in the way that `settings` ask for; raises ConfigError."""
+        ...
+
     def transcription_bytes(self, config: Any, settings: Any, dtype: str) -> int:
-        """Returns about how many bytes a transcription takes at most, besides the audio."""
+        """Returns the estimated bytes of weights and of transcribing with `settings`."""
         ...
 
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:

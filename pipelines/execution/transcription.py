@@ -9,9 +9,9 @@ from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
-from jukebox_core.errors import ConfigError, DeviceError
+from jukebox_core.errors import ConfigError
 from jukebox_core.family import open_transcribing
-from jukebox_core.runtime.device import free_memory, resolve_device
+from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
 from pipelines.licence_prompt import ask
 from stages.sound.transcribe import Recording
@@ -30,23 +30,10 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     recordings = find_recordings(settings)
     for recording in recordings:
         audio_seconds(Path(recording.audio))
-    _check_hardware(settings)
+    _check_machine(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
-
-
-def _check_hardware(settings: TranscribeSettings) -> None:
-    family, config, hardware = open_transcribing(settings.model.family), settings.model.config, settings.hardware
-    device = resolve_device(hardware.device)
-    family.check_hardware(hardware, device.type)
-    needed, free = family.transcription_bytes(config, settings.transcription, hardware.dtype), free_memory(device)
-    if needed > free:
-        raise DeviceError(
-            f"{config.name} needs about {format_bytes(needed)} of memory with hardware.dtype={hardware.dtype} and "
-            f"transcription.batch_size={settings.transcription.batch_size}; {device} has {format_bytes(free)} free: "
-            "choose a smaller batch, or hardware.dtype=int8"
-        )
 
 
 def find_recordings(settings: TranscribeSettings) -> list[Recording]:
@@ -71,6 +58,19 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
             found[target] = Recording(audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv)
     return list(found.values())
+
+
+def _check_machine(settings: TranscribeSettings) -> None:
+    family, config = open_transcribing(settings.model.family), settings.model.config
+    device = resolve_device(settings.hardware.device)
+    family.check_hardware(settings.hardware, device.type)
+    needed = family.transcription_bytes(config, settings.transcription, settings.hardware.dtype)
+    _, total = kind_and_memory(device)
+    if needed > total:
+        raise ConfigError(
+            f"transcribing in this way needs about {format_bytes(needed)} of memory, but {device} has "
+            f"{format_bytes(total)}; lower transcription.batch_size, or choose a smaller model"
+        )
 
 
 def _audio_below(root: Path) -> list[Path]:

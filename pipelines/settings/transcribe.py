@@ -47,6 +47,7 @@ class TranscribeSettings:
             self.hardware.dtype in _DTYPES,
             f"hardware.dtype is {self.hardware.dtype!r}; transcription computes in one of {', '.join(_DTYPES)}",
         )
+        open_transcribing(self.model.family).check_transcription(self.model.config, self.transcription)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

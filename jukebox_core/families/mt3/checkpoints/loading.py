@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.families.mt3.checkpoints.renames import RENAMES
+from jukebox_core.errors import CheckpointError
+from jukebox_core.families.mt3.checkpoints.renames import PERCEIVER, RENAMES
+from jukebox_core.families.mt3.checkpoints.sizes import other_sizes
 from jukebox_core.families.mt3.checkpoints.t5x import as_port, is_t5x
 from jukebox_core.families.mt3.model.transformer import MT3, frequencies
 from jukebox_core.models.checkpoints.checkpoint import Checkpoint, load_into, open_checkpoint, save_safetensors
@@ -16,6 +18,9 @@ from jukebox_core.models.checkpoints.shapes import shapes_only
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
+    from jukebox_core.families.mt3.checkpoints.renames import Renames
     from jukebox_core.families.mt3.config import MT3Config, MT3Network
 
 
@@ -37,7 +42,11 @@ def load_model(network: MT3Network, path: Path, *, device: torch.device | str | 
         CheckpointError: the file is no checkpoint of this model; all differences are in one message.
     """
     model = build(network)
-    load_into(model, _opened(network, path), RENAMES, cast=lambda *_: torch.float32, device=device)
+
+    def cast(_: str, stored: Tensor) -> torch.dtype:
+        return torch.float32 if stored.is_floating_point() else stored.dtype
+
+    _fill(model, _opened(network, path), cast=cast, device=device)
     sizes = network.transformer
     if sizes.positions != "file":
         for name, buffer in list(model.named_buffers()):
@@ -61,7 +70,20 @@ def check_weights(network: MT3Network, path: Path) -> None:
 
 @lru_cache
 def _check(network: MT3Network, path: Path, _state: tuple[int, int]) -> None:
-    load_into(build(network), _opened(network, path), RENAMES, device="meta")
+    _fill(build(network), _opened(network, path), device="meta")
+
+
+def _fill(model: MT3, checkpoint: Checkpoint, **options: Any) -> None:
+    table = renames(model.config)
+    try:
+        load_into(model, checkpoint, table, **options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{other_sizes(model.config, checkpoint, table)}") from error
+
+
+def renames(network: MT3Network) -> Renames:
+    """Returns the names of upstream's files that hold a model of this kind."""
+    return PERCEIVER if network.perceiver is not None else RENAMES
 
 
 def write_seeded(config: MT3Config, seed: int, path: Path) -> None:

@@ -6,10 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from jukebox_core.errors import ConfigError, DeviceError
-from jukebox_core.families.mt3.engines.native import pack, reason_against
+from jukebox_core.families.mt3.engines.native import pack, projections, reason_against
 from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.quantise import Int8Projection
@@ -67,7 +66,8 @@ def prepare(model: MT3, dtype: str = "float32", engine: str = "auto") -> MT3:
     if stored is torch.int8:
         _quantise(model)
     elif stored is torch.bfloat16:
-        kept = dict(model.named_buffers())  # frequencies of positions
+        exact = ("frequencies", "window")  # of positions, of spectra
+        kept = {name: each for name, each in model.named_buffers() if name.endswith(exact)}
         model.bfloat16()
         for name, buffer in kept.items():
             owner, _, attribute = name.rpartition(".")
@@ -84,8 +84,7 @@ def _reason_against(model: MT3, dtype: torch.dtype) -> str | None:
 
 
 def _quantise(model: MT3) -> None:
-    for parent in [*model.modules()]:
-        for name, child in [*parent.named_children()]:
-            if isinstance(child, nn.Linear):
-                zeros = torch.zeros(child.out_features, device=child.weight.device)
-                setattr(parent, name, Int8Projection(child.weight.t(), zeros))
+    for parent, names, linears in list(projections(model)):
+        for name, linear in zip(names, linears, strict=True):
+            zeros = torch.zeros(linear.out_features, device=linear.weight.device)
+            setattr(parent, name, Int8Projection(linear.weight.t(), zeros))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.families.mt3.model.cache import FIRST_ROOM
+from jukebox_core.families.mt3.model.perceiver import Perceiver
 from jukebox_core.families.mt3.model.transformer import MT3, DecoderLayer
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.decode_step import DecodeStep, FeedForwardArguments, LayerArguments
@@ -38,7 +39,7 @@ def pack(model: MT3, dtype: torch.dtype) -> NativeMT3:
         DeviceError: the kernels cannot be compiled here.
     """
     library()
-    places = list(_places(model))
+    places = list(projections(model))
     shapes = [(each[0].in_features, sum(linear.out_features for linear in each)) for _, _, each in places]
     arena = Arena(sum(packed_bytes(shape, dtype) for shape in shapes))
     while places:  # each original weight is freed as soon as it is packed
@@ -47,7 +48,7 @@ def pack(model: MT3, dtype: torch.dtype) -> NativeMT3:
         scale_O = None
         if dtype is torch.int8:
             weight_IO, scale_O = quantise_per_channel(weight_IO)
-        zeros = torch.zeros(weight_IO.shape[1])
+        zeros = torch.zeros(weight_IO.shape[1])  # no projection here has a bias
         fused = PackedProjection(weight_IO.to(dtype).contiguous(), zeros, scale_O, arena)
         parts: list[nn.Module] = [fused]
         if len(names) > 1:
@@ -63,19 +64,23 @@ def pack(model: MT3, dtype: torch.dtype) -> NativeMT3:
 def reason_against(model: MT3, dtype: torch.dtype) -> str | None:
     """Returns why a model cannot be packed; None if it can, as far as its sizes say."""
     _, interleaved = PRECISIONS[dtype]
-    for _, _, linears in _places(model):
+    for _, _, linears in projections(model):
         if linears[0].in_features % interleaved:
             return f"a layer has {linears[0].in_features} inputs; with {dtype} they must be a multiple of {interleaved}"
     return None
 
 
-def _places(model: MT3) -> Iterator[tuple[nn.Module, tuple[str, ...], list[nn.Linear]]]:
-    """Yields the projections of a model as (parent, names, modules); those with the same input in a step together."""
+def projections(model: MT3) -> Iterator[tuple[nn.Module, tuple[str, ...], list[nn.Linear]]]:
+    """Yields the projections of a model as (parent, names, modules); those with the same input in a step together.
+
+    A Perceiver's are left out: it is a network of another kind, and reads each segment once.
+    """
     fused: dict[nn.Module, tuple[str, ...]] = {}
     for layer in model.decoder.layers:
         assert isinstance(layer, DecoderLayer)
         fused |= {layer.attention: ("q", "k", "v"), layer.feed_forward: ("wi_0", "wi_1")}
-    for parent in [*model.modules()]:
+    left_out = {*model.encoder.modules()} if isinstance(model.encoder, Perceiver) else set()
+    for parent in [each for each in model.modules() if each not in left_out]:
         together = fused.get(parent, ())
         if together:
             yield parent, together, [getattr(parent, name) for name in together]
@@ -155,6 +160,8 @@ class NativeMT3(MT3):
         self.config, self.arena, self.cache_dtype = plain.config, arena, cache_dtype
         for name, module in plain.named_children():
             setattr(self, name, module)
+        for name, buffer in plain.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
         if plain.memory is None:
             self.memory = None
 

@@ -1,41 +1,51 @@
-"""Estimate of the memory that a transcription takes, before anything is loaded. Imports no torch."""
+"""Estimated memory of a transcription, from sizes alone. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+from jukebox_core.families.mt3.config import LinearFrontEndConfig
 
 if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network, TranscriptionConfig
 
+FIRST_ROOM = 64  # tokens for which a cache has memory at first; it doubles when they are full
 _WEIGHT_BYTES = {"float32": 4, "auto": 4, "bfloat16": 2, "int8": 1}
-
-
-def weight_bytes(parameters: int, dtype: str) -> int:
-    """Returns about how many bytes the weights take while segments are decoded."""
-    return parameters * _WEIGHT_BYTES[dtype]
-
-
-def working_bytes(network: MT3Network, settings: TranscriptionConfig, dtype: str) -> int:
-    """Returns about how many bytes a batch takes at most, besides weights and audio: all its segments are full.
-
-    Spectra and the encoder's activations are freed before the decoder's caches fill.
-    """
-    sizes, front_end = network.transformer, network.front_end
-    sequential = settings.constrained or bool(network.memory and network.memory.length)
-    segments = 1 if sequential else max(1, settings.batch_size // settings.num_beams)
-    rows = segments * settings.num_beams
-    tokens = settings.max_tokens or sizes.max_tokens
-    frames, inner = front_end.segment_frames, sizes.heads * sizes.head_width
-    source = frames + (network.memory.length if network.memory else 0)
-    a_position = 2 * sizes.decoder_depth * inner * (4 if _WEIGHT_BYTES[dtype] == 4 else 2)  # keys and values
-    caches = a_position * (rows * tokens + segments * source)
-    encoded = max(frames, tokens) if network.memory else frames  # the memory encodes ids
-    hidden = 4 * segments * encoded * (4 * sizes.width + 3 * sizes.mlp_width + 4 * inner)
-    spectra = 4 * segments * frames * (2 * front_end.fft + 2 * front_end.fft // 2)
-    return max(caches + 4 * segments * source * sizes.width, hidden, spectra)
+_ALIVE = 3  # results of the largest layer that exist at the same time
 
 
 def transcription_bytes(network: MT3Network, parameters: int, settings: TranscriptionConfig, dtype: str) -> int:
-    """Returns about how many bytes a transcription takes at most; weights are loaded in float32, then converted."""
-    kept = weight_bytes(parameters, dtype) + working_bytes(network, settings, dtype)
-    return max(kept, 4 * parameters)
+    """Returns the estimated bytes of a transcription; weights are loaded in float32, then converted."""
+    return max(parameters * _WEIGHT_BYTES[dtype] + working_bytes(network, settings, dtype), 4 * parameters)
+
+
+def working_bytes(network: MT3Network, settings: TranscriptionConfig, dtype: str) -> int:
+    """Returns the estimated bytes that are needed besides the weights, whatever the length of the recording.
+
+    All sequences are as long as they may be. The encoder's results are freed before the caches fill.
+    """
+    sequential = settings.constrained or bool(network.memory and network.memory.length)
+    segments = 1 if sequential else max(1, settings.batch_size // (network.channels * settings.num_beams))
+    tokens = min(settings.max_tokens or network.transformer.max_tokens, network.transformer.max_tokens)
+    sources = segments * network.channels
+    cached = cache_numbers(network, sources * settings.num_beams, tokens, sources)
+    return max(cached * (4 if _WEIGHT_BYTES[dtype] == 4 else 2), 4 * _encoder_numbers(network, segments))
+
+
+def cache_numbers(network: MT3Network, rows: int, tokens: int, sources: int | None = None) -> int:
+    """Returns how many numbers the keys and values of `rows` sequences of `tokens` tokens are, and of their sources."""
+    sizes = network.transformer
+    source = network.front_end.segment_frames + (network.memory.length if network.memory else 0)
+    room = FIRST_ROOM << max(0, math.ceil(math.log2(tokens / FIRST_ROOM)))
+    inner = sizes.heads * sizes.head_width
+    return 2 * sizes.decoder_depth * inner * ((rows if sources is None else sources) * source + rows * room)
+
+
+def _encoder_numbers(network: MT3Network, segments: int) -> int:
+    """Returns the numbers of the largest results of the encoder; a Perceiver reads segments one by one."""
+    frames, sizes, perceiver = network.front_end.segment_frames, network.transformer, network.perceiver
+    if perceiver is not None and isinstance(network.front_end, LinearFrontEndConfig):
+        return _ALIVE * perceiver.convolutions * frames * network.front_end.bins
+    widest = max(sizes.mlp_width, sizes.heads * (sizes.head_width + frames))
+    return _ALIVE * segments * frames * widest
