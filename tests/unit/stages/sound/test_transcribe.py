@@ -130,6 +130,13 @@ def test_keys_do_not_depend_on_the_batch_size_and_do_on_settings(spec: Transcrib
     keys = TokenStore(store).keys()
     transcribe_file(spec, recording, TranscriptionConfig(batch_size=5), store)
     assert TokenStore(store).keys() == keys
+    for number, changed in enumerate(("bfloat16", "int8"), start=1):  # notes can differ
+        rounded = replace(spec, hardware=replace(spec.hardware, dtype=changed))
+        transcribe_file(rounded, replace(recording, target=f"{recording.target}{number}.json"), SETTINGS, store)
+        assert len(TokenStore(store).keys()) == (number + 1) * len(keys)
+    store = f"{recording.target}.others"
+    transcribe_file(spec, replace(recording, target=f"{recording.target}3.json"), SETTINGS, store)
+    assert TokenStore(store).keys() == keys
     other = replace(recording, target=f"{recording.target}.json")
     transcribe_file(spec, other, TranscriptionConfig(max_tokens=30), store)
     assert len(TokenStore(store).keys()) == 2 * len(keys)
