@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.protocols import AlignmentFamily
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FAMILY = "jukebox"  # of settings without one, as those of runs made before families existed
 ENTRY_POINTS = "jukebox_core.families"
-_MODULES = {"jukebox": "jukebox_core.families.jukebox.family", "mt3": "jukebox_core.families.mt3.family"}
+_MODULES = {name: f"jukebox_core.families.{name}.family" for name in ("jukebox", "mt3", "vampnet")}
 
 
 class ModelConfig(Protocol):
@@ -294,6 +295,23 @@ def open_transcribing(name: str) -> TranscribingFamily:
 def transcribes(family: Family) -> bool:
     """Whether the models of a family transcribe music, instead of making it."""
     return hasattr(type(family), "open_transcriber")
+
+
+def open_aligning(name: str) -> AlignmentFamily:
+    """Returns the family called `name`, whose models align texts with music.
+
+    Raises:
+        ConfigError: no family has that name, or its models align no texts.
+    """
+    family = open_family(name)
+    if not isinstance(family, AlignmentFamily):
+        raise ConfigError(f"models of the family {name} align no texts with music; choose one that does, as model=mini")
+    return family
+
+
+def varies(family: Family) -> bool:
+    """Whether the models of a family vary recordings."""
+    return hasattr(type(family), "variation_type")
 
 
 def family_names() -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -255,7 +255,13 @@ class Aligner(Protocol):
     """The layers of a network that attend to a text, on one device."""
 
     def align(
-        self, codes: NDArray[np.integer[Any]], conditioning: Any, *, hop: float, merge: str
+        self,
+        codes: NDArray[np.integer[Any]],
+        conditioning: Any,
+        *,
+        hop: float,
+        merge: str,
+        before_batch: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
         """Returns the attention from each code to each character of the text, float32 [tokens, characters].
 
@@ -264,6 +270,7 @@ class Aligner(Protocol):
             conditioning: of the song, as `jukebox_core.family.Family.condition` returned it.
             hop: start of a window after the one before, as a share of the context.
             merge: how windows that overlap are joined: ``first`` or ``mean`` (docs/alignment.md).
+            before_batch: called before each batch of windows; what it raises ends the alignment.
         """
         ...
 
@@ -280,11 +287,11 @@ class AlignmentFamily(Protocol):
         """Returns the length of the song and the start of the music in it, in audio samples."""
         ...
 
-    def check_aligner(self, config: Any, layer: int | None, head: int | None) -> None:
-        """Checks that a head attends to the text.
+    def aligning_head(self, config: Any, layer: int | None, head: int | None) -> tuple[int, int]:
+        """Returns the layer and the head that are read, counted from 0; None: those of the model's settings.
 
         Raises:
-            ConfigError: the model reads no text, or the layer or head does not attend to it.
+            ConfigError: the model reads no text or names no head, or the layer or head does not attend to the text.
         """
         ...
 

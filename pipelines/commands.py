@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.processes import own_name
-from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
+from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
 from pipelines.orchestration import prefect_home
 
@@ -123,7 +123,7 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
                 generate_songs(prepared, run, prefect_stages(), live=False)
             else:
                 with prefect_errors_hidden():
-                    run_generate_flow(prepared, run, to_plain(settings), live=sys.stderr.isatty())
+                    run_generate_flow(prepared, run, to_stored(settings), live=sys.stderr.isatty())
         except BaseException as error:
             _record_stop(run, error)
             raise
@@ -230,7 +230,7 @@ def features(settings: FeaturesSettings) -> None:
             FeatureFolder(settings.path).write_text("config.yaml", dump(settings))
             from pipelines.flows.features import run_features_flow
 
-            run_features_flow(prepared, to_plain(settings))
+            run_features_flow(prepared, to_stored(settings))
         finally:
             lock.release()
         print(settings.path)  # noqa: T201 - the command's answer
@@ -244,9 +244,15 @@ def align(settings: AlignSettings) -> None:
     """
     from pipelines.console import shown_log
     from pipelines.execution import align as execution
+    from stages import stopping
 
     prepared = execution.prepare(settings)
-    with shown_log(), working():
+    with ExitStack() as stack:
+        if prepared.in_run:  # another process may be making the run's files
+            lock = stack.enter_context(_run_lock(prepared.made_by))
+            stack.enter_context(stopping.holding(lock.check))
+        stack.enter_context(shown_log())
+        stack.enter_context(working())
         print(*execution.align(prepared), sep="\n")  # noqa: T201 - the command's answer
 
 
@@ -288,6 +294,9 @@ def train(settings: TrainSettings) -> None:
     """
     import os
 
+    output_folder(settings.folder)
+    if settings.checkpoints is not None and "://" not in settings.checkpoints:
+        output_folder(settings.checkpoints)
     if int(os.environ.get("RANK", "0")) > 0:
         from pipelines.flows.train import train as train_plain
         from pipelines.orchestration.training_calls import PLAIN

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.family import open_family, open_transcribing
+from jukebox_core.family import open_aligning, open_family, open_transcribing
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jukebox_core.family import ModelConfig
     from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, FeatureExtractor, TokenModel, Transcriber
+    from jukebox_core.protocols import Aligner, Codec, FeatureExtractor, TokenModel, Transcriber
     from jukebox_core.runtime.config import HardwareConfig
     from stages.handles import FileHandle
 
@@ -157,6 +157,41 @@ class FeatureSpec:
 
         extractor: FeatureExtractor = _resident("network", str(device), identity, _networks, load)
         return extractor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlignerSpec:
+    """The layers of a network that attend to a text: its model, role, weights, head and hardware."""
+
+    family: str
+    config: ModelConfig
+    role: str
+    weights: FileHandle
+    hardware: HardwareConfig
+    layer: int
+    head: int
+    library: str | None = None  # the weights folder, whose prepared weights are used
+
+    def open(self) -> Aligner:
+        """Returns the layers on their device, loading them if this process does not hold them yet."""
+        device, hardware = resolve_device(self.hardware.device), self.hardware
+        use_threads(hardware)
+        name = f"{self.config.name} {self.role}, head {self.head} of layer {self.layer}"
+        identity = (name, self.weights.identity, hardware.dtype, hardware.engine)
+
+        def load() -> Aligner:
+            return open_aligning(self.family).open_aligner(
+                self.config,
+                self.weights.read(),
+                self.weights.identity,
+                hardware,
+                None if self.library is None else Path(self.library),
+                layer=self.layer,
+                head=self.head,
+            )
+
+        aligner: Aligner = _resident("network", str(device), identity, _networks, load)
+        return aligner
 
 
 def keep_networks(count: int) -> None:

@@ -22,7 +22,7 @@ _holds: list[Callable[[], None]] = []
 
 
 class StoppedError(JukeboxError):
-    """The run was asked to stop; all tokens drawn so far are stored, and the same command continues."""
+    """The command was asked to stop; what it made so far, such as tokens, is stored."""
 
 
 def request_stop() -> None:
@@ -76,4 +76,4 @@ def check() -> None:
     check_held()
     if _flag.is_set():
         _ending.set()
-        raise StoppedError("stopped as asked; all tokens drawn so far are stored: run the same command to continue")
+        raise StoppedError("stopped as asked; what was made so far is stored")

@@ -45,6 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of golden vectors of MT3 (default: ../shared/golden_mt3 where that exists, else tests/golden_mt3)",
     )
     parser.addoption(
+        "--golden-vampnet",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="the same of VampNet (default: ../shared/golden_vampnet where that exists, else tests/golden_vampnet)",
+    )
+    parser.addoption(
         "--engine",
         default="eager",
         choices=["eager", "native", "compiled", "graph"],
@@ -72,6 +79,12 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def golden_mt3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of golden vectors of MT3; tests of absent bundles are skipped by name."""
     return _unpacked(golden_source(request.config, "golden_mt3"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def golden_vampnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of golden vectors of VampNet; tests of absent files are skipped by name."""
+    return _unpacked(golden_source(request.config, "golden_vampnet"), tmp_path_factory)
 
 
 def _unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

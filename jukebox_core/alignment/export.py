@@ -7,11 +7,15 @@ WebVTT and TextGrid words as well.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from jukebox_core.alignment.pictures import animation, picture, shown_characters
 from jukebox_core.alignment.times import Timed
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.records import read_json
@@ -21,6 +25,7 @@ from jukebox_core.errors import ConfigError, RecordError, StoreError, did_you_me
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from jukebox_core.alignment.config import AlignmentConfig
     from jukebox_core.alignment.times import Alignment
 
 SCHEMA = 1
@@ -33,6 +38,7 @@ def to_json(alignment: Alignment) -> str:
         "text": alignment.text,
         "seconds": len(alignment.weights) * alignment.row_seconds,
         "offset_seconds": alignment.offset_seconds,
+        "focus": round(alignment.focus(), 4),
         "words": _plain(alignment.words()),
         "lines": _plain(alignment.lines()),
         "characters": _plain(alignment.characters()),
@@ -95,6 +101,37 @@ WRITERS: dict[str, Callable[[Alignment], str]] = {
 """By suffix of the file."""
 
 
+MATRIX = "npy"
+_UPSTREAM: dict[str, Callable[[Alignment], bytes]] = {
+    "align.json": lambda alignment: json.dumps(animation(alignment.weights).tolist()).encode(),
+    "align.png": lambda alignment: _png(alignment),
+    "lyrics.json": lambda alignment: json.dumps(shown_characters(alignment.text, alignment.weights)).encode(),
+}
+"""The files that upstream's page reads, by the end of their name."""
+
+
+def alignment_paths(config: AlignmentConfig, stem: Path) -> list[Path]:
+    """Returns the paths of the files that `write_files` writes: `stem` and an ending for each."""
+    endings = (*config.formats, *([MATRIX] if config.matrix else []), *(_UPSTREAM if config.upstream else []))
+    return [stem.with_name(f"{stem.name}.{ending}") for ending in endings]
+
+
+def write_files(alignment: Alignment, config: AlignmentConfig, stem: Path) -> list[Path]:
+    """Writes an alignment in every form that `config` asks for, each atomically; returns the paths."""
+    paths = alignment_paths(config, stem)
+    for path in paths:
+        ending = path.name.removeprefix(f"{stem.name}.")
+        if ending in WRITERS:
+            write_alignment(alignment, path)
+            continue
+        with atomic_write(path) as file:
+            if ending == MATRIX:
+                np.save(file, alignment.weights, allow_pickle=False)
+            else:
+                file.write(_UPSTREAM[ending](alignment))
+    return paths
+
+
 def write_alignment(alignment: Alignment, path: Path) -> Path:
     """Writes an alignment in the format of the path's suffix, atomically; returns the path.
 
@@ -111,15 +148,33 @@ def write_alignment(alignment: Alignment, path: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class TimedText:
+    """A text, and the times of its words that the music reaches."""
+
+    text: str
+    words: tuple[Timed, ...]
+
+
 def read_words(path: str | Path) -> list[Timed]:
     """Returns the words in a JSON file that `write_alignment` wrote, or that another aligner gave in the same form.
 
     Raises:
         StoreError: the file cannot be read, or is not of that form.
     """
+    return list(read_text(path).words)
+
+
+def read_text(path: str | Path) -> TimedText:
+    """Returns the text and the words of such a file; the text is "" if the file has none.
+
+    Raises:
+        StoreError: the file cannot be read, or is not of that form.
+    """
     try:
         content = read_json(Path(path))
-        return [build(Timed, word, f"words.{at}") for at, word in enumerate(content["words"])]
+        words = [build(Timed, word, f"words.{at}") for at, word in enumerate(content["words"])]
+        return TimedText(str(content.get("text", "")), tuple(words))
     except (OSError, RecordError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"{path} holds no words with times ({error}); give a JSON file as `jukebox align` writes"
@@ -133,6 +188,14 @@ def _plain(pieces: Sequence[Timed]) -> list[dict[str, Any]]:
 def _one(text: str) -> str:
     """Returns a text on one line."""
     return " ".join(text.split())
+
+
+def _png(alignment: Alignment) -> bytes:
+    from PIL import Image
+
+    made = BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture(alignment.weights))).save(made, "PNG")
+    return made.getvalue()
 
 
 def _clock(seconds: float, point: str) -> str:

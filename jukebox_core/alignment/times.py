@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Weights = NDArray[np.float32]
 
 _SAME_END = 1.0  # seconds: a song may end a little after its last code
+_NEAR = 2  # characters on either side of the path
 _LONGEST_LINE = 60  # characters: longer ones are broken between words
 
 
@@ -127,6 +128,18 @@ class Alignment:
                 made.append(Timed(text, begin, end, min(own[0].start, certain[0].start), own[-1].end, estimated))
         return made
 
+    def focus(self) -> float:
+        """Returns how well the weights follow the text forwards, from -1 to 1; below 0.2 times are noise.
+
+        It is the share of a row's weight within two characters of the path that never goes back, less that share for
+        the path through the rows in reverse order: a head that rests on one character, or on none, has 0.
+        """
+        shares_RC = normalised(self.weights)
+        shares_RC = shares_RC[shares_RC.any(axis=1)]
+        if not len(shares_RC):
+            return 0.0
+        return _share_near_path(shares_RC) - _share_near_path(shares_RC[::-1])
+
     def path(self) -> NDArray[np.int64]:
         """Returns the column of each row, [R]: the monotone path over rows that sum to 1.
 
@@ -159,6 +172,14 @@ class Alignment:
             text = self.text[first:stop]
             timed.append(Timed(text, first, stop, start * seconds, end * seconds, estimated=known is None))
         return timed
+
+
+def _share_near_path(shares_RC: Weights) -> float:
+    """Returns the mean share of a row's weight near the monotone path."""
+    path_R, rows_R = monotone_path(shares_RC), np.arange(len(shares_RC))
+    sums_RC = np.pad(shares_RC.astype(np.float64), ((0, 0), (1, 0))).cumsum(axis=1)
+    above_R = np.minimum(path_R + _NEAR + 1, shares_RC.shape[1])
+    return float((sums_RC[rows_R, above_R] - sums_RC[rows_R, np.maximum(path_R - _NEAR, 0)]).mean())
 
 
 def rows_of(path: NDArray[np.int64], first: int, stop: int) -> tuple[int, int] | None:

@@ -8,6 +8,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.atomic import write_error
+from jukebox_core.base.records import clear_place
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -21,7 +24,8 @@ _held: dict[int, FileLock] = {}  # by descriptor
 class FileLock:
     """An exclusive lock on a file: at most one object of one process holds it, and it is free when that process ends.
 
-    A forked child does not inherit the locks of its parent.
+    A forked child does not inherit the locks of its parent. What is no regular file, such as a folder or a pipe, is
+    renamed if it is in the lock's place.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +41,8 @@ class FileLock:
         """Takes the lock and returns True; returns False if another object holds it and `blocking` is false.
 
         Raises:
-            OSError: the file cannot be created, or its file system has no locks (an `errno` of `UNSUPPORTED`).
+            DiskError: the file cannot be created. It is an OSError too.
+            OSError: its file system has no locks (an `errno` of `UNSUPPORTED`).
         """
         assert self._descriptor is None, f"{self.path} is locked by this object already"
         if not blocking:
@@ -77,8 +82,16 @@ class FileLock:
             self._descriptor = None
 
     def _try_acquire(self, operation: int) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            clear_place(self.path)  # what is no regular file would exclude no process
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # its folder was removed just now
+            raise
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                raise
+            raise write_error(self.path, error) from error
         current = False
         try:
             fcntl.flock(descriptor, operation)

@@ -44,6 +44,29 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     return path
 
 
+def output_folder(text: str | os.PathLike[str]) -> Path:
+    """Returns the path of a folder to write to, after a check that it is one, or can be made; nothing is written.
+
+    Raises:
+        ConfigError: as `user_path`; or something that is no folder is in its path, or access to it is refused.
+    """
+    path = user_path(text)
+    there = next((each for each in (path, *path.absolute().parents) if os.path.lexists(each)), Path("/"))
+    try:
+        is_folder = there.is_dir()
+    except OSError:
+        is_folder = False
+    if not is_folder:
+        what = "a link to nothing" if there.is_symlink() else "no folder"
+        raise ConfigError(f"cannot make folder {path}: {there} is {what}; move that away, or choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"cannot write to folder {path}: access to {there} is refused; correct its owner and mode, or choose "
+            "another folder"
+        )
+    return path
+
+
 def check_name(text: str, what: str) -> None:
     """Checks that a name can be a folder's, and that of what is made from it.
 

@@ -159,6 +159,20 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def clear_place(path: Path, *, links: bool = False) -> None:
+    """Renames what has that path and is no regular file, as `set_aside` does: a folder, a pipe, a link.
+
+    Args:
+        path: of a file that will be written or read.
+        links: keep a symbolic link to a regular file.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if os.path.lexists(path) and not is_regular(path) and not (links and path.is_file()):
+        set_aside(path)
+
+
 def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "a folder"

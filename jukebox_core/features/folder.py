@@ -11,18 +11,19 @@ several threads and processes of a machine can share a folder, and a torn line c
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.base.hashing import digest_file
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.hashing import digest, digest_file
+from jukebox_core.base.paths import LONGEST_NAME, user_path
 from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, DamagedError, RecordError, StoreError, did_you_mean
@@ -34,6 +35,18 @@ if TYPE_CHECKING:
 
 MANIFEST, INDEX, ARRAYS = "features.json", "index.jsonl", "arrays"
 SCHEMA = 1
+_DIGITS = 9  # bytes of a digest in a name, and the dot before it
+
+
+class _Digest:
+    """A file that is only hashed."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return len(data)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,20 +131,33 @@ class FeatureFolder:
     def write(self, entry: Entry, arrays: Mapping[str, NDArray[Any]]) -> Entry:
         """Writes the arrays of a recording and then its line; returns the entry with its arrays.
 
+        Files with other numbers, of an edited recording or other settings, stay: the new ones get another name.
+
         Raises:
             StoreError: the disk is full, or the folder cannot be written.
         """
         stored = {}
         for name, values in arrays.items():
-            file = f"{ARRAYS}/{entry.name}.{name}.npy"
-            path = self.path / file
+            file = _array_file(entry.name, name)
             with self._writing():
+                file = self._free_name(_array_file(entry.name, name), values)
+                path = self.path / file
                 with atomic_write(path) as opened:
                     np.save(opened, values, allow_pickle=False)
                 stored[name] = StoredArray(file=file, bytes=path.stat().st_size, sha256=digest_file(path))
         written = replace(entry, arrays=stored)
         self.append(written)
         return written
+
+    def _free_name(self, file: str, values: NDArray[Any]) -> str:
+        """Returns the name for an array: `file`, or one with a digest in it if that one has other numbers."""
+        path = self.path / file
+        if not path.is_file():
+            return file
+        content = _Digest()
+        np.save(content, values, allow_pickle=False)
+        found = content.hash.hexdigest()
+        return file if digest_file(path) == found else f"{file.removesuffix('.npy')}.{found[:8]}.npy"
 
     def append(self, entry: Entry) -> None:
         """Appends the line of a recording, on disk when the call returns; StoreError as `write`."""
@@ -298,6 +324,15 @@ def load_features(folder: str | os.PathLike[str]) -> FeatureSet:
     if not finished:
         raise StoreError(f"{found.path} has no finished features; run the command that made it again")
     return FeatureSet(found.path, about, finished)
+
+
+def _array_file(recording: str, array: str) -> str:
+    """Returns the path of an array: the recording's name, or its digest where that is too long or leads elsewhere."""
+    given = PurePosixPath(f"{recording}.{array}.npy")
+    leads_elsewhere = given.is_absolute() or ".." in given.parts
+    if leads_elsewhere or len(os.fsencode(given.name)) > LONGEST_NAME - _DIGITS:
+        given = PurePosixPath(f"{digest(recording)}.{array}.npy")
+    return f"{ARRAYS}/{given}"
 
 
 def _damaged(path: Path) -> DamagedError:

@@ -88,6 +88,10 @@ class CounterNoise:
             self._ahead_NBV = self._to_device(torch.from_numpy(self._compute(position, ahead, count)))
         return self._ahead_NBV[position - self._first]
 
+    def draw_range(self, start: int, stop: int, count: int) -> Tensor:
+        """Returns float32 [positions, batch, count] for the tokens at [`start`, `stop`), and computes nothing ahead."""
+        return self._to_device(torch.from_numpy(self._compute(start, stop - start, count)))
+
     def _to_device(self, ahead_NBV: Tensor) -> Tensor:
         """Returns the values on the device; the copy from pinned memory is asynchronous."""
         if self._device.type == "cuda":

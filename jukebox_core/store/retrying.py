@@ -82,12 +82,12 @@ def try_lock(lock: FileLock) -> bool:
     """
     try:
         return lock.acquire()
+    except DiskError:
+        raise
     except OSError as error:
         if error.errno in UNSUPPORTED:
             raise StoreError(f"the file system of {lock.path} has no locks; choose another folder") from error
-        if error.errno in FULL:
-            raise write_error(lock.path, error) from error
-        raise StoreError(f"lock {lock.path} cannot be made ({error}); check the folder's owner and mode") from error
+        raise write_error(lock.path, error) from error
 
 
 def translate(uri: str, error: Exception) -> StoreError:

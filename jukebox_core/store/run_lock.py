@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from jukebox_core.base.locks import FileLock
-from jukebox_core.base.records import is_regular, read_regular, set_aside
+from jukebox_core.base.records import read_regular
 from jukebox_core.errors import RecordError, RunError, StoreError
 from jukebox_core.store.config import LeaseConfig, RetryConfig
 from jukebox_core.store.lease import Lease, Owner
@@ -20,6 +19,7 @@ from jukebox_core.store.objects import open_objects
 from jukebox_core.store.retrying import try_lock
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
 _log = logging.getLogger("jukebox")
@@ -128,13 +128,7 @@ class _LocalRunLock:
         self._lock = FileLock(path)
 
     def acquire(self) -> Owner | None:
-        """Acquires the lock if it is free, and returns None; returns its owner if it is not.
-
-        What is no regular file excludes no process: it is renamed.
-        """
-        if os.path.lexists(self._lock.path) and not is_regular(self._lock.path):
-            with contextlib.suppress(OSError):
-                set_aside(self._lock.path)
+        """Acquires the lock if it is free, and returns None; returns its owner if it is not."""
         if try_lock(self._lock):
             with contextlib.suppress(OSError):  # on a full disk: the text is for those who wait, the lock holds
                 self._lock.write(Owner.current().to_json())

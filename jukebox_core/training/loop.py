@@ -7,6 +7,7 @@ with the losses of an uninterrupted training.
 
 from __future__ import annotations
 
+import pickle
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_FOLDER = "log"
 _EVAL_SEED = 1 << 20  # of the order of held-out items
+_NO_CHECKPOINT = (  # what reading other or damaged files raises
+    AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.PickleError,
+)  # fmt: skip
 
 
 class IndexedDataset(Protocol):
@@ -272,11 +276,14 @@ class TrainingLoop:
         if not fs.exists(path):
             return
         try:
-            rest = self.fabric.load(url, {"module": self.module, "optimiser": self.optimiser})
+            if not fs.isfile(path):  # a pipe would be waited for
+                raise ValueError("it is no file")
+            state = {"module": self.module, "optimiser": self.optimiser}
+            rest = self.fabric.load(url, state, weights_only=True)  # whatever it is: nothing in it is run
             self.step = int(rest["step"])
             if self.ema is not None:
                 self.ema.load_state_dict(rest["ema"])
-        except (RuntimeError, KeyError, ValueError) as error:
+        except _NO_CHECKPOINT as error:
             raise TrainingError(
                 f"{url} is no checkpoint of this training "
                 f"({' '.join(str(error).split())[:200]}); give another folder, or remove it to start from step 0"

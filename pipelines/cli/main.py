@@ -22,12 +22,17 @@ from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
 from pipelines.cli import streams
 from pipelines.exit_status import FAILED, PIPE_CLOSED, exit_status
 from pipelines.orchestration.signals import ending_on_signals
+from stages.stopping import StoppedError
 
 if TYPE_CHECKING:
     from pipelines.settings.compose import Root
 
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 _FROM_RUN = ("continue", "upsample")
+
+_REPEAT = "run the same command again"
+_FROM_TOKENS = "the same command continues from the stored tokens"
+_SKIPS = "the same command skips what is finished"
 
 Work = Callable[[Any], None]
 
@@ -40,47 +45,77 @@ class Command:
     summary: str
     work: str  # module:function that is called with the settings of each job; of a typer app, with the arguments
     is_app: bool = False  # the module has a typer app, `app`, which parses the arguments; otherwise Hydra does
+    again: str = _REPEAT  # what to do after an interruption
 
 
 COMMANDS = {
     "generate": Command(
-        "generate [OVERRIDES]", "make songs, from nothing or from a prompt", "pipelines.commands:generate"
+        "generate [OVERRIDES]",
+        "make songs, from nothing or from a prompt",
+        "pipelines.commands:generate",
+        again=_FROM_TOKENS,
     ),
     "continue": Command(
-        "continue RUN [OVERRIDES]", "continue the songs of a finished run", "pipelines.commands:generate"
+        "continue RUN [OVERRIDES]",
+        "continue the songs of a finished run",
+        "pipelines.commands:generate",
+        again=_FROM_TOKENS,
     ),
-    "upsample": Command("upsample RUN [OVERRIDES]", "sample the lower levels of a run", "pipelines.commands:generate"),
+    "upsample": Command(
+        "upsample RUN [OVERRIDES]",
+        "sample the lower levels of a run",
+        "pipelines.commands:generate",
+        again=_FROM_TOKENS,
+    ),
     "runs": Command(
         "runs COMMAND [RUN]",
         "list, show, resume and remove runs; collect garbage",
         "pipelines.cli.runs:run",
         is_app=True,
     ),
-    "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode"),
-    "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode"),
+    "encode": Command("encode audio=[FILES]", "turn audio files into codes", "pipelines.commands:encode", again=_SKIPS),
+    "decode": Command("decode codes=[FILES]", "turn codes into audio files", "pipelines.commands:decode", again=_SKIPS),
     "transcribe": Command(
-        "transcribe audio=[FILES]", "turn recordings into notes: MIDI and JSON", "pipelines.commands:transcribe"
+        "transcribe audio=[FILES]",
+        "turn recordings into notes: MIDI and JSON",
+        "pipelines.commands:transcribe",
+        again="the same command continues from the stored blocks",
     ),
     "evaluate": Command(
         "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
     ),
     "features": Command(
-        "features audio=[FILES]", "codes and activations of recordings as arrays", "pipelines.commands:features"
+        "features audio=[FILES]",
+        "codes and activations of recordings as arrays",
+        "pipelines.commands:features",
+        again=_SKIPS,
     ),
     "align": Command(
         "align RUN [OVERRIDES]", "bring the words of a run in time with its music", "pipelines.commands:align"
     ),
     "compose": Command(
-        "compose [OVERRIDES]", "compose training songs by rules and random numbers", "pipelines.commands:compose"
+        "compose [OVERRIDES]",
+        "compose training songs by rules and random numbers",
+        "pipelines.commands:compose",
+        again=_SKIPS,
     ),
     "dataset": Command(
-        "dataset audio=FOLDER", "check recordings and encode them for training", "pipelines.commands:dataset"
+        "dataset audio=FOLDER",
+        "check recordings and encode them for training",
+        "pipelines.commands:dataset",
+        again=_SKIPS,
     ),
     "train": Command(
-        "train data.audio=FOLDER [OVERRIDES]", "train a model on your own music", "pipelines.commands:train"
+        "train data.audio=FOLDER [OVERRIDES]",
+        "train a model on your own music",
+        "pipelines.commands:train",
+        again="the same command continues from the last checkpoint",
     ),
     "finetune": Command(
-        "finetune data.audio=FOLDER [OVERRIDES]", "fine-tune a trained model", "pipelines.commands:train"
+        "finetune data.audio=FOLDER [OVERRIDES]",
+        "fine-tune a trained model",
+        "pipelines.commands:train",
+        again="the same command continues from the last checkpoint",
     ),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]",
@@ -131,20 +166,23 @@ def _main(arguments: Sequence[str] | None) -> int:
         if streams.discard_broken() and isinstance(error, BrokenPipeError):
             return PIPE_CLOSED
         with suppress(OSError):  # stderr may be what cannot be written
-            for line in _explained(error).splitlines():
+            for line in _explained(error, COMMANDS.get(given[0]) if given else None).splitlines():
                 print(f"jukebox: {printable(line)}", file=sys.stderr)
         return exit_status(error) if isinstance(error, JukeboxError | KeyboardInterrupt) else FAILED
 
 
-def _explained(error: BaseException) -> str:
-    """Returns the message of an error that ends the program.
+def _explained(error: BaseException, command: Command | None) -> str:
+    """Returns the message of an error that ends the program; of an interruption, what `command` does if it is repeated.
 
     The last two sorts are of the system: a stage that expects them says more, and this one says at least what happened.
     """
+    again = _REPEAT if command is None else command.again
+    if isinstance(error, StoppedError):
+        return f"{error}: {again}"
     if isinstance(error, JukeboxError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command continues from the stored tokens"
+        return f"interrupted; {again}"
     if isinstance(error, OSError):
         what = "the output" if error.filename is None else shortened(os.fsdecode(error.filename))
         return f"{what}: {error.strerror or error}; mend that, and run the same command: what is stored is kept"

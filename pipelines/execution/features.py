@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.audio.files import audio_seconds
+from jukebox_core.base.paths import output_folder
 from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.base.text import format_bytes, format_seconds
+from jukebox_core.composer.builtin import BUILTIN_TUNE
 from jukebox_core.errors import AudioError, ConfigError, DeviceError, DownloadError, LabelError, StoreError
 from jukebox_core.features.clips import check_length
 from jukebox_core.features.folder import FeatureFolder, SourceState
@@ -94,6 +96,7 @@ def prepare(settings: FeaturesSettings) -> PreparedFeatures:
         DeviceError: the device does not exist, or has too little memory.
     """
     check_runner(settings.runner)
+    output_folder(settings.path)
     listed = tuple(list_recordings(settings.audio))
     songs = tuple(_song(settings, each) for each in listed)
     lengths = _lengths(settings, listed)
@@ -252,6 +255,8 @@ def _lengths(settings: FeaturesSettings, listed: Sequence[ListedFile]) -> tuple[
     sizes, found, errors = settings.plan.sizes, list[float | None](), list[str]()
     for each in listed:
         if each.path.startswith(BUILTIN):
+            if each.path != BUILTIN_TUNE:
+                raise AudioError(f"there is no {each.path}; the music that comes with this program is {BUILTIN_TUNE}")
             found.append(settings.seconds or 0.0)
             continue
         try:

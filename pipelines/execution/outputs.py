@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.stored import to_stored
+from pipelines.execution.alignment import timed_texts
 from pipelines.runs.folder import now
 from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
 from stages.sound.encode import codes_header
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jukebox_core.tokens.graph import Take
+    from pipelines.execution.alignment import RunAlignment
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.folder import RunFolder
     from pipelines.runs.timings import Stopwatch
@@ -33,24 +35,21 @@ class RunOutputs:
     output: OutputSettings
     heading: Mapping[str, Any]  # of the report: title, model, whether it is trained, licence, settings
     songs: tuple[Mapping[str, str], ...]  # conditioning of each song as text
+    alignment: RunAlignment | None = None  # of the words; None: not asked for
 
     @classmethod
-    def of(cls, settings: Settings, run: RunFolder, codec: CodecSpec) -> RunOutputs:
+    def of(
+        cls, settings: Settings, run: RunFolder, codec: CodecSpec, alignment: RunAlignment | None = None
+    ) -> RunOutputs:
         """Returns the outputs of the run that `settings` make."""
-        model, describe = settings.model, settings.family.describe
         return cls(
             run=run,
             codec=codec,
             store=settings.storage.tokens,
             output=settings.output,
-            heading={
-                "title": run.name,
-                "model": model.name,
-                "trained": model.trained,
-                "licence": model.files.licence,
-                "settings": to_plain(settings),
-            },
-            songs=tuple(describe(settings.song_of(sample)) for sample in range(settings.sampling.n_samples)),
+            heading=_heading(settings, run),
+            songs=_songs(settings),
+            alignment=alignment,
         )
 
     def write(self, takes: Sequence[Take], stages: Stages, watch: Stopwatch) -> None:
@@ -60,12 +59,13 @@ class RunOutputs:
         with watch.time("codes"):
             codes = self._write_codes(takes, stages)
         made = self.run.update(audio=files, codes=codes)
+        if self.alignment is not None:
+            with watch.time("align"):
+                self.alignment.write(self.run, stages)
         if self.output.report:
             with watch.time("draw"):
                 self.run.update(pictures=self._draw(files, stages, made))
-            make_room(self.run.path, REPORT)
-            stages.write_report(self.run.path, self._report(files, watch))
-            self.run.update(report=recorded(self.run.path, REPORT))
+            _write_report(self.run, self.heading, self.songs, stages)
         self.run.update(status="finished", finished=now())
 
     def _write_audio(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
@@ -111,18 +111,54 @@ class RunOutputs:
             records += intact
         return records
 
-    def _report(self, files: Sequence[Mapping[str, Any]], watch: Stopwatch) -> Report:
-        songs = [
-            Song(
-                index=sample,
-                artist=described.get("artist", ""),
-                genre=described.get("genre", ""),
-                lyrics=described.get("lyrics", ""),
-                tracks=tuple(_track(record) for record in files if record["sample"] == sample),
-            )
-            for sample, described in enumerate(self.songs)
-        ]
-        return Report(**self.heading, songs=tuple(songs), timings=tuple(map(_timing, watch.timings)))
+
+def renew_report(settings: Settings, run: RunFolder, stages: Stages) -> None:
+    """Writes the report of a finished run again, if it has one: with words that were aligned since.
+
+    Raises:
+        RunError: a file that the report shows is missing.
+    """
+    manifest = run.manifest()
+    if manifest.get("status") == "finished" and manifest.get("report"):
+        _write_report(run, _heading(settings, run), _songs(settings), stages)
+
+
+def _heading(settings: Settings, run: RunFolder) -> dict[str, Any]:
+    model = settings.model
+    return {
+        "title": run.name,
+        "model": model.name,
+        "trained": model.trained,
+        "licence": model.files.licence,
+        "settings": to_stored(settings),
+    }
+
+
+def _songs(settings: Settings) -> tuple[Mapping[str, str], ...]:
+    describe = settings.family.describe
+    return tuple(describe(settings.song_of(sample)) for sample in range(settings.sampling.n_samples))
+
+
+def _write_report(
+    run: RunFolder, heading: Mapping[str, Any], described: Sequence[Mapping[str, str]], stages: Stages
+) -> None:
+    manifest = run.manifest()
+    words = timed_texts(run.path, manifest)
+    songs = [
+        Song(
+            index=sample,
+            artist=song.get("artist", ""),
+            genre=song.get("genre", ""),
+            lyrics=song.get("lyrics", ""),
+            tracks=tuple(_track(record) for record in manifest["audio"] if record["sample"] == sample),
+            words=words.get(sample),
+        )
+        for sample, song in enumerate(described)
+    ]
+    timings = tuple(map(_timing, manifest.get("timings", [])))
+    make_room(run.path, REPORT)
+    stages.write_report(run.path, Report(**heading, songs=tuple(songs), timings=timings))
+    run.update(report=recorded(run.path, REPORT))
 
 
 def _track(record: Mapping[str, Any]) -> Track:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import output_folder
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
+from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.errors import DeviceError, DownloadError
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
+from pipelines.execution.alignment import RunAlignment, check_alignment
 from pipelines.execution.inputs import (
     check_codes,
     check_local_weights,
@@ -77,6 +80,14 @@ class Prepared:
             recordings=self.recordings,
         )
 
+    @property
+    def alignment(self) -> RunAlignment | None:
+        """The alignment of the songs' words; None if the settings ask for none, or while the weights are not known."""
+        if not self.settings.align or self.plan is None or self.weights is None:
+            return None
+        weights = self.weights[self.settings.family.role_of(self.settings.config.top)]
+        return RunAlignment.of(self.settings, weights, self.conditioning, self.plan.takes)
+
     def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
         """Returns a copy with the handles of all weights, and the plan that follows from them."""
         identities = {role: handle.identity for role, handle in weights.items()}
@@ -95,7 +106,12 @@ def prepare(given: Settings, *, resume: bool = False) -> Prepared:
         JukeboxError: the first check that fails; its message gives value, rule and remedy.
     """
     settings = with_contents(given)
+    for folder in (settings.storage.root, settings.storage.scratch, settings.storage.spool.folder):
+        if folder is not None:
+            output_folder(folder)
     check_runner(settings.runner)
+    if settings.align:
+        check_alignment(settings, settings.alignment)
     if settings.run.name is not None:
         check_free(settings)
     check_source(settings, resume=resume)
@@ -137,8 +153,9 @@ def finished(prepared: Prepared) -> RunFolder | None:
         return None
     if plan.missing(TokenStore(settings.storage.tokens)) or not has_config(run, settings):
         return None
-    codec = prepared.weights[settings.family.codec_role]
-    return run if are_complete(run.path, manifest, plan.takes, codec.identity, settings.output) else None
+    codec, words = prepared.weights[settings.family.codec_role], prepared.alignment
+    whole = are_complete(run.path, manifest, plan.takes, codec.identity, settings.output)
+    return run if whole and (words is None or words.is_complete(run.path, manifest)) else None
 
 
 def check_machine(prepared: Prepared) -> Prepared:
@@ -166,6 +183,7 @@ def check_encode(settings: EncodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder)
     files = targets(settings.audio, settings.folder, ".npz")
     check_recordings(settings)
     ask(settings.model.files, settings.weights)
@@ -179,6 +197,7 @@ def check_decode(settings: DecodeSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder)
     files = targets(settings.codes, settings.folder, f".{settings.output.format}")
     ask(settings.model.files, settings.weights)
     _check_codec(settings.model, settings.hardware)
@@ -200,11 +219,15 @@ def check_dataset(settings: DatasetSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
-    scan_songs(settings.audio, settings.metadata)
+    songs = scan_songs(settings.audio, settings.metadata)
+    check_codes_folder(settings.folder, source_of(songs), songs)
     ask(settings.model.files, settings.weights)
     if settings.encode:
         _check_codec(settings.model, settings.hardware)
-        check_local_weights(settings.model, settings.weights, (settings.model.opened.codec_role,))
+        role = settings.model.opened.codec_role
+        here = check_local_weights(settings.model, settings.weights, (role,))
+        if role in here:
+            check_codes_folder(settings.folder, source_of(songs, here[role].identity), songs)
 
 
 def _check_codec(model: ModelSettings, hardware: HardwareConfig) -> None:

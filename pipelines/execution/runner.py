@@ -119,7 +119,7 @@ def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, conte
         yield _InPlace(stages, job, context)
         return
     with _cluster_errors(), ExitStack() as stack:
-        with _signal_handlers_kept():
+        with _signal_handlers_kept(), _start_errors(runner):
             started = stack.enter_context(_task_runner(runner))
         pool = _Pool(started, runner, stages, job, context)
         try:
@@ -244,6 +244,20 @@ def _cluster_errors() -> Iterator[None]:
             raise error.__context__ from None
         reason = str(error).strip().partition("\n")[0] or "no reason given"
         raise _lost(_ENGINES[engine], f"{type(error).__name__}: {reason}") from error
+
+
+@contextmanager
+def _start_errors(runner: RunnerSettings) -> Iterator[None]:
+    """Turns whatever the start of a cluster raises into RunError: Ray raises bare exceptions on a busy machine."""
+    try:
+        yield
+    except JukeboxError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        raise RunError(
+            f"runner={runner.kind} did not start ({reason}); run the same command again, or choose runner=threads"
+        ) from error
 
 
 def _lost(engine: str, reason: str) -> RunError:

@@ -95,11 +95,11 @@ def targets(sources: Sequence[str], folder: str, suffix: str) -> list[Target]:
     """Returns the file that each source is written to: its own name in `folder`, with another suffix.
 
     Raises:
-        ConfigError: two sources would be written to the same file.
+        ConfigError: two sources would be written to the same file, or to one whose name would be too long.
     """
     found: dict[Path, Target] = {}
     for source in sources:
-        path = user_path(folder) / (Path(source.removeprefix("builtin:")).stem + suffix)
+        path = user_path(f"{folder}/{Path(source.removeprefix('builtin:')).stem}{suffix}")
         if path in found:
             raise ConfigError(f"{found[path].source} and {source} would both become {path}; rename one")
         found[path] = Target(source, path)

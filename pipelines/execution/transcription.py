@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.audio.files import audio_seconds
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import ConfigError
@@ -26,6 +26,7 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder)
     recordings = find_recordings(settings)
     for recording in recordings:
         audio_seconds(Path(recording.audio))
@@ -41,7 +42,8 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     Of a folder, all audio files in it and below, written to the same subfolders; of a run, its finished songs.
 
     Raises:
-        ConfigError: a folder holds no audio, or two recordings would be written to one file.
+        ConfigError: a folder holds no audio, two recordings would be written to one file, or one's name would be too
+            long.
     """
     folder = user_path(settings.folder)
     found: dict[Path, Recording] = {}
@@ -50,7 +52,8 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
         root = given / "audio" if (given / "manifest.json").is_file() else given
         files = _audio_below(root) if root.is_dir() else [given]
         for file in files:
-            target = folder / (file.relative_to(root) if root.is_dir() else Path(file.name)).with_suffix(".json")
+            relative = (file.relative_to(root) if root.is_dir() else Path(file.name)).with_suffix(".json")
+            target = user_path(folder / relative)
             if target in found:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
             found[target] = Recording(audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.stored import to_stored
 from pipelines.execution.targets import targets
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
@@ -24,12 +24,12 @@ log = logging.getLogger("jukebox")
 
 def encode_flow(settings: EncodeSettings) -> list[str]:
     """Returns the paths of the codes files: one for each audio file of the settings."""
-    return recorded("encode", to_plain(settings), lambda: encode_files(settings, prefect_stages()))
+    return recorded("encode", to_stored(settings), lambda: encode_files(settings, prefect_stages()))
 
 
 def decode_flow(settings: DecodeSettings) -> list[str]:
     """Returns the paths of the audio files: one for each codes file of the settings."""
-    return recorded("decode", to_plain(settings), lambda: decode_files(settings, prefect_stages()))
+    return recorded("decode", to_stored(settings), lambda: decode_files(settings, prefect_stages()))
 
 
 def encode_files(settings: EncodeSettings, stages: Stages) -> list[str]:

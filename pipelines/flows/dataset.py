@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.datasets.source import check_codes_folder, source_of
+from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def dataset_flow(settings: DatasetSettings) -> Path:
     """Returns the folder of codes that the settings describe, or the path of the report if nothing is to be encoded."""
-    return recorded("dataset", to_plain(settings), lambda: make_dataset(settings, prefect_stages()))
+    return recorded("dataset", to_stored(settings), lambda: make_dataset(settings, prefect_stages()))
 
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:
@@ -35,5 +36,6 @@ def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:
             return stages.check_songs(settings.checks, songs, settings.model.config.sample_rate, folder)
         role = settings.model.opened.codec_role
         weights = stages.fetch_weights(settings.model, settings.weights, roles=(role,))
+        check_codes_folder(folder, source_of(songs, weights[role].identity), songs)
         codec = CodecSpec.of(settings.model, weights[role], settings.hardware)
         return stages.encode_songs(codec, settings.checks, songs, folder)

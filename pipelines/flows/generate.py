@@ -88,7 +88,7 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
     codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
     store = settings.storage.tokens
     previews = Previews(codec, store, settings.runner.preview_seconds, run, plan.takes, watch.began)
-    outputs = RunOutputs.of(settings, run, codec)
+    outputs = RunOutputs.of(settings, run, codec, prepared.alignment)
 
     def make() -> None:
         with watch.time("encode"):

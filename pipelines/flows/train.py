@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
 from jukebox_core.datasets.recordings import usable_recordings
+from jukebox_core.datasets.source import check_codes_folder, claim, source_of, source_of_codes
+from jukebox_core.models.stored import to_stored
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.family import SongLength
@@ -20,9 +21,9 @@ from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.orchestration.training_calls import PLAIN
 from stages.resident import CodecSpec
 from stages.training.dataset import songs_of_codes
-from stages.training.model_folder import ModelPlan
+from stages.training.model_folder import ModelPlan, check_model_folder
 from stages.training.readiness import encoded_lengths
-from stages.training.train import PartPlan
+from stages.training.train import TRAINING, PartPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from jukebox_core.datasets.songs import Song
+    from jukebox_core.datasets.source import CodesSource
     from jukebox_core.models.presets import ModelSettings
     from pipelines.orchestration.training_calls import TrainingStages
     from pipelines.settings.train import TrainSettings
@@ -50,7 +52,7 @@ def train_flow(settings: TrainSettings) -> Path:
         with stopping_on_signals():
             return train(settings, as_prefect_tasks(PLAIN))
 
-    return recorded("train", to_plain(settings), work)
+    return recorded("train", to_stored(settings), work)
 
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:
@@ -58,6 +60,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     folder, model = user_path(settings.folder), replace(settings.model, name=settings.name)
     fabric = start_fabric(settings.training.devices, "32-true")
     # 1) music and labels
+    check_model_folder(folder, settings.roles)
     if fabric.is_global_zero and settings.album is not None:
         stages.write_album(settings.album)
     fabric.barrier()
@@ -65,6 +68,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     vocabularies, model = labelled.vocabularies, replace(model, network=labelled.network)
     songs = _songs(settings, stages)
     # 2) checks of everything, before hours of training
+    claimed = _check_source(settings, songs)
     if any(settings.family.learns_from_codes(role) for role in settings.roles):
         stages.check_labels(model, vocabularies, songs)
     lengths = _lengths(settings, stages, fabric, songs)
@@ -74,6 +78,9 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     codec_role = model.opened.codec_role
     if settings.data.codes is not None:
         stages.check_codes(model, weights[codec_role], Path(settings.codes))
+    if fabric.is_global_zero:
+        for part, source in claimed.items():
+            claim(part, source)
     with working():
         # 3) parts, each from its last checkpoint on
         trained: dict[str, Trained] = {}
@@ -139,6 +146,20 @@ def _songs(settings: TrainSettings, stages: TrainingStages) -> list[Song]:
     return stages.find_songs(settings.audio, settings.data.metadata)
 
 
+def _check_source(settings: TrainSettings, songs: list[Song]) -> dict[Path, CodesSource]:
+    """Returns the folder of each part's training, and the music that it learns from; it resumes with no other.
+
+    Raises:
+        ConfigError: a part was begun, or the codes were made, with other music.
+    """
+    from_codes = settings.data.codes is not None
+    source = source_of_codes(settings.codes) if from_codes else source_of(songs)
+    folders = [user_path(settings.folder) / TRAINING / role for role in settings.roles]
+    for folder in folders if from_codes else [*folders, Path(settings.codes)]:
+        check_codes_folder(folder, source, songs)
+    return dict.fromkeys(folders, source)
+
+
 def _lengths(settings: TrainSettings, stages: TrainingStages, fabric: Fabric, songs: list[Song]) -> list[SongLength]:
     """Returns the durations of the songs that can be used; the first process checks recordings, the others wait."""
     if settings.data.codes is not None:
@@ -151,7 +172,7 @@ def _lengths(settings: TrainSettings, stages: TrainingStages, fabric: Fabric, so
 
 
 def _record(settings: TrainSettings) -> Path:
-    return user_path(settings.folder) / "training" / "recordings.json"
+    return user_path(settings.folder) / TRAINING / "recordings.json"
 
 
 def _encode(

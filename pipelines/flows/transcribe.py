@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.models.stored import to_stored
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
@@ -28,7 +28,7 @@ def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording
         with stopping_on_signals():
             return transcribe_files(settings, recordings, prefect_stages())
 
-    return recorded("transcribe", to_plain(settings), work)
+    return recorded("transcribe", to_stored(settings), work)
 
 
 def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:

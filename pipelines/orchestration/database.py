@@ -35,6 +35,7 @@ _FIRST_SECONDS = 2.0  # until the first: the command that started the server com
 _SHRINK_BYTES = 20_000_000  # a file below is not rewritten to make it smaller
 _NAME = "prefect.db"
 _STAMP = "database.version"  # the version of Prefect that the database was set up by
+DATABASE_FILES = (f"{_NAME}-wal", f"{_NAME}-shm", _STAMP)  # besides the database
 
 
 def prepare_database(home: Path) -> None:

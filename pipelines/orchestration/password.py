@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.locks import locked
+from jukebox_core.base.records import clear_place, read_regular
+from jukebox_core.errors import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "password"
+_BYTES = 1000  # of the file, at most
 _USER = "jukebox"
 _FORM = re.compile(r"[^\s:]+:[!-~]{16,200}")
 
@@ -25,7 +28,8 @@ _FORM = re.compile(r"[^\s:]+:[!-~]{16,200}")
 def own_password(home: Path) -> str:
     """Returns the password of servers of `home`, PREFECT_HOME: the user's variable, or that in the file ``password``.
 
-    A file that others could read is made private; one without a password in it is replaced.
+    A file that others could read is made private; one without a password in it is replaced, and anything else, such as
+    a folder or a pipe, is renamed.
 
     Raises:
         OSError: the file cannot be read or written.
@@ -45,11 +49,14 @@ def own_password(home: Path) -> str:
 
 
 def _read(path: Path) -> str | None:
-    """Returns the password in a file; None if there is none."""
-    if not path.is_file():
+    """Returns the password in a regular file, or a link to one; None if there is none. What else it is, is renamed."""
+    try:
+        text = read_regular(path, _BYTES, links=True).decode("latin-1").strip()
+    except (FileNotFoundError, RecordError):
+        clear_place(path)  # a link to nothing, for example
         return None
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            os.fchmod(file.fileno(), 0o600)
-        text = file.read(1000).decode("latin-1").strip()
-    return text if _FORM.fullmatch(text) else None
+    if not _FORM.fullmatch(text):
+        return None
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return text

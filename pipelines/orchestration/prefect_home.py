@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.processes import is_dead, own_name
-from jukebox_core.base.records import read_json
+from jukebox_core.base.records import clear_place, read_json
 from jukebox_core.errors import RecordError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import own_server
-from pipelines.orchestration.database import prepare_database
+from pipelines.orchestration.database import DATABASE_FILES, prepare_database
 from pipelines.orchestration.guard import LOOPBACK
 from pipelines.orchestration.password import own_password
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NAMED_SECONDS = 2.0  # within which a server that the user named must answer
 NAMED_ATTEMPTS = 3  # if it accepts the connection
 _RECORD = "server.json"
+_FILES = (_RECORD, own_server.LOG, *DATABASE_FILES)  # of ours, in Prefect's folder
 _own: list[subprocess.Popen[bytes]] = []  # the server that this process started for itself, if it did
 
 
@@ -96,6 +97,8 @@ def set_environment(storage_root: str) -> Path:
     home = Path(os.environ["PREFECT_HOME"])
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in _FILES:
+            clear_place(home / name, links=True)
     except OSError as error:
         raise unusable(home, error) from None
     return home

@@ -48,6 +48,7 @@ _OPTIONS = {
     "sample_unit": _Options("sample window"),
     "extract_features": _Options("features"),
     "decode_track": _Options(retried=True),
+    "align_song": _Options("align"),
     "write_song_codes": _Options("write codes", retried=True),
     "draw_sound": _Options("draw"),
     "write_report": _Options("report"),

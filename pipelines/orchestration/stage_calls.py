@@ -10,7 +10,7 @@ from __future__ import annotations
 from stages import fetch
 from stages.features import extract
 from stages.sampling import shard
-from stages.sound import decode, encode, render, report, transcribe
+from stages.sound import align, decode, encode, render, report, transcribe
 from stages.training import dataset
 
 
@@ -26,6 +26,7 @@ class Stages:
     sample_unit = staticmethod(shard.sample_unit)
     decode_track = staticmethod(decode.decode_track)
     decode_file = staticmethod(decode.decode_file)
+    align_song = staticmethod(align.align_song)
     write_song_codes = staticmethod(render.write_song_codes)
     draw_sound = staticmethod(render.draw_sound)
     write_report = staticmethod(report.write_report)

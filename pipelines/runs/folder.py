@@ -17,9 +17,10 @@ from jukebox_core.base.atomic import DISK, atomic_write, write_error
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import dump_record, is_regular, set_aside
-from jukebox_core.base.structuring import build, to_plain
+from jukebox_core.base.structuring import build
 from jukebox_core.errors import DamagedRunError, RunError, did_you_mean
 from jukebox_core.family import family_of
+from jukebox_core.models.stored import to_stored, without_credentials
 from jukebox_core.tokens.graph import Track
 from pipelines.runs.config_file import CONFIG_NAME, settings_in
 from pipelines.runs.contents import other_settings, prompt_marks, refuse_changed, with_contents
@@ -58,7 +59,7 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 
 def _identity(settings: Settings) -> dict[str, Any]:
-    everything = to_plain(settings)
+    everything = to_stored(settings)
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
     found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
     usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
@@ -180,7 +181,7 @@ class RunFolder:
 
     def identity(self) -> dict[str, Any]:
         """Returns the run's `identity` from its manifest."""
-        return upgraded(self.manifest()["identity"])
+        return without_credentials(upgraded(self.manifest()["identity"]))  # which an earlier version may have stored
 
     def model_config(self) -> Any:
         """Returns the hyperparameters of the run's model, as its family's `ModelConfig`.
@@ -330,7 +331,7 @@ def _complete(folder: RunFolder, settings: Settings, config_yaml: str) -> None:
     known = folder.known_manifest()
     if known:
         mine = {} if known.get("takes") else {"identity": identity(settings)}
-        folder.update(settings=to_plain(settings), **mine)
+        folder.update(settings=to_stored(settings), **mine)
         return
     if os.path.lexists(manifest):
         _set_aside(manifest)
@@ -349,7 +350,7 @@ def _new_manifest(folder: RunFolder, settings: Settings) -> bytes:
         "created": now(),
         "versions": versions(),
         "licence": settings.model.files.licence,
-        "settings": to_plain(settings),
+        "settings": to_stored(settings),
     }
     return dump_record(content)
 

@@ -79,6 +79,16 @@ class _File:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Alignment:
+    """The words of a sample in time with its music."""
+
+    extensible: ClassVar[bool] = True
+    sample: int
+    causes: str  # digest of all that decides the times
+    files: tuple[_File, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Timing:
     extensible: ClassVar[bool] = True
     stage: str
@@ -152,6 +162,7 @@ class Manifest:
     audio: tuple[_File, ...] = ()
     codes: tuple[_File, ...] = ()
     pictures: tuple[_File, ...] = ()
+    alignment: tuple[_Alignment, ...] = ()
     report: _File | None = None
     timings: tuple[_Timing, ...] = ()
     earlier_timings: tuple[_Timing, ...] = ()

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.hashing import digest, digest_file
-from jukebox_core.base.records import is_regular, set_aside
+from jukebox_core.base.records import clear_place, is_regular, set_aside
 from jukebox_core.errors import RunError
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def make_room(folder: Path, path: str) -> None:
         at = at / part
         if os.path.lexists(at) and (at.is_symlink() or not at.is_dir()):
             set_aside(at)
-    if os.path.lexists(at / name) and not is_regular(at / name):
-        set_aside(at / name)
+    clear_place(at / name)
 
 
 def _has(folder: Path, records: Iterable[Mapping[str, Any]], paths: Iterable[str]) -> bool:

@@ -28,7 +28,7 @@ _OWN = re.compile(
     r"""(
       \.?(config\.yaml | manifest\.json | run\.log | report\.html) | \.report\.\d+\.html
     | audio/(level_\d+/\.?sample_\d+\.\w+ | preview/\.?sample_\d+\w*\.\w+)
-    | codes/\.?sample_\d+\.npz | pictures/\.?level_\d+_sample_\d+_\w+\.png
+    | align/\.?sample_\d+\.\w+ | codes/\.?sample_\d+\.npz | pictures/\.?level_\d+_sample_\d+_\w+\.png
     )(\.[\w-]+)*""",  # the last: of temporary files, and of those that were set aside
     re.VERBOSE,
 )

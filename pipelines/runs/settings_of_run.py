@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.errors import DamagedRunError
 from pipelines.runs.config_file import CONFIG_NAME, checked, read_config
 from pipelines.runs.folder import find_run
 from pipelines.settings.common import StorageSettings
 from pipelines.settings.compose import override_value, stored_root
-from pipelines.settings.generate import ChooseSettings, PromptSettings
+from pipelines.settings.generate import ChooseSettings, PromptSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.compose import Root
-    from pipelines.settings.generate import Settings
 
 log = logging.getLogger("jukebox")
 
@@ -71,7 +70,8 @@ def resume_root(run: str, root: str, overrides: Sequence[str]) -> Root[Settings]
 def stored_settings(run: RunFolder) -> dict[str, Any]:
     """Returns the settings of a run as plain data: those in config.yaml, or, if it is damaged, in the manifest.
 
-    Relative paths in them start at the folder that the run was made in, wherever this process works.
+    Settings that did not exist when the run was made have their defaults, so that they can be overridden. Relative
+    paths start at the folder that the run was made in, wherever this process works.
 
     Raises:
         RunError: neither can be read.
@@ -85,7 +85,7 @@ def stored_settings(run: RunFolder) -> dict[str, Any]:
             raise DamagedRunError(reason) from None
         log.warning("%s; the settings in manifest.json are used", error)
         stored = checked(kept, run.manifest_path)
-    return from_anywhere(stored, run.path)
+    return from_anywhere(to_plain(build(Settings, stored)), run.path)
 
 
 def from_anywhere(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -30,8 +30,9 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
-from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes
+from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes, varies
 from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
+from jukebox_core.models.stored import to_stored
 from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
@@ -160,8 +161,11 @@ def override_value(overrides: Sequence[str], key: str) -> object:
 
 
 def dump(settings: object) -> str:
-    """Returns settings as YAML, the content of a run's config.yaml; `pipelines.runs.settings_of_run` reads it."""
-    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    """Returns settings as YAML, the content of a run's config.yaml, without credentials of sources.
+
+    `pipelines.runs.settings_of_run` reads it.
+    """
+    return yaml.safe_dump(to_stored(settings), sort_keys=False, allow_unicode=True)
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:
@@ -295,7 +299,7 @@ def _suits(root: Root[Any], model: str) -> bool:
     if model not in option_names("model"):  # found by a search path
         return True
     family = family_of(option_data(option_path(model, "model"), "model"))
-    return transcribes(family) == (root.kind is TranscribeSettings)
+    return transcribes(family) == (root.kind is TranscribeSettings) and not varies(family)
 
 
 def _groups() -> list[str]:

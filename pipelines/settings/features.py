@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.base.checks import require
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.paths import user_path
-from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import family_of
 from jukebox_core.features.config import FeatureConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.features.plan import plan_features
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
+from jukebox_core.models.stored import to_stored
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
 from pipelines.settings.common import RunnerSettings, StorageSettings, check_above_zero, check_not_negative
 
@@ -71,7 +71,7 @@ class FeaturesSettings:
         """The folder that is written to: the same settings have the same, so that a repeated command resumes."""
         if self.folder is not None:
             return user_path(self.folder)
-        everything = to_plain(self)
+        everything = to_stored(self)
         kept = ("model", "features", "song", "audio", "seconds", "offset_seconds", "use_labels")
         identity = {name: everything[name] for name in kept} | {"dtype": self.hardware.dtype}
         name = f"{self.model.name}-{self.features.name}-{digest(identity)[:8]}"

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from jukebox_core.alignment.config import AlignmentConfig
 from jukebox_core.base.checks import require
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
@@ -128,6 +129,8 @@ class Settings:
     output: OutputSettings = field(default_factory=OutputSettings)
     runner: RunnerSettings = field(default_factory=RunnerSettings)
     choose: ChooseSettings = ChooseSettings()
+    align: bool = False  # bring the words in time with the music, as `alignment` says
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     source: SourceSettings | None = None
 
     @classmethod

@@ -17,6 +17,7 @@ from jukebox_core.family import family_of
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001
 from jukebox_core.models.resolve import seed_of
+from jukebox_core.models.stored import has_password
 from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class TrainSettings:
         check_name(self.name, "name")
         self._check_parts()
         self._check_data()
+        require(
+            self.checkpoints is None or not has_password(self.checkpoints),
+            "checkpoints is an address with a password in it; leave it out, and give it to the store's own tools "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
+        )
         require(
             self.checkpoints is None or "://" not in self.checkpoints or self.training.devices.strategy != "fsdp",
             f"checkpoints is {self.checkpoints!r}, but with training.devices.strategy=fsdp they are written to a "

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from jukebox_core.alignment.times import word_spans
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.text import format_seconds
 from jukebox_core.errors import RunError
@@ -22,7 +23,10 @@ from jukebox_core.models.download.web import without_secrets
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jukebox_core.alignment.export import TimedText
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+_LINGERS = 1.0  # seconds that a word stays marked after its end, if no other begins
 LEVEL_NAMES = {0: "Bottom level", 1: "Middle level", 2: "Top level"}
 
 
@@ -39,6 +43,15 @@ class Track:
     spectrogram: str | None = None  # a picture
 
 
+class Piece(NamedTuple):
+    """A part of the lyrics. Without a time it is text between words, or a word that the music does not reach."""
+
+    text: str
+    start: float | None = None  # seconds from the start of the music
+    end: float | None = None  # until when it is marked while the music plays
+    estimated: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Song:
     """One sample of the run: its labels, and its levels as sound, in any order."""
@@ -48,6 +61,12 @@ class Song:
     genre: str
     lyrics: str
     tracks: tuple[Track, ...]
+    words: TimedText | None = None  # the lyrics in time with the music, as they were aligned
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The lyrics piece by piece: words with their times, and what is between them or has no time."""
+        return [] if self.words is None else pieces(self.lyrics, self.words)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,12 +123,36 @@ def write_report(folder: Path, report: Report) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(url=quote, clock=clock, decibels=decibels, level_name=level_name, standing=standing)
+    environment.filters.update(
+        url=quote, clock=clock, position=position, decibels=decibels, level_name=level_name, standing=standing
+    )
     html = environment.get_template("report.html.j2").render(report=report, groups=setting_groups(report.settings))
     page = folder / "report.html"
     with atomic_write(page) as file:
         file.write(html.encode("utf-8"))
     return page
+
+
+def pieces(lyrics: str, timed: TimedText) -> list[Piece]:
+    """Returns the lyrics of a song piece by piece, with the times of its words.
+
+    Joined, the pieces are the song's own lyrics if these have as many words as the text that the model read; else that
+    text. A word is marked until the next one begins, but at most a second after its own end.
+    """
+    read, own = word_spans(timed.text), word_spans(lyrics)
+    text, spans = (lyrics, own) if len(own) == len(read) else (timed.text, read)
+    following = [*(word.start for word in timed.words[1:]), math.inf]
+    times = {
+        word.first: (word.start, min(until, word.end + _LINGERS), word.estimated)
+        for word, until in zip(timed.words, following, strict=False)
+    }
+    found, at = list[Piece](), 0
+    for (place, _), (first, stop) in zip(read, spans, strict=True):
+        if first > at:
+            found.append(Piece(text[at:first]))
+        found.append(Piece(text[first:stop], *times.get(place, ())))
+        at = stop
+    return [*found, Piece(text[at:])] if at < len(text) else found
 
 
 def level_name(level: int) -> str:
@@ -127,6 +170,14 @@ def clock(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     return format_seconds(round(seconds))
+
+
+def position(seconds: float) -> str:
+    """Returns a position in the music in the format of players: ``0:03.4``, ``1:02:03.4``."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    hours, minutes = divmod(minutes, 60)
+    whole = f"{hours}:{minutes:02}" if hours else str(minutes)
+    return f"{whole}:{tenths // 10:02}.{tenths % 10}"
 
 
 def decibels(value: float) -> str:

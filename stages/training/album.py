@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from jukebox_core.audio.files import write_audio
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
+from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.datasets.songs import Song, write_metadata
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,10 +56,11 @@ def _claim(folder: Path, config: AlbumConfig) -> None:
     path = folder / _RECIPE
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
-        changed = [name for name in recipe if found.get(name) != recipe[name]]
+            found = read_json(path)
+        except RecordError as error:
+            raise ConfigError(f"{error}; choose another folder, or remove that file") from None
+        known = found if isinstance(found, dict) else {}
+        changed = [name for name in recipe if known.get(name) != recipe[name]]
         if changed:
             raise ConfigError(
                 f"{folder} holds an album of other {', '.join(changed)}; choose another folder, or remove that one"

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
@@ -17,6 +18,7 @@ from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.checks import Checks
 from jukebox_core.datasets.recordings import check_recordings
 from jukebox_core.datasets.songs import Song, scan_songs
+from jukebox_core.datasets.source import check_codes_folder, claim, source_of
 from jukebox_core.datasets.windows import CodesIndex, EncodedSong, read_index, write_index
 from jukebox_core.errors import StoreError
 from jukebox_core.tokens.codes import Codes, read_codes, write_codes
@@ -62,15 +64,20 @@ def check_labels(model: ModelSettings, vocabularies: Mapping[str, FileHandle], s
 def encode_songs(codec: CodecSpec, checks: CheckConfig, songs: Sequence[Song], folder: Path) -> Path:
     """Writes the codes of every usable song, at all levels, then the folder's index; returns the folder.
 
-    Idempotent: codes that an interrupted call wrote are kept, if recording and model are the same.
+    Idempotent: codes that an interrupted call wrote are kept, if recording and model are the same. Whole codes of a
+    recording that was edited since are kept under their name, and the new ones get another one.
 
     Raises:
+        ConfigError: the folder belongs to other recordings; nothing is overwritten.
         AudioError: too many files cannot be read, or none is usable.
         StoreError: the disk is full, or the folder cannot be written.
     """
     checked = Checks(checks, codec.config.sample_rate)
     encoded: list[EncodedSong] = []
+    source = source_of(songs)
+    check_codes_folder(folder, source, songs)
     try:
+        claim(folder, replace(source, codec=codec.weights.identity))
         _check_free_space(codec.config, songs, folder)
         for number, song in enumerate(songs, 1):
             found = checked.check(song)
@@ -93,6 +100,9 @@ def encode_songs(codec: CodecSpec, checks: CheckConfig, songs: Sequence[Song], f
 def check_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, folder: Path) -> Path:
     """Checks every song and writes the report; returns its path. Errors as `encode_songs`."""
     checked = Checks(checks, rate)
+    source = source_of(songs)
+    check_codes_folder(folder, source, songs)
+    claim(folder, source)
     for song in songs:
         checked.check(song)
     _write_report(checked, folder)
@@ -144,9 +154,13 @@ def _encode(codec: CodecSpec, found: Checked, audio: NDArray[np.float32], folder
 
     hop = codec.config.hops[-1]
     audio = audio[: len(audio) // hop * hop]
-    path = _codes_path(folder, found.song.name)
     header = _header(codec) | {"sound": found.sound}
-    if not _has_header(path, header):
+    path = _codes_path(folder, found.song.name)
+    about = _header_of(path)
+    if about is not None and about != header:
+        path = _codes_path(folder, f"{found.song.name}.{digest(header)[:8]}")
+        about = _header_of(path)
+    if about != header:
         levels = range(len(codec.config.hops))
         codes = encode_audio(codec, audio, levels)
         write_codes(path, Codes(dict(zip(levels, codes, strict=True)), header))
@@ -166,12 +180,12 @@ def _codes_path(folder: Path, name: str) -> Path:
     return path if len(os.fsencode(path.name)) <= LONGEST_NAME else path.with_name(f"{digest(name)}.npz")
 
 
-def _has_header(path: Path, header: Mapping[str, object]) -> bool:
-    """Returns whether a codes file is complete, and of the same recording and codec."""
+def _header_of(path: Path) -> dict[str, object] | None:
+    """Returns what a codes file says of its recording and codec; None if it is missing or damaged."""
     try:
-        return dict(read_codes(path).about) == dict(header)
+        return dict(read_codes(path).about)
     except StoreError:
-        return False
+        return None
 
 
 def _write_report(checked: Checks, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,15 @@ import yaml
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest_file
-from jukebox_core.base.structuring import to_plain
+from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import FileSpec, ModelFiles
 from jukebox_core.models.resolve import seed_of
+from jukebox_core.models.stored import to_stored
 from jukebox_core.training.family import FinishInputs
+from stages.training.train import TRAINING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.training.family import FinishedModel
@@ -56,11 +59,30 @@ class ModelPlan:
         )
 
 
+def check_model_folder(folder: Path, roles: Iterable[str]) -> None:
+    """Checks that a training may write a model into a folder: that it has none of its files, or was begun by one.
+
+    Args:
+        folder: it need not exist.
+        roles: of the model's weights.
+
+    Raises:
+        ConfigError: it holds such files of others.
+    """
+    if (folder / TRAINING).is_dir():
+        return
+    for name in (CARD_NAME, MODEL_NAME, *(f"{role}.safetensors" for role in roles)):
+        if os.path.lexists(folder / name):
+            raise ConfigError(
+                f"{folder} has a {name} that no training in it wrote; nothing is overwritten: choose another folder"
+            )
+
+
 def write_model(folder: Path, plan: ModelPlan) -> Path:
     """Writes everything that a model needs besides its trained weights into `folder`; returns the path of model.yaml.
 
     Weights that were not trained keep the base model's sources; those of an untrained base are copied. Idempotent;
-    model.yaml is written last, so that a folder with it is complete.
+    model.yaml is written last, so that a folder with it is complete. It has no credentials of the base model's sources.
     """
     inputs = plan.inputs(folder)
     base = inputs.base
@@ -80,7 +102,7 @@ def write_model(folder: Path, plan: ModelPlan) -> Path:
     with atomic_write(folder / CARD_NAME) as file:
         file.write(finished.card.encode())
     with atomic_write(folder / MODEL_NAME) as file:
-        file.write(yaml.safe_dump(to_plain(model), sort_keys=False, allow_unicode=True).encode())
+        file.write(yaml.safe_dump(to_stored(model), sort_keys=False, allow_unicode=True).encode())
     return folder / MODEL_NAME
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.hashing import digest, digest_file
+from jukebox_core.base.records import clear_place, read_json
+from jukebox_core.base.structuring import build
+from jukebox_core.errors import ConfigError, RecordError
 from jukebox_core.family import open_family
 from jukebox_core.models.checkpoints.checkpoint import save_safetensors
 from jukebox_core.training.devices import start_fabric
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from jukebox_core.training.loop import Subject
 
 log = logging.getLogger("jukebox")
+
+TRAINING = "training"  # the folder, in a model's, of its training: checkpoints, logs, records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ class PartPlan:
     @property
     def log_folder(self) -> Path:
         """Folder of the part's log, record and, unless they have a URL of their own, checkpoints."""
-        return Path(self.folder) / "training" / self.role
+        return Path(self.folder) / TRAINING / self.role
 
     @property
     def record(self) -> Path:
@@ -94,6 +99,16 @@ class Trained:
     def part(self) -> TrainedPart:
         """Returns the same with a verified local file."""
         return TrainedPart(self.weights.read(), self.steps, self.metrics)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Record:
+    """The file ``trained.json``."""
+
+    steps: int
+    settings: str  # digest of all that decides the weights
+    metrics: dict[str, float]  # on held-out data
+    sha256: str  # of the weights
 
 
 def train_part(plan: PartPlan) -> Trained:
@@ -134,17 +149,19 @@ def _run(plan: PartPlan, subject: Subject, settings: str) -> None:
         about = {"role": plan.role, "model": plan.config.name, "steps": outcome.step, "trained": True}
         save_safetensors(weights, plan.weights, about)
         sha256 = digest_file(plan.weights)
-        record = {"steps": outcome.step, "settings": settings, "metrics": outcome.metrics, "sha256": sha256}
+        record = _Record(steps=outcome.step, settings=settings, metrics=outcome.metrics, sha256=sha256)
+        clear_place(plan.record)
         with atomic_write(plan.record) as file:
-            file.write(json.dumps(record, indent=1).encode())
+            file.write(json.dumps(asdict(record), indent=1).encode())
     fabric.barrier()
 
 
 def _recorded(plan: PartPlan, settings: str) -> Trained | None:
     """Returns the trained part, if its weights exist and its record has the digest `settings`."""
-    if not plan.record.is_file() or not plan.weights.is_file():
+    try:
+        found = build(_Record, read_json(plan.record))
+    except (FileNotFoundError, RecordError, ConfigError):  # the last checkpoint says what is trained
         return None
-    found = json.loads(plan.record.read_text())
-    if found["settings"] != settings or found["sha256"] != digest_file(plan.weights):
+    if not plan.weights.is_file() or found.settings != settings or found.sha256 != digest_file(plan.weights):
         return None
-    return Trained(plan.role, FileHandle.of(plan.weights, found["sha256"]), found["steps"], found["metrics"])
+    return Trained(plan.role, FileHandle.of(plan.weights, found.sha256), found.steps, found.metrics)

@@ -58,8 +58,11 @@ GENERIC = (
     "training",
 )
 FAMILY_WORDS = re.compile(r"vqvae|prior(?!it)|level_(?!db)|lyric", re.IGNORECASE)  # level_db is loudness
-# Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files.
-FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset({("tokens/codes.py", "level_")})
+# Words of a family that are right in a generic file, as (file, the text as it is found): the format of codes files, and
+# a file of upstream's page.
+FAMILY_ALLOWED: frozenset[tuple[str, str]] = frozenset(
+    {("tokens/codes.py", "level_"), ("alignment/export.py", "lyric")}
+)
 
 _PATTERNS = {
     re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])".replace(" ", r"[\s_]+(?:#\s*)?"), re.IGNORECASE): better

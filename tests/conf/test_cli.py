@@ -296,7 +296,26 @@ def test_a_refusal_and_a_failure_have_a_status_each(
     for work, ended in ((refuse, before), (status.working()(refuse), at_work)):
         monkeypatch.setattr(sys.modules["pipelines.commands"], "generate", work)
         assert cli.main(["generate"]) == ended
-        assert capsys.readouterr().err == "jukebox: it is so\n"
+        more = ": the same command continues from the stored tokens" if kind is StoppedError else ""
+        assert capsys.readouterr().err == f"jukebox: it is so{more}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_an_interrupted_command_says_what_the_next_one_finds(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only commands that sample speak of tokens."""
+
+    def stop(_: object) -> None:
+        raise errors_of_signals.pop()
+
+    errors_of_signals = [StoppedError("stopped; stored"), KeyboardInterrupt()]
+    monkeypatch.setattr(cli, "dispatch", stop)
+    for said in ("interrupted; ", "stopped; stored: "):
+        assert cli.main([name]) == status.INTERRUPTED
+        line = capsys.readouterr().err
+        assert line == f"jukebox: {said}{cli.COMMANDS[name].again}\n"
+        assert ("tokens" in line) == (name in ("generate", "continue", "upsample"))
 
 
 def test_every_kind_of_error_has_its_statuses() -> None:

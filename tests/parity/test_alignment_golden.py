@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from jukebox_core.alignment.pictures import animation, picture, shown_characters, shown_columns
 from jukebox_core.alignment.times import monotone_path, rows_of, statistics, word_spans
 from jukebox_core.families.jukebox.alignment.heads import Head
 from jukebox_core.families.jukebox.alignment.matrix import align_codes
@@ -198,6 +199,29 @@ def test_times(golden: Path, long_bundle: str) -> None:
             np.testing.assert_allclose(made, expected.numpy(), rtol=1e-9, atol=1e-9, err_msg=key)
         checked += 1
     assert checked
+
+
+def test_the_files_of_the_page(golden: Path, long_bundle: str) -> None:
+    """Within 1 grey level, as Pillow's own filters differ from their description."""
+    found, drawn, played = read_bundle(golden, long_bundle), 0, 0
+    for key, expected in found.arrays.items():
+        name, item, *what = key.split(".")
+        if what not in (["align_json"], ["align_png"]):
+            continue
+        weights = found.arrays[f"{name}.align{item[4:]}"].numpy()
+        made = picture(weights) if what == ["align_png"] else animation(weights)
+        assert made.shape == tuple(expected.shape), key
+        assert np.abs(made.astype(int) - expected.numpy().astype(int)).max() <= 1, key
+        drawn, played = drawn + (what == ["align_png"]), played + (what == ["align_json"])
+        about = found.info["cases"][name]["items"][item[4:]]
+        assert shown_columns(weights) == about["kept_columns"], key
+        if "lyrics_json" in about:
+            text = found.info["cases"][name]["info"][int(item[4:])]["lyrics"]
+            shown = shown_characters(text, weights)
+            short = {"length": len(shown), "joined": "".join(shown)}  # as long ones are recorded
+            assert about["lyrics_json"] in (shown, short), key
+    assert drawn
+    assert played
 
 
 def test_words(golden: Path, long_bundle: str) -> None:

@@ -24,16 +24,18 @@ from pipelines import commands, exit_status
 from pipelines.cli import main as cli
 from pipelines.cli import models as models_commands
 from pipelines.cli import serve as serve_commands
+from pipelines.execution import align
 from pipelines.orchestration import prefect_home
-from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, FINETUNE, GENERATE, TRAIN, compose, dump
+from pipelines.settings.compose import GENERATE, ROOTS, compose, dump
 from stages.training import album
+from tests.helpers.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = "hunter2-of-the-environment"
 LONG = "x" * 300
-SECONDS = 20  # of one command, on a busy machine
+SECONDS = 10  # of one command, on an idle machine
 STATUSES = {0, exit_status.FAILED, exit_status.REFUSED}
 
 ODD = [
@@ -92,10 +94,21 @@ def settings_of(kind: Any, data: dict[str, Any], prefix: str = "", depth: int = 
             yield from settings_of(record, data, f"{prefix}{name}.", depth - 1)
 
 
-ROOTS = {root.name: root for root in (GENERATE, ENCODE, DECODE, COMPOSE, DATASET, TRAIN, FINETUNE)}
-FAMILY = {"family": "jukebox", "model": {"family": "jukebox"}}
-NAMES = {name: sorted(settings_of(root.kind, FAMILY)) for name, root in ROOTS.items()}
-REQUIRED = {"encode": ["audio=[file]"], "decode": ["codes=[file]"], "dataset": ["audio=folder"]}
+KINDS = {root.name: root.kind for root in ROOTS}
+FAMILIES = {"transcribe": "mt3"}
+NAMES = {
+    name: sorted(settings_of(kind, {"family": family, "model": {"family": family}}))
+    for name, kind in KINDS.items()
+    for family in [FAMILIES.get(name, "jukebox")]
+}
+REQUIRED = {
+    "encode": ["audio=[file]"],
+    "decode": ["codes=[file]"],
+    "dataset": ["audio=folder"],
+    "transcribe": ["audio=[builtin:tune]"],
+    "features": ["audio=[builtin:tune]"],
+    "evaluate": ["reference=file", "estimate=folder"],
+}
 FLAGS = [
     "--help",
     "-h",
@@ -140,9 +153,9 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     if name in APPS:
         words = st.sampled_from(APPS[name]) | texts | overrides("generate") | values().map("weights.folder={}".format)
         return [name, *draw(st.lists(words, max_size=4))]
-    root = name if name in ROOTS else "generate"
+    root = name if name in KINDS else "generate"
     words = overrides(root) if draw(st.integers(0, 5)) else overrides(root) | texts | st.sampled_from(FLAGS)
-    first = [draw(st.just("run") | texts)] if name not in ROOTS else REQUIRED.get(name, [])
+    first = [draw(st.just("run") | texts)] if name not in KINDS or name == "align" else REQUIRED.get(name, [])
     return [name, *first, *draw(st.lists(words, max_size=3))]
 
 
@@ -169,15 +182,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def no_work(folder: Path) -> Iterator[None]:
     """Replaces what takes long, and what reaches other machines."""
     made = SimpleNamespace(name="run", path=folder, manifest=lambda: {"audio": [], "takes": []})
-    flows = {f"pipelines.flows.{name}": ModuleType(name) for name in ("codec", "dataset", "train")}
+    flows = {
+        f"pipelines.flows.{name}": ModuleType(name) for name in ("codec", "dataset", "train", "transcribe", "features")
+    }
     for module in flows.values():
         for name in ("encode_flow", "decode_flow"):
             setattr(module, name, lambda _: [])
         for name in ("dataset_flow", "train_flow"):
             setattr(module, name, lambda _: "")
+        for name in ("transcribe_flow", "run_features_flow"):
+            setattr(module, name, lambda *_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_make", lambda *_, **__: made)
         patch.setattr(prefect_home, "use", lambda _: None)
+        patch.setattr(align, "align", lambda _: [])
         patch.setattr(serve_commands, "serve", lambda _: None)
         patch.setattr(models_commands.catalogue, "fetch", lambda *_: {})
         patch.setattr(album, "write_album", lambda _: folder)
@@ -194,11 +212,11 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
     """Returns the exit status, stdout and stderr of a command line; TimeoutError if it takes too long."""
 
     def late(*_: object) -> None:
-        raise AssertionError(f"{arguments} takes more than {SECONDS} s")
+        raise AssertionError(f"{arguments} takes too long")
 
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    signal.alarm(patience(SECONDS))
     try:
         with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
             try:
@@ -235,6 +253,11 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
 @example(["dataset", "audio=folder", f"metadata={LONG}"])
 @example(["train", "data.audio=folder", f"folder={LONG}"])
 @example(["compose", f"folder={LONG}"])
+@example(["align", "run", f"folder={LONG}"])
+@example(["features", "audio=[builtin:tune]", f"folder={LONG}"])
+@example(["transcribe", "audio=[file]", f"folder={LONG}"])
+@example(["evaluate", f"reference={LONG}", "estimate=pipe"])
+@example(["train", "data.audio=folder", f"checkpoints={LONG}"])
 @example(["continue", LONG])
 @example(["upsample", "~nobodyx"])
 @example(["runs", "show", LONG])

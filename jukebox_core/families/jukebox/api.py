@@ -69,7 +69,7 @@ class Jukebox(Model):
             LabelError: the model does not know a name, or no character of the lyrics.
         """
         config, family = self.config, cast("AlignmentFamily", self._family)
-        family.check_aligner(config, layer, head)
+        family.aligning_head(config, layer, head)
         if (audio is None) == (codes is None):
             raise ConfigError("give either audio or codes")
         top = config.top

@@ -306,9 +306,9 @@ class JukeboxFamily:
         """Returns the length of the song and the start of the music in it, in audio samples."""
         return conditioning[-1].total_length, conditioning[-1].offset
 
-    def check_aligner(self, config: JukeboxConfig, layer: int | None, head: int | None) -> None:
-        """Checks that a head of the top prior attends to the lyrics."""
-        alignment_head(config, layer, head)
+    def aligning_head(self, config: JukeboxConfig, layer: int | None, head: int | None) -> tuple[int, int]:
+        """Returns the head of the top prior that an alignment is read from."""
+        return alignment_head(config, layer, head)
 
     def open_aligner(
         self,

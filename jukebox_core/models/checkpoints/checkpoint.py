@@ -3,7 +3,7 @@
 Three formats, distinguished by content: torch's zip (`archive.py`), torch's older sequence of pickles (`legacy.py`)
 and safetensors. All are mapped into memory tensor by tensor, none can run code. A pickle holds a dict of tensors, or
 one with such a dict: OpenAI's ``{model, hps, step, opt}`` (docs/upstream.md, Hyperparameters), Lightning's
-``{state_dict, ...}``.
+``{state_dict, ...}`` and audiotools' ``{state_dict, metadata}``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from jukebox_core.runtime.finite import copy_finite, what_is_not_finite
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
 
-_WRAPPER_PREFIX = "module."  # of every name, added by data-parallel training
+_WRAPPER_PREFIX = re.compile(
+    r"(?:module\.|_orig_mod\.)*"
+)  # of every name, added by data-parallel and compiled training
 _OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
 _DESCRIBED = ("name", "level", "levels", "n_ctx", "width", "depth", "l_bins", "labels_v3")  # ends of names
 _NAMED_AT_MOST = 5
@@ -56,8 +58,8 @@ class Checkpoint:
     """A checkpoint that was opened but not read: each tensor is mapped when it is accessed, until it is dropped."""
 
     path: Path
-    tensors: Mapping[str, Tensor]  # by name in the file, any `module.` prefix removed
-    metadata: Mapping[str, Any]  # OpenAI's files: hps; safetensors: as passed to `save_safetensors`
+    tensors: Mapping[str, Tensor]  # by name in the file, any prefix of a wrapper (`module.`, `_orig_mod.`) removed
+    metadata: Mapping[str, Any]  # OpenAI's files: hps; audiotools': metadata; safetensors: as in `save_safetensors`
     step: int | None = None  # training steps, where the file states them
     own_names: bool = False  # written by `save_safetensors`: names are the module's already
 
@@ -70,11 +72,16 @@ class Checkpoint:
 
 
 class _PrefixFree(Mapping[str, Tensor]):
-    """Tensors under names without the data-parallel prefix, still made one at a time."""
+    """Tensors under names without the prefixes of wrappers, still made one at a time."""
 
-    def __init__(self, get: Callable[[str], Tensor], names: Iterable[str]) -> None:
+    def __init__(self, path: Path, get: Callable[[str], Tensor], names: Iterable[str]) -> None:
         self._get = get
-        self._names = {name.removeprefix(_WRAPPER_PREFIX): name for name in names}
+        self._names: dict[str, str] = {}
+        for name in names:
+            short = _WRAPPER_PREFIX.sub("", name, count=1)
+            if short in self._names:
+                raise CheckpointError(f"{path} holds {short} twice, also as {name}; keep one of them")
+            self._names[short] = name
 
     def __getitem__(self, name: str) -> Tensor:
         return self._get(self._names[name])
@@ -270,7 +277,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
             return tensor
 
     step = metadata.pop("step", None)
-    tensors = _PrefixFree(get, file.keys())
+    tensors = _PrefixFree(path, get, file.keys())
     return Checkpoint(path, tensors, metadata, step if isinstance(step, int) else None, own_names=own_names)
 
 
@@ -305,11 +312,11 @@ def _weights_key(content: Any) -> str | None:
 
 def _upstream_checkpoint(path: Path, content: Any, file: OpenFile) -> Checkpoint:
     weights = MappedTensors(file, _named_weights(path, content))
-    hps, step = content.get("hps"), content.get("step")
+    stated, step = content.get("hps", content.get("metadata")), content.get("step")
     return Checkpoint(
         path,
-        _PrefixFree(weights.__getitem__, weights),
-        dict(hps) if isinstance(hps, Mapping) else {},
+        _PrefixFree(path, weights.__getitem__, weights),
+        dict(stated) if isinstance(stated, Mapping) else {},
         step if isinstance(step, int) else None,
     )
 

@@ -49,7 +49,11 @@ def test_the_page_leads_to_a_folder_of_codes(tmp_path: Path, prefect_api: str) -
     assert {song.genre for song in index.songs} <= {"folk", "waltz", "march", "blues", "chorale", "dance"}
     window = CodeWindows(tmp_path / "codes", level=2, context=128)[0]
     assert window.lyrics in {song.lyrics for song in index.songs}
-    assert sorted(path.name for path in (tmp_path / "look").iterdir()) == ["checks.json", "dataset.log"]
+    assert sorted(path.name for path in (tmp_path / "look").iterdir()) == [
+        ".source.json",
+        "checks.json",
+        "dataset.log",
+    ]
 
 
 @pytest.mark.slow

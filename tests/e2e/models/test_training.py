@@ -106,6 +106,13 @@ def test_the_same_command_trains_nothing_twice(made: Path) -> None:
     assert [path.stat().st_mtime_ns for path in logs] == before
 
 
+def test_a_training_resumes_with_no_other_music(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "songs", tmp_path / "songs")
+    ended = jukebox(*train(made, f"data.audio={tmp_path / 'songs'}"))
+    assert ended.returncode == 2
+    assert f"belongs to the recordings in {made / 'songs'}, not to those in" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

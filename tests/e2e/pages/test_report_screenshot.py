@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +13,9 @@ from PIL import Image
 
 from jukebox_core.audio.pictures import spectrogram_png, waveform_png
 from stages.sound.report import Report, Song, Timing, Track, write_report
+from tests.helpers.browser import browse, needs_browser, probed, recorded
 from tests.helpers.paths import ROOT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
 RATE = 44_100
 LYRICS = """The lamps along the water <b>burn</b>
@@ -31,7 +27,7 @@ LYRICS = """The lamps along the water <b>burn</b>
     let the river take the words"""
 
 # Run in a copy of the page: waits until the page has loaded its files, then records visible properties.
-PROBE = """<script>
+PROBE = """
 window.addEventListener("load", async () => {
   const audios = [...document.querySelectorAll("audio")];
   await Promise.all(audios.map(a => a.readyState >= 1 ? 0 : new Promise(done => {
@@ -45,14 +41,11 @@ window.addEventListener("load", async () => {
     pwned: root.dataset.pwned || "no",
     sources: [...document.querySelectorAll("[src]")].map(e => e.src),
   };
-  root.dataset.probe = JSON.stringify(found);
+  record(found);
 });
-</script>"""
+"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 def made_up_song(level: int, index: int, seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -122,17 +115,6 @@ def made_up_report(folder: Path, *, seconds: float = 6.0) -> Report:
     )
 
 
-def browse(page: Path, profile: Path, *flags: str) -> str:
-    """Opens `page` from disk in a fresh headless browser, and returns its output."""
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-        f"--user-data-dir={profile}", "--timeout=20000", *flags, page.as_uri(),
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run's folder, moved after its report was written: paths have to be relative."""
@@ -171,12 +153,8 @@ def test_screenshot_shows_pictures_and_text(
 
 
 def test_page_loads_its_files_and_keeps_lyrics_as_text(folder: Path, tmp_path: Path) -> None:
-    page = folder / "probe.html"
-    page.write_text((folder / "report.html").read_text("utf-8").replace("</body>", PROBE + "</body>"), "utf-8")
-    dom = browse(page, tmp_path / "profile", "--dump-dom", "--window-size=500,900")
-    match = re.search(r'data-probe="([^"]*)"', dom)
-    assert match, "the probe did not finish"
-    found = json.loads(html.unescape(match[1]))
+    page = probed(folder / "report.html", PROBE)
+    found = recorded(browse(page, tmp_path / "profile", "--dump-dom", "--window-size=500,900"))
 
     assert len(found["images"]) == 12
     assert all(natural == 960 and shown > 300 for natural, shown in found["images"])

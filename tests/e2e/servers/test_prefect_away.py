@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from tests.helpers.patience import patience
 from tests.helpers.servers.prefect_site import environment
 from tests.helpers.servers.tcp_gate import Mode, tcp_gate
 
@@ -93,7 +94,7 @@ def test_a_server_that_is_away_in_the_middle_delays_a_run_by_seconds_and_is_one_
     record_property(
         "figures", f"Prefect's server {mode}: {WINDOWS // 2} windows {figures['windows']:.2f} s, end {delay:.1f} s"
     )
-    assert delay < 2 * DELAY  # the windows themselves take time on a busy machine
+    assert delay < patience(2 * DELAY)  # the windows themselves take time
     lines = errors.strip().splitlines()
     assert len(lines) == 1, errors
     assert lines[0].startswith("Prefect's server does not answer (")

@@ -222,7 +222,7 @@ def test_a_stopped_run_stores_all_tokens_and_leaves_no_process(
     record_property("figures", figures)
     assert stored - asked < 5.0  # the grace period of a machine that is reclaimed
     assert process.returncode == 130, said
-    assert said.splitlines()[-1].startswith("jukebox: stopped as asked; all tokens drawn so far are stored")
+    assert said.splitlines()[-1].startswith("jukebox: stopped as asked; what was made so far is stored: ")
     _, alive = psutil.wait_procs(others, timeout=30)
     assert not alive, [command_line(each) for each in alive]
     bench.run(name, *LONG)

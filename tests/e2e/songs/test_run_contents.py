@@ -199,3 +199,13 @@ def test_a_run_folder_that_is_deleted_while_it_goes_on_ends_it_with_one_error(
     run = generate("run.name=first")
     assert run.manifest()["status"] == "finished"
     assert json.loads(run.manifest_path.read_text())["identity"]["seconds"] == 0.1
+
+
+def test_credentials_of_a_source_are_stored_nowhere(workspace: Path) -> None:
+    """They are used for the download; a run without them is the same run."""
+    secret = "weights.mirrors=['https://me:hunter2@127.0.0.1:9/models?sig=hunter2']"
+    run = generate(secret, "output.report=true")
+    stored = [path for path in Path("outputs").rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert stored == []
+    assert "https://127.0.0.1:9/models" in (run.path / "config.yaml").read_text()
+    assert resume(run.name).name == run.name

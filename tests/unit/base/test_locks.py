@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jukebox_core.base.locks import FileLock, locked
+from jukebox_core.errors import DiskError
+from tests.helpers.damage import damage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,3 +87,21 @@ def test_a_folder_that_cannot_be_made_is_an_error_and_leaks_nothing(tmp_path: Pa
             FileLock(tmp_path / "file" / "lock").acquire()
     if before:
         assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("kind", ["folder", "full folder", "pipe", "link", "dangling link", "loop", "device"])
+def test_what_is_in_the_place_of_a_lock_is_kept_under_another_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text("content")
+    damage(path, kind)
+    with locked(path):
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert not FileLock(path).acquire()
+    assert os.path.lexists(tmp_path / "lock.damaged")
+
+
+def test_a_lock_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(DiskError, match="something that is no folder is in its path"):
+        FileLock(tmp_path / "file" / "lock").acquire()

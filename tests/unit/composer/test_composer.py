@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jukebox_core.composer.words import write_line
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.errors import ConfigError, LabelError
 from stages.training.album import write_album
+from tests.helpers.damage import damage
 
 RATE = 22050
 NAMES = Path(conf_dir()).parent / "jukebox_core" / "data" / "mini"
@@ -185,6 +187,12 @@ def test_an_album_is_written_once_and_read_as_songs(tmp_path: Path) -> None:
     assert [song.path.stat().st_mtime_ns for song in songs[:2]] == written
     with pytest.raises(ConfigError, match="an album of other seed; choose another folder"):
         write_album(replace(config, seed=1))
+    for kind in ("list", "text", "truncate", "nested", "binary"):
+        shutil.copy(tmp_path / "album" / "album.json", tmp_path / "kept.json")
+        damage(tmp_path / "album" / "album.json", kind, 9)
+        with pytest.raises(ConfigError, match="choose another folder"):
+            write_album(config)
+        shutil.copy(tmp_path / "kept.json", tmp_path / "album" / "album.json")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not an empty folder"):

@@ -52,6 +52,26 @@ def test_arrays_of_other_lengths_are_a_list(folder: FeatureFolder) -> None:
     assert [each.shape for each in jukebox.load_features(folder.path)[3]] == [(2, 4), (4,)]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "../../outside.wav", "in/../../../outside.wav", "/outside.wav"])
+def test_arrays_of_any_name_are_in_the_folder(folder: FeatureFolder, name: str) -> None:
+    made = folder.write(entry(name), {"layer3": np.zeros(4, np.float32)}).arrays["layer3"]
+    found = (folder.path / made.file).resolve()
+    assert found.is_file()
+    assert found.is_relative_to((folder.path / "arrays").resolve())
+
+
+def test_other_numbers_of_a_recording_do_not_replace_those_before(folder: FeatureFolder) -> None:
+    """Of one that was edited, or with other settings; the index says which are the newest."""
+    before = folder.path / folder.entries()["b.wav"].arrays["layer3"].file
+    content = before.read_bytes()
+    for causes, value in (("c", 0), ("other", 5), ("other", 5)):
+        array = folder.write(entry("b.wav", causes=causes), {"layer3": np.full(4, value, np.float32)}).arrays["layer3"]
+        assert before.read_bytes() == content
+        np.testing.assert_array_equal(jukebox.load_features(folder.path).of("b.wav")["layer3"], [value] * 4)
+        assert (folder.path / array.file == before) == (value == 0)
+    assert len(list(folder.path.glob("arrays/b.wav*"))) == 2
+
+
 def test_a_recording_is_current_for_its_causes_and_its_audio(folder: FeatureFolder) -> None:
     known = folder.entries()["b.wav"]
     assert folder.is_current(known, "c", SOURCE)

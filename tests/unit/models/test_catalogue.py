@@ -41,19 +41,18 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
     }  # fmt: skip
     assert catalogue.resolve(["fast", "mr_mt3", "mt3"]) == ["mt3", "mr_mt3"]
     assert catalogue.resolve(["best", "5b_lyrics", "mini"]) == ["5b_lyrics", "mini"]
-    assert catalogue.resolve(["all"]) == ["1b_lyrics", "5b", "5b_lyrics", "mini", *TRANSCRIBERS]
+    assert catalogue.resolve(["all"]) == ["1b_lyrics", "5b", "5b_lyrics", "mini", *TRANSCRIBERS, "vampnet"]
     with pytest.raises(ConfigError, match="closest: 'small'"):
         catalogue.resolve(["smalll"])
 
 
 def test_shared_files_are_listed_once_and_every_entry_has_a_purpose() -> None:
     wanted = {each.path: each for each in catalogue._unique(["all"], WeightsConfig(folder="/w"))}
-    assert len(wanted) == 21  # 4 of them mini's weights
+    assert len(wanted) == 24  # 4 of them mini's weights
     assert all(each.spec.purpose for each in wanted.values())
     unknown = {path.name for path, each in wanted.items() if not (each.spec.bytes or each.spec.about_bytes)}
-    assert unknown == {f"exp_segmemV2_prev_context={length}.ckpt" for length in (0, 32, 64)} | {
-        "last.ckpt"
-    }  # never published
+    transcribers = {f"exp_segmemV2_prev_context={length}.ckpt" for length in (0, 32, 64)} | {"last.ckpt"}
+    assert unknown == transcribers | {"codec.pth", "coarse.pth", "c2f.pth"}  # never published
     listed = {each.name: each for each in models.listing(WeightsConfig(folder="/nowhere"))}
     assert listed["1b_lyrics"].bytes == pytest.approx(11.6e9, rel=0.01)
     assert listed["5b"].bytes == pytest.approx(18.1e9, rel=0.01)

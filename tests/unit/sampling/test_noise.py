@@ -131,3 +131,9 @@ def test_values_for_another_device_are_copied_in_blocks() -> None:
     assert len(ahead) == 2**20 // 200
     assert noise.draw(7 + len(ahead) - 1, 100).is_meta
     assert noise._ahead_NBV is ahead
+
+
+def test_a_range_of_positions_is_the_same_as_one_by_one() -> None:
+    one, many = CounterNoise(1, 2, [0, 5]), CounterNoise(1, 2, [0, 5])
+    drawn = many.draw_range(40, 43, 17)
+    assert torch.equal(drawn, torch.stack([one.draw(position, 17) for position in range(40, 43)]))

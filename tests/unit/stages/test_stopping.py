@@ -23,10 +23,10 @@ def lost() -> None:
     raise RunError("another process took over")
 
 
-def test_a_request_raises_and_names_the_way_to_continue() -> None:
+def test_a_request_raises_and_says_that_nothing_is_lost() -> None:
     stopping.check()
     stopping.request_stop()
-    with pytest.raises(stopping.StoppedError, match="run the same command to continue"):
+    with pytest.raises(stopping.StoppedError, match="what was made so far is stored"):
         stopping.check()
     stopping.clear_request()
     stopping.check()

@@ -320,5 +320,5 @@ def test_bad_names_and_times(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at most half"):
         LeaseConfig(seconds=5, refresh_seconds=3)
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="something that is no folder is in its path"):
         RunLock(tmp_path / "file", "run").acquire()

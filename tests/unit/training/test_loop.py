@@ -21,6 +21,7 @@ from jukebox_core.training.log import METRICS_NAME, read_entries
 from jukebox_core.training.loop import CHECKPOINT_NAME, LOG_FOLDER, TrainingLoop
 from jukebox_core.training.optimiser import ExponentialMovingAverage, lr_factor
 from jukebox_core.training.weights import write_half_weights
+from tests.helpers.damage import KINDS, damage
 from tests.helpers.models.tiny_training import run, subject, training
 from tests.helpers.paths import ROOT, TESTS
 from tests.helpers.small_files import small_files
@@ -153,6 +154,30 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     run(tmp_path, max_steps=4)
     with pytest.raises(TrainingError, match="is no checkpoint of this training"):
         run(tmp_path, max_steps=8, kind="top")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [0, 5000])
+def test_a_damaged_checkpoint_is_one_error_or_does_no_harm(tmp_path: Path, kind: str, at: int) -> None:
+    """What is no checkpoint any more is refused; a link to one is used."""
+    run(tmp_path, max_steps=2)
+    damage(tmp_path / CHECKPOINT_NAME, kind, at)
+    if kind in ("missing", "dangling link", "link", "loop"):
+        assert run(tmp_path, max_steps=3).step == 3
+    else:
+        with pytest.raises(TrainingError, match="is no checkpoint of this training"):
+            run(tmp_path, max_steps=3)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return print, ("run",)
+
+    run(tmp_path, max_steps=2)
+    torch.save({**weights(tmp_path), "more": Harmful()}, tmp_path / CHECKPOINT_NAME)
+    with pytest.raises(TrainingError, match="is no checkpoint of this training"):
+        run(tmp_path, max_steps=3)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:

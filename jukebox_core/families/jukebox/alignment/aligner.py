@@ -11,7 +11,7 @@ from jukebox_core.families.jukebox.alignment.matrix import Merge, align_codes
 from jukebox_core.families.jukebox.conditioning.lengths import window_hop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,7 +34,13 @@ class PriorAligner:
 
     @torch.inference_mode()
     def align(
-        self, codes: NDArray[np.integer[Any]], conditioning: Sequence[SongLabels], *, hop: float, merge: str
+        self,
+        codes: NDArray[np.integer[Any]],
+        conditioning: Sequence[SongLabels],
+        *,
+        hop: float,
+        merge: str,
+        before_batch: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
         """Returns the attention from each code to each character of the lyrics, float32 [tokens, characters]."""
         top = self.config.top
@@ -47,4 +53,5 @@ class PriorAligner:
             code_samples=self.config.hops[top],
             merge=cast("Merge", merge),
             batch=max(1, _BATCH_CODES // self.prior.config.context),
+            before_batch=before_batch,
         )

@@ -33,11 +33,11 @@ def alignment_head(config: JukeboxConfig, layer: int | None = None, head: int | 
     kinds = attention_types(sizes.attention_order, sizes.depth)
     fitting = [at for at, kind in enumerate(kinds) if kind in (AttentionType.PRIME, AttentionType.CROSS)]
     chosen = lyrics.alignment_layer if layer is None else layer
+    choice = f"choose {', '.join(map(str, fitting))}, counted from 0" if fitting else "this model has none that does"
     if chosen is None:
-        chosen = fitting[-1] if fitting else -1
+        raise ConfigError(f"model {config.name} names no head that follows lyrics; set layer and head: {choice}")
     if chosen not in fitting:
-        choice = f"choose {', '.join(map(str, fitting))}" if fitting else "this model has none that does"
-        raise ConfigError(f"layer {chosen} attends to no lyrics; {choice}, counted from 0")
+        raise ConfigError(f"layer {chosen} attends to no lyrics; {choice}")
     of_layer = (lyrics.alignment_head or 0) if head is None else head
     if not 0 <= of_layer < sizes.heads:
         raise ConfigError(f"head is {of_layer}; layer {chosen} has heads 0 to {sizes.heads - 1}")

@@ -14,11 +14,12 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.conditioning.labels import window_row
 from jukebox_core.families.jukebox.features.activations import lyric_attention
 from jukebox_core.families.jukebox.features.extractor import window_condition
+from jukebox_core.families.jukebox.features.lyric_prefix import LyricPrefixes
 from jukebox_core.protocols import WindowConditioning
 from jukebox_core.tokens.plan import window_starts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -39,6 +40,7 @@ def align_codes(
     code_samples: int,
     merge: Merge = "first",
     batch: int = 1,
+    before_batch: Callable[[], None] | None = None,
 ) -> NDArray[np.float32]:
     """Returns the attention weights from each code of a song to each character of its lyrics, float32 [T, C].
 
@@ -54,6 +56,7 @@ def align_codes(
         code_samples: audio samples per code.
         merge: how windows that overlap are joined.
         batch: windows of one forward pass.
+        before_batch: called before each forward pass.
 
     Raises:
         ConfigError: there are no codes.
@@ -67,7 +70,8 @@ def align_codes(
     starts = window_starts(total, context, hop) if total >= context else [0]
     if not characters:
         return sum_TC
-    for start, indices, weights_TN in _windows(prior, codes_T, labels, head, starts[::-1], code_samples, batch):
+    windows = _windows(prior, codes_T, labels, head, starts[::-1], code_samples, batch, before_batch)
+    for start, indices, weights_TN in windows:
         rows = slice(start, min(start + context, total))
         seen = [column for column, index in enumerate(indices) if index >= 0]
         at = slice(indices[seen[0]], indices[seen[-1]] + 1)  # a window's characters follow each other
@@ -90,15 +94,22 @@ def _windows(
     starts: list[int],
     code_samples: int,
     batch: int,
+    before_batch: Callable[[], None] | None,
 ) -> Iterator[tuple[int, tuple[int, ...], NDArray[np.float32]]]:
     """Yields start, positions of the lyric columns in the lyrics, and weights [T, N] of each window, in this order."""
     context, device = prior.config.context, prior.body.position_PW.device
+    prefixes = LyricPrefixes(prior, head.layer + 1)
     padded_T = np.pad(codes_T, (0, max(0, context - len(codes_T)))).astype(np.int64)
     for first in range(0, len(starts), batch):
+        if before_batch is not None:
+            before_batch()
         some = starts[first : first + batch]
         rows = [window_row(labels, prior.config, sample_length=context * code_samples, start=start) for start in some]
         codes_BT = torch.from_numpy(np.stack([padded_T[start : start + context] for start in some])).to(device)
-        condition = window_condition(prior, WindowConditioning([row.row for row in rows]), device)
-        weights_BTN = lyric_attention(prior, codes_BT, condition, head.layer, head.head).float().cpu().numpy()
+        labels_of = [row.row for row in rows]
+        condition = window_condition(prior, WindowConditioning(labels_of), device)
+        prefix = prefixes.of(labels_of, condition)
+        found_BTN = lyric_attention(prior, codes_BT, condition, head.layer, head.head, prefix)
+        weights_BTN = found_BTN.float().cpu().numpy()
         for start, row, weights_TN in zip(some, rows, weights_BTN, strict=True):
             yield start, row.lyric_indices, weights_TN

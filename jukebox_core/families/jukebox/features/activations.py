@@ -11,16 +11,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
 
 from jukebox_core.errors import ConfigError
-from jukebox_core.families.jukebox.model.attention_patterns import AttentionType, attention_types
+from jukebox_core.families.jukebox.features.lyric_prefix import SUMMARIES
+from jukebox_core.families.jukebox.model.attention import SelfAttention
+from jukebox_core.families.jukebox.model.attention_patterns import attention_types
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from torch import Tensor
 
+    from jukebox_core.families.jukebox.features.lyric_prefix import LyricPrefix
     from jukebox_core.families.jukebox.model.prior import Condition, Prior
-
-_LAST_ROW_DIFFERS = {AttentionType.SUMMARY, AttentionType.SPREAD_SUMMARY}  # the final row of a sequence is no key
+    from jukebox_core.families.jukebox.model.transformer import Block
 
 
 class Activations(NamedTuple):
@@ -33,7 +35,13 @@ class Activations(NamedTuple):
 
 @torch.no_grad()
 def layer_outputs(
-    prior: Prior, codes_BT: Tensor, condition: Condition, layers: Collection[int], *, final: bool = False
+    prior: Prior,
+    codes_BT: Tensor,
+    condition: Condition,
+    layers: Collection[int],
+    *,
+    final: bool = False,
+    prefix: LyricPrefix | None = None,
 ) -> Iterator[Activations]:
     """Yields the activations [B, T, W] of `layers`, ascending, and last of all the final ones if asked for.
 
@@ -45,13 +53,14 @@ def layer_outputs(
         condition: of the window.
         layers: counted from 1.
         final: also yield the input of the output projection.
+        prefix: of the same windows, at least of the deepest layer, so that lyric positions are not computed.
     """
     depth = prior.config.transformer.depth
     deepest = depth if final else max(layers)
-    lyrics, codes = prior.config.lyric_positions, codes_BT.shape[1]
-    x_BPW = embedded(prior, codes_BT, condition)
+    lyrics, codes = 0 if prefix else prior.config.lyric_positions, codes_BT.shape[1]
+    x_BPW = embedded(prior, codes_BT, condition, music_only=prefix is not None)
     for layer, block in enumerate(prior.body.transformer.typed_blocks[:deepest], 1):
-        x_BPW, _ = block(x_BPW, condition.encoder_BNW)
+        x_BPW = _through(block, x_BPW, condition, prefix, layer - 1)
         if layer in layers:
             yield Activations(layer, x_BPW[:, lyrics : lyrics + codes])
     if final:
@@ -62,28 +71,46 @@ def layer_outputs(
 
 
 @torch.no_grad()
-def lyric_attention(prior: Prior, codes_BT: Tensor, condition: Condition, layer: int, head: int) -> Tensor:
+def lyric_attention(
+    prior: Prior, codes_BT: Tensor, condition: Condition, layer: int, head: int, prefix: LyricPrefix | None = None
+) -> Tensor:
     """Returns the attention weights [B, T, N] of one head from music positions to lyric tokens, float32.
 
     Blocks after `layer`, which is counted from 0 as in a model's settings, are not computed. Rows need not sum to 1 in
-    a single sequence, whose heads attend to other positions too.
+    a single sequence, whose heads attend to other positions too. `prefix` as of `layer_outputs`, of `layer` too.
     """
     lyrics, codes = prior.config.lyrics, codes_BT.shape[1]
     assert lyrics is not None
     blocks = prior.body.transformer.typed_blocks
-    x_BPW = embedded(prior, codes_BT, condition)
-    for block in blocks[:layer]:
-        x_BPW, _ = block(x_BPW, condition.encoder_BNW)
-    attention = blocks[layer].attention
-    _, weights_BHPK = attention(blocks[layer].norm_attention(x_BPW), condition.encoder_BNW, record=True)
+    x_BPW = embedded(prior, codes_BT, condition, music_only=prefix is not None)
+    for index, block in enumerate(blocks[:layer]):
+        x_BPW = _through(block, x_BPW, condition, prefix, index)
+    _, weights_BHPK = _attended(blocks[layer], x_BPW, condition, prefix, layer, record=True)
     first = prior.config.lyric_positions
     return cast("Tensor", weights_BHPK)[:, head, first : first + codes, : lyrics.tokens]
 
 
-def embedded(prior: Prior, codes_BT: Tensor, condition: Condition) -> Tensor:
+def _through(block: Block, x_BPW: Tensor, condition: Condition, prefix: LyricPrefix | None, index: int) -> Tensor:
+    """Returns x after the block with this index."""
+    return block.add(x_BPW, _attended(block, x_BPW, condition, prefix, index)[0])
+
+
+def _attended(
+    block: Block, x_BPW: Tensor, condition: Condition, prefix: LyricPrefix | None, index: int, *, record: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the output of a block's attention and, if `record`, its weights for whole sequences."""
+    attention, normed_BPW = block.attention, block.norm_attention(x_BPW)
+    if prefix is None:
+        return cast("tuple[Tensor, Tensor | None]", attention(normed_BPW, condition.encoder_BNW, record=record))
+    assert isinstance(attention, SelfAttention)
+    return attention.after(normed_BPW, prefix.layers[index], record=record)
+
+
+def embedded(prior: Prior, codes_BT: Tensor, condition: Condition, *, music_only: bool = False) -> Tensor:
     """Returns the input of the first block [B, P, W], in the dtype of computation.
 
-    P is filled up with zeros to whole rows of the layers' folded sequence: no position sees those after it.
+    P is filled up with zeros to whole rows of the layers' folded sequence: no position sees those after it. With
+    `music_only` the lyric positions are left out.
 
     Raises:
         ConfigError: more codes than the context.
@@ -99,7 +126,8 @@ def embedded(prior: Prior, codes_BT: Tensor, condition: Condition) -> Tensor:
         x_BPW[:, lyrics:] += condition.signal_BTW[:, :codes]
     kinds = attention_types(config.transformer.attention_order, config.transformer.depth)
     columns = config.positions // (config.transformer.blocks or config.positions)
-    whole = config.positions if _LAST_ROW_DIFFERS & set(kinds) else -(-x_BPW.shape[1] // columns) * columns
+    whole = config.positions if SUMMARIES & set(kinds) else -(-x_BPW.shape[1] // columns) * columns
     if config.transformer.blocks is None:
         whole = x_BPW.shape[1]
-    return F.pad(x_BPW.to(prior.compute_dtype), (0, 0, 0, whole - x_BPW.shape[1]))
+    x_BPW = F.pad(x_BPW.to(prior.compute_dtype), (0, 0, 0, whole - x_BPW.shape[1]))
+    return x_BPW[:, lyrics:] if music_only else x_BPW

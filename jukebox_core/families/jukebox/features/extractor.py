@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from jukebox_core.families.jukebox.features.activations import layer_outputs
+from jukebox_core.families.jukebox.features.lyric_prefix import LyricPrefixes
 from jukebox_core.features.config import FINAL, layer_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class PriorExtractor:
     """The first layers of the prior of one level."""
 
     prior: Prior
+    prefixes: LyricPrefixes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepares the lyric positions that windows share, in every layer that the prior has."""
+        object.__setattr__(self, "prefixes", LyricPrefixes(self.prior, len(self.prior.body.transformer.typed_blocks)))
 
     @torch.inference_mode()
     def activations(
@@ -40,7 +46,8 @@ class PriorExtractor:
         device = self.prior.body.position_PW.device
         codes_BT = torch.from_numpy(np.ascontiguousarray(codes, np.int64)).to(device)
         condition = window_condition(self.prior, conditioning, device)
-        for found in layer_outputs(self.prior, codes_BT, condition, layers, final=final):
+        prefix = self.prefixes.of(conditioning.labels, condition)
+        for found in layer_outputs(self.prior, codes_BT, condition, layers, final=final, prefix=prefix):
             x_BTW = found.x_BTW if found.x_BTW.dtype is torch.float16 else found.x_BTW.float()
             yield FINAL if found.is_final else layer_name(found.layer), x_BTW.cpu().numpy()
 

@@ -4,8 +4,8 @@
 `extend` is incremental: it attends from the next T positions to a KV cache, for prefill and autoregressive decoding.
 
 A sequence is folded into R rows (upstream: blocks) of C columns, row by row. Shape suffixes: B batch, T positions of
-this call, S key positions, W width, H heads, D head width, R rows, C columns, N encoder positions, 2 keys and values,
-F folded batch (rows or columns times B).
+this call, S key positions, W width, H heads, D head width, R rows, C columns, N encoder or earlier positions, P all
+positions, 2 keys and values, F folded batch (rows or columns times B).
 """
 
 from __future__ import annotations
@@ -109,6 +109,20 @@ class SelfAttention(Attention):
         q_BHTD, kv_2BHTD = self.split(x_BTW)
         out_BHTD, weights = self._whole(q_BHTD, kv_2BHTD, record)
         return self.merge(out_BHTD), weights
+
+    def after(self, x_BTW: Tensor, before_2BHND: Tensor, *, record: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Returns the last T positions of what `forward` gives for a whole sequence, [B, T, W], and its weights.
+
+        Args:
+            x_BTW: the input at these positions.
+            before_2BHND: keys and values of the N positions before them; B is 1 if all sequences share them.
+            record: also return the weights, of the N positions too, where they mean nothing.
+        """
+        q_BHTD, kv_2BHTD = self.split(x_BTW)
+        before = before_2BHND.shape[3]
+        kv_2BHPD = torch.cat([before_2BHND.expand(-1, x_BTW.shape[0], -1, -1, -1), kv_2BHTD], dim=3)
+        out_BHPD, weights = self._whole(F.pad(q_BHTD, (0, 0, before, 0)), kv_2BHPD, record)
+        return self.merge(out_BHPD[:, :, before:]), weights
 
     def extend(self, x_BTW: Tensor, cache: LayerCache, position: int) -> Tensor:
         """Returns the output [B, T, W] for the next positions; see `Attention.extend`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ from jukebox_core.errors import ConfigError, RunError
 from jukebox_core.families.jukebox.alignment.heads import Head, alignment_head
 from jukebox_core.models.presets import load_preset
 from pipelines.execution import align
+from pipelines.orchestration import stage_calls
+from pipelines.runs.settings_of_run import resume_root
 from pipelines.settings.compose import ALIGN, GENERATE, compose
 from tests.helpers.models.own_model import write_own_model
-from tests.helpers.plain_flows import run_plainly
+from tests.helpers.plain_flows import make_plainly, run_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pipelines.settings.align import AlignSettings
 
@@ -64,7 +66,7 @@ def sung(root: Path) -> Path:
 
 
 def align_settings(root: Path, *overrides: str) -> AlignSettings:
-    return compose(ALIGN, [f"storage.root={root}/out", *overrides])
+    return compose(ALIGN, [f"storage.root={root}/out", "hardware.engine=eager", *overrides])
 
 
 @pytest.mark.slow
@@ -90,6 +92,54 @@ def test_a_run_with_lyrics(sung: Path, root: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_aligns_its_words_itself(sung: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tokens, then the words: made once, resumed after an interruption, shown in the report."""
+    made: list[str] = []
+    whole = stage_calls.PLAIN.align_song
+
+    def align_song(*given: Any) -> Any:
+        made.append(given[-1].name)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(stage_calls.PLAIN, "align_song", align_song, raising=False)
+    overrides = ["align=true", "hardware.engine=eager", "alignment.hop=1.0", "alignment.upstream=true"]
+    settings = compose(resume_root("sung", f"{root}/out", overrides), overrides)
+    with pytest.raises(KeyboardInterrupt):
+        make_plainly(settings, resume=True)
+    assert "<button" not in (sung / "report.html").read_text("utf-8")
+    run = make_plainly(settings, resume=True)
+    assert made == ["sample_0"] * 2
+    make_plainly(settings, resume=True)  # finished: nothing is left to do
+    assert made == ["sample_0"] * 2
+    manifest = run.manifest()
+    [record] = manifest["alignment"]
+    assert (record["sample"], manifest["status"]) == (0, "finished")
+    assert record["focus"] > 0.2
+    assert {timing["stage"] for timing in manifest["timings"]} >= {"decode", "align"}
+    words = json.loads((sung / "align/sample_0.json").read_text())["words"]
+    page = (sung / "report.html").read_text("utf-8")
+    assert page.count("<button") == len(words)
+    assert {Path(each["path"]).name.partition(".")[2] for each in record["files"]} >= {"align.json", "align.png", "lrc"}
+    (sung / "align/sample_0.json").unlink()
+    make_plainly(settings, resume=True)
+    assert made == ["sample_0"] * 3
+    assert json.loads((sung / "align/sample_0.json").read_text())["words"] == words
+
+
+@pytest.mark.slow
+def test_a_head_that_does_not_follow_the_words_is_reported(
+    sung: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = align_settings(root, "run=sung", "head=1", "hop=1.0", f"folder={root}/other", "formats=[json]")
+    with caplog.at_level("INFO", logger="jukebox"):
+        align.align(align.prepare(settings))
+    assert "the head does not follow the words (focus" in caplog.text
+    assert json.loads((root / "other/sample_0.json").read_text())["focus"] < 0.2
+
+
+@pytest.mark.slow
 def test_a_run_without_lyrics_and_one_that_stopped_are_refused(
     sung: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +158,7 @@ def test_a_run_without_lyrics_and_one_that_stopped_are_refused(
 @pytest.mark.slow
 def test_words_of_held_out_songs_are_near_their_true_times(record_property: Callable[[str, object], None]) -> None:
     """The goal is a median of 100 ms and 90 % within 300 ms; upstream's way of joining windows is given beside."""
-    model = jukebox.load_model("mini", hardware=jukebox.HardwareConfig(device="cpu", dtype="float32"))
+    model = jukebox.load_model("mini", hardware=jukebox.HardwareConfig(device="cpu", dtype="float32", engine="eager"))
     away: dict[str, list[float]] = {"mean": [], "first": []}
     for track in [each for each in plan_album(LONGER) if each.sung][:3]:
         score = track.compose()

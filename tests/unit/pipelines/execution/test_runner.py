@@ -139,6 +139,18 @@ def test_an_error_of_a_cluster_is_explained_wherever_it_is_raised() -> None:
         raise CommClosedError("Address removed.")
 
 
+def test_a_cluster_that_does_not_start_is_explained_whatever_it_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: RunnerSettings) -> None:
+        raise Exception("The current node timed out during startup.\nSee the logs.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(runner, "_task_runner", fail)
+    with (
+        pytest.raises(RunError, match=r"runner=ray did not start \(The current node timed out during startup\.\); run"),
+        runner.open_workers(RunnerSettings(kind="ray"), None, None, None),  # type: ignore[arg-type]
+    ):
+        pass
+
+
 def test_a_cluster_that_fails_again_while_it_is_shut_down_does_not_hide_the_first_error() -> None:
     with pytest.raises(RunError, match="no worker for"), runner._cluster_errors():  # noqa: PT012 - two errors
         try:

@@ -101,6 +101,9 @@ def test_the_password_is_made_once_and_private(tmp_path: Path, monkeypatch: pyte
     for damaged in (b"", b"short", b"\xff\xfe" * 30, b"a:" + b"x" * 5000):
         path.write_bytes(damaged)
         assert own_password(tmp_path) != damaged.decode("latin-1")
+    path.rename(tmp_path / "secret")
+    path.symlink_to(tmp_path / "secret")
+    assert own_password(tmp_path) == (tmp_path / "secret").read_text(), "a link to a password is the user's own"
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:mine")
     assert own_password(tmp_path) == "me:mine"
 

@@ -19,6 +19,7 @@ from jukebox_core.errors import RunError
 from pipelines.exit_status import exit_status
 from pipelines.orchestration import prefect_home
 from pipelines.orchestration.password import own_password
+from tests.helpers.damage import damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +109,24 @@ def test_a_record_of_a_process_that_has_ended_is_not_used_though_another_program
     (home / "server.json").write_text(json.dumps({"url": url, "process": process}))
     prefect_home.use(str(tmp_path))
     assert "PREFECT_API_AUTH_STRING" not in os.environ
+
+
+@pytest.mark.parametrize("kind", ["folder", "full folder", "pipe", "dangling link", "loop", "device"])
+def test_what_is_in_the_place_of_a_file_of_prefects_folder_is_kept_under_another_name(
+    tmp_path: Path, kind: str, commands: list[list[str]]
+) -> None:
+    home = tmp_path / ".prefect"
+    home.mkdir()
+    names = ["password", "password.lock", "database.lock", "database.version", "server.json", "server.log"]
+    for name in names:
+        (home / name).write_text("content")
+        damage(home / name, kind)
+    prefect_home.use(str(tmp_path))
+    password = own_password(home)
+    assert (home / "password").read_text() == password
+    for name in names:
+        assert os.path.lexists(home / f"{name}.damaged")
+        assert not os.path.lexists(home / name) or (home / name).is_file()
 
 
 def test_the_password_is_given_to_our_own_server_only(tmp_path: Path, url: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import soundfile
 
 from jukebox_core.datasets.config import CheckConfig
 from jukebox_core.datasets.songs import Song, scan_songs
+from jukebox_core.datasets.source import check_codes_folder, source_of, source_of_codes
 from jukebox_core.datasets.windows import CodeWindows, read_index
 from jukebox_core.errors import AudioError, ConfigError, LabelError, StoreError
 from jukebox_core.models.config import WeightsConfig
@@ -23,6 +25,7 @@ from stages.resident import CodecSpec
 from stages.sound.encode import encode_audio
 from stages.training import dataset
 from stages.training.dataset import check_labels, check_songs, encode_songs
+from tests.helpers.damage import content
 from tests.helpers.models.own_model import write_own_model
 
 CHECKS = CheckConfig(shortest_seconds=0.1, most_unreadable=0.5)
@@ -94,6 +97,53 @@ def test_a_song_is_encoded_once(own: CodecSpec, music: Path, tmp_path: Path, mon
     assert len(counted) == 2  # the one that changed, and its twin, which is no duplicate now
 
 
+def test_codes_are_never_replaced_by_those_of_other_recordings(own: CodecSpec, music: Path, tmp_path: Path) -> None:
+    folder = encode(own, music, tmp_path / "codes")
+    before = content(folder)
+    write(tmp_path / "other" / "a.wav", 0.3, 7)
+    other = scan_songs(tmp_path / "other")
+    for work in (
+        lambda: encode_songs(own, CHECKS, other, folder),
+        lambda: check_songs(CHECKS, other, RATE, folder),
+        lambda: check_codes_folder(folder, source_of(scan_songs(music), "0" * 64), scan_songs(music)),
+    ):
+        with pytest.raises(ConfigError, match="nothing is overwritten: choose another folder"):
+            work()
+    (folder / ".source.json").unlink()  # as earlier versions left it
+    with pytest.raises(ConfigError, match=r"songs\.json names other recordings, such as 'clipped\.wav'"):
+        encode_songs(own, CHECKS, other, folder)
+    assert content(folder) == {name: data for name, data in before.items() if name != ".source.json"}
+    encode(own, music, folder)
+    assert content(folder) == before
+    (tmp_path / "link").symlink_to(music)
+    with pytest.raises(ConfigError, match="give codes a folder of their own"):
+        encode(own, music, tmp_path / "link")
+    music.rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match="if the recordings were only moved"):
+        encode(own, tmp_path / "moved", folder)
+    assert source_of_codes(folder).audio == str(music)
+    (folder / ".source.json").unlink()
+    assert source_of_codes(folder).audio == str(folder)
+    encode(own, tmp_path / "moved", folder)
+
+
+def test_whole_codes_of_an_edited_recording_are_kept(own: CodecSpec, music: Path, tmp_path: Path) -> None:
+    folder = encode(own, music, tmp_path / "codes")
+    before = content(folder)
+    write(music / "a.wav", 0.25, 9)
+    for _ in range(2):
+        [edited, *_] = read_index(encode(own, music, folder)).songs
+        assert re.fullmatch(r"a\.wav\.[0-9a-f]{8}\.npz", edited.codes)
+    after = content(folder)
+    assert {name for name in before if before[name] != after[name]} == {"checks.json", "songs.json"}
+    write(music / "a.wav", 0.3, 1)
+    assert encode(own, music, folder)
+    assert content(folder) == after | {name: before[name] for name in ("checks.json", "songs.json")}
+    (folder / "a.wav.npz").write_bytes(b"damaged")
+    encode(own, music, folder)
+    assert content(folder) == after | {name: before[name] for name in ("checks.json", "songs.json")}
+
+
 def test_a_full_disk_is_an_error_and_leaves_no_partial_file(
     own: CodecSpec, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +161,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(
     monkeypatch.setattr("jukebox_core.tokens.codes.np.savez_compressed", savez)
     with pytest.raises(StoreError, match="the disk is full; 1 of 7 songs are encoded and kept: make room and run"):
         encode(own, music, folder)
-    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["a.wav.npz"]
+    assert [path.name for path in folder.rglob("[!.]*") if path.is_file()] == ["a.wav.npz"]
     monkeypatch.undo()
     assert len(read_index(encode(own, music, folder)).songs) == 3
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.training.config import NewNames
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from stages.fetch import fetch_vocabularies, fetch_weights
-from stages.training.model_folder import ModelPlan, write_model
+from stages.training.model_folder import ModelPlan, check_model_folder, write_model
 from stages.training.new_labels import add_labels
 from stages.training.train import Trained
 from tests.helpers.models.own_model import write_own_model
@@ -60,3 +61,32 @@ def test_the_card_names_steps_metrics_and_unchanged_parts(made: Path) -> None:
     assert "| vqvae | 7 | reconstruction loss 0.500 |" in card
     assert "| level_1 |  | unchanged |" in card
     assert "- Licence: none" in card
+
+
+def test_a_model_is_written_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    check_model_folder(tmp_path / "new", ["vqvae"])
+    for name in ("README.md", "model.yaml", "vqvae.safetensors"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("my own")
+        with pytest.raises(ConfigError, match=f"has a {name} that no training in it wrote; nothing is overwritten"):
+            check_model_folder(folder, ["vqvae"])
+        (folder / "training").mkdir()
+        check_model_folder(folder, ["vqvae"])
+
+
+def test_a_model_has_no_credentials_of_the_sources_of_its_base(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    model, settings = load_preset(write_own_model(tmp_path)), WeightsConfig(folder=str(tmp_path / "cache"))
+    weights, vocabularies = fetch_weights(model, settings), fetch_vocabularies(model, settings)
+    (folder / "vqvae.safetensors").write_bytes(weights["vqvae"].read().read_bytes())
+    trained = {"vqvae": Trained("vqvae", weights.pop("vqvae"), 7, {})}
+    files = replace(model.files, weight_sources=("https://me:hunter2@host/models?sig=hunter2",))
+    plan = ModelPlan(
+        base=replace(model, files=files), start_config=model.config, trained=trained, given=weights,
+        vocabularies=vocabularies, codes=str(tmp_path / "codes"), data="nothing", licence="none",
+    )  # fmt: skip
+    text = write_model(folder, plan).read_text()
+    assert "hunter2" not in text
+    assert "https://host/models" in text

@@ -1,0 +1,1 @@
+"""VampNet: masked tokens over a neural codec, filled in a few passes."""

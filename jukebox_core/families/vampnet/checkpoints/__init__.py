@@ -1,0 +1,1 @@
+"""Files of weights: names of tensors, settings stored with them, loading."""

@@ -1,0 +1,1 @@
+"""Masks: which tokens of a grid are generated."""

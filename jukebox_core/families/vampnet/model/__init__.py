@@ -1,0 +1,1 @@
+"""Networks: the codec, the transformers, low-rank updates."""

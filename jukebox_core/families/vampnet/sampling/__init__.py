@@ -1,0 +1,1 @@
+"""Filling masked grids: draws, passes, chunks."""

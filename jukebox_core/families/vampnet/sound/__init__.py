@@ -1,0 +1,1 @@
+"""Audio as the codec expects it: rate, channels, loudness."""

@@ -1,0 +1,1 @@
+"""Training of the transformers: masks, loss, learning rate, low-rank updates."""

@@ -1,0 +1,75 @@
+"""VampNet behind the door: what it offers, what it refuses by name, sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jukebox_core.errors import CheckpointError, ConfigError
+from jukebox_core.families.vampnet.config import LORA_RANK, TransformerConfig, VampNetConfig, VampNetNetwork
+from jukebox_core.family import Family, open_family, varies
+from jukebox_core.models.presets import load_preset
+from tests.helpers import vampnet as gold
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OFFERED = {
+    "config", "roles", "role_of", "check_file", "initialise", "initialise_causes", "split", "open_api",
+    "approximate_parameters",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", sorted({*Family.__annotations__, *vars(Family)} - {"name", "network_type"}))
+def test_a_member_of_the_protocol_is_there_or_refused(what: str) -> None:
+    if what.startswith("_") or what in OFFERED:
+        return
+    with pytest.raises(ConfigError, match="models of the family vampnet vary recordings"):
+        getattr(open_family("vampnet"), what)()
+
+
+def test_only_this_family_varies() -> None:
+    assert varies(open_family("vampnet"))
+    assert not varies(open_family("mt3"))
+    assert not varies(open_family("jukebox"))
+
+
+def test_the_official_model_has_the_parameters_of_upstreams_files() -> None:
+    preset = load_preset("vampnet")
+    assert preset.opened.approximate_parameters(preset.config) == 335_893_664 + 277_753_072
+    assert preset.network.coarse.parameters(LORA_RANK) == 335_893_664
+    assert preset.network.chunk("coarse") == 575
+    assert preset.network.chunk("c2f") == 173
+    assert "CC BY-NC-SA 4.0" in preset.files.licence
+
+
+def config_of(golden: Path) -> VampNetConfig:
+    codec, coarse, c2f = gold.codec(golden), *(gold.transformer(golden, role) for role in gold.ROLES)
+    network = VampNetNetwork(codec=codec.config.codebooks, coarse=coarse.config, c2f=c2f.config)
+    return VampNetConfig(name="golden", network=network)
+
+
+def test_files_are_checked_against_the_preset(golden_vampnet: Path) -> None:
+    family, config, models = open_family("vampnet"), config_of(golden_vampnet), golden_vampnet / "models"
+    for role in family.roles(config):
+        family.check_file(config, role, models / f"vampnet/{role}.pth")
+    for variant in sorted((models / "variants").glob("codec_*.pth")):
+        with pytest.raises(CheckpointError, match="has other sizes than the model"):
+            family.check_file(config, "codec", variant)
+    with pytest.raises(CheckpointError, match="has other sizes than the model"):
+        family.check_file(config, "coarse", models / "vampnet/c2f.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_heads": 3}, "embedding_dim is 16; it must be a multiple of n_heads, 3"),
+        ({"n_conditioning_codebooks": 2}, "of 2 codebooks it may take 0 to 1"),
+        ({"n_layers": 0}, "n_layers is 0; it must be positive"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes: dict[str, Any], words: str) -> None:
+    sizes = {"n_heads": 2, "n_layers": 1, "n_codebooks": 2, "embedding_dim": 16}
+    with pytest.raises(ConfigError, match=words):
+        TransformerConfig(**(sizes | changes))

@@ -1,0 +1,114 @@
+"""A folder that cannot be written to is refused before weights are looked for, by every command that has one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from jukebox_core.base.paths import output_folder
+from jukebox_core.errors import AudioError, ConfigError
+from pipelines import commands
+from pipelines.execution import preflight
+from pipelines.settings import compose as roots
+from pipelines.settings.compose import compose
+from tests.helpers.fake_runs import fake_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NEEDED = {
+    "encode": ["audio=[a.wav]"],
+    "decode": ["codes=[a.npz]"],
+    "transcribe": ["audio=[a.wav]"],
+    "features": ["audio=[a.wav]"],
+    "align": ["run=sung"],
+    "dataset": ["audio=music"],
+    "train": ["data.audio=music"],
+}
+FOLDERS = {
+    "x" * 300: "has a part of 300 bytes",
+    "file/x": "file is no folder",
+    "pipe": "pipe is no folder",
+    "nowhere/x": "nowhere is a link to nothing",
+    "loop": "loop is a link to nothing",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory: a recording, a run, and what is no folder."""
+    before, here = Path.cwd(), tmp_path_factory.mktemp("place")
+    os.chdir(here)
+    Path("music").mkdir()
+    for path in ("a.wav", "music/a.wav"):
+        soundfile.write(path, np.sin(np.arange(88200) / 30) * 0.3, 44100)
+    Path("file").touch()
+    os.mkfifo("pipe")
+    Path("nowhere").symlink_to("gone")
+    Path("loop").symlink_to("loop")
+    fake_run("sung")
+    try:
+        yield here
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_it_is_refused_at_once(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins(*_: Any, **__: Any) -> None:
+        raise AssertionError("work begins")
+
+    for module in ("preflight", "transcription", "features"):
+        monkeypatch.setattr(f"pipelines.execution.{module}.check_local_weights", begins)
+    monkeypatch.setattr(commands, "_logged", begins)
+    monkeypatch.setattr("pipelines.execution.align.fetch_vocabularies", begins)
+    settings = compose(getattr(roots, name.upper()), NEEDED[name])
+    before = sorted(place.rglob("*"))
+    for folder, reason in FOLDERS.items():
+        with pytest.raises(ConfigError, match=reason):
+            getattr(commands, name)(replace(settings, folder=folder))
+        assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["root", "scratch", "spool.folder"])
+def test_folders_of_a_run_are_checked_too(name: str, place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    with pytest.raises(ConfigError, match="file is no folder"):
+        preflight.prepare(compose(roots.GENERATE, [f"storage.{name}=file/x"]))
+    assert sorted(place.rglob("*")) == before
+
+
+def test_checkpoints_of_a_training_are_in_a_folder_that_can_be_made() -> None:
+    with pytest.raises(ConfigError, match="file is no folder"):
+        commands.train(compose(roots.TRAIN, ["data.audio=music", "checkpoints=file/x"]))
+
+
+def test_names_of_files_that_would_be_too_long_are_refused_before_the_work(tmp_path: Path) -> None:
+    """The suffix of a result may be longer than that of its source."""
+    from pipelines.execution.targets import targets
+    from pipelines.execution.transcription import find_recordings
+
+    name = "x" * 251
+    with pytest.raises(ConfigError, match="has a part of 256 bytes"):
+        targets([f"{name}.npz"], "out", ".flac")
+    (tmp_path / f"{name}.wav").touch()
+    with pytest.raises(ConfigError, match="has a part of 256 bytes"):
+        find_recordings(compose(roots.TRANSCRIBE, [f"audio=[{tmp_path}/{name}.wav]"]))
+
+
+def test_a_folder_of_others_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert output_folder(tmp_path / "made" / "here") == tmp_path / "made" / "here"
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == tmp_path and mode & os.W_OK))
+    with pytest.raises(ConfigError, match=f"access to {tmp_path} is refused"):
+        output_folder(tmp_path / "made" / "here")
+
+
+def test_built_in_music_that_does_not_exist_is_refused_before_the_work() -> None:
+    with pytest.raises(AudioError, match=r"there is no builtin:nope; .* is builtin:tune"):
+        commands.features(compose(roots.FEATURES, ["audio=[builtin:nope]"]))
