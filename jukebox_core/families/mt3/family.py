@@ -17,7 +17,9 @@ from jukebox_core.families.mt3.config import (
     TranscriptionConfig,
     check_transcription,
     generates_nothing,
+    is_sequential,
 )
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,6 +103,12 @@ class MT3Family:
 
         weights = self.approximate_parameters(config) * (2 if dtype == "bfloat16" else 4)
         return weights + working_bytes(config.network, settings, dtype)
+
+    def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
+        """Returns the samples of a block; None if each depends on the one before."""
+        if is_sequential(config.network, settings):
+            return None
+        return SEGMENTS * config.network.front_end.segment_samples
 
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""

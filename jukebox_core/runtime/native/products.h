@@ -16,8 +16,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define WIDE 1
 #else
 #define WIDE 0
@@ -37,12 +39,14 @@ struct Matrix {  // mirrored in matrices.py; structures of other files in decode
 
 namespace {
 
-typedef float floats __attribute__((vector_size(64), aligned(4)));
-typedef int32_t ints __attribute__((vector_size(64), aligned(4)));
+constexpr int64_t PANEL = 32;              // outputs in a panel
+constexpr int64_t LANES = WIDE ? 16 : 8;   // outputs in one vector: a wider one than the CPU's would live in memory
+constexpr int V = PANEL / LANES;           // vectors in a panel
+constexpr int TOGETHER = 2;                // of these, with four rows or more: their sums are kept in registers
 
-constexpr int64_t LANES = 16;           // outputs in one vector
-constexpr int V = 2;                    // vectors in a panel
-constexpr int64_t PANEL = V * LANES;    // outputs in a panel
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
+
 constexpr int64_t GROUP = WIDE ? 8 : 4;  // samples that share one read of a weight, at most
 constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale, with int8 weights
 
@@ -106,6 +110,12 @@ template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` c
     static ints add(ints sum, ints weights, int32_t x) {
 #if WIDE && defined(__AVX512VNNI__)
         return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
+#elif !WIDE && defined(__AVX2__)  // pairs of 16-bit products, which are exact: those of 8-bit operands would saturate
+        const __m256i all = (__m256i)weights, values = _mm256_set1_epi32(x);
+        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(all, _mm256_set1_epi16(255)),
+                                               _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8));
+        const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(all, 8), _mm256_srai_epi16(values, 8));
+        return sum + (ints)_mm256_add_epi32(even, odd);
 #else
         for (int byte = 0; byte < 32; byte += 8) sum += (weights >> byte & 255) * int32_t(int8_t(x >> byte));
         return sum;
@@ -200,36 +210,46 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
     }
 }
 
+// Multiplies N vectors of a panel with a group of M rows; arguments as of `multiply_panel`.
+template <int32_t P, int M, int N>
+inline void multiply_vectors(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
+                             const float* scale, const int32_t* start, int64_t ahead, float* sums) {
+    using W = Weights<P>;
+    const int64_t block = P == INT8 ? BLOCK : inputs;
+    floats total[M][N] = {};
+    for (int64_t begin = 0; begin < inputs; begin += block) {
+        typename W::Sum part[M][N] = {};
+        if constexpr (P == INT8)
+            for (int m = 0; m < M; m++)
+                for (int v = 0; v < N; v++) part[m][v] += start[m];
+        for (int64_t i = begin; i < std::min(begin + block, inputs); i += W::R, weight += W::R * PANEL, x += M) {
+            decltype(W::read(weight)) read[N];
+            for (int v = 0; v < N; v++) read[v] = W::read(weight + W::R * LANES * v);
+            if (ahead)
+                for (int64_t byte = 0; byte < int64_t(W::R * PANEL * sizeof *weight); byte += 64)
+                    __builtin_prefetch((const char*)(weight + ahead) + byte, 0, 2);
+            for (int m = 0; m < M; m++)
+                for (int v = 0; v < N; v++) part[m][v] = W::add(part[m][v], read[v], x[m]);
+        }
+        for (int m = 0; m < M; m++)
+            for (int v = 0; v < N; v++)
+                if constexpr (P == INT8) total[m][v] += W::number(part[m][v]) * scale[m];
+                else total[m][v] = part[m][v];
+        if constexpr (P == INT8) scale += M, start += M;
+    }
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < N; v++) *(floats*)(sums + m * PANEL + v * LANES) = total[m][v];
+}
+
 // Multiplies a panel with a group of M rows: sums is [M, PANEL]. `ahead` is the distance of the panel to prefetch, in
 // elements; 0: none.
 template <int32_t P, int M>
 inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
                            const float* scale, const int32_t* start, int64_t ahead, float* sums) {
     using W = Weights<P>;
-    const int64_t block = P == INT8 ? BLOCK : inputs;
-    floats total[M][V] = {};
-    for (int64_t begin = 0; begin < inputs; begin += block) {
-        typename W::Sum part[M][V] = {};
-        if constexpr (P == INT8)
-            for (int m = 0; m < M; m++)
-                for (int v = 0; v < V; v++) part[m][v] += start[m];
-        for (int64_t i = begin; i < std::min(begin + block, inputs); i += W::R, weight += W::R * PANEL, x += M) {
-            decltype(W::read(weight)) read[V];
-            for (int v = 0; v < V; v++) read[v] = W::read(weight + W::R * LANES * v);
-            if (ahead)
-                for (int64_t byte = 0; byte < int64_t(W::R * PANEL * sizeof *weight); byte += 64)
-                    __builtin_prefetch((const char*)(weight + ahead) + byte, 0, 2);
-            for (int m = 0; m < M; m++)
-                for (int v = 0; v < V; v++) part[m][v] = W::add(part[m][v], read[v], x[m]);
-        }
-        for (int m = 0; m < M; m++)
-            for (int v = 0; v < V; v++)
-                if constexpr (P == INT8) total[m][v] += W::number(part[m][v]) * scale[m];
-                else total[m][v] = part[m][v];
-        if constexpr (P == INT8) scale += M, start += M;
-    }
-    for (int m = 0; m < M; m++)
-        for (int v = 0; v < V; v++) *(floats*)(sums + m * PANEL + v * LANES) = total[m][v];
+    constexpr int N = M < 4 ? V : TOGETHER;
+    for (int first = 0; first < V; first += N)
+        multiply_vectors<P, M, N>(weight + W::R * LANES * first, inputs, x, scale, start, ahead, sums + LANES * first);
 }
 
 // Computes the panels [begin, end) for all rows; calls `emit(row, first output, values, count)` for `count` outputs of
