@@ -19,7 +19,6 @@ from jukebox_core.families.mt3.config import (
     generates_nothing,
     is_sequential,
 )
-from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,6 +112,8 @@ class MT3Family:
 
     def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
         """Returns the samples of a block; None if each depends on the one before."""
+        from jukebox_core.families.mt3.transcription.blocks import SEGMENTS  # needs numpy
+
         if is_sequential(config.network, settings):
             return None
         return SEGMENTS * config.network.front_end.segment_samples
