@@ -75,6 +75,7 @@ def load_model(
     folder: str | os.PathLike[str] | None = None,
     mirrors: Sequence[str] = (),
     offline: bool = False,
+    auto_download: bool = True,
 ) -> Any:
     """Returns a model as its family opens it (`Jukebox`); weights are fetched when first needed, and checked.
 
@@ -85,13 +86,14 @@ def load_model(
             variable JUKEBOX_WEIGHTS, else the user's cache folder (`jukebox_core.base.paths.cache_dir`).
         mirrors: sources tried before those the model names.
         offline: open no connection.
+        auto_download: fetch missing files; otherwise they are an error that names them.
 
     Raises:
         ConfigError: there is no such model.
         DeviceError: the device does not exist.
     """
     kept = None if folder is None else os.fspath(folder)
-    weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline)
+    weights = WeightsConfig(folder=kept, mirrors=tuple(mirrors), offline=offline, auto_download=auto_download)
     preset = load_preset(name)
     return preset.opened.open_api(preset, hardware or HardwareConfig(), weights)
 

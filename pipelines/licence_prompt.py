@@ -18,7 +18,7 @@ def ask(files: ModelFiles, weights: WeightsConfig) -> None:
     Raises:
         ConfigError: the user did not accept.
     """
-    if weights.is_offline or acknowledged(files, weights):
+    if not weights.downloads or acknowledged(files, weights):
         return
     try:
         require(files, weights)

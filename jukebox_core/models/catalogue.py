@@ -116,8 +116,11 @@ def fetch(names: Iterable[str], weights: WeightsConfig, *, show_progress: bool =
         DownloadError: a file could not be fetched.
         ConfigError: a name is not that of a model, or terms must be acknowledged first.
     """
-    found, library = {}, Library(weights)
-    for model in [load_preset(name) for name in resolve(names)]:
+    chosen = [load_preset(name) for name in resolve(names)]
+    found, library = {}, Library(replace(weights, auto_download=True))
+    for model in chosen:
+        library.check(wanted_files(model.files, weights), model.files)
+    for model in chosen:
         files = wanted_files(model.files, weights)
         here = library.fetch(files, model.files, show_progress=show_progress)
         found.update({files[role].spec.path: each.path for role, each in here.items()})
@@ -131,6 +134,7 @@ def prepare(name: str, weights: WeightsConfig, *, show_progress: bool = True) ->
         JukeboxError: as `fetch`; CheckpointError for a file that is no checkpoint.
     """
     model = load_preset(resolve([name])[0])
+    weights = replace(weights, auto_download=True)
     obtained = obtain_weights(model, weights, show_progress=show_progress)
     obtained |= obtain_vocabularies(model.files, weights, show_progress=show_progress)
     return {role: file.path for role, file in obtained.items()}

@@ -104,6 +104,7 @@ class WeightsConfig:
     elsewhere: tuple[str, ...] = ()  # folders of other programs with the same layout: used in place, never written to
     paths: dict[str, str] = field(default_factory=dict)  # the user's own files by role, as ROLE: /data/weights.pth.tar
     offline: bool = False  # open no connection; a missing file is an error (so does HF_HUB_OFFLINE=1)
+    auto_download: bool = True  # fetch missing files when they are first needed; false: only when asked to fetch them
     connections: int = 4  # ranges of one large file fetched in parallel
     pickles: Literal["keep", "convert", "replace"] = "convert"  # convert: a safetensors copy beside; replace: instead
     prepared: bool = True  # keep a copy of weights converted and laid out for sampling, so that they load faster
@@ -130,3 +131,8 @@ class WeightsConfig:
     def is_offline(self) -> bool:
         """Whether no connection may be opened: by setting, or by the environment variable of the Hugging Face hub."""
         return self.offline or os.environ.get(OFFLINE_VARIABLE, "").lower() in ("1", "true", "yes", "on")
+
+    @property
+    def downloads(self) -> bool:
+        """Whether missing files are fetched from other machines."""
+        return self.auto_download and not self.is_offline

@@ -140,23 +140,37 @@ class Library:
             DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all.
             ConfigError: the licence of files that must be fetched was not acknowledged.
         """
-        here = {role: self._unless_outdated(each) for role, each in wanted.items()}
-        missing = {role: wanted[role] for role, found in here.items() if found is None}
-        if missing:
-            self._check_fetchable(missing, files, later)
-        for role, each in missing.items():
+        here = self.check(wanted, files, later)
+        for role, each in wanted.items():
+            if here[role] is not None:
+                continue
             with Meter(each.spec.path) if show_progress else nullcontext() as meter:
                 path = fetch_file(
                     each.spec,
                     each.sources,
                     each.folder,
-                    offline=self.weights.is_offline,
+                    offline=not self.weights.downloads,
                     connections=self.weights.connections,
                     progress=meter,
                     on_wait=meter.waiting if meter is not None else None,
                 )
             here[role] = LocalFile(path, own=True)
         return {role: self.verify(wanted[role], found) for role, found in here.items() if found is not None}
+
+    def check(
+        self, wanted: Mapping[str, WantedFile], files: ModelFiles, later: Iterable[WantedFile] = ()
+    ) -> dict[str, LocalFile | None]:
+        """Returns the files that are here by role, after a check that the others can be fetched; arguments as `fetch`.
+
+        Raises:
+            DownloadError: a file is not here and may not, or cannot, be fetched; or the disk is too small for all.
+            ConfigError: the licence of files that must be fetched was not acknowledged.
+        """
+        here = {role: self._unless_outdated(each) for role, each in wanted.items()}
+        missing = {role: wanted[role] for role, found in here.items() if found is None}
+        if missing:
+            self._check_fetchable(missing, files, later)
+        return here
 
     def converts(self, wanted: WantedFile) -> bool:
         """Whether the file is a pickle that is to be read from its safetensors copy."""
@@ -205,11 +219,10 @@ class Library:
                     f"convert it, and set +weights.paths={{{role}: FILE}}"
                 )
         remote = [source_for(address).remote for each in missing.values() for address in each.sources]
-        if self.weights.is_offline and all(remote):
-            raise DownloadError(
-                _missing_offline([*missing.values(), *(each for each in later if self.find(each) is None)])
-            )
-        if not self.weights.is_offline and any(remote):
+        if not self.weights.downloads and all(remote):
+            absent = [*missing.values(), *(each for each in later if self.find(each) is None)]
+            raise DownloadError(_missing(absent, offline=self.weights.is_offline))
+        if self.weights.downloads and any(remote):
             require(files, self.weights)
         self._require_room({each.path: each for each in missing.values()})
 
@@ -230,14 +243,17 @@ class Library:
                 )
 
 
-def _missing_offline(missing: Iterable[WantedFile]) -> str:
+def _missing(missing: Iterable[WantedFile], *, offline: bool) -> str:
     lines = [f"  {each.path} ({_size(each.spec)})" for each in missing]
     one = len(lines) == 1
+    it, here = ("it", "at this path") if one else ("them", "at these paths")
+    by_hand = "" if offline else f"fetch {it} with `jukebox models fetch`, "
+    setting = "weights.offline=false" if offline else "weights.auto_download=true"
     return "\n".join(
         [
-            f"offline, and {'1 file is' if one else f'{len(lines)} files are'} not on this machine; put "
-            f"{'it at this path' if one else 'them at these paths'}, or bring {'it' if one else 'them'} with `jukebox "
-            "models export` and `import`, or set weights.offline=false:",
+            f"{'offline' if offline else 'weights.auto_download is false'}, and "
+            f"{'1 file is' if one else f'{len(lines)} files are'} not on this machine; {by_hand}put {it} {here}, or "
+            f"bring {it} with `jukebox models export` and `import`, or set {setting}:",
             *lines,
         ]
     )

@@ -89,6 +89,7 @@ def list_models(words: Overrides = None) -> None:
 def fetch(words: Names = None) -> None:
     """Download models; an interrupted download is resumed."""
     names, weights = _parsed(words)
+    weights = replace(weights, auto_download=True)  # it is asked for
     for name in catalogue.resolve(_required(names, "fetch")):
         ask(load_preset(name).files, weights)
     _print(*catalogue.fetch(names, weights).values())

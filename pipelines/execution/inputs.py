@@ -120,7 +120,7 @@ def check_local_weights(model: ModelSettings, weights: WeightsConfig, roles: Ite
     """
     wanted = wanted_weights(model.files, weights).values()
     remote = any(source_for(address).remote for each in wanted for address in each.sources)
-    downloadable = remote and not weights.is_offline
+    downloadable = remote and weights.downloads
     found: dict[str, FileHandle] = {}
     for role in roles:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jukebox_core.errors import ConfigError
+from jukebox_core.models.presets import option_names
 from pipelines.settings.compose import COMPOSE, DATASET, DECODE, ENCODE, GENERATE, Root, compose, from_command_line
 
 MISTAKES: list[tuple[list[str], str]] = [
@@ -32,10 +33,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["output=ogg"], "output is 'ogg'; choose one of flac, mp3, wav"),
     (
         ["model=5bb"],
-        "model is '5bb'; choose one of 1b_lyrics, 1b_lyrics_hub, 5b, 5b_lyrics, 5b_lyrics_hub, best, "
-        "ismir2021_piano, mini, mr_mt3, mr_mt3_0, mr_mt3_32, mt3, small, small_labelled_prior, small_prior, "
-        "small_sep_enc_dec_prior, small_single_enc_dec_prior, vampnet; "
-        "closest: '5b'",
+        f"model is '5bb'; choose one of {', '.join(option_names('model'))}; closest: '5b'",
     ),
     (
         ["hydra.searchpath=[file:///no/such]"],

@@ -22,6 +22,7 @@ CHOSEN = (
     "segmem/*.json",
     "segmem/*/*",
     "chain/*",
+    "yourmt3/*",
 )
 LEFT_OUT = re.compile(r".*\.dec40\.(ids|logits)|greedy\..*\.step_logits(_at)?")  # arrays that others imply
 # Tuned to numbers of four bytes.

@@ -9,7 +9,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, MT3Network, TranscriptionConfig, generates_nothing
+from jukebox_core.families.mt3.config import (
+    HALVINGS,
+    TRANSCRIBER,
+    MT3Config,
+    MT3Network,
+    TranscriptionConfig,
+    check_transcription,
+    generates_nothing,
+    is_sequential,
+)
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +77,7 @@ class MT3Family:
 
     def initialise_causes(self, config: MT3Config, role: str) -> Mapping[str, Any]:
         """Returns the sizes that decide untrained weights."""
-        return {"network": asdict(config.network)}
+        return {"network": _sizes(config.network)}
 
     def split(self, config: MT3Config, role: str, shards: Sequence[Path], path: Path) -> None:
         """Refuses: no copy of these models is in shards."""
@@ -81,7 +91,24 @@ class MT3Family:
         """Returns the sizes of the model, and all settings but the batch size."""
         causes = asdict(settings)
         del causes["batch_size"]
-        return {"network": asdict(config.network), "transcription": causes}
+        return {"network": _sizes(config.network), "transcription": causes}
+
+    def check_transcription(self, config: MT3Config, settings: TranscriptionConfig) -> None:
+        """Checks that the model can transcribe in the way that `settings` ask for."""
+        check_transcription(config.network, settings)
+
+    def transcription_bytes(self, config: MT3Config, settings: TranscriptionConfig, dtype: str) -> int:
+        """Returns the estimated bytes of weights and of transcribing in this way."""
+        from jukebox_core.families.mt3.transcription.memory import working_bytes
+
+        weights = self.approximate_parameters(config) * (2 if dtype == "bfloat16" else 4)
+        return weights + working_bytes(config.network, settings, dtype)
+
+    def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
+        """Returns the samples of a block; None if each depends on the one before."""
+        if is_sequential(config.network, settings):
+            return None
+        return SEGMENTS * config.network.front_end.segment_samples
 
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""
@@ -99,11 +126,16 @@ class MT3Family:
         return TranscriptionModel(preset, hardware, weights)
 
     def approximate_parameters(self, config: MT3Config) -> int:
-        """Returns about how many parameters the model has: projections, feed-forward layers and token tables."""
+        """Returns about how many parameters the model has: its matrices, convolutions and tables."""
         sizes = config.network.transformer
         attention, mlp = 4 * sizes.width * sizes.heads * sizes.head_width, 3 * sizes.width * sizes.mlp_width
         memory = config.network.memory.depth if config.network.memory else 0
         encoders = (sizes.encoder_depth + memory) * (attention + mlp)
+        if (perceiver := config.network.perceiver) is not None:
+            layers = perceiver.local_depth + perceiver.temporal_depth
+            experts = 3 * perceiver.experts * perceiver.width * perceiver.mlp_width
+            encoders = perceiver.blocks * ((layers + 1) * 4 * perceiver.width**2 + layers * experts)
+            encoders += (2 * HALVINGS - 1) * 9 * perceiver.convolutions**2 + perceiver.positions * sizes.width
         return encoders + sizes.decoder_depth * (2 * attention + mlp) + 2 * sizes.embeddings * sizes.width
 
     # Generation and training, which these models cannot
@@ -114,6 +146,14 @@ class MT3Family:
 
     check_song = complete_song = length = condition = plan = describe = estimate_bytes = _refuse
     codec_causes = open_codec = open_model = training = _refuse
+
+
+def _sizes(network: MT3Network) -> dict[str, Any]:
+    """Returns the sizes of a model; a part that it does not have is left out, so that keys made before it stay."""
+    sizes = asdict(network)
+    if network.perceiver is None:
+        del sizes["perceiver"]
+    return sizes
 
 
 FAMILY = MT3Family()

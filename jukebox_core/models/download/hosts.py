@@ -43,10 +43,12 @@ class HubSource:
 
     @classmethod
     def at(cls, address: str) -> HubSource:
-        """Returns the source at ``hf://owner/name[@revision]``; raises ConfigError for any other address."""
-        found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?", address)
+        """Returns the source at ``hf://[spaces/]owner/name[@revision]``; raises ConfigError for any other address."""
+        found = re.fullmatch(r"hf://((?:spaces/)?[\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?", address)
         if found is None:
-            raise ConfigError(f"source {address!r} is not of the form hf://owner/name or hf://owner/name@revision")
+            raise ConfigError(
+                f"source {address!r} is not of the form hf://owner/name, hf://owner/name@revision or hf://spaces/owner/name"
+            )
         return cls(found[1], found[2] or "main")
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.errors import ConfigError
-from jukebox_core.families.mt3.checkpoints.renames import RENAMES
+from jukebox_core.errors import CheckpointError, ConfigError
+from jukebox_core.families.mt3.checkpoints.renames import PERCEIVER, RENAMES
+from jukebox_core.families.mt3.checkpoints.sizes import other_sizes
 from jukebox_core.families.mt3.checkpoints.t5x import as_port, is_t5x
 from jukebox_core.families.mt3.model.transformer import MT3, frequencies
 from jukebox_core.models.checkpoints.checkpoint import Checkpoint, load_into, open_checkpoint, save_safetensors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from jukebox_core.families.mt3.checkpoints.renames import Renames
     from jukebox_core.families.mt3.config import MT3Config, MT3Network
 
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,10 +51,12 @@ def load_model(
         raise ConfigError(f"hardware.dtype is {dtype!r}; an MT3 model computes in {', '.join(DTYPES)}")
     model = build(network)
 
-    def cast(name: str, _: Tensor) -> torch.dtype:
-        return torch.float32 if name.endswith("frequencies") else DTYPES[dtype]
+    def cast(name: str, stored: Tensor) -> torch.dtype:
+        if not stored.is_floating_point():
+            return stored.dtype
+        return torch.float32 if name.endswith(("frequencies", "window")) else DTYPES[dtype]
 
-    load_into(model, _opened(network, path), RENAMES, cast=cast, device=device)
+    _fill(model, _opened(network, path), cast=cast, device=device)
     sizes = network.transformer
     if sizes.positions != "file":
         for name, buffer in list(model.named_buffers()):
@@ -76,7 +80,20 @@ def check_weights(network: MT3Network, path: Path) -> None:
 
 @lru_cache
 def _check(network: MT3Network, path: Path, _state: tuple[int, int]) -> None:
-    load_into(build(network), _opened(network, path), RENAMES, device="meta")
+    _fill(build(network), _opened(network, path), device="meta")
+
+
+def _fill(model: MT3, checkpoint: Checkpoint, **options: Any) -> None:
+    table = renames(model.config)
+    try:
+        load_into(model, checkpoint, table, **options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{other_sizes(model.config, checkpoint, table)}") from error
+
+
+def renames(network: MT3Network) -> Renames:
+    """Returns the names of upstream's files that hold a model of this kind."""
+    return PERCEIVER if network.perceiver is not None else RENAMES
 
 
 def write_seeded(config: MT3Config, seed: int, path: Path) -> None:

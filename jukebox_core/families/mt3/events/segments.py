@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from jukebox_core.families.mt3.config import LinearFrontEndConfig
+
 if TYPE_CHECKING:
-    from jukebox_core.families.mt3.config import FrontEndConfig
+    from jukebox_core.families.mt3.config import AnyFrontEnd, FrontEndConfig
 
 
 def frame_count(samples: int, hop: int) -> int:
@@ -13,8 +16,10 @@ def frame_count(samples: int, hop: int) -> int:
     return samples // hop + 1
 
 
-def segment_count(samples: int, front_end: FrontEndConfig) -> int:
+def segment_count(samples: int, front_end: AnyFrontEnd) -> int:
     """Returns the number of segments of audio of `samples` samples; at least one."""
+    if isinstance(front_end, LinearFrontEndConfig):
+        return max(1, -(-samples // front_end.segment_samples))
     return -(-frame_count(samples, front_end.hop) // front_end.segment_frames)
 
 
@@ -32,3 +37,15 @@ def start_seconds(frame: int, front_end: FrontEndConfig, steps_per_second: int, 
         return start_step(frame, front_end, steps_per_second) / steps_per_second
     seconds = frame / (front_end.sample_rate / front_end.hop)
     return seconds - seconds % (1 / steps_per_second)
+
+
+def segment_start(index: int, front_end: AnyFrontEnd, steps_per_second: int, *, parity: bool) -> float:
+    """Returns the time at which a segment begins, in seconds, as a whole number of steps.
+
+    MT3 rounds down; YourMT3, whose segments end between steps, to the nearest step.
+    """
+    if not isinstance(front_end, LinearFrontEndConfig):
+        return start_seconds(index * front_end.segment_frames, front_end, steps_per_second, parity=parity)
+    return (
+        round(Fraction(steps_per_second * index * front_end.segment_samples, front_end.sample_rate)) / steps_per_second
+    )

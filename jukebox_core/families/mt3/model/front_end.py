@@ -20,10 +20,11 @@ from jukebox_core.families.mt3.events.segments import frame_count, segment_count
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from jukebox_core.families.mt3.config import FrontEndConfig
+    from jukebox_core.families.mt3.config import AnyFrontEnd, FrontEndConfig, LinearFrontEndConfig
 
 _SILENCE = 1e-5  # replaces magnitudes that are not positive; smaller positive ones keep their logarithm
 _LOWEST, _HIGHEST = -12.0, 5.0  # of log-mels that are scaled to [0, 1]
+_LINEAR_SILENCE, _LINEAR_MARGIN = 1e-5, 0.008  # added to magnitudes, and to the range of their logarithms
 
 
 class FrontEnd(nn.Module):
@@ -39,20 +40,11 @@ class FrontEnd(nn.Module):
         self.register_buffer("mel", torch.from_numpy(mel_matrix(config)), persistent=False)
 
     def segments(self, audio_T: Tensor, first: int = 0, count: int | None = None) -> Tensor:
-        """Returns the audio of segments, [S, T], the last one filled with zeros.
-
-        Args:
-            audio_T: the whole recording.
-            first: index of the first segment.
-            count: number of segments; by default all that follow.
-        """
-        size = self.config.segment_samples
-        stop = segment_count(len(audio_T), self.config) if count is None else first + count
-        part = audio_T[first * size : stop * size]
-        return functional.pad(part, (0, (stop - first) * size - len(part))).reshape(stop - first, size)
+        """Returns the audio of segments (`audio_segments`)."""
+        return audio_segments(self.config, audio_T, first, count)
 
     def forward(self, audio_T: Tensor, first: int = 0, count: int | None = None) -> Tensor:
-        """Returns log-mels [S, F, M] of segments of a recording; arguments as of `segments`."""
+        """Returns log-mels [S, F, M] of segments of a recording; arguments as of `audio_segments`."""
         config = self.config
         audio_ST = self.segments(audio_T, first, count)
         padded_ST = functional.pad(audio_ST, (0, config.fft - config.hop))
@@ -65,6 +57,46 @@ class FrontEnd(nn.Module):
         left = frame_count(len(audio_T), config.hop) - first * config.segment_frames
         frame_SF = torch.arange(log_SFM.shape[0] * log_SFM.shape[1], device=log_SFM.device).reshape(log_SFM.shape[:2])
         return log_SFM.masked_fill((frame_SF >= left)[..., None], 0.0)
+
+
+class LinearFrontEnd(nn.Module):
+    """The spectrogram of YourMT3: frames are centred, and segments are mirrored at their ends.
+
+    x = log(|rFFT(window * frame)| + 1e-5), without 0 Hz;  (x - min) / (max - min + 0.008), over each segment
+    """
+
+    window: Tensor
+
+    def __init__(self, config: LinearFrontEndConfig, window: Tensor) -> None:
+        """Takes the window from the model, whose file holds it."""
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, audio_T: Tensor, first: int = 0, count: int | None = None) -> Tensor:
+        """Returns spectrograms [S, F, bins] of segments of a recording; arguments as of `audio_segments`."""
+        audio_ST = audio_segments(self.config, audio_T, first, count)
+        spectrum_SBF = torch.stft(
+            audio_ST, self.config.fft, self.config.hop, window=self.window, pad_mode="reflect", return_complex=True
+        )
+        log_SFB = (spectrum_SBF[:, 1:].abs() + _LINEAR_SILENCE).log().transpose(1, 2)
+        low, high = log_SFB.amin((1, 2), keepdim=True), log_SFB.amax((1, 2), keepdim=True)
+        return (log_SFB - low) / (high - low + _LINEAR_MARGIN)
+
+
+def audio_segments(config: AnyFrontEnd, audio_T: Tensor, first: int = 0, count: int | None = None) -> Tensor:
+    """Returns the audio of segments, [S, T], the last one filled with zeros.
+
+    Args:
+        config: length of a segment.
+        audio_T: the whole recording.
+        first: index of the first segment.
+        count: number of segments; by default all that follow.
+    """
+    size = config.segment_samples
+    stop = segment_count(len(audio_T), config) if count is None else first + count
+    part = audio_T[first * size : stop * size]
+    return functional.pad(part, (0, (stop - first) * size - len(part))).reshape(stop - first, size)
 
 
 def mel_matrix(config: FrontEndConfig) -> NDArray[np.float32]:

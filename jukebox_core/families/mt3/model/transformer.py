@@ -1,11 +1,14 @@
-"""T5 1.1 encoder-decoder without relative positions: the network of MT3.
+"""T5 1.1 encoder-decoder without relative positions: the network of MT3, and with a Perceiver of YourMT3.
 
     layer: x += o(attention(norm(x)));  of the decoder: x += o(attention(norm(x), source))
            x += wo(gelu(wi_0(n)) * wi_1(n)) with n = norm(x)
 
 Sinusoidal positions are added once, to the projected frames and to the token embeddings. No biases, no scaling of
-attention, no masks for padding. Legend: B batch, F frames, M mels, T tokens, S source positions (frames, then memory),
-W width, H heads, D head width, V ids.
+attention, no masks for padding. YourMT3 has a Perceiver as its encoder, whose vectors are split into channels of
+instruments; its decoder reads and writes each channel as a sequence of its own.
+
+Legend: B batch (of sequences), F frames, M mels, T tokens, S source positions (frames, then memory), W width, H heads,
+D head width, V ids; G segments, C channels.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jukebox_core.families.mt3.config import LinearFrontEndConfig
 from jukebox_core.families.mt3.model.cache import DecoderCache, LayerCache
+from jukebox_core.families.mt3.model.perceiver import Perceiver
 
 if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network, TransformerConfig
@@ -116,14 +121,18 @@ class Stack(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, config: TransformerConfig, layers: nn.ModuleList) -> None:
+    def __init__(self, config: TransformerConfig, layers: nn.ModuleList, rows: int | None = None) -> None:
+        """Makes the layers; with `rows`, positions come from a table of as many vectors in the file."""
         super().__init__()
-        self.register_buffer("frequencies", frequencies(config.width, config.positions))
+        self.register_buffer("frequencies", None if rows else frequencies(config.width, config.positions))
+        self.table = nn.Parameter(_position_table(config.width, rows)) if rows else None
         self.layers = layers
         self.norm = nn.RMSNorm(config.width, _EPSILON)
 
     def positions(self, first: int, count: int) -> Tensor:
         """Returns the vectors of positions [count, W]: sines, then cosines."""
+        if self.table is not None:
+            return self.table[first : first + count]
         at = torch.arange(first, first + count, device=self.frequencies.device, dtype=torch.float32)
         angles = at[:, None] * self.frequencies.float()
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
@@ -150,22 +159,41 @@ class SegmentMemory(nn.Module):
 
 
 class MT3(nn.Module):
-    """Log-mels to ids."""
+    """Spectrograms to ids."""
+
+    window: Tensor
 
     def __init__(self, config: MT3Network) -> None:
         super().__init__()
-        sizes = config.transformer
+        sizes, perceiver = config.transformer, config.perceiver
         self.config = config
-        self.project = nn.Linear(config.front_end.mels, sizes.width, bias=False)
-        self.encoder = Stack(sizes, nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.encoder_depth)))
+        self.encoder: Stack | Perceiver
+        if perceiver is not None:
+            read = perceiver.latents // perceiver.channels * perceiver.width
+            self.encoder = Perceiver(perceiver)
+        else:
+            read = config.front_end.mels  # type: ignore[union-attr]
+            self.encoder = Stack(sizes, nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.encoder_depth)))
+        self.project = nn.Linear(read, sizes.width, bias=False)
         self.embedding = nn.Embedding(sizes.embeddings, sizes.width)
-        self.decoder = Stack(sizes, nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_depth)))
+        layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_depth))
+        self.decoder = Stack(sizes, layers, perceiver.positions if perceiver else None)
         self.head = nn.Linear(sizes.width, sizes.embeddings, bias=False)
         self.memory = SegmentMemory(sizes, config.memory.depth) if config.memory is not None else None
+        if isinstance(config.front_end, LinearFrontEndConfig):  # YourMT3's files hold its window
+            self.register_buffer("window", torch.hann_window(config.front_end.fft))
 
-    def encode(self, frames_BFM: Tensor) -> Tensor:
-        """Returns the encoded frames [B, F, W]."""
-        return self.encoder.encode(self.project(frames_BFM.to(self.project.weight.dtype)))
+    def encode(self, frames_GFM: Tensor) -> Tensor:
+        """Returns the encoded frames of each sequence, [B, F, W].
+
+        With a Perceiver, each segment has as many sequences as the model has channels, one after the other.
+        """
+        frames_GFM = frames_GFM.to(self.project.weight.dtype)
+        if isinstance(self.encoder, Stack):
+            return self.encoder.encode(self.project(frames_GFM))
+        encoded_GFKW = self.encoder(frames_GFM)
+        encoded_GFCP = encoded_GFKW.unflatten(2, (self.config.channels, -1)).flatten(3)
+        return self.project(encoded_GFCP.transpose(1, 2).flatten(0, 1))  # type: ignore[no-any-return]
 
     def with_memory(self, encoded_BFW: Tensor, ids_BT: Tensor) -> Tensor:
         """Returns the source [B, S, W]: encoded frames, then the first memory vectors of the ids before.
@@ -201,7 +229,10 @@ class MT3(nn.Module):
         return x_BTW + self.decoder.positions(first, ids_BT.shape[1]).to(x_BTW.dtype)  # type: ignore[no-any-return]
 
     def _logits(self, x_BTW: Tensor) -> Tensor:
-        return self.head(self.decoder.norm(x_BTW)).float()  # type: ignore[no-any-return]
+        x_BTW = self.decoder.norm(x_BTW)
+        if self.config.perceiver is not None:
+            x_BTW = x_BTW / x_BTW.shape[-1]  # as YourMT3 is trained
+        return self.head(x_BTW).float()  # type: ignore[no-any-return]
 
 
 def frequencies(width: int, positions: str) -> Tensor:
@@ -212,3 +243,9 @@ def frequencies(width: int, positions: str) -> Tensor:
     half = width // 2
     at = torch.arange(half, dtype=torch.float32)
     return _BASE ** -(at / (half - 1) if positions == "magenta" else 2 * at / width)
+
+
+def _position_table(width: int, rows: int) -> Tensor:
+    """Returns the sines and cosines of the first `rows` positions [rows, width], of an untrained model."""
+    angles = torch.arange(rows)[:, None] * frequencies(width, "port")
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

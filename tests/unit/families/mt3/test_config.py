@@ -15,20 +15,23 @@ from jukebox_core.families.mt3.config import (
     VocabularyConfig,
 )
 from jukebox_core.family import Family, open_family, open_transcribing
+from jukebox_core.models import catalogue
 from jukebox_core.models.presets import load_preset, option_names
 
 OFFERED = {
     "approximate_parameters", "check_file", "config", "initialise", "initialise_causes", "open_api", "role_of", "roles",
     "split",
 }  # fmt: skip
-OF_THE_FAMILY = [name for name in option_names("model") if load_preset(name).family == "mt3"]
+OF_THE_FAMILY = [
+    name for name in option_names("model") if load_preset(name).family == "mt3" and name not in catalogue.aliases()
+]
 
 
 def test_the_models_of_the_family() -> None:
-    assert OF_THE_FAMILY == ["ismir2021_piano", "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3"]
+    assert OF_THE_FAMILY == ["ismir2021_piano", "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3", "yourmt3"]
     lengths = {name: load_preset(name).network.memory for name in OF_THE_FAMILY}
     assert {name: memory and memory.length for name, memory in lengths.items()} == {
-        "ismir2021_piano": None, "mr_mt3": 64, "mr_mt3_0": 0, "mr_mt3_32": 32, "mt3": None,
+        "ismir2021_piano": None, "mr_mt3": 64, "mr_mt3_0": 0, "mr_mt3_32": 32, "mt3": None, "yourmt3": None,
     }  # fmt: skip
 
 
@@ -97,6 +100,13 @@ def test_a_model_that_generates_does_not_transcribe() -> None:
 @pytest.mark.parametrize("name", OF_THE_FAMILY)
 def test_the_number_of_parameters_is_about_right(name: str) -> None:
     preset = load_preset(name)
-    expected = {"mt3": 45_896_704, "mr_mt3": 48_519_680}
+    expected = {"mt3": 45_896_704, "mr_mt3": 48_519_680, "yourmt3": 47_074_188}
     found = preset.opened.approximate_parameters(preset.config)
     assert found == pytest.approx(expected.get(name, found), rel=0.02)
+
+
+def test_keys_of_models_without_a_perceiver_do_not_mention_one() -> None:
+    family = open_transcribing("mt3")
+    for name in OF_THE_FAMILY:
+        causes = family.transcription_causes(load_preset(name).config, TranscriptionConfig())
+        assert ("perceiver" in causes["network"]) == (name == "yourmt3")
