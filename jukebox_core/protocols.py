@@ -14,13 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from jukebox_core.features.config import FeatureSizes
+    from jukebox_core.notes.note import Note
     from jukebox_core.notes.notes import Notes
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Node, Take
@@ -135,14 +136,14 @@ class Transcriber(Protocol):
         """Returns the number of blocks of a recording of `samples` samples."""
         ...
 
-    def is_sequential(self, settings: Any) -> bool:
-        """Whether each block depends on the one before."""
-        ...
-
     def blocks(
         self, audio: NDArray[np.float32], settings: Any, have: Sequence[NDArray[np.int32]] = ()
     ) -> Iterator[NDArray[np.int32]]:
         """Yields the blocks of mono audio [time] that follow those in `have`, each when it is finished."""
+        ...
+
+    def stream_notes(self, blocks: Iterable[NDArray[np.int32]], settings: Any, *, samples: int) -> Iterator[list[Note]]:
+        """Yields the notes that have ended, as the blocks of a recording of `samples` come; then the last ones."""
         ...
 
     def notes_of(self, blocks: Sequence[NDArray[np.int32]], settings: Any, *, seconds: float) -> Notes:
@@ -173,6 +174,10 @@ class TranscribingFamily(Protocol):
 
     def transcription_bytes(self, config: Any, settings: Any, dtype: str) -> int:
         """Returns the estimated bytes of weights and of transcribing with `settings`."""
+        ...
+
+    def block_samples(self, config: Any, settings: Any) -> int | None:
+        """Returns the audio samples of a block; None if each block depends on the one before."""
         ...
 
     def open_transcriber(self, config: Any, path: Path, hardware: HardwareConfig) -> Transcriber:

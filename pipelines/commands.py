@@ -191,19 +191,15 @@ def transcribe(settings: TranscribeSettings) -> None:
 
 
 def evaluate(settings: EvaluateSettings) -> None:
-    """Compares notes with reference notes by the rules of mir_eval; prints a table.
+    """Prints how well notes agree with reference notes by the rules of mir_eval, or without these their statistics.
 
     Raises:
         NotesError: a file is missing or holds no notes.
+        ConfigError: a folder holds no notes, a run has no transcripts, or pieces have no reference.
     """
-    from jukebox_core.base.text import format_table
-    from jukebox_core.evaluation.notes import evaluate as scores_of
-    from jukebox_core.notes.notes import read_notes
+    from pipelines.execution.evaluation import report
 
-    reference, estimate = read_notes(settings.reference), read_notes(settings.estimate)
-    scores = scores_of(reference, estimate, settings.granularity)
-    rows = [(name.replace("_", " "), *(f"{value:.3f}" for value in score)) for name, score in scores._asdict().items()]
-    print(*format_table([("", "PRECISION", "RECALL", "F1"), *rows]), sep="\n")  # noqa: T201 - the command's answer
+    print(report(settings))  # noqa: T201 - the command's answer
 
 
 def features(settings: FeaturesSettings) -> None:

@@ -21,13 +21,15 @@ import soundfile
 from jukebox_core.audio.complaints import complaints
 from jukebox_core.audio.ffmpeg import READABLE, ffmpeg_decoder
 from jukebox_core.audio.streams import container, mp3_stream, why_not_whole, why_not_whole_mp3
-from jukebox_core.errors import AudioError
+from jukebox_core.errors import AudioError, DiskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
 
 T = TypeVar("T")
 
@@ -40,7 +42,6 @@ LOUDEST = 16.0  # peak; full scale is 1. Floating-point recordings have some hea
 LOUD = 2.0  # peak from which on a warning is given; decoders of lossy formats reach 1.5
 
 _BLOCK = 1 << 20  # frames decoded at once
-_LOSSY = ("MP3", "OGG")  # by libsndfile's names
 _BYTES_A_SECOND = 16_000  # of m4a and mp3 files, about
 _MOST_PER_BYTE = 1000  # samples that a byte of a compressed file can hold: even silence is not smaller
 _TAIL = 1 << 14  # frames read at the end of a file to see that they are there
@@ -54,7 +55,7 @@ class Decoder(Protocol):
     rate: int
     channels: int
 
-    def blocks(self, first: int, count: int | None = None) -> Iterator[NDArray[np.float32]]:
+    def blocks(self, first: int, count: int | None = None) -> Iterator[Samples]:
         """Yields the samples [T, C] from frame `first` on: `count` frames, or more; None: to the end of the sound."""
         ...
 
@@ -88,6 +89,26 @@ def decode(path: Path, part: Callable[[int], tuple[int, int | None]], *, mono: b
     """
     _require_file(path)
     return _with_decoder(path, lambda decoder: _collect(path, decoder, *part(decoder.rate), mono=mono))
+
+
+def decode_blocks(path: Path, begin: Callable[[int], Callable[[Samples], None]]) -> None:
+    """Decodes all of a file's sound, with averaged channels, in blocks of bounded size.
+
+    Args:
+        path: of the file.
+        begin: receives the rate in Hz; returns what receives each block [T]. Called again if all blocks come again.
+
+    Raises:
+        AudioError: as `decode`.
+    """
+    _require_file(path)
+
+    def read(decoder: Decoder) -> None:
+        take = begin(decoder.rate)
+        for block_T1 in _blocks(path, decoder, 0, None, mono=True):
+            take(block_T1[:, 0])
+
+    _with_decoder(path, read)
 
 
 def duration(path: Path) -> float:
@@ -127,6 +148,8 @@ def _with_decoder(path: Path, read: Callable[[Decoder], T]) -> T:
             return read(decoder)
     except _NotWholeError as error:
         why = str(error)
+    except DiskError:  # of what `read` writes
+        raise
     except OSError as error:
         raise AudioError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk") from None
     with ffmpeg_decoder(path, why) as program:
@@ -136,19 +159,30 @@ def _with_decoder(path: Path, read: Callable[[Decoder], T]) -> T:
 
 def _collect(path: Path, decoder: Decoder, first: int, count: int | None, *, mono: bool) -> Part:
     """Returns `count` frames from frame `first` on, with every sample checked."""
-    parts: list[NDArray[np.float32]] = []
-    have, ended = 0, True
+    parts = list(_blocks(path, decoder, first, count, mono=mono))
+    have = sum(map(len, parts))
+    samples_TC = np.concatenate(parts) if parts else np.zeros((0, 1 if mono else decoder.channels), np.float32)
+    return Part(samples_TC, decoder.rate, first + have if have and have != count else None)
+
+
+def _blocks(path: Path, decoder: Decoder, first: int, count: int | None, *, mono: bool) -> Iterator[Samples]:
+    """Yields `count` frames from frame `first` on in blocks [T, C], with every sample checked."""
+    have = 0
     for block_TC in decoder.blocks(first, count):
         taken_TC = block_TC if count is None else block_TC[: count - have]
         _require_sane(path, taken_TC, first + have, decoder.rate)
-        parts.append(taken_TC.mean(axis=1, dtype=np.float32, keepdims=True) if mono else taken_TC)
         have += len(taken_TC)
         _require_short(path, have, decoder.rate)
+        yield taken_TC.mean(axis=1, dtype=np.float32, keepdims=True) if mono else taken_TC
         if have == count:
-            ended = False
-            break
-    samples_TC = np.concatenate(parts) if parts else np.zeros((0, 1 if mono else decoder.channels), np.float32)
-    return Part(samples_TC, decoder.rate, first + have if ended and have else None)
+            return
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
+    """A file in which soundfile does not seek after every read: lossy decoders may then give other samples."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _SndfileDecoder:
@@ -158,10 +192,8 @@ class _SndfileDecoder:
         self._path, self._file = path, file
         self.rate: int = file.samplerate
         self.channels: int = file.channels
-        # soundfile seeks after every read, after which lossy decoders give slightly other samples: one read for them.
-        self._block = file.frames if file.format in _LOSSY else _BLOCK
 
-    def blocks(self, first: int, count: int | None = None) -> Iterator[NDArray[np.float32]]:
+    def blocks(self, first: int, count: int | None = None) -> Iterator[Samples]:
         """Yields the samples from frame `first` on; _NotWholeError if they end before the promised length."""
         place = min(first, self._file.frames)
         stop = self._file.frames if count is None else min(place + count, self._file.frames)
@@ -170,7 +202,7 @@ class _SndfileDecoder:
             self._file.seek(place)
         while place < stop:
             with _reading(self._path, self._file.format):
-                block_TC = self._file.read(min(self._block, stop - place), dtype="float32", always_2d=True)
+                block_TC = self._file.read(min(_BLOCK, stop - place), dtype="float32", always_2d=True)
             if not len(block_TC):
                 self._require_promised(place)
                 break
@@ -217,7 +249,7 @@ def _sndfile_decoder(path: Path) -> Iterator[_SndfileDecoder]:
     with _opened(path) as (source, is_mp3):
         try:
             with complaints(expected=is_mp3):
-                file = soundfile.SoundFile(source, closefd=False)
+                file = _Sequential(source, closefd=False)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise _NotWholeError(f"libsndfile: {_said(error)}") from None
         with file:

@@ -32,6 +32,7 @@ _IN_A_ROW = 3  # frames that must follow each other before bytes count as a begi
 _SHORTER = 4  # frames that a decoder leaves out: a tag, and the encoder's padding at both ends
 _LONGER = 1.01  # times what a file holds that its tag may promise; libmpg123 complains above
 _FLAC_MAGIC = b"fLaC\x00\x00\x00\x22"
+_SEARCHED = 1 << 24  # bytes of a file that are searched at once
 _FLAC_TRIES = 4096  # places near a FLAC file's end that may look like a frame
 
 
@@ -151,7 +152,7 @@ def _why_not_whole_flac(path: Path, promised: int, size: int, _changed: int) -> 
         start = data.find(_FLAC_MAGIC)
         if start < 0:
             return None
-        if data.find(_FLAC_MAGIC, start + 1) >= 0:
+        if _find(data, _FLAC_MAGIC, start + 1) >= 0:
             return "it is several FLAC files in one"
         last = next(_flac_frames_from_the_end(data, start), None)
     if last is not None and last >= promised:
@@ -163,7 +164,7 @@ def _why_not_whole_flac(path: Path, promised: int, size: int, _changed: int) -> 
 def _why_not_whole_ogg(path: Path, size: int, _changed: int) -> str | None:
     with _mapped(path, size) as data:
         first_page_of_sound = data.find(b"OggS\x00\x00")
-        if first_page_of_sound >= 0 and data.find(b"OggS\x00\x02", first_page_of_sound) >= 0:
+        if first_page_of_sound >= 0 and _find(data, b"OggS\x00\x02", first_page_of_sound) >= 0:
             return "it is several Ogg files in one"
     return None
 
@@ -182,6 +183,17 @@ class _mapped:  # noqa: N801  a context manager, used like a function
     def __exit__(self, *_: object) -> None:
         if isinstance(self._data, mmap.mmap):
             self._data.close()
+
+
+def _find(data: Bytes, what: bytes, start: int) -> int:
+    """Returns the first place of `what` from `start` on, -1 without one; pages that were searched leave the memory."""
+    for first in range(start, len(data), _SEARCHED):
+        found = data.find(what, first, first + _SEARCHED + len(what) - 1)
+        if found >= 0:
+            return found
+        if isinstance(data, mmap.mmap):
+            data.madvise(mmap.MADV_DONTNEED)
+    return -1
 
 
 def _after_id3(data: Bytes) -> int:

@@ -41,7 +41,7 @@ def render(score: Score, rate: int, *, channels: int = 1, level_seconds: float |
     power = float(np.mean(np.square(measured, dtype=np.float64)))
     out *= np.float32(LEVEL / max(np.sqrt(power), 1e-9))
     # Sines differ between machines in their last bits; rounding to 16 bits makes the audio reproducible everywhere.
-    levels: NDArray[np.float32] = (np.round(_soft_clip(out) * 32767) / 32768).astype(np.float32)
+    levels: NDArray[np.float32] = (np.round(soft_clip(out) * 32767) / 32768).astype(np.float32)
     return levels
 
 
@@ -72,7 +72,7 @@ def _add(
         room[:, channel] += sound[: len(room)] * np.float32(gain * side)
 
 
-def _soft_clip(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def soft_clip(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the samples with peaks above the knee compressed below full scale."""
     beyond = np.maximum(np.abs(samples) - _KNEE, 0)
     bent = _KNEE + (1 - _KNEE) * np.tanh(beyond / (1 - _KNEE))

@@ -39,7 +39,8 @@ def _without_credentials(value: Any, *, is_source: bool) -> Any:
     if isinstance(value, list | tuple):
         return [_without_credentials(each, is_source=is_source) for each in value]
     if is_source and isinstance(value, str) and (_is_web(value) or has_password(value)):
-        return without_secrets(value)
+        both = value.split("#") if value.startswith("lfs+") else [value]  # a repository, and where its pointers are
+        return "#".join(without_secrets(each) for each in both)
     return value
 
 

@@ -82,7 +82,7 @@ COMMANDS = {
         again="the same command continues from the stored blocks",
     ),
     "evaluate": Command(
-        "evaluate reference=FILE estimate=FILE", "compare notes with the right ones", "pipelines.commands:evaluate"
+        "evaluate estimate=FILE [reference=FILE]", "score or describe notes", "pipelines.commands:evaluate"
     ),
     "features": Command(
         "features audio=[FILES]",

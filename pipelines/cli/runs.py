@@ -12,6 +12,7 @@ import typer
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes, printable
 from jukebox_core.errors import ConfigError, LabelError, RunError
+from pipelines.cli.feature_table import feature_details, features_in
 from pipelines.cli.run_table import Summary, details, table, tree
 from pipelines.cli.typer_app import new_app, run_app
 from pipelines.exit_status import working
@@ -60,15 +61,15 @@ Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 
 @app.command("list")
 def list_runs(root: Root = ROOT) -> None:
-    """List every run: model, status, length, and the run it continues."""
-    found = _summaries(root)
-    _print(table(found) if found else [f"{root} holds no runs"])
+    """List every run: model, status, length, and the run it continues; and folders of features."""
+    found, features = _summaries(root), features_in(root)
+    _print([*(table(found) if found else [f"{root} holds no runs"]), *features])
 
 
 @app.command()
 def show(run: RunName, root: Root = ROOT) -> None:
-    """Show settings, takes, files and timings of one run."""
-    _print(details(find_run(run, root)))
+    """Show settings, takes, files and timings of one run; or what a folder of features holds."""
+    _print(feature_details(run, root) or details(find_run(run, root)))
 
 
 @app.command("tree")

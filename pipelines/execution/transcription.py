@@ -1,62 +1,98 @@
-"""Checks of `transcribe` before its flow: recordings, targets, weights."""
+"""Transcription of many recordings: checks before anything is loaded, then recordings on workers."""
 
 from __future__ import annotations
 
+import logging
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.family import open_transcribing
 from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
+from pipelines.execution.runner import check_runner, open_workers, run_units
 from pipelines.licence_prompt import ask
+from pipelines.runs.folder import RunFolder, runs_in
+from stages.resident import TranscriberSpec
+from stages.sampling.shard import WorkerContext
 from stages.sound.transcribe import Recording
+from stages.sound.transcription_unit import TranscriptionJob, TranscriptionNode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jukebox_core.sampling.schedule import Schedule, Unit
+    from pipelines.orchestration.stage_calls import Stages
     from pipelines.settings.transcribe import TranscribeSettings
+    from stages.sound.transcription_unit import Transcribed
+
+log = logging.getLogger("jukebox")
+
+_BLOCKS = 16  # that a worker transcribes at once of a long recording; decoding its audio for each costs seconds
 
 
 def check(settings: TranscribeSettings) -> list[Recording]:
     """Returns the recordings to transcribe, after every check that needs no network.
 
+    Those of a folder that cannot be read are left out, with a warning.
+
     Raises:
         JukeboxError: the first check that fails.
     """
+    check_runner(settings.runner)
     output_folder(settings.folder)
-    recordings = find_recordings(settings)
-    for recording in recordings:
-        audio_seconds(Path(recording.audio))
+    recordings = _readable(find_recordings(settings))
     _check_machine(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
 
 
+def _readable(recordings: Sequence[Recording]) -> list[Recording]:
+    found, errors = [], []
+    for recording in recordings:
+        try:
+            audio_seconds(Path(recording.audio))
+        except AudioError as error:
+            if recording.named:
+                raise
+            errors.append(str(error))
+            log.warning("%s is left out: %s", recording.audio, error)
+        else:
+            found.append(recording)
+    if not found:
+        raise AudioError(f"none of {len(errors)} recordings can be used; the first: {errors[0]}")
+    return found
+
+
 def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     """Returns the recordings that ``audio`` names, with the files to write for each.
 
-    Of a folder, all audio files in it and below, written to the same subfolders; of a run, its finished songs.
+    Of a folder, all audio files in it and below, written to the same subfolders; of a run, its songs at the finest
+    level that they have, written to a subfolder with the run's name.
 
     Raises:
-        ConfigError: a folder holds no audio, two recordings would be written to one file, or one's name would be too
-            long.
+        ConfigError: a folder holds no audio, a run no songs, two recordings would be written to one file, or one's name
+            would be too long.
+        DamagedRunError: a run is damaged.
     """
     folder = user_path(settings.folder)
     found: dict[Path, Recording] = {}
     for name in settings.audio:
-        given = user_path(name)
-        root = given / "audio" if (given / "manifest.json").is_file() else given
-        files = _audio_below(root) if root.is_dir() else [given]
-        for file in files:
-            relative = (file.relative_to(root) if root.is_dir() else Path(file.name)).with_suffix(".json")
-            target = user_path(folder / relative)
+        for file, place, named in _files_of(name, settings.storage.root):
+            target = user_path((folder / place).with_suffix(".json"))
             if target in found:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
-            found[target] = Recording(audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv)
+            found[target] = Recording(
+                audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv, lines=settings.lines,
+                report=settings.report, named=named,
+            )  # fmt: skip
     return list(found.values())
 
 
@@ -73,6 +109,43 @@ def _check_machine(settings: TranscribeSettings) -> None:
         )
 
 
+def run_of(name: str, root: str) -> RunFolder | None:
+    """Returns the run of that name below `root`, or in that folder; None if there is none."""
+    given = user_path(name)
+    if (given / "manifest.json").is_file():
+        return RunFolder(given)
+    return None if given.exists() else next((run for run in runs_in(root) if run.name == name), None)
+
+
+def _files_of(name: str, root: str) -> list[tuple[Path, Path, bool]]:
+    """Returns each audio file of an entry of ``audio``, its place below the folder, and whether the user named it."""
+    run, given = run_of(name, root), user_path(name)
+    if run is not None:
+        return [(path, Path(run.name) / path.name, True) for path in songs_of(run)]
+    if given.is_dir():
+        return [(path, path.relative_to(given), False) for path in _audio_below(given)]
+    return [(given, Path(given.name), True)]
+
+
+def songs_of(run: RunFolder) -> list[Path]:
+    """Returns the audio of a run's songs, each at the finest level that it has.
+
+    Raises:
+        ConfigError: it has none.
+        DamagedRunError: its manifest is damaged.
+    """
+    finest: dict[int, dict[str, Any]] = {}
+    for record in run.manifest().get("audio", []):
+        if record.get("level") is None or record.get("sample") is None:
+            continue
+        known = finest.setdefault(record["sample"], record)
+        if record["level"] < known["level"]:
+            finest[record["sample"]] = record
+    if not finest:
+        raise ConfigError(f"run {run.name} has no audio yet; run it to its end first: jukebox runs resume {run.name}")
+    return [run.path / finest[sample]["path"] for sample in sorted(finest)]
+
+
 def _audio_below(root: Path) -> list[Path]:
     files = [
         path
@@ -84,3 +157,109 @@ def _audio_below(root: Path) -> list[Path]:
     if not files:
         raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; name files, or a folder that has some")
     return files
+
+
+def transcribe(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:
+    """Writes the notes of recordings; returns the path of the first file of each that could be used.
+
+    Raises:
+        AudioError: not one recording could be used, or one that the user named could not.
+        ConfigError: a file or folder is in the way.
+        StoppedError: the process was asked to stop; finished recordings and blocks are kept.
+    """
+    model = settings.model
+    [role] = model.opened.roles(model.config)
+    weights = stages.fetch_weights(model, settings.weights, roles=(role,))[role]
+    spec = TranscriberSpec(family=model.family, config=model.config, weights=weights, hardware=settings.hardware)
+    job = TranscriptionJob(spec=spec, role=role, settings=settings.transcription, store=settings.storage.tokens)
+    left = stages.check_transcripts(spec, recordings, settings.transcription)
+    log.info("%d of %d recordings are finished", len(recordings) - len(left), len(recordings))
+    written = {each.target: str(each.paths[0]) for each in recordings}
+    refused: list[str] = []
+
+    def sealed(_: Unit, results: Sequence[Transcribed]) -> None:
+        for result in results:
+            if result.error is not None and written.pop(result.node.recording.target, None) is not None:
+                refused.append(result.error)
+            elif result.paths:
+                log.info("%s -> %s", result.node.recording.audio, ", ".join(result.paths))
+
+    context = WorkerContext(
+        model=model,
+        weights=settings.weights,
+        devices=settings.runner.devices,
+        remote=settings.runner.kind != "threads",
+        resident_networks=1,
+    )
+    # Workers hand what they are given to the stage that is called like this.
+    as_units = cast("Stages", _TranscribingStages(stages.transcribe_unit))
+    with open_workers(settings.runner, as_units, cast("Any", job), context) as workers:
+        units = TranscriptionUnits(left, 0 if settings.runner.in_place else _block_seconds(job))
+        run_units(cast("Schedule", units), workers, on_submit=lambda _: None, on_sealed=cast("Any", sealed))
+    if not written:
+        raise AudioError(f"none of {len(recordings)} recordings could be used; the first: {refused[0]}")
+    return list(written.values())
+
+
+def _block_seconds(job: TranscriptionJob) -> float:
+    """Returns the seconds of a block; 0 if blocks depend on each other."""
+    spec = job.spec
+    samples = open_transcribing(spec.family).block_samples(spec.config, job.settings)
+    return (samples or 0) / float(spec.config.sample_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _TranscribingStages:
+    sample_unit: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TranscriptionUnit:
+    """One node of one task; a `Unit` to the workers."""
+
+    nodes: tuple[TranscriptionNode]
+
+
+class TranscriptionUnits:
+    """Recordings in order; the schedule of a transcription.
+
+    A long recording whose blocks do not depend on each other is several units of blocks, which workers compute in
+    parallel, and then one that writes the files. One whose notes are written as lines is a single unit.
+
+    Args:
+        recordings: those that are not finished.
+        block_seconds: of a block; 0: every recording is one unit.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], block_seconds: float = 0.0) -> None:
+        self._ready: deque[TranscriptionUnit] = deque()
+        self._missing: dict[str, int] = {}  # units of blocks that are not finished, by target
+        for recording in recordings:
+            nodes = _block_nodes(recording, block_seconds)
+            self._missing[recording.target] = len(nodes)
+            self._ready += [TranscriptionUnit((node,)) for node in nodes or [TranscriptionNode(recording=recording)]]
+
+    def take(self) -> TranscriptionUnit | None:
+        """Returns a unit that nobody works on; None if none is ready."""
+        return self._ready.popleft() if self._ready else None
+
+    def finish(self, unit: TranscriptionUnit) -> None:
+        """Makes the unit that writes a recording's files ready when the last of its blocks is stored."""
+        [node] = unit.nodes
+        if node.blocks is None:
+            return
+        self._missing[node.recording.target] -= 1
+        if not self._missing[node.recording.target]:
+            self._ready.appendleft(TranscriptionUnit((TranscriptionNode(recording=node.recording),)))
+
+
+def _block_nodes(recording: Recording, block_seconds: float) -> list[TranscriptionNode]:
+    if not block_seconds or recording.lines:
+        return []
+    blocks = int(audio_seconds(Path(recording.audio)) / block_seconds) + 1
+    if blocks <= _BLOCKS:
+        return []
+    return [
+        TranscriptionNode(recording=recording, blocks=(first, min(first + _BLOCKS, blocks)))
+        for first in range(0, blocks, _BLOCKS)
+    ]

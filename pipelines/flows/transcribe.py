@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from jukebox_core.models.stored import to_stored
+from pipelines.execution import transcription
 from pipelines.orchestration.prefect_tasks import prefect_stages
 from pipelines.orchestration.recorder import recorded
 from pipelines.orchestration.signals import stopping_on_signals
-from stages.resident import TranscriberSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +17,9 @@ if TYPE_CHECKING:
     from pipelines.settings.transcribe import TranscribeSettings
     from stages.sound.transcribe import Recording
 
-log = logging.getLogger("jukebox")
-
 
 def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording]) -> list[str]:
-    """Returns the paths of the files of notes, one for each of `recordings`: MIDI files, or JSON files without them."""
+    """Transcribes recordings, recorded as a flow run of Prefect's; returns the path of the first file of each."""
 
     def work() -> list[str]:
         with stopping_on_signals():
@@ -32,15 +29,5 @@ def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording
 
 
 def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:
-    """Writes the notes of each recording; returns the path of its first file."""
-    model = settings.model
-    [role] = model.opened.roles(model.config)
-    weights = stages.fetch_weights(model, settings.weights, roles=(role,))[role]
-    spec = TranscriberSpec(family=model.family, config=model.config, weights=weights, hardware=settings.hardware)
-    stages.check_transcripts(spec, recordings, settings.transcription)
-    written = []
-    for recording in recordings:
-        paths = stages.transcribe_file(spec, recording, settings.transcription, settings.storage.tokens)
-        log.info("%s -> %s", recording.audio, paths[0])
-        written.append(str(paths[0]))
-    return written
+    """Writes the notes of each recording; errors and result as of `pipelines.execution.transcription.transcribe`."""
+    return transcription.transcribe(settings, recordings, stages)

@@ -47,6 +47,7 @@ _OPTIONS = {
     "encode_prompt": _Options(retried=True),
     "sample_unit": _Options("sample window"),
     "extract_features": _Options("features"),
+    "transcribe_unit": _Options("transcribe"),
     "decode_track": _Options(retried=True),
     "align_song": _Options("align"),
     "write_song_codes": _Options("write codes", retried=True),

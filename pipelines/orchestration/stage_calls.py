@@ -10,7 +10,7 @@ from __future__ import annotations
 from stages import fetch
 from stages.features import extract
 from stages.sampling import shard
-from stages.sound import align, decode, encode, render, report, transcribe
+from stages.sound import align, decode, encode, render, report, transcribe, transcription_unit
 from stages.training import dataset
 
 
@@ -22,7 +22,7 @@ class Stages:
     encode_prompt = staticmethod(encode.encode_prompt)
     encode_file = staticmethod(encode.encode_file)
     check_transcripts = staticmethod(transcribe.check_transcripts)
-    transcribe_file = staticmethod(transcribe.transcribe_file)
+    transcribe_unit = staticmethod(transcription_unit.transcribe_unit)
     sample_unit = staticmethod(shard.sample_unit)
     decode_track = staticmethod(decode.decode_track)
     decode_file = staticmethod(decode.decode_file)

@@ -23,6 +23,7 @@ from jukebox_core.store.pins import Pin, Pins
 from jukebox_core.store.place import SCRATCH
 from jukebox_core.store.store import TokenStore
 from pipelines.runs.folder import runs_in
+from stages.sound.transcription_pins import is_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -70,7 +71,7 @@ class Needs:
 
 
 def needs(root: str, store: str) -> Needs:
-    """Returns the windows that runs name: those below `root`, and others by their pins.
+    """Returns the windows that runs name, those below `root`, and others by their pins; and blocks of transcriptions.
 
     A damaged run is known by its pin, and a damaged pin of a run below `root` by the run.
 
@@ -80,7 +81,8 @@ def needs(root: str, store: str) -> Needs:
     pins, damaged = Pins(store).readable()
     named: set[str] = set()
     for pin in pins:
-        named |= pin.keys
+        if not is_abandoned(pin):
+            named |= pin.keys
     pinned, unknown = {pin.name for pin in pins}, dict(damaged)
     for run in runs_in(root):
         manifest, name = _readable(run), Pin(run.name, run.place, frozenset()).name
@@ -150,6 +152,7 @@ def remove(garbage: Garbage, root: str) -> tuple[int, int]:
         StoreError: the store cannot be read, or refuses; the remaining garbage is kept.
     """
     store, objects = TokenStore(garbage.store), open_objects(garbage.store)
+    Pins(garbage.store).drop([pin for pin in Pins(garbage.store).readable()[0] if is_abandoned(pin)])
     sizes = {**garbage.windows, **garbage.partials}
     keys, count, size = list(sizes), 0, 0
     for at in range(0, len(keys), _ROUND):

@@ -10,7 +10,7 @@ from jukebox_core.family import family_of, open_transcribing
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
-from pipelines.settings.common import StorageSettings
+from pipelines.settings.common import RunnerSettings, StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +26,13 @@ class TranscribeSettings:
     hardware: HardwareConfig
     weights: WeightsConfig
     storage: StorageSettings = field(default_factory=StorageSettings)
-    audio: tuple[str, ...]  # files, folders of files, and folders of runs
+    runner: RunnerSettings = field(default_factory=RunnerSettings)
+    audio: tuple[str, ...]  # files, folders of files, and runs by name or folder
     folder: str = "outputs/transcripts"  # files of notes are written here
     midi: bool = True  # write a MIDI file beside the JSON file
     csv: bool = False  # write a CSV file beside the JSON file
+    lines: bool = False  # write each note as a line of JSON when it is found, while a long recording is read
+    report: bool = False  # write a page with a piano roll over the spectrogram, and the notes as sound
     transcription: Any  # the family's `transcription_type`
 
     @classmethod
@@ -52,13 +55,16 @@ class TranscribeSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateSettings:
-    """All settings of `evaluate` (root conf/evaluate.yaml): how well notes agree with the right ones."""
+    """All settings of `evaluate` (root conf/evaluate.yaml): notes, scored or described."""
 
-    reference: str  # a MIDI file, or a JSON file of `transcribe`: the right notes
-    estimate: str  # likewise: the notes to be scored
+    estimate: str  # notes: a MIDI file, a JSON file of `transcribe`, a folder of these, or a run that was transcribed
+    reference: str | None = None  # the right notes, likewise; null: statistics of the estimate instead of scores
     granularity: Literal["flat", "midi_class", "full"] = "full"  # programs that count as equal: all, of a class, none
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    folder: str = "outputs/transcripts"  # where the transcripts of runs are
+    json: bool = False  # print JSON instead of a table
 
     def __post_init__(self) -> None:
-        """Checks that both files are named."""
-        for name in ("reference", "estimate"):
-            require(bool(getattr(self, name)), f"{name} is empty; give a MIDI file, or a JSON file of notes")
+        """Checks that the paths are named."""
+        for name in ("reference", "estimate", "folder"):
+            require(getattr(self, name) != "", f"{name} is empty; give a MIDI file, a JSON file of notes, or a folder")

@@ -67,7 +67,7 @@ class FeatureJob:
         recipe = {name: getattr(self.recipe, name) for name in self.recipe.__dataclass_fields__ if name != "name"}
         return digest(
             {
-                "schema": 1,
+                "schema": 1 if self.hardware.dtype == "float32" else 2,  # 2: float32 from layer to layer
                 "family": self.model.family,
                 "network": self.model.network,
                 "weights": network,
@@ -106,7 +106,7 @@ def extract_features(job: FeatureJob, context: WorkerContext, nodes: Sequence[Fe
 
     def recordings() -> Iterator[Recording | JukeboxError]:
         """Yields what has to be computed, and notes in `waiting` the entry of each."""
-        for index, (node, (source, found)) in enumerate(zip(nodes, _read_ahead(job, nodes), strict=True)):
+        for index, (node, (source, found)) in enumerate(zip(nodes, read_ahead(job, nodes), strict=True)):
             stopping.check()
             entry = Entry(
                 name=node.name,
@@ -162,8 +162,8 @@ def _write(folder: FeatureFolder, entry: Entry, found: Mapping[str, NDArray[Any]
     return refused
 
 
-def _read_ahead(job: FeatureJob, nodes: Sequence[FeatureNode]) -> Iterator[tuple[SourceState, Found]]:
-    """Yields each recording, while the next ones are being decoded."""
+def read_ahead(job: FeatureJob, nodes: Sequence[FeatureNode]) -> Iterator[tuple[SourceState, Found]]:
+    """Yields each recording with the state of its file, while the next ones are being decoded."""
     with ThreadPoolExecutor(1) as pool:
         queue = deque(pool.submit(partial(_read, job, node)) for node in nodes[:_READ_AHEAD])
         following = iter(nodes[_READ_AHEAD:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jukebox_core.errors import CheckpointError
 from jukebox_core.family import open_family
@@ -15,7 +15,7 @@ from stages.sampling.devices import own_device
 from stages.sampling.sample import sample_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
@@ -56,7 +56,16 @@ def sample_unit(job: SamplingJob, context: WorkerContext, nodes: Sequence[Node])
     return handles
 
 
-def local_weights(job: SamplingJob, context: WorkerContext, role: str) -> FileHandle:
+class WithWeights(Protocol):
+    """Work that reads weights."""
+
+    @property
+    def weights(self) -> Mapping[str, FileHandle]:
+        """The weights by role, as they were when the work was planned."""
+        ...
+
+
+def local_weights(job: WithWeights, context: WorkerContext, role: str) -> FileHandle:
     """Returns the weights of a role on this machine: the planner's file if its path exists here, else a download.
 
     Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jukebox_core.audio.files import write_audio
 from jukebox_core.base.hashing import digest
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Span, Take, Track
@@ -62,3 +63,18 @@ def seal(store: str, spans: Sequence[Span]) -> None:
     """Stores tokens for these spans: zeros."""
     for span in spans:
         TokenStore(store).seal(span.key, np.zeros(span.stop - span.start, np.int32), first=span.start, causes={})
+
+
+def add_songs(run: RunFolder, *levels: Sequence[int], seconds: float = 0.1) -> None:
+    """Writes silence as the audio of each sample at these levels, and a preview, which is no song."""
+    records: list[dict[str, Any]] = []
+    for sample, of_sample in enumerate(levels):
+        for level in of_sample:
+            path = f"audio/level_{level}/sample_{sample}.wav"
+            (run.path / path).parent.mkdir(parents=True, exist_ok=True)
+            write_audio(run.path / path, np.zeros(int(8000 * seconds), np.float32), 8000)
+            entries = {"tokens": "", "sha256": "", "seconds": seconds, "peak": 0.0, "rms": 0.0}
+            records.append({"path": path, "level": level, "sample": sample, **entries})
+    (run.path / "audio/preview").mkdir(parents=True)
+    write_audio(run.path / "audio/preview/sample_0.wav", np.zeros(800, np.float32), 8000)
+    run.update(audio=records)

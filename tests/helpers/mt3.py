@@ -18,6 +18,8 @@ from jukebox_core.families.mt3.config import (
     TransformerConfig,
     VocabularyConfig,
 )
+from jukebox_core.families.mt3.model.transformer import MT3
+from jukebox_core.models.checkpoints.checkpoint import save_safetensors
 from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 
@@ -123,5 +125,42 @@ def write_preset(path: Path, chain: Path, **files: Any) -> Path:
             **files,
         },
     }
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def write_tiny_preset(folder: Path, memory: int | None = None, frames: int = 32) -> Path:
+    """A preset of a random model of a few thousand parameters, whose notes differ from segment to segment."""
+    sizes = TransformerConfig(
+        width=16, heads=2, head_width=8, mlp_width=16, encoder_depth=1, decoder_depth=1, positions="port", max_tokens=32
+    )
+    made = MT3Network(
+        front_end=FrontEndConfig(mels=16, segment_frames=frames),
+        vocabulary=VocabularyConfig(),
+        transformer=sizes,
+        memory=None if memory is None else MemoryConfig(length=memory),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1 if memory is None else 0)  # of ten seeds, those with the most notes
+        model = MT3(made)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.6)
+    save_safetensors(model, folder / "tiny.safetensors", {})
+    data = {
+        "defaults": ["mt3"],
+        "name": "tiny",
+        "network": {
+            "front_end": {"mels": 16, "segment_frames": frames},
+            "transformer": dataclasses.asdict(sizes),
+            "memory": None if memory is None else {"length": memory, "depth": 1},
+        },
+        "files": {
+            "weight_sources": [str(folder)],
+            "weights": {"transcriber": {"path": "tiny.safetensors", "bytes": None, "sha256": None}},
+            "licence": "none, it is made of noise",
+            "terms": None,
+        },
+    }
+    path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path

@@ -271,10 +271,10 @@ class JukeboxFamily:
     ) -> PriorExtractor:
         """Returns the first `deepest` layers of the prior of `level`.
 
-        On CUDA they are plain torch whatever the engine: a whole window is long matrix products, not launches.
+        On a CPU only weights have the precision of `hardware`: what passes from layer to layer is float32.
         """
         from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
-        from jukebox_core.families.jukebox.features.extractor import PriorExtractor
+        from jukebox_core.families.jukebox.features.extractor import PriorExtractor, keep_float32, window_engine
         from jukebox_core.runtime.device import resolve_device
 
         device = resolve_device(hardware.device)
@@ -284,10 +284,10 @@ class JukeboxFamily:
             Source(path, identity, library),
             device=device,
             dtype=hardware.dtype,
-            engine=hardware.engine if device.type == "cpu" else "eager",
+            engine=window_engine(hardware, device),
             deepest=deepest,
         )
-        return PriorExtractor(prior)
+        return PriorExtractor(keep_float32(prior) if device.type == "cpu" else prior)
 
     def feature_bytes(self, config: JukeboxConfig, level: int, deepest: int, dtype: str, batch: int) -> int:
         """Returns about how many bytes the first `deepest` layers and a batch of windows take."""

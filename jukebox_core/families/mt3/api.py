@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import soxr
 
-from jukebox_core.audio.files import read_audio
+from jukebox_core.audio.spool import spool_audio
 from jukebox_core.errors import AudioError
 from jukebox_core.families.mt3.config import TRANSCRIBER, MT3Config, TranscriptionConfig
 from jukebox_core.models.resolve import obtain_weights
@@ -88,7 +88,7 @@ class TranscriptionModel:
     def _samples(self, audio: str | os.PathLike[str] | ArrayLike, rate: int | None) -> NDArray[np.float32]:
         own = self.config.sample_rate
         if isinstance(audio, str | os.PathLike):
-            return read_audio(Path(audio), rate=own)
+            return spool_audio(Path(audio), rate=own).samples
         samples = _mono(audio)
         if rate is not None and rate <= 0:
             raise AudioError(f"rate is {rate}; give the sample rate in Hz")

@@ -303,6 +303,11 @@ def check_transcription(network: MT3Network, settings: TranscriptionConfig) -> N
     )
 
 
+def is_sequential(network: MT3Network, settings: TranscriptionConfig) -> bool:
+    """Whether each segment depends on the one before: with a memory, and with constraints."""
+    return settings.constrained or bool(network.memory and network.memory.length)
+
+
 def generates_nothing() -> ConfigError:
     """Returns the error for anything but transcription that is asked of these models."""
     return ConfigError(

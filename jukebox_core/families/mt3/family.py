@@ -17,7 +17,9 @@ from jukebox_core.families.mt3.config import (
     TranscriptionConfig,
     check_transcription,
     generates_nothing,
+    is_sequential,
 )
+from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +110,12 @@ class MT3Family:
         from jukebox_core.families.mt3.transcription.memory import transcription_bytes
 
         return transcription_bytes(config.network, self.approximate_parameters(config), settings, dtype)
+
+    def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
+        """Returns the samples of a block; None if each depends on the one before."""
+        if is_sequential(config.network, settings):
+            return None
+        return SEGMENTS * config.network.front_end.segment_samples
 
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""

@@ -78,16 +78,16 @@ template <int32_t P> class RowOperands {
     std::vector<Rounded> rounded;
 };
 
-// Sums of TILE rows with a panel; `add` multiplies some inputs of the rows and adds to them.
+// Sums of TILE rows with vectors of a panel; `add` multiplies some inputs of the rows and adds to them.
 template <int32_t P> struct Sums {
     using W = Weights<P>;
-    typename W::Sum at[TILE][V];
+    typename W::Sum at[TILE][TOGETHER];
 
     template <class Value> inline __attribute__((always_inline)) void each(Value value) {
 #pragma GCC unroll 16
         for (int64_t m = 0; m < TILE; m++)
-#pragma GCC unroll 8
-            for (int v = 0; v < V; v++) value(at[m][v], m, v);
+#pragma GCC unroll 2
+            for (int v = 0; v < TOGETHER; v++) value(at[m][v], m, v);
     }
 
     inline __attribute__((always_inline)) void add(const typename W::Element* weight, const int32_t* x, int64_t count,
@@ -95,8 +95,8 @@ template <int32_t P> struct Sums {
         const int32_t* from[TILE / 4];  // every fourth row: the next three are addressed from it
         for (int64_t four = 0; four < TILE / 4; four++) from[four] = x + 4 * four * stride;
         for (int64_t i = 0; i < count; i++, weight += W::R * PANEL) {
-            decltype(W::read(weight)) read[V];
-            for (int v = 0; v < V; v++) read[v] = W::read(weight + W::R * LANES * v);
+            decltype(W::read(weight)) read[TOGETHER];
+            for (int v = 0; v < TOGETHER; v++) read[v] = W::read(weight + W::R * LANES * v);
             each([&](auto& sum, int64_t m, int v) { sum = W::add(sum, read[v], from[m / 4][m % 4 * stride]); });
             for (int64_t four = 0; four < TILE / 4; four++) from[four]++;
         }
@@ -123,16 +123,17 @@ struct Epilogue {
 
 inline floats& sums_at(float* sums, int64_t m, int v) { return *(floats*)(sums + m * PANEL + v * LANES); }
 
-// Multiplies TILE rows of every tap (null: zeros) with a panel, and adds the bias: sums is [TILE, PANEL]. Not inlined:
-// the compiler would keep the caller's variables in registers, and spill the sums.
+// Multiplies TILE rows of every tap (null: zeros) with the vectors of a panel from `first` on, and adds the bias: sums
+// is [TILE, PANEL]. Not inlined: the compiler would keep the caller's variables in registers, and spill the sums.
 template <int32_t P>
 __attribute__((noinline)) void multiply_taps(const typename Weights<P>::Element* weight, const Epilogue& epilogue,
-                                             int64_t count, const RowOperands<P>* const* taps, int64_t tap_count,
+                                             int first, int64_t count, const RowOperands<P>* const* taps, int64_t tap_count,
                                              int64_t row, float* sums) {
     Sums<P> sum;
+    weight += Weights<P>::R * LANES * first;
     sum.each([&](auto& number, int64_t m, int v) {
-        if constexpr (P == INT8) sums_at(sums, m, v) = floats{};
-        else number = Epilogue::at(epilogue.bias, v);
+        if constexpr (P == INT8) sums_at(sums, m, first + v) = floats{};
+        else number = Epilogue::at(epilogue.bias, first + v);
     });
     for (int64_t tap = 0; tap < tap_count; tap++, weight += count * Weights<P>::R * PANEL) {
         if (!taps[tap]) continue;
@@ -140,34 +141,35 @@ __attribute__((noinline)) void multiply_taps(const typename Weights<P>::Element*
         if constexpr (P == INT8) sum.start(scales);
         sum.add(weight, taps[tap]->row(row), count, taps[tap]->stride);
         if constexpr (P == INT8)
-            sum.each([&](ints number, int64_t m, int v) { sums_at(sums, m, v) += sum.number(number, scales, m); });
+            sum.each([&](ints number, int64_t m, int v) { sums_at(sums, m, first + v) += sum.number(number, scales, m); });
     }
     sum.each([&](auto number, int64_t m, int v) {
-        floats& to = sums_at(sums, m, v);
-        if constexpr (P == INT8) to = to * Epilogue::at(epilogue.scale, v) + Epilogue::at(epilogue.bias, v);
+        floats& to = sums_at(sums, m, first + v);
+        if constexpr (P == INT8) to = to * Epilogue::at(epilogue.scale, first + v) + Epilogue::at(epilogue.bias, first + v);
         else to = number;
     });
 }
 
-// Multiplies the four products of TILE pairs with a panel, and adds the bias: sums is [2, TILE, PANEL].
+// Multiplies the four products of TILE pairs with the vectors of a panel from `first` on, and adds the bias: sums is
+// [2, TILE, PANEL], of zeros.
 template <int32_t P>
 __attribute__((noinline)) void multiply_pairs(const typename Weights<P>::Element* weight, const Epilogue& epilogue,
-                                              int64_t count, const RowOperands<P>* products, int64_t row, float* sums) {
+                                              int first, int64_t count, const RowOperands<P>* products, int64_t row, float* sums) {
     float* const second = sums + TILE * PANEL;
     Sums<P> sum;
-    std::fill_n(sums, 2 * TILE * PANEL, 0.0f);
+    weight += Weights<P>::R * LANES * first;
     for (int64_t product = 0; product < PRODUCTS; product++, weight += count * Weights<P>::R * PANEL) {
         const Rounded* scales = products[product].scales(row);
         sum.start(scales);
         sum.add(weight, products[product].row(row), count, products[product].stride);
         sum.each([&](auto number, int64_t m, int v) {
             const floats value = sum.number(number, scales, m);
-            sums_at(sums, m, v) += value * FIRST[product];
-            sums_at(second, m, v) += value * SECOND[product];
+            sums_at(sums, m, first + v) += value * FIRST[product];
+            sums_at(second, m, first + v) += value * SECOND[product];
         });
     }
     for (int64_t m = 0; m < 2 * TILE; m++)
-        for (int v = 0; v < V; v++) {
+        for (int v = first; v < first + TOGETHER; v++) {
             floats& to = sums_at(sums, m, v);
             to = (P == INT8 ? to * Epilogue::at(epilogue.scale, v) : to) + Epilogue::at(epilogue.bias, v);
         }
@@ -200,7 +202,8 @@ void multiply_rows(const Matrix& matrix, const RowOperands<P>* const* taps, int6
     const int64_t count = matrix.inputs / tap_count / Weights<P>::R;
     float sums[TILE * PANEL];
     const auto tile = [&](const auto* weight, const Epilogue& epilogue, int64_t row) {
-        multiply_taps<P>(weight, epilogue, count, taps, tap_count, first + row, sums);
+        for (int vector = 0; vector < V; vector += TOGETHER)
+            multiply_taps<P>(weight, epilogue, vector, count, taps, tap_count, first + row, sums);
         return sums;
     };
     in_tiles<P>(matrix, rows, tile, emit);
@@ -251,7 +254,9 @@ template <int32_t P> class Filter {
         }
         float sums[2 * TILE * PANEL];
         const auto tile = [&](const auto* weight, const Epilogue& epilogue, int64_t row) {
-            multiply_pairs<P>(weight, epilogue, channels / Weights<P>::R, taps.data(), row, sums);
+            std::fill_n(sums, 2 * TILE * PANEL, 0.0f);
+            for (int vector = 0; vector < V; vector += TOGETHER)
+                multiply_pairs<P>(weight, epilogue, vector, channels / Weights<P>::R, taps.data(), row, sums);
             return sums;
         };
         const auto both = [&](int64_t row, int64_t output, const float* values, int64_t outputs) {

@@ -16,21 +16,13 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define WIDE 1
 #else
 #define WIDE 0
-#endif
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
-// Bytes of a vector register. Vectors that exceed it are kept in memory by the compiler: twenty times as slow.
-#if WIDE
-#define REGISTER 64
-#elif defined(__AVX2__)
-#define REGISTER 32
-#else
-#define REGISTER 16
 #endif
 
 extern "C" {
@@ -47,14 +39,15 @@ struct Matrix {  // mirrored in matrices.py; structures of other files in decode
 
 namespace {
 
-typedef float floats __attribute__((vector_size(REGISTER), aligned(4)));
-typedef int32_t ints __attribute__((vector_size(REGISTER), aligned(4)));
+constexpr int64_t PANEL = 32;              // outputs in a panel
+constexpr int64_t LANES = WIDE ? 16 : 8;   // outputs in one vector: a wider one than the CPU's would live in memory
+constexpr int V = PANEL / LANES;           // vectors in a panel
+constexpr int TOGETHER = 2;                // of these, with four rows or more: their sums are kept in registers
 
-constexpr int64_t PANEL = 32;               // outputs in a panel
-constexpr int64_t LANES = REGISTER / 4;     // outputs in one vector
-constexpr int V = PANEL / LANES;            // vectors in a panel
-constexpr int STRIP = 2;                    // vectors of a panel that are summed at a time
-constexpr int64_t GROUP = WIDE ? 8 : 6;     // samples that share one read of a weight, at most
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
+
+constexpr int64_t GROUP = WIDE ? 8 : 4;  // samples that share one read of a weight, at most
 constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale, with int8 weights
 
 // --- scalars ---------------------------------------------------------------------------------------------------------
@@ -103,9 +96,8 @@ template <> struct Weights<BFLOAT16> {
 #if WIDE && defined(__AVX512BF16__)
         return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(x));
 #else
-        const ints both = ints{} + x;
-        sum += (floats)(weights << 16) * (floats)(both << 16);
-        return sum + (floats)(weights & int32_t(0xffff0000)) * (floats)(both & int32_t(0xffff0000));
+        sum += (floats)(weights << 16) * from_bits(uint32_t(x) << 16);
+        return sum + (floats)(weights & int32_t(0xffff0000)) * from_bits(uint32_t(x) & 0xffff0000u);
 #endif
     }
 };
@@ -118,11 +110,12 @@ template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` c
     static ints add(ints sum, ints weights, int32_t x) {
 #if WIDE && defined(__AVX512VNNI__)
         return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
-#elif !WIDE && defined(__AVX2__)  // as 16-bit pairs: the even bytes, and the odd ones
-        const __m256i four = _mm256_set1_epi32(x), w = (__m256i)weights;
-        const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8), odd = _mm256_srai_epi16(four, 8);
-        sum += (ints)_mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), even);
-        return sum + (ints)_mm256_madd_epi16(_mm256_srli_epi16(w, 8), odd);
+#elif !WIDE && defined(__AVX2__)  // pairs of 16-bit products, which are exact: those of 8-bit operands would saturate
+        const __m256i all = (__m256i)weights, values = _mm256_set1_epi32(x);
+        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(all, _mm256_set1_epi16(255)),
+                                               _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8));
+        const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(all, 8), _mm256_srai_epi16(values, 8));
+        return sum + (ints)_mm256_add_epi32(even, odd);
 #else
         for (int byte = 0; byte < 32; byte += 8) sum += (weights >> byte & 255) * int32_t(int8_t(x >> byte));
         return sum;
@@ -186,10 +179,11 @@ template <bool RELU = false> Rounded quantise_int8(const float* values, int64_t 
     return {largest / 127, -128 * sum};
 }
 
-// Returns the size of the group that begins at `row`: GROUP, or a power of two.
+// Returns the size of the group that begins at `row`: a power of two, at most GROUP.
 inline int64_t group_size(int64_t row, int64_t rows) {
-    const int64_t left = rows - row;
-    return left >= GROUP ? GROUP : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    int64_t size = GROUP;
+    while (size > rows - row) size /= 2;
+    return size;
 }
 
 // Converts one row of activations to operands.
@@ -216,41 +210,46 @@ template <int32_t P> void set_operands(Operands& to, int64_t row, const float* v
     }
 }
 
+// Multiplies N vectors of a panel with a group of M rows; arguments as of `multiply_panel`.
+template <int32_t P, int M, int N>
+inline void multiply_vectors(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
+                             const float* scale, const int32_t* start, int64_t ahead, float* sums) {
+    using W = Weights<P>;
+    const int64_t block = P == INT8 ? BLOCK : inputs;
+    floats total[M][N] = {};
+    for (int64_t begin = 0; begin < inputs; begin += block) {
+        typename W::Sum part[M][N] = {};
+        if constexpr (P == INT8)
+            for (int m = 0; m < M; m++)
+                for (int v = 0; v < N; v++) part[m][v] += start[m];
+        for (int64_t i = begin; i < std::min(begin + block, inputs); i += W::R, weight += W::R * PANEL, x += M) {
+            decltype(W::read(weight)) read[N];
+            for (int v = 0; v < N; v++) read[v] = W::read(weight + W::R * LANES * v);
+            if (ahead)
+                for (int64_t byte = 0; byte < int64_t(W::R * PANEL * sizeof *weight); byte += 64)
+                    __builtin_prefetch((const char*)(weight + ahead) + byte, 0, 2);
+            for (int m = 0; m < M; m++)
+                for (int v = 0; v < N; v++) part[m][v] = W::add(part[m][v], read[v], x[m]);
+        }
+        for (int m = 0; m < M; m++)
+            for (int v = 0; v < N; v++)
+                if constexpr (P == INT8) total[m][v] += W::number(part[m][v]) * scale[m];
+                else total[m][v] = part[m][v];
+        if constexpr (P == INT8) scale += M, start += M;
+    }
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < N; v++) *(floats*)(sums + m * PANEL + v * LANES) = total[m][v];
+}
+
 // Multiplies a panel with a group of M rows: sums is [M, PANEL]. `ahead` is the distance of the panel to prefetch, in
 // elements; 0: none.
 template <int32_t P, int M>
-inline void multiply_panel(const typename Weights<P>::Element* panel, int64_t inputs, const int32_t* rows,
-                           const float* scales, const int32_t* starts, int64_t ahead, float* sums) {
+inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t inputs, const int32_t* x,
+                           const float* scale, const int32_t* start, int64_t ahead, float* sums) {
     using W = Weights<P>;
-    const int64_t block = P == INT8 ? BLOCK : inputs;
-    for (int first = 0; first < V; first += STRIP) {
-        const auto* weight = panel + W::R * LANES * first;
-        const int32_t *x = rows, *start = starts;
-        const float* scale = scales;
-        floats total[M][STRIP] = {};
-        for (int64_t begin = 0; begin < inputs; begin += block) {
-            typename W::Sum part[M][STRIP] = {};
-            if constexpr (P == INT8)
-                for (int m = 0; m < M; m++)
-                    for (int v = 0; v < STRIP; v++) part[m][v] += start[m];
-            for (int64_t i = begin; i < std::min(begin + block, inputs); i += W::R, weight += W::R * PANEL, x += M) {
-                decltype(W::read(weight)) read[STRIP];
-                for (int v = 0; v < STRIP; v++) read[v] = W::read(weight + W::R * LANES * v);
-                if (ahead)
-                    for (int64_t byte = 0; byte < int64_t(W::R * LANES * STRIP * sizeof *weight); byte += 64)
-                        __builtin_prefetch((const char*)(weight + ahead) + byte, 0, 2);
-                for (int m = 0; m < M; m++)
-                    for (int v = 0; v < STRIP; v++) part[m][v] = W::add(part[m][v], read[v], x[m]);
-            }
-            for (int m = 0; m < M; m++)
-                for (int v = 0; v < STRIP; v++)
-                    if constexpr (P == INT8) total[m][v] += W::number(part[m][v]) * scale[m];
-                    else total[m][v] = part[m][v];
-            if constexpr (P == INT8) scale += M, start += M;
-        }
-        for (int m = 0; m < M; m++)
-            for (int v = 0; v < STRIP; v++) *(floats*)(sums + m * PANEL + (first + v) * LANES) = total[m][v];
-    }
+    constexpr int N = M < 4 ? V : TOGETHER;
+    for (int first = 0; first < V; first += N)
+        multiply_vectors<P, M, N>(weight + W::R * LANES * first, inputs, x, scale, start, ahead, sums + LANES * first);
 }
 
 // Computes the panels [begin, end) for all rows; calls `emit(row, first output, values, count)` for `count` outputs of
@@ -270,7 +269,7 @@ void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int
             const int32_t* at = x.at + row * (inputs / Weights<P>::R);
             const float* scale = x.scale + row * x.blocks();
             const int32_t* start = x.start + row * x.blocks();
-            if (size == GROUP) multiply_panel<P, GROUP>(weight, inputs, at, scale, start, ahead, sums);
+            if (size == 8) multiply_panel<P, GROUP>(weight, inputs, at, scale, start, ahead, sums);
             else if (size == 4) multiply_panel<P, 4>(weight, inputs, at, scale, start, ahead, sums);
             else if (size == 2) multiply_panel<P, 2>(weight, inputs, at, scale, start, ahead, sums);
             else multiply_panel<P, 1>(weight, inputs, at, scale, start, ahead, sums);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,9 @@ def test_the_commands_and_the_program_work(folder: Path, prefect_api: str) -> No
     printed = run(folder, ALL_IN_ONE.format(commands=given), prefect_api)
     out = folder / "outputs" / "transcripts"
     assert "multi instrument  1.000      1.000   1.000" in printed
+    watched = {path.suffix for path in (folder / "watched").iterdir()}
+    assert watched == {".mid", ".json", ".jsonl", ".html", ".log"}
+    assert re.search(r"^tempo, beats a minute +\S", printed, re.MULTILINE)
     assert {path.name for path in out.iterdir()} == {
         "song.mid", "song.csv", "song.json", "other.mid", "other.csv", "other.json", "transcribe.log",
     }  # fmt: skip

@@ -41,7 +41,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
     }  # fmt: skip
     assert catalogue.resolve(["fast", "mr_mt3", "mt3"]) == ["mt3", "mr_mt3"]
     assert catalogue.resolve(["best", "5b_lyrics", "mini"]) == ["5b_lyrics", "mini"]
-    assert catalogue.resolve(["all"]) == ["1b_lyrics", "5b", "5b_lyrics", "mini", *TRANSCRIBERS, "vampnet"]
+    assert catalogue.resolve(["all"]) == sorted(["1b_lyrics", "5b", "5b_lyrics", "mini", *TRANSCRIBERS, "vampnet"])
     with pytest.raises(ConfigError, match="closest: 'small'"):
         catalogue.resolve(["smalll"])
 

@@ -14,7 +14,7 @@ def test_addresses_of_sources_lose_their_credentials() -> None:
         "model": {
             "files": {
                 "weight_sources": ["https://me:pw@host/a?sig=x", "/data/me:pw@x", "hf://owner/name@main"],
-                "weights": {"top": {"sources": ["lfs+https://me@host/x.git"], "path": "a"}},
+                "weights": {"top": {"sources": ["lfs+https://me@host/x.git#https://me:pw@raw/x?t=1"], "path": "a"}},
                 "vocabulary_sources": ["s3://key:secret@bucket/x", "abfss://box@account.example/x"],
             }
         },
@@ -24,7 +24,7 @@ def test_addresses_of_sources_lose_their_credentials() -> None:
     stored = without_credentials(given)
     files, weights = stored["model"]["files"], stored["weights"]
     assert files["weight_sources"] == ["https://host/a", "/data/me:pw@x", "hf://owner/name@main"]
-    assert files["weights"]["top"]["sources"] == ["lfs+https://host/x.git"]
+    assert files["weights"]["top"]["sources"] == ["lfs+https://host/x.git#https://raw/x"]
     assert files["vocabulary_sources"] == ["s3://bucket/x", "abfss://box@account.example/x"]
     assert weights["substitute"] == "http://host/"
     assert (stored["song"], weights["folder"]) == (given["song"], given["weights"]["folder"])

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from jukebox_core.errors import AudioError
-from jukebox_core.families.mt3.config import PAD_ID, LinearFrontEndConfig, TranscriptionConfig, check_transcription
+from jukebox_core.families.mt3.config import (
+    PAD_ID,
+    LinearFrontEndConfig,
+    TranscriptionConfig,
+    check_transcription,
+    is_sequential,
+)
 from jukebox_core.families.mt3.events.decoding import NoteDecoder, Segment, decode
 from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import segment_count, segment_start
@@ -64,24 +70,8 @@ class Transcriber:
     def stream(self, audio: NDArray[np.float32], settings: TranscriptionConfig | None = None) -> Iterator[list[Note]]:
         """Yields the notes that end in each segment, while the recording is transcribed, and then the last ones."""
         settings = settings or TranscriptionConfig()
-        decoders, read = self._decoders(), self._reader(settings)
-        seen = [0] * len(decoders)
-        last = segment_count(len(audio), self.network.front_end) - 1
-
-        def new_notes() -> Iterator[Note]:
-            for channel, decoder in enumerate(decoders):
-                yield from decoder.notes[seen[channel] :]
-                seen[channel] = len(decoder.notes)
-
-        for place, each in enumerate(self.transcripts(audio, settings)):
-            index, decoder = place // len(decoders), decoders[each.channel]
-            decoder.begin(each.start, 0.0 if index == last else self._start(index + 1, parity=settings.parity))
-            decoder.segment(read(each.row.ids))
-            if each.channel == len(decoders) - 1:
-                yield list(new_notes())
-        for decoder in decoders:
-            decoder.finish()
-        yield list(new_notes())
+        count = segment_count(len(audio), self.network.front_end)
+        yield from self._ended_notes(self.transcripts(audio, settings), settings, count)
 
     def transcripts(
         self, audio: NDArray[np.float32], settings: TranscriptionConfig, known: Sequence[Row] = ()
@@ -128,9 +118,17 @@ class Transcriber:
         rows = [row for block in blocks for row in from_block(block)]
         return self.notes(list(self._placed(rows, settings)), settings, seconds=seconds)
 
+    def stream_notes(
+        self, blocks: Iterable[NDArray[np.int32]], settings: TranscriptionConfig, *, samples: int
+    ) -> Iterator[list[Note]]:
+        """Yields the notes that end in each segment of a recording's blocks as they come, and then the last ones."""
+        rows = (row for block in blocks for row in from_block(block))
+        count = segment_count(samples, self.network.front_end)
+        yield from self._ended_notes(self._placed(rows, settings), settings, count)
+
     def is_sequential(self, settings: TranscriptionConfig) -> bool:
         """Whether each segment depends on the one before: with a memory, and with constraints."""
-        return settings.constrained or bool(self.network.memory and self.network.memory.length)
+        return is_sequential(self.network, settings)
 
     def notes(self, transcripts: list[Transcript], settings: TranscriptionConfig, *, seconds: float = 0.0) -> Notes:
         """Returns the notes of all segments of a recording, which lasts `seconds`."""
@@ -151,6 +149,29 @@ class Transcriber:
     def encode(self, audio_T: Tensor, first: int, count: int) -> Tensor:
         """Returns the encoded frames [B, F, W] of the sequences of `count` segments of a recording."""
         return self.model.encode(self.front_end(audio_T, first, count))
+
+    def _ended_notes(
+        self, transcripts: Iterable[Transcript], settings: TranscriptionConfig, count: int
+    ) -> Iterator[list[Note]]:
+        """Yields the notes that end in each of `count` segments, and then those that sound at the end."""
+        decoders, read = self._decoders(), self._reader(settings)
+        seen = [0] * len(decoders)
+
+        def new_notes() -> Iterator[Note]:
+            for channel, decoder in enumerate(decoders):
+                yield from decoder.notes[seen[channel] :]
+                seen[channel] = len(decoder.notes)
+
+        for place, each in enumerate(transcripts):
+            index, decoder = place // len(decoders), decoders[each.channel]
+            following = 0.0 if index + 1 == count else self._start(index + 1, parity=settings.parity)
+            decoder.begin(each.start, following)
+            decoder.segment(read(each.row.ids))
+            if each.channel == len(decoders) - 1:
+                yield list(new_notes())
+        for decoder in decoders:
+            decoder.finish()
+        yield list(new_notes())
 
     @property
     def _rate(self) -> int:

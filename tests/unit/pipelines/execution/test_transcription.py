@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import AudioError, CheckpointError, ConfigError, DeviceError, JukeboxError
+from jukebox_core.families.mt3 import family
+from jukebox_core.families.mt3.transcription import transcriber
 from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 from pipelines.cli.main import main
+from pipelines.execution import transcription
 from pipelines.execution.transcription import check, find_recordings
 from pipelines.flows.transcribe import transcribe_files
 from pipelines.orchestration.stage_calls import PLAIN
+from pipelines.settings.common import RunnerSettings
 from pipelines.settings.compose import TRANSCRIBE, compose
+from stages.sound.transcribe import Recording
+from tests.helpers.fake_runs import add_songs, fake_run
 from tests.helpers.mt3 import bundles, write_preset
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from pipelines.settings.transcribe import TranscribeSettings
 
@@ -50,23 +63,31 @@ def test_hardware_that_cannot_transcribe_is_refused_before_anything_is_read(tmp_
         check(settings(tmp_path, chain, audio, **{"hardware.engine": "graph"}))
 
 
-def test_files_folders_and_runs_are_found(tmp_path: Path, chain: Path) -> None:
+def test_files_folders_and_runs_are_found(tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = {"storage.root": "outputs"}
     one = sound(tmp_path / "one.wav")
     for name in ("b.flac", "deep/a.WAV", ".hidden/c.wav", "notes.txt"):
         sound(tmp_path / "music" / name) if not name.endswith(("txt", "WAV")) else (tmp_path / "music" / name)
     sound(tmp_path / "music/deep/a.wav")
-    sound(tmp_path / "run/audio/song.wav")
-    sound(tmp_path / "run/audio/preview/song.wav")
-    (tmp_path / "run/manifest.json").write_text("{}")
-    found = find_recordings(settings(tmp_path, chain, one, tmp_path / "music", tmp_path / "run", csv="true"))
-    out = tmp_path / "out/transcripts"
-    assert [(each.audio, each.target) for each in found] == [
-        (str(one), str(out / "one.json")),
-        (str(tmp_path / "music/b.flac"), str(out / "b.json")),
-        (str(tmp_path / "music/deep/a.wav"), str(out / "deep/a.json")),
-        (str(tmp_path / "run/audio/song.wav"), str(out / "song.json")),
+    add_songs(fake_run("first", "seconds=1", "sampling=top_only"), (2, 0, 1), (2,))
+    add_songs(fake_run("other", "seconds=1", "sampling=top_only"), (2,))
+    found = find_recordings(
+        settings(tmp_path, chain, one, tmp_path / "music", "first", "outputs/other", csv="true", report="true", **root)
+    )
+    out = Path("outputs/transcripts")
+    assert [(each.audio, each.target, each.named) for each in found] == [
+        (str(one), str(out / "one.json"), True),
+        (str(tmp_path / "music/b.flac"), str(out / "b.json"), False),
+        (str(tmp_path / "music/deep/a.wav"), str(out / "deep/a.json"), False),
+        ("outputs/first/audio/level_0/sample_0.wav", str(out / "first/sample_0.json"), True),
+        ("outputs/first/audio/level_2/sample_1.wav", str(out / "first/sample_1.json"), True),
+        ("outputs/other/audio/level_2/sample_0.wav", str(out / "other/sample_0.json"), True),
     ]
-    assert [path.suffix for path in found[0].paths] == [".mid", ".csv", ".json"]
+    assert [path.suffix for path in found[0].paths] == [".mid", ".csv", ".html", ".json"]
+    fake_run("silent", "seconds=1", "sampling=top_only")
+    with pytest.raises(ConfigError, match="run silent has no audio yet"):
+        find_recordings(settings(tmp_path, chain, "silent", **root))
 
 
 def test_what_cannot_be_transcribed_is_refused_before_the_work(tmp_path: Path, chain: Path) -> None:
@@ -91,6 +112,96 @@ def test_a_checkpoint_of_another_model_is_refused_before_the_work(tmp_path: Path
     asked = settings(tmp_path, chain, audio, **{"model.network.transformer.encoder_depth": 3})
     with pytest.raises(CheckpointError, match="is not a checkpoint of this model"):
         check(asked)
+
+
+def test_recordings_of_a_folder_that_cannot_be_read_are_left_out(
+    tmp_path: Path, chain: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        sound(tmp_path / f"music/{name}.wav")
+    (tmp_path / "music/b.wav").write_text("no sound")
+    asked = settings(tmp_path, chain, tmp_path / "music", **{"transcription.max_tokens": 12})
+    recordings = check(asked)
+    assert [Path(each.audio).name for each in recordings] == ["a.wav", "c.wav"]
+    assert "b.wav is left out" in caplog.text
+    (tmp_path / "music/c.wav").write_text("damaged after the checks")
+    [written] = transcribe_files(asked, recordings, PLAIN)
+    assert Path(written).name == "a.mid"
+    assert "c.wav is left out" in caplog.text
+    with pytest.raises(AudioError, match=r"none of 1 recordings could be used; the first: .*c\.wav"):
+        transcribe_files(asked, recordings[1:], PLAIN)
+    (tmp_path / "music/a.wav").unlink()
+    with pytest.raises(AudioError, match="none of 2 recordings can be used"):
+        check(asked)
+
+
+class Threads:
+    """Workers like those of a thread pool, without Prefect."""
+
+    count = 3
+
+    def __init__(self, work: Callable[..., Any], *given: Any) -> None:
+        self._work, self._given = work, given
+        self._pool, self._running = ThreadPoolExecutor(self.count), deque[tuple[Any, Future[Any]]]()
+
+    def submit(self, unit: Any) -> None:
+        self._running.append((unit, self._pool.submit(self._work, *self._given, unit.nodes)))
+
+    def next_finished(self) -> tuple[Any, Any]:
+        unit, future = self._running.popleft()
+        return unit, future.result()
+
+
+def test_workers_write_the_same_files_and_share_the_blocks_of_a_long_recording(
+    tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (transcriber, family):
+        monkeypatch.setattr(module, "SEGMENTS", 1)
+    monkeypatch.setattr(transcription, "_BLOCKS", 1)
+    shutil.copy(chain / "song.wav", tmp_path / "song.wav")
+    nodes: list[Any] = []
+
+    def work(job: Any, context: Any, given: Any) -> Any:
+        nodes.append(given[0].blocks)
+        return PLAIN.transcribe_unit(job, context, given)
+
+    written = {}
+    for workers in (1, 3):
+        options: dict[str, object] = {
+            "folder": tmp_path / f"{workers}",
+            "storage.tokens": tmp_path / f"{workers}.store",
+        }
+        options["transcription.max_tokens"] = "20"
+        asked = settings(tmp_path, chain, tmp_path / "song.wav", sound(tmp_path / "short.wav"), **options)
+        if workers == 3:
+            asked = replace(asked, runner=RunnerSettings(workers=3))
+            own = lambda _, __, job, context: nullcontext(Threads(work, job, context))  # noqa: E731
+            monkeypatch.setattr(transcription, "open_workers", own)
+        transcribe_files(asked, check(asked), PLAIN)
+        written[workers] = {path.name: path.read_bytes() for path in (tmp_path / f"{workers}").iterdir()}
+    assert written[1] == written[3]
+    assert set(written[1]) == {"song.json", "song.mid", "short.json", "short.mid"}
+    assert [each for each in nodes if each] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+def test_the_files_of_a_recording_are_written_after_the_last_of_its_blocks(tmp_path: Path) -> None:
+    long, short = (
+        Recording(audio=str(sound(tmp_path / f"{name}.wav", seconds)), target=name, midi=True, csv=False)
+        for name, seconds in (("long", 40.0), ("short", 1.0))
+    )
+    units = transcription.TranscriptionUnits([long, short], 1.0)
+    begun = [units.take() for _ in range(5)]
+    assert [each.nodes[0].blocks for each in begun if each] == [(0, 16), (16, 32), (32, 41), None]
+    assert begun[-1] is None
+    for each in (begun[2], begun[0]):
+        units.finish(each)  # type: ignore[arg-type]
+        assert units.take() is None
+    units.finish(begun[1])  # type: ignore[arg-type]
+    last = units.take()
+    assert last is not None
+    assert (last.nodes[0].recording, last.nodes[0].blocks) == (long, None)
+    units.finish(last)
+    assert units.take() is None
 
 
 def test_every_recording_of_a_folder_is_transcribed(tmp_path: Path, chain: Path) -> None:
@@ -125,7 +236,10 @@ def test_notes_are_compared_on_the_command_line(tmp_path: Path, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["PRECISION", "RECALL", "F1"]
     assert lines[1].split() == ["onset", "1.000", "0.500", "0.667"]
-    assert main(["evaluate", f"reference={tmp_path / 'none.mid'}", "estimate=x"]) == 2
+    assert main([*arguments, "json=true"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["mean"]["onset"]["recall"] == scores["pieces"]["found"]["onset"]["recall"] == 0.5
+    assert main(["evaluate", f"reference={tmp_path / 'none.mid'}", f"estimate={tmp_path / 'found.json'}"]) == 2
     assert "none.mid cannot be read" in capsys.readouterr().err
 
 
