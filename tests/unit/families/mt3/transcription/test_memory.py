@@ -49,7 +49,7 @@ def test_yourmt3_needs_what_was_measured_and_less_than_600_mb() -> None:
     assert needed == pytest.approx(183 * 2**20, rel=0.15)  # measured above the weights, one segment and three
     assert working_bytes(network, replace(settings, batch_size=13), "float32") == needed
     assert working_bytes(network, replace(settings, batch_size=130), "float32") > 2 * needed
-    assert working_bytes(network, settings, "bfloat16") == needed  # the Perceiver's, which is float32 in any precision
+    assert needed / 2 <= working_bytes(network, settings, "bfloat16") < needed
 
 
 @pytest.mark.parametrize("name", ["mt3", "mr_mt3"])
