@@ -46,7 +46,7 @@ def test_the_cache_has_as_many_numbers_as_estimated(name: str, tokens: int) -> N
 def test_yourmt3_needs_what_was_measured_and_less_than_600_mb() -> None:
     network, settings = load_preset("yourmt3").network, TranscriptionConfig()
     needed = working_bytes(network, settings, "float32")
-    assert needed == pytest.approx(183 * 2**20, rel=0.15)  # measured above the weights, one segment and three
+    assert needed == pytest.approx(183 * 2**20, rel=0.15)  # measured above the weights
     assert working_bytes(network, replace(settings, batch_size=13), "float32") == needed
     assert working_bytes(network, replace(settings, batch_size=130), "float32") > 2 * needed
     assert needed / 2 <= working_bytes(network, settings, "bfloat16") < needed
