@@ -14,9 +14,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(READY)  ## six seconds twice with the embedded model: a tune continued, and a song from artist, genre and lyrics
+demo: $(READY)  ## six seconds twice with the embedded model: a tune continued, and a song whose notes are then transcribed
 	$(BIN)/jukebox generate experiment=demo
-	$(BIN)/jukebox generate experiment=demo prompt=none song.artist="guitar and voice" song.genre=waltz
+	$(BIN)/jukebox generate experiment=demo run.name=waltz prompt=none song.artist="guitar and voice" song.genre=waltz
+	$(BIN)/jukebox transcribe audio=[outputs/waltz]
 
 test: $(READY)  ## fast tests
 	$(BOTH) -m "not slow"

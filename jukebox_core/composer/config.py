@@ -22,6 +22,7 @@ class AlbumConfig:
     sample_rate: int = 22050
     channels: int = 1
     format: Literal["wav", "flac"] = "wav"
+    midi: bool = False  # write the notes of each song beside it, as a MIDI file
     folder: str = "outputs/songs"
 
     def __post_init__(self) -> None:

@@ -121,6 +121,7 @@ class Sound:
     noise: float = 0.0  # level of the onset's noise: hammer, bow or breath
     stretch: float = 0.0  # inharmonicity: the k-th partial is at k * sqrt(1 + stretch * k * k)
     octaves: int = 0  # transposition
+    program: int = 0  # of General MIDI, from 0, whose instrument it resembles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +140,13 @@ class Artist:
 
 
 _PIANO = Sound(
-    partials=(1, 0.55, 0.3, 0.2, 0.12, 0.08, 0.05), attack=0.004, decay=0.9, damping=0.45, noise=0.05, stretch=0.0004
+    partials=(1, 0.55, 0.3, 0.2, 0.12, 0.08, 0.05),
+    attack=0.004,
+    decay=0.9,
+    damping=0.45,
+    noise=0.05,
+    stretch=0.0004,
+    program=0,
 )
 _GUITAR = Sound(
     partials=(1, 0.8, 0.55, 0.35, 0.3, 0.2, 0.12, 0.08),
@@ -148,23 +155,39 @@ _GUITAR = Sound(
     damping=0.7,
     noise=0.08,
     stretch=0.0001,
+    program=24,
 )
-_STRINGS = Sound(partials=tuple(1 / k for k in range(1, 11)), attack=0.09, release=0.14, vibrato=0.004, noise=0.015)
+_STRINGS = Sound(
+    partials=tuple(1 / k for k in range(1, 11)), attack=0.09, release=0.14, vibrato=0.004, noise=0.015, program=48
+)
 _BRASS = Sound(
-    partials=(0.7, 1, 0.9, 0.7, 0.5, 0.33, 0.22, 0.14, 0.09), attack=0.045, release=0.08, vibrato=0.002, noise=0.02
+    partials=(0.7, 1, 0.9, 0.7, 0.5, 0.33, 0.22, 0.14, 0.09),
+    attack=0.045,
+    release=0.08,
+    vibrato=0.002,
+    noise=0.02,
+    program=61,
 )
-_TUBA = Sound(partials=(1, 0.8, 0.4, 0.2, 0.1), attack=0.03, decay=0.7, release=0.08)
-_ORGAN = Sound(partials=(1, 0.7, 0.35, 0.45, 0, 0.2, 0, 0.3), attack=0.015, release=0.04)
-_ORGAN_PEDAL = Sound(partials=(1, 0.6, 0.1, 0.2), attack=0.02, release=0.05)
-_BASS_GUITAR = Sound(partials=(1, 0.7, 0.45, 0.25, 0.12), attack=0.005, decay=0.5, damping=0.6, noise=0.03)
-_VIBRAPHONE = Sound(partials=(1, 0, 0, 0.35, 0, 0, 0, 0, 0, 0.08), attack=0.003, decay=0.8, damping=0.5, noise=0.03)
+_TUBA = Sound(partials=(1, 0.8, 0.4, 0.2, 0.1), attack=0.03, decay=0.7, release=0.08, program=58)
+_ORGAN = Sound(partials=(1, 0.7, 0.35, 0.45, 0, 0.2, 0, 0.3), attack=0.015, release=0.04, program=16)
+_ORGAN_PEDAL = Sound(partials=(1, 0.6, 0.1, 0.2), attack=0.02, release=0.05, program=19)
+_BASS_GUITAR = Sound(partials=(1, 0.7, 0.45, 0.25, 0.12), attack=0.005, decay=0.5, damping=0.6, noise=0.03, program=33)
+_VIBRAPHONE = Sound(
+    partials=(1, 0, 0, 0.35, 0, 0, 0, 0, 0, 0.08), attack=0.003, decay=0.8, damping=0.5, noise=0.03, program=11
+)
 _LEAD = Sound(
-    partials=tuple(1 / k if k % 2 else 0.1 / k for k in range(1, 14)), attack=0.008, release=0.05, vibrato=0.003
+    partials=tuple(1 / k if k % 2 else 0.1 / k for k in range(1, 14)),
+    attack=0.008,
+    release=0.05,
+    vibrato=0.003,
+    program=80,
 )
-_PAD = Sound(partials=(1, 0.5, 0.33, 0.2, 0.1), attack=0.05, release=0.12)
-_SUB = Sound(partials=(1, 0.35, 0.2, 0.1), attack=0.006, decay=0.6, release=0.03)
-_BOX = Sound(partials=(1, 0.06, 0.0, 0.0, 0.0, 0.3), attack=0.002, decay=0.7, damping=0.55, noise=0.04, octaves=1)
-_BOX_LOW = Sound(partials=(1, 0.1, 0.0, 0.2), attack=0.002, decay=0.8, damping=0.5, noise=0.03, octaves=1)
+_PAD = Sound(partials=(1, 0.5, 0.33, 0.2, 0.1), attack=0.05, release=0.12, program=88)
+_SUB = Sound(partials=(1, 0.35, 0.2, 0.1), attack=0.006, decay=0.6, release=0.03, program=38)
+_BOX = Sound(
+    partials=(1, 0.06, 0.0, 0.0, 0.0, 0.3), attack=0.002, decay=0.7, damping=0.55, noise=0.04, octaves=1, program=10
+)
+_BOX_LOW = Sound(partials=(1, 0.1, 0.0, 0.2), attack=0.002, decay=0.8, damping=0.5, noise=0.03, octaves=1, program=10)
 
 ARTISTS = {
     "piano and voice": Artist(melody=_PIANO, chords=_PIANO, bass=_PIANO),

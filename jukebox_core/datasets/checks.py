@@ -1,6 +1,7 @@
 """Checks of recordings before training. Imports no torch.
 
-A finding is one of: unreadable, short, silent, duplicate, which exclude the song; and clipped, which is only reported.
+A finding is one of: unreadable, short, silent, duplicate, unlabelled, which exclude the song; and clipped, which is
+only reported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.errors import AudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jukebox_core.datasets.config import CheckConfig
     from jukebox_core.datasets.songs import Song
 
-Problem = Literal["unreadable", "short", "silent", "duplicate", "clipped"]
+Problem = Literal["unreadable", "short", "silent", "duplicate", "unlabelled", "clipped"]
 
 _FULL_SCALE = 0.999  # samples of at least this amplitude are clipped
 _NAMED = 3  # files of each problem that a summary names
@@ -75,9 +76,17 @@ def measure(path: Path, rate: int) -> tuple[Measured, NDArray[np.float32]]:
 class Checks:
     """Checks recordings one after the other, and collects findings."""
 
-    def __init__(self, config: CheckConfig, rate: int) -> None:
-        """Starts without findings; recordings are read at `rate` Hz."""
-        self._config, self.rate = config, rate
+    def __init__(
+        self, config: CheckConfig, rate: int, problem: Callable[[Song, float], str | None] | None = None
+    ) -> None:
+        """Starts without findings.
+
+        Args:
+            config: thresholds.
+            rate: at which recordings are read, in Hz.
+            problem: returns why a song that lasts so many seconds cannot be learned from, besides its audio.
+        """
+        self._config, self.rate, self._problem = config, rate, problem
         self._first: dict[str, str] = {}  # name of the first song by digest of its samples
         self.findings: list[Finding] = []
         self.seen = 0
@@ -105,6 +114,10 @@ class Checks:
             return None
         if measured.sound in self._first:
             self._exclude(song, "duplicate", f"same audio as {self._first[measured.sound]}")
+            return None
+        problem = self._problem(song, measured.seconds) if self._problem is not None else None
+        if problem is not None:
+            self._exclude(song, "unlabelled", problem)
             return None
         self._first[measured.sound] = song.name
         if measured.clipped > self._config.clipped_share:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.datasets.songs import Song
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.training.config import DevicesConfig, Training
@@ -78,6 +79,7 @@ class PartInputs:
     folder: Path  # local, for logs and temporary files; exists when an evaluation logs samples
     recordings: Path | None = None  # record of the recordings that can be used (`datasets.recordings`); None: all can
     most_unreadable: float = 0.1  # largest share of songs that may become unreadable while a part learns from them
+    album: AlbumConfig | None = None  # songs that are composed while the part learns, in place of recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class TrainableFamily(Protocol):
 
     training_type: type  # the record of the settings section ``training``, a `TrainingSettings`
     new_labels_type: type  # of ``labels``, a `NewLabels`
+    codec_role: str | None  # the part whose codes the others learn; None: there is none
+    composes: bool  # whether a part can learn from songs that are composed while it learns
 
     def parts(self, config: Any) -> tuple[str, ...]:
         """Returns all parts of a model in the order in which they are trained."""
@@ -153,6 +157,10 @@ class TrainableFamily(Protocol):
         Raises:
             LabelError: it cannot; the message names the first few songs.
         """
+        ...
+
+    def song_problem(self, config: Any, song: Song, seconds: float) -> str | None:
+        """Returns why a recording that lasts `seconds` cannot be learned from, besides its audio; None if it can."""
         ...
 
     def estimate_memory(self, config: Any, role: str, training: Any) -> TrainingMemory:

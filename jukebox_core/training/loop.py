@@ -66,6 +66,7 @@ class Subject:
     eval_data: IndexedDataset | None = None
     log_samples: Callable[[Log, int], None] | None = None  # logs images and audio at an evaluation
     network: nn.Module | None = None  # the part of `step` that is exported; None: all of it
+    exact: tuple[str, ...] = ()  # tensors of it that are exported in their own precision, not in half
 
 
 @dataclass(frozen=True, slots=True)

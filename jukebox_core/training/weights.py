@@ -10,14 +10,16 @@ from jukebox_core.runtime.finite import first_not_finite
 from jukebox_core.training.devices import gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
 
 
-def half_weights(module: nn.Module) -> dict[str, Tensor]:
+def half_weights(module: nn.Module, exact: Collection[str] = ()) -> dict[str, Tensor]:
     """Returns the module's tensors by name: floating point as float16, shared ones once, the others as they are.
+
+    Tensors named in `exact` keep their precision.
 
     Sharded tensors are gathered: all processes must call this together, and each receives full tensors.
 
@@ -28,7 +30,10 @@ def half_weights(module: nn.Module) -> dict[str, Tensor]:
     for name, tensor in module.state_dict(keep_vars=True).items():
         seen.setdefault(id(tensor), name)
     state = {name: gathered(tensor) for name, tensor in module.state_dict().items() if name in seen.values()}
-    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    halves = {
+        name: tensor.half() if tensor.is_floating_point() and name not in exact else tensor
+        for name, tensor in state.items()
+    }
     bad = first_not_finite(halves)
     if bad is not None:
         raise TrainingError(

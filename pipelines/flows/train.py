@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
+from jukebox_core.composer.album import plan_album
 from jukebox_core.datasets.recordings import usable_recordings
 from jukebox_core.datasets.source import check_codes_folder, claim, source_of, source_of_codes
 from jukebox_core.models.stored import to_stored
@@ -61,7 +62,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     fabric = start_fabric(settings.training.devices, "32-true")
     # 1) music and labels
     check_model_folder(folder, settings.roles)
-    if fabric.is_global_zero and settings.album is not None:
+    if fabric.is_global_zero and settings.album is not None and settings.streamed is None:
         stages.write_album(settings.album)
     fabric.barrier()
     labelled = stages.add_labels(model, stages.fetch_vocabularies(model, settings.weights), settings.labels, folder)
@@ -75,8 +76,8 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
     validation = settings.data.validation
     stages.check_training(model, settings.roles, settings.training, vocabularies, lengths, validation)
     weights = dict(stages.fetch_weights(settings.model, settings.weights, settings.given))
-    codec_role = model.opened.codec_role
-    if settings.data.codes is not None:
+    codec_role = settings.family.codec_role
+    if codec_role is not None and settings.data.codes is not None:
         stages.check_codes(model, weights[codec_role], Path(settings.codes))
     if fabric.is_global_zero:
         for part, source in claimed.items():
@@ -86,7 +87,7 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
         trained: dict[str, Trained] = {}
         encoded = settings.data.codes is not None
         for role in settings.roles:
-            if settings.family.learns_from_codes(role) and not encoded:
+            if codec_role is not None and settings.family.learns_from_codes(role) and not encoded:
                 _encode(settings, stages, fabric, model, weights[codec_role], songs)
                 encoded = True
             trained[role] = stages.train_part(_part_plan(settings, model, role, weights, vocabularies))
@@ -117,7 +118,7 @@ def _part_plan(
     vocabularies: Mapping[str, FileHandle],
 ) -> PartPlan:
     """Returns the plan of one part of `model`; `weights` has the codec's, if the part learns from codes."""
-    from_codes = settings.family.learns_from_codes(role)
+    codec_role = settings.family.codec_role if settings.family.learns_from_codes(role) else None
     return PartPlan(
         family=model.family,
         role=role,
@@ -128,18 +129,21 @@ def _part_plan(
         metadata=settings.data.metadata,
         codes=settings.codes,
         vocabularies=vocabularies,
-        codec=weights[model.opened.codec_role] if from_codes else None,
+        codec=weights[codec_role] if codec_role is not None else None,
         start=weights[role] if settings.start == "model" else None,
         start_config=settings.model.config,
         folder=str(user_path(settings.folder)),
-        recordings=str(_record(settings)) if settings.data.codes is None else None,
+        recordings=str(_record(settings)) if settings.data.codes is None and settings.streamed is None else None,
         most_unreadable=settings.data.checks.most_unreadable,
         checkpoints=settings.checkpoints,
+        album=settings.streamed,
     )
 
 
 def _songs(settings: TrainSettings, stages: TrainingStages) -> list[Song]:
-    """Returns the training songs: recordings, or those of a folder of codes."""
+    """Returns the training songs: recordings, or those of a folder of codes; none that are composed later."""
+    if settings.streamed is not None:
+        return []
     if settings.data.codes is not None:
         return songs_of_codes(Path(settings.codes))
     assert settings.audio is not None, "TrainSettings requires recordings or codes"
@@ -152,6 +156,8 @@ def _check_source(settings: TrainSettings, songs: list[Song]) -> dict[Path, Code
     Raises:
         ConfigError: a part was begun, or the codes were made, with other music.
     """
+    if settings.streamed is not None:
+        return {}
     from_codes = settings.data.codes is not None
     source = source_of_codes(settings.codes) if from_codes else source_of(songs)
     folders = [user_path(settings.folder) / TRAINING / role for role in settings.roles]
@@ -162,11 +168,14 @@ def _check_source(settings: TrainSettings, songs: list[Song]) -> dict[Path, Code
 
 def _lengths(settings: TrainSettings, stages: TrainingStages, fabric: Fabric, songs: list[Song]) -> list[SongLength]:
     """Returns the durations of the songs that can be used; the first process checks recordings, the others wait."""
+    if settings.streamed is not None:
+        return [SongLength(track.name, track.seconds) for track in plan_album(settings.streamed)]
     if settings.data.codes is not None:
         return encoded_lengths(Path(settings.codes))
     record = _record(settings)
     if fabric.is_global_zero:
-        stages.check_training_songs(settings.data.checks, songs, settings.model.config.sample_rate, record)
+        rate = settings.model.config.sample_rate
+        stages.check_training_songs(settings.data.checks, songs, rate, record, settings.model)
     fabric.barrier()
     return [SongLength(name, seconds) for name, seconds in usable_recordings(record).items()]
 
@@ -195,7 +204,8 @@ def _training_note(settings: TrainSettings) -> str:
     album = settings.album
     if album is None:
         return f"music in {Path(settings.audio or settings.codes).name}, {settings.data.validation:.0%} of it held out"
+    each = "" if settings.streamed is None else ", others in every epoch"
     return (
-        f"{album.songs} songs of {album.seconds:g} s on average that the program composed itself "
+        f"{album.songs} songs{each} of {album.seconds:g} s on average that the program composed itself "
         f"(`jukebox compose`, seed {album.seed}), {settings.data.validation:.0%} of them held out"
     )

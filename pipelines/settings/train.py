@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.base.checks import require
@@ -56,7 +56,10 @@ class TrainSettings:
     weights: WeightsConfig
     storage: StorageSettings = field(default_factory=StorageSettings)
     data: DataSettings
-    album: AlbumConfig | None = None  # music that the composer writes first; null: the recordings of `data`
+    album: AlbumConfig | None = None  # music that the program composes; null: the recordings of `data`
+    compose: Literal["first", "while_training"] = (
+        "first"  # when: once, to files; or all the time, other songs every epoch
+    )
     parts: tuple[str, ...] | None = None  # roles that are trained, in this order; null: all of the model's
     start: Literal["new", "model"] = "new"  # new: from random weights; model: from the model's own
     labels: Any = None  # the family's `NewLabels`: labels that are added to the model's
@@ -69,6 +72,7 @@ class TrainSettings:
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the types of the sections that the model's family decides."""
         family = family_of(data.get("model")).training()
+        _check_preset(family, data.get("training"))
         return {"training": family.training_type, "labels": family.new_labels_type}
 
     def __post_init__(self) -> None:
@@ -106,12 +110,19 @@ class TrainSettings:
     @property
     def trains_codec(self) -> bool:
         """Whether the codec is trained too, so that its codes do not exist beforehand."""
-        return self.model.opened.codec_role in self.roles
+        return self.family.codec_role in self.roles
 
     @property
     def audio(self) -> str | None:
-        """The folder of music."""
+        """The folder of music; None if all of it is composed while parts learn."""
+        if self.streamed is not None:
+            return None
         return self.album.folder if self.album is not None else self.data.audio
+
+    @property
+    def streamed(self) -> AlbumConfig | None:
+        """The songs that are composed while parts learn, if any."""
+        return self.album if self.compose == "while_training" else None
 
     @property
     def codes(self) -> str:
@@ -126,12 +137,12 @@ class TrainSettings:
     def _is_used(self, role: str) -> bool:
         if role in self.roles:
             return self.start == "model"
-        if role == self.model.opened.codec_role or seed_of(self.model.files) is not None:
+        if role == self.family.codec_role or seed_of(self.model.files) is not None:
             return True  # encodes the songs; is copied into the new folder
         return not self.labels.is_empty  # receives more rows
 
     def _check_parts(self) -> None:
-        known, parts, codec = self.model.opened.roles(self.model.config), self.roles, self.model.opened.codec_role
+        known, parts, codec = self.model.opened.roles(self.model.config), self.roles, self.family.codec_role
         for part in parts:
             require(
                 part in known,
@@ -148,7 +159,16 @@ class TrainSettings:
         )
 
     def _check_data(self) -> None:
-        codec = self.model.opened.codec_role
+        codec = self.family.codec_role
+        if self.compose == "while_training":
+            require(
+                self.family.composes,
+                f"compose is 'while_training', but {self.model.name} learns from files; set compose=first",
+            )
+            require(
+                self.album is not None, "compose is 'while_training', but album is null; describe the songs in album"
+            )
+            return
         needs_audio = any(not self.family.learns_from_codes(role) for role in self.roles)
         if self.audio is None and (needs_audio or self.data.codes is None):
             raise ConfigError("data.audio is null; name the folder of music to learn from, as in data.audio=/my/music")
@@ -156,4 +176,15 @@ class TrainSettings:
             self.data.codes is None or not self.trains_codec,
             f"data.codes is {self.data.codes!r}, but {codec} is trained too and its codes are not known yet; "
             f"set data.codes to null, or leave {codec} out of parts",
+        )
+
+
+def _check_preset(family: TrainableFamily, training: object) -> None:
+    """Checks that a preset of hyperparameters is for models of the family, before each of its keys is an error."""
+    known = [field.name for field in fields(family.training_type)]
+    given = list(training) if isinstance(training, dict) else []
+    if given and not set(given) & set(known) - {"devices"}:
+        raise ConfigError(
+            f"training has {', '.join(given)}, but the model is trained with {', '.join(known)}; choose a preset for "
+            "models of its family, as in training=mini for model=mini, and training=mini_mt3 for model=mini_mt3"
         )

@@ -12,6 +12,7 @@ from jukebox_core.base.paths import user_path
 from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.composer.album import plan_album, render_score
+from jukebox_core.composer.transcript import score_notes
 from jukebox_core.datasets.songs import Song, write_metadata
 from jukebox_core.errors import ConfigError, RecordError
 
@@ -34,6 +35,7 @@ def write_album(config: AlbumConfig) -> Path:
     Raises:
         ConfigError: the folder holds another album, or other files.
         AudioError: a song cannot be written.
+        NotesError: a MIDI file cannot be written.
     """
     folder = user_path(config.folder)
     _claim(folder, config)
@@ -43,6 +45,9 @@ def write_album(config: AlbumConfig) -> Path:
         score, path = track.compose(), folder / track.name
         if not path.exists():
             write_audio(path, render_score(score, config), config.sample_rate, config.format)
+        midi = path.with_suffix(".mid")
+        if config.midi and not midi.exists():
+            score_notes(score).to_midi(midi)
         seconds += score.seconds
         songs.append(Song(name=track.name, path=path, artist=track.artist, genre=track.genre, lyrics=score.lyrics))
     write_metadata(folder / _METADATA, songs)
@@ -52,7 +57,7 @@ def write_album(config: AlbumConfig) -> Path:
 
 def _claim(folder: Path, config: AlbumConfig) -> None:
     """Marks the folder as this album's. The number of songs may differ, and the folder may have been moved."""
-    recipe = {name: value for name, value in to_plain(config).items() if name not in ("songs", "folder")}
+    recipe = {name: value for name, value in to_plain(config).items() if name not in ("songs", "folder", "midi")}
     path = folder / _RECIPE
     if path.is_file():
         try:

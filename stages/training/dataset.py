@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import atomic_write
@@ -110,15 +111,20 @@ def check_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, folder: P
     return folder / REPORT_NAME
 
 
-def check_training_songs(checks: CheckConfig, songs: Sequence[Song], rate: int, record: Path) -> None:
+def check_training_songs(
+    checks: CheckConfig, songs: Sequence[Song], rate: int, record: Path, model: ModelSettings | None = None
+) -> None:
     """Checks every song before a training, once: the record names those that can be used, with measured durations.
+
+    Songs that the family of `model` cannot learn from are left out as well.
 
     Raises:
         AudioError: too many files cannot be read, or none is usable.
         StoppedError: a signal asked the process to stop; songs that were checked are not checked again.
         StoreError: the record cannot be written.
     """
-    checked = Checks(checks, rate)
+    problem = partial(model.opened.training().song_problem, model.config) if model is not None else None
+    checked = Checks(checks, rate, problem)
     try:
         check_recordings(checked, songs, record, stopping.check)
     except OSError as error:

@@ -25,6 +25,7 @@ from stages.handles import FileHandle
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.training.loop import Subject
 
 log = logging.getLogger("jukebox")
@@ -52,6 +53,7 @@ class PartPlan:
     recordings: str | None = None  # record of the recordings that can be used, if the part learns from recordings
     most_unreadable: float = 0.1  # largest share of songs that may become unreadable during the training
     checkpoints: str | None = None  # folder of checkpoints, any URL that fsspec supports; None: beside the log
+    album: AlbumConfig | None = None  # songs that are composed while the part learns, in place of recordings
 
     def inputs(self) -> PartInputs:
         """Returns the same with verified local files; CheckpointError if a file is gone or has changed."""
@@ -69,6 +71,7 @@ class PartPlan:
             folder=self.log_folder,
             recordings=Path(self.recordings) if self.recordings is not None else None,
             most_unreadable=self.most_unreadable,
+            album=self.album,
         )
 
     @property
@@ -144,7 +147,7 @@ def _run(plan: PartPlan, subject: Subject, settings: str) -> None:
     outcome = TrainingLoop(fabric, subject, how, plan.log_folder, log.info, checkpoints).run(stopping.stop_requested)
     if not outcome.finished:
         stopping.check()
-    weights = half_weights(subject.network if subject.network is not None else subject.step)
+    weights = half_weights(subject.network if subject.network is not None else subject.step, subject.exact)
     if fabric.is_global_zero:
         about = {"role": plan.role, "model": plan.config.name, "steps": outcome.step, "trained": True}
         save_safetensors(weights, plan.weights, about)

@@ -354,7 +354,7 @@ def test_nothing_heavy_is_imported_before_settings_are_checked(tmp_path: Path, a
 
 
 @pytest.mark.parametrize(
-    ("command", "there", "elsewhere"), [("generate", "mini", "mt3"), ("transcribe", "mt3", "mini")]
+    ("command", "there", "elsewhere"), [("generate", "mini", "mt3"), ("transcribe", "mini_mt3", "mini")]
 )
 def test_help_lists_the_models_that_a_command_can_use(
     capsys: pytest.CaptureFixture[str], command: str, there: str, elsewhere: str

@@ -311,7 +311,7 @@ def is_sequential(network: MT3Network, settings: TranscriptionConfig) -> bool:
 def generates_nothing() -> ConfigError:
     """Returns the error for anything but transcription that is asked of these models."""
     return ConfigError(
-        "models of the family mt3 transcribe music, and neither generate, encode nor train it here; transcribe with "
+        "models of the family mt3 transcribe music, and neither generate nor encode it; transcribe with "
         "`jukebox transcribe`, or choose a model of another family, as model=mini"
     )
 

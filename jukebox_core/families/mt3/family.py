@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jukebox_core.families.mt3.api import TranscriptionModel
+    from jukebox_core.families.mt3.training.family import MT3Training
     from jukebox_core.families.mt3.transcription.transcriber import Transcriber
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
@@ -149,14 +150,20 @@ class MT3Family:
             encoders += (2 * HALVINGS - 1) * 9 * perceiver.convolutions**2 + perceiver.positions * sizes.width
         return encoders + sizes.decoder_depth * (2 * attention + mlp) + 2 * sizes.embeddings * sizes.width
 
-    # Generation and training, which these models cannot
+    def training(self) -> MT3Training:
+        """Returns the training of the network."""
+        from jukebox_core.families.mt3.training.family import TRAINING
+
+        return TRAINING
+
+    # Generation, which these models cannot
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         """Refuses: these models transcribe."""
         raise generates_nothing()
 
     check_song = complete_song = length = condition = plan = describe = estimate_bytes = _refuse
-    codec_causes = open_codec = open_model = training = _refuse
+    codec_causes = open_codec = open_model = _refuse
 
 
 def _sizes(network: MT3Network) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class JukeboxTraining:
 
     training_type = TrainingConfig
     new_labels_type = NewNames
+    codec_role = CODEC
+    composes = False
 
     def parts(self, config: JukeboxConfig) -> tuple[str, ...]:
         """Returns ``vqvae`` and the priors, top level first."""
@@ -60,6 +62,9 @@ class JukeboxTraining:
         from jukebox_core.families.jukebox.training.readiness import check_labels
 
         check_labels(config, vocabularies, songs)
+
+    def song_problem(self, config: JukeboxConfig, song: Song, seconds: float) -> None:
+        """Returns None: labels are checked by `check_labels`."""
 
     def estimate_memory(self, config: JukeboxConfig, role: str, training: TrainingConfig) -> TrainingMemory:
         """Returns the estimated memory of training the VQ-VAE or a prior, in bytes."""

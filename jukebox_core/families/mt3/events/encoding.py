@@ -31,12 +31,15 @@ class _Edge(NamedTuple):
     is_drum: bool
 
 
+_Sounding = dict[tuple[int, int], int]  # velocity bins above 0 by (program, pitch)
+
+
 class _Event(NamedTuple):
-    """The indices of an edge, its step, and the tie section of a segment that would begin before it."""
+    """The indices of an edge, its step, and the notes that sound before it."""
 
     step: int
     indices: list[int]
-    before: list[int]
+    sounding: _Sounding
 
 
 def trim_overlaps(notes: Iterable[Note]) -> list[Note]:
@@ -74,6 +77,7 @@ def encode(
     """
     vocabulary = vocabulary_of(config)
     events, after = _events(vocabulary, notes)
+    has_ties = config.mode == "ties"
     starts = [
         start_step(frame, front_end, config.steps_per_second) for frame in range(0, frames, front_end.segment_frames)
     ]
@@ -82,34 +86,35 @@ def encode(
         inside = [event for event in events if start <= event.step and (stop is None or event.step < stop)]
         following = [event for event in events if event.step >= start]
         if following:
-            ties = following[0].before
+            sounding = following[0].sounding
         elif parity and events:
-            ties = next(event.before for event in events if event.step == events[-1].step)
+            sounding = next(event.sounding for event in events if event.step == events[-1].step)
         else:
-            ties = after
+            sounding = after
+        ties = _tie_section(vocabulary, sounding) if has_ties else []
         shifted = [*ties, *with_shifts(vocabulary, [(event.step - start, event.indices) for event in inside])]
         found.append(without_repeats(vocabulary, with_granularity(vocabulary, shifted)))
     return found
 
 
-def _events(vocabulary: Vocabulary, notes: Sequence[Note]) -> tuple[list[_Event], list[int]]:
-    """Returns the events of all notes in order of time, and the tie section after the last one."""
+def _events(vocabulary: Vocabulary, notes: Sequence[Note]) -> tuple[list[_Event], _Sounding]:
+    """Returns the events of all notes in order of time, and what sounds after the last one."""
     for note in notes:
         if not (note.end > note.start and note.velocity > 0):
             raise NotesError(
                 f"a note of pitch {note.pitch} lasts from {note.start} s to {note.end} s with velocity "
                 f"{note.velocity}; it must end after it starts and have a velocity above 0"
             )
-    ties = vocabulary.config.mode == "ties"
-    sounding: dict[tuple[int, int], int] = {}  # velocity bins by (program, pitch)
+    sounding: _Sounding = {}
     found = []
     for edge in sorted(_edges(vocabulary, notes), key=lambda edge: edge.time):
-        before = _tie_section(vocabulary, sounding) if ties else []
         step = round(edge.time * vocabulary.config.steps_per_second)
-        found.append(_Event(step, _indices(vocabulary, edge), before))
+        found.append(_Event(step, _indices(vocabulary, edge), sounding))
         if not edge.is_drum:
-            sounding[edge.program, edge.pitch] = edge.velocity_bin
-    return found, _tie_section(vocabulary, sounding) if ties else []
+            sounding = {**sounding, (edge.program, edge.pitch): edge.velocity_bin}
+            if not edge.velocity_bin:
+                del sounding[edge.program, edge.pitch]
+    return found, sounding
 
 
 def _edges(vocabulary: Vocabulary, notes: Sequence[Note]) -> list[_Edge]:
@@ -130,9 +135,9 @@ def _indices(vocabulary: Vocabulary, edge: _Edge) -> list[int]:
     return [vocabulary.index("program", edge.program), velocity, vocabulary.index("pitch", edge.pitch)]
 
 
-def _tie_section(vocabulary: Vocabulary, sounding: dict[tuple[int, int], int]) -> list[int]:
+def _tie_section(vocabulary: Vocabulary, sounding: _Sounding) -> list[int]:
     found = []
-    for program, pitch in sorted(key for key, velocity_bin in sounding.items() if velocity_bin):
+    for program, pitch in sorted(sounding):
         found += [vocabulary.index("program", program), vocabulary.index("pitch", pitch)]
     return [*found, vocabulary.tie]
 
