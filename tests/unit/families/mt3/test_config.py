@@ -31,9 +31,8 @@ OF_THE_FAMILY = [
 def test_the_models_of_the_family() -> None:
     assert OF_THE_FAMILY == ["ismir2021_piano", EMBEDDED, "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3", "yourmt3"]
     lengths = {name: load_preset(name).network.memory for name in OF_THE_FAMILY}
-    assert {name: memory and memory.length for name, memory in lengths.items()} == {
-        "ismir2021_piano": None, EMBEDDED: None, "mr_mt3": 64, "mr_mt3_0": 0, "mr_mt3_32": 32, "mt3": None, "yourmt3": None,
-    }  # fmt: skip
+    remembered = {name: memory.length for name, memory in lengths.items() if memory}
+    assert remembered == {"mr_mt3": 64, "mr_mt3_0": 0, "mr_mt3_32": 32}
 
 
 @pytest.mark.parametrize("name", [name for name in OF_THE_FAMILY if name != EMBEDDED])

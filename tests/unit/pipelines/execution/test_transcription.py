@@ -17,8 +17,7 @@ import pytest
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import AudioError, CheckpointError, ConfigError, DeviceError, JukeboxError
-from jukebox_core.families.mt3 import family
-from jukebox_core.families.mt3.transcription import transcriber
+from jukebox_core.families.mt3.transcription import blocks, transcriber
 from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 from pipelines.cli.main import main
@@ -155,7 +154,7 @@ class Threads:
 def test_workers_write_the_same_files_and_share_the_blocks_of_a_long_recording(
     tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (transcriber, family):
+    for module in (transcriber, blocks):
         monkeypatch.setattr(module, "SEGMENTS", 1)
     monkeypatch.setattr(transcription, "_BLOCKS", 1)
     shutil.copy(chain / "song.wav", tmp_path / "song.wav")

@@ -14,9 +14,8 @@ import pytest
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.evaluation.notes import evaluate
-from jukebox_core.families.mt3 import family
 from jukebox_core.families.mt3.config import TranscriptionConfig
-from jukebox_core.families.mt3.transcription import transcriber
+from jukebox_core.families.mt3.transcription import blocks, transcriber
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.notes.notes import Notes, read_notes
@@ -52,7 +51,7 @@ def spec(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> TranscriberSp
 @pytest.fixture(autouse=True)
 def one_segment_a_block(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(transcriber, "SEGMENTS", 1)
-    monkeypatch.setattr(family, "SEGMENTS", 1)
+    monkeypatch.setattr(blocks, "SEGMENTS", 1)
     yield
     stopping.clear_request()
 
