@@ -160,6 +160,14 @@ class TranscribingFamily(Protocol):
         """Returns all that decides a transcription besides weights, precision and audio, by name."""
         ...
 
+    def check_hardware(self, hardware: HardwareConfig, kind: str) -> None:
+        """Checks that a device of this kind (``cpu``, ``cuda``, ``mps``) has the chosen precision and engine.
+
+        Raises:
+            ConfigError, DeviceError: it has not.
+        """
+        ...
+
     def check_transcription(self, config: Any, settings: Any) -> None:
         """Checks that a model can transcribe in the way that `settings` ask for; raises ConfigError."""
         ...

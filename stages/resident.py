@@ -114,7 +114,7 @@ class TranscriberSpec:
         """Returns the model on its device, loading it if this process does not hold it yet."""
         device = resolve_device(self.hardware.device)
         use_threads(self.hardware)
-        identity = (f"{self.config.name} transcriber", self.weights.identity, self.dtype)
+        identity = (f"{self.config.name} transcriber", self.weights.identity, self.dtype, self.hardware.engine)
         family = open_transcribing(self.family)
         transcriber: Transcriber = _resident(
             "transcriber",

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -64,7 +64,7 @@ PLAIN_PRODUCTS = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
 
 def cut(model: str, layers: int) -> JukeboxConfig:
     """Returns the sizes of a model whose top prior has `layers` layers."""
-    config = load_preset(model).config
+    config: JukeboxConfig = load_preset(model).config
     top = config.priors[config.top]
     short = replace(top, transformer=replace(top.transformer, depth=layers))
     return replace(config, priors=(*config.priors[:-1], short))
@@ -73,7 +73,7 @@ def cut(model: str, layers: int) -> JukeboxConfig:
 @torch.no_grad()
 def ours(config: JukeboxConfig, dtype: str, threads: int) -> PriorExtractor:
     """Returns the layers of the top prior with random weights as `open_features` does, made block by block."""
-    hardware = HardwareConfig(device="cpu", dtype=dtype, threads=threads)
+    hardware = HardwareConfig(device="cpu", dtype=cast("Any", dtype), threads=threads)
     prior = build_prior(config, config.top)
     first_layers(prior, config.priors[config.top].transformer.depth)
     stored = torch.bfloat16 if dtype == "bfloat16" else torch.float32
@@ -202,7 +202,7 @@ def folder(model: str, layers: int, clips: int, seconds: float, dtype: str, thre
     vqvae = build_vqvae(config).to_empty(device="cpu")
     fill(vqvae)
     tap_major(vqvae)
-    codec = VQVAECodec(prepare_vqvae(vqvae.eval().requires_grad_(requires_grad=False)))
+    codec: Any = VQVAECodec(prepare_vqvae(vqvae.eval().requires_grad_(requires_grad=False)))
     recipe = replace(load_recipe("default"), layers=(layers,))
     networks = connect(preset, recipe, {}, codec=lambda: codec, extractor=ours(config, dtype, threads))
     row = label_row(config, config.top)

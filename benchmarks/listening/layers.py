@@ -32,7 +32,7 @@ class _Affine(nn.Module):
 
     def forward(self, x_BTI: Tensor) -> Tensor:
         """Returns [B, T, outputs]."""
-        return torch.addmm(self.bias, x_BTI.flatten(0, 1), self.weight).unflatten(0, x_BTI.shape[:2])
+        return torch.addmm(self.bias, x_BTI.flatten(0, 1), self.weight).view(*x_BTI.shape[:2], -1)
 
 
 class _Block(nn.Module):
@@ -54,7 +54,7 @@ class _Block(nn.Module):
         if self.cache is not None:
             k_BTA, v_BTA = torch.cat([self.cache[0], k_BTA], dim=1), torch.cat([self.cache[1], v_BTA], dim=1)
         self.cache = (k_BTA, v_BTA)
-        attended_BTW = self.merge(self._attention(q_BTA, k_BTA, v_BTA))
+        attended_BTW: Tensor = self.merge(self._attention(q_BTA, k_BTA, v_BTA))
         hidden_BTM = self.feed_in(self.norm_2(x_BTW + attended_BTW))
         fed_BTW: Tensor = self.feed_out(hidden_BTM * torch.sigmoid(1.702 * hidden_BTM))
         return x_BTW + attended_BTW + fed_BTW

@@ -129,7 +129,7 @@ class Alignment:
         return made
 
     def focus(self) -> float:
-        """Returns how well the weights follow the text forwards, from -1 to 1; below 0.2 times are noise.
+        """Returns how well the weights follow the text forwards, from -1 to 1; below 0.3 times are noise.
 
         It is the share of a row's weight within two characters of the path that never goes back, less that share for
         the path through the rows in reverse order: a head that rests on one character, or on none, has 0.

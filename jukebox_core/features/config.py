@@ -13,6 +13,8 @@ from typing import Literal
 
 from jukebox_core.base.checks import require
 
+MANIFEST = "features.json"  # of a folder of features
+
 FINAL = "final"
 """Name of the activations that the output projection reads; `layer_name` and `codes_name` give the other names."""
 

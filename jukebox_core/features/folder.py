@@ -27,13 +27,14 @@ from jukebox_core.base.paths import LONGEST_NAME, user_path
 from jukebox_core.base.records import read_json
 from jukebox_core.base.structuring import build
 from jukebox_core.errors import ConfigError, DamagedError, RecordError, StoreError, did_you_mean
+from jukebox_core.features.config import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-MANIFEST, INDEX, ARRAYS = "features.json", "index.jsonl", "arrays"
+INDEX, ARRAYS = "index.jsonl", "arrays"
 SCHEMA = 1
 _DIGITS = 9  # bytes of a digest in a name, and the dot before it
 

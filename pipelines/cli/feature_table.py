@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_seconds, format_table
 from jukebox_core.errors import StoreError
+from jukebox_core.features.config import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +38,6 @@ def feature_details(name: str, root: str) -> list[str] | None:
 
 
 def _is_one(path: Path) -> bool:
-    from jukebox_core.features.folder import MANIFEST
-
     return (path / MANIFEST).exists()
 
 

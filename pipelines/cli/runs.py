@@ -61,14 +61,14 @@ Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 
 @app.command("list")
 def list_runs(root: Root = ROOT) -> None:
-    """List every run: model, status, length, and the run it continues; and folders of features."""
+    """List runs, with model, status and length, and features."""
     found, features = _summaries(root), features_in(root)
     _print([*(table(found) if found else [f"{root} holds no runs"]), *features])
 
 
 @app.command()
 def show(run: RunName, root: Root = ROOT) -> None:
-    """Show settings, takes, files and timings of one run; or what a folder of features holds."""
+    """Show one run in full, or one folder of features."""
     _print(feature_details(run, root) or details(find_run(run, root)))
 
 

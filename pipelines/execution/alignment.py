@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("jukebox")
 
 FOLDER = "align"
-LEAST_FOCUS = 0.2  # below it the times are noise (docs/alignment.md has the figures)
+LEAST_FOCUS = 0.3  # below it the times are noise (docs/alignment.md has the figures)
 _VERSION = 1  # of the way times are found: other times make other files
 
 

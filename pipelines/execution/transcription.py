@@ -48,7 +48,7 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     check_runner(settings.runner)
     output_folder(settings.folder)
     recordings = _readable(find_recordings(settings))
-    _check_memory(settings)
+    _check_machine(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
@@ -96,10 +96,11 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     return list(found.values())
 
 
-def _check_memory(settings: TranscribeSettings) -> None:
+def _check_machine(settings: TranscribeSettings) -> None:
     family, config = open_transcribing(settings.model.family), settings.model.config
-    needed = family.transcription_bytes(config, settings.transcription, settings.hardware.dtype)
     device = resolve_device(settings.hardware.device)
+    family.check_hardware(settings.hardware, device.type)
+    needed = family.transcription_bytes(config, settings.transcription, settings.hardware.dtype)
     _, total = kind_and_memory(device)
     if needed > total:
         raise ConfigError(

@@ -15,7 +15,7 @@ from pipelines.settings.common import RunnerSettings, StorageSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DTYPES = ("auto", "float32", "bfloat16")
+_DTYPES = ("auto", "float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

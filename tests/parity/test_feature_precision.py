@@ -15,6 +15,7 @@ from jukebox_core.runtime.config import HardwareConfig
 from tests.helpers.models import zoo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -45,7 +46,7 @@ def test_errors_of_lower_precision_on_mini_are_bounded() -> None:
 
 @pytest.mark.parametrize("kind", ["5b", "5b_lyrics", "1b_lyrics"])
 def test_errors_of_lower_precision_on_golden_models_are_bounded(
-    golden: Path, kind: str, record_property: pytest.RecordProperty
+    golden: Path, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
     config, files = zoo.config(golden, kind), zoo.files(golden, kind)
     top = config.priors[config.top]

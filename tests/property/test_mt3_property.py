@@ -30,7 +30,10 @@ VOCABULARIES = st.builds(
     mode=st.sampled_from(["ties", "noties", "onsets"]),
 )
 MODELS = st.builds(
-    VocabularyConfig, velocity_bins=st.sampled_from([1, 127]), mode=st.sampled_from(["ties", "noties", "onsets"])
+    VocabularyConfig,
+    max_shift_steps=st.sampled_from([205, 1000]),
+    velocity_bins=st.sampled_from([1, 127]),
+    mode=st.sampled_from(["ties", "noties", "onsets"]),
 )
 
 

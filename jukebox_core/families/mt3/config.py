@@ -15,6 +15,8 @@ TRANSCRIBER = "transcriber"  # the one role: encoder, decoder and memory are one
 SPECIAL_IDS = 3  # padding (also the decoder's start), end of sequence, unknown
 PAD_ID, EOS_ID, UNKNOWN_ID = range(SPECIAL_IDS)
 
+MOST_BEAMS = 64
+
 Mode = Literal["ties", "noties", "onsets"]
 Granularity = Literal["full", "midi_class", "flat"]
 
@@ -255,14 +257,16 @@ class TranscriptionConfig:
 
     parity: bool = False  # reproduce upstream's defects (docs/transcribe.md) instead of correct results
     constrained: bool = False  # only ids that continue the sequence validly; segments one after the other
-    batch_size: int = 8  # sequences decoded in one batch, at least one segment's; it changes no token
+    num_beams: int = 1  # hypotheses of beam search; 1: greedy
+    batch_size: int = 16  # sequences decoded in one batch, beams included, at least one segment's; it changes no token
     max_tokens: int | None = None  # of a segment, the start token included; None: as the model
     programs: tuple[int, ...] | None = None  # the only programs allowed; None: all
     memory_start_token: bool = True  # the memory includes the start token, as at upstream's inference, not in training
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        require_positive(self, "batch_size")
+        require_positive(self, "batch_size", "num_beams")
+        require(self.num_beams <= MOST_BEAMS, f"num_beams is {self.num_beams}; it must be at most {MOST_BEAMS}")
         require(
             self.max_tokens is None or self.max_tokens >= 2, f"max_tokens is {self.max_tokens}; it must be at least 2"
         )
@@ -273,6 +277,10 @@ class TranscriptionConfig:
         require(
             not (self.parity and self.constrained),
             "parity and constrained exclude each other: upstream decodes without constraints; choose one",
+        )
+        require(
+            not (self.parity and self.num_beams > 1),
+            f"parity and num_beams={self.num_beams} exclude each other: upstream decodes greedily; choose one",
         )
 
 

@@ -19,7 +19,6 @@ from jukebox_core.families.mt3.config import (
     generates_nothing,
     is_sequential,
 )
-from jukebox_core.families.mt3.transcription.blocks import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,24 +88,33 @@ class MT3Family:
     transcription_type = TranscriptionConfig
 
     def transcription_causes(self, config: MT3Config, settings: TranscriptionConfig) -> Mapping[str, Any]:
-        """Returns the sizes of the model, and all settings but the batch size."""
+        """Returns the sizes of the model, and all settings but the batch size; beams only if there are several."""
         causes = asdict(settings)
         del causes["batch_size"]
+        if settings.num_beams == 1:
+            del causes["num_beams"]
         return {"network": _sizes(config.network), "transcription": causes}
 
     def check_transcription(self, config: MT3Config, settings: TranscriptionConfig) -> None:
         """Checks that the model can transcribe in the way that `settings` ask for."""
         check_transcription(config.network, settings)
 
+    def check_hardware(self, hardware: HardwareConfig, kind: str) -> None:
+        """Checks that a kind of device can compute in the chosen precision, with the chosen engine."""
+        from jukebox_core.families.mt3.engines.engines import check_engine
+
+        check_engine(hardware.dtype, hardware.engine, kind)
+
     def transcription_bytes(self, config: MT3Config, settings: TranscriptionConfig, dtype: str) -> int:
         """Returns the estimated bytes of weights and of transcribing in this way."""
-        from jukebox_core.families.mt3.transcription.memory import working_bytes
+        from jukebox_core.families.mt3.transcription.memory import transcription_bytes
 
-        weights = self.approximate_parameters(config) * (2 if dtype == "bfloat16" else 4)
-        return weights + working_bytes(config.network, settings, dtype)
+        return transcription_bytes(config.network, self.approximate_parameters(config), settings, dtype)
 
     def block_samples(self, config: MT3Config, settings: TranscriptionConfig) -> int | None:
         """Returns the samples of a block; None if each depends on the one before."""
+        from jukebox_core.families.mt3.transcription.blocks import SEGMENTS  # needs numpy
+
         if is_sequential(config.network, settings):
             return None
         return SEGMENTS * config.network.front_end.segment_samples
@@ -114,11 +122,14 @@ class MT3Family:
     def open_transcriber(self, config: MT3Config, path: Path, hardware: HardwareConfig) -> Transcriber:
         """Returns the model on its device."""
         from jukebox_core.families.mt3.checkpoints.loading import load_model
+        from jukebox_core.families.mt3.engines.engines import prepare
         from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
         from jukebox_core.runtime.device import resolve_device
 
         device = resolve_device(hardware.device)
-        return open_transcriber(load_model(config.network, path, device=device, dtype=hardware.dtype))
+        self.check_hardware(hardware, device.type)
+        model = load_model(config.network, path, device=device)
+        return open_transcriber(prepare(model, hardware.dtype, hardware.engine))
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> TranscriptionModel:
         """Returns the model for Python programs."""

@@ -10,6 +10,8 @@
 
 extern "C" {
 
+// Attention, then a feed-forward part. A norm without a bias is a root mean square. A layer whose `feed_in` has no weight
+// is attention alone; one of attention to another sequence has queries alone in `project_in`, and writes no key.
 struct Layer {
     const float *norm_1_weight, *norm_1_bias, *norm_2_weight, *norm_2_bias;
     Matrix project_in, project_out, feed_in, feed_out;
@@ -26,12 +28,15 @@ struct Span {       // the keys that a step writes and reads in the caches of on
 struct Model {
     const Layer* layers;
     int64_t depth, width, hidden, heads, head_width, max_keys;
-    float residual_scale;
+    float residual_scale, epsilon;
+    float attention_scale;          // of scores; 0: 1 / sqrt(D)
     int32_t precision, half_cache;  // half_cache: keys and values are bfloat16
+    int32_t gated;                  // gelu(first half) * second half of `feed_in`'s outputs, instead of a quick GELU
 };
 
 int64_t step_scratch(const Model* model, int64_t samples, int64_t threads);
-void step(const Model* model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads);
+void step(const Model* model, const Span* spans, const int64_t* rows, float* x, int64_t samples, float* scratch,
+          int64_t threads);
 int64_t multiply_scratch(const Matrix* matrix, int64_t rows);
 void multiply(const Matrix* matrix, int32_t precision, const float* x, float* out, int64_t rows, float* scratch,
               int64_t threads);
@@ -58,14 +63,21 @@ inline float exponential(float x) {
     return p * from_bits((to_bits(shifted) + 127) << 23);
 }
 
-void normalise(const float* x, const float* weight, const float* bias, float* out, int64_t width) {
+// Layer norm; without a bias, root mean square norm.
+void normalise(const float* x, const float* weight, const float* bias, float epsilon, float* out, int64_t width) {
     float sum = 0, squares = 0;
+    if (bias) {
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < width; i++) sum += x[i];
+        for (int64_t i = 0; i < width; i++) sum += x[i];
+    }
     const float mean = sum / float(width);
 #pragma omp simd reduction(+ : squares)
     for (int64_t i = 0; i < width; i++) squares += (x[i] - mean) * (x[i] - mean);
-    const float scale = 1 / std::sqrt(squares / float(width) + 1e-5f);
+    const float scale = 1 / std::sqrt(squares / float(width) + epsilon);
+    if (!bias) {
+        for (int64_t i = 0; i < width; i++) out[i] = x[i] * scale * weight[i];
+        return;
+    }
     for (int64_t i = 0; i < width; i++) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
 
@@ -73,11 +85,16 @@ void quick_gelu(float* x, int64_t count) {
     for (int64_t i = 0; i < count; i++) x[i] = x[i] / (1 + exponential(-1.702f * x[i]));
 }
 
+// gelu(x) * gate, with the tanh form of the GELU, written as a sigmoid.
+void gated_gelu(float* x, const float* gate, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        x[i] = x[i] / (1 + exponential(-1.5957691216f * (x[i] + 0.044715f * x[i] * x[i] * x[i]))) * gate[i];
+}
+
 // Attention of one query to `count` keys; zeros for no keys. `weights` is scratch for `count` floats.
 template <class Cached>
-void attend(const float* query, const Cached* keys, const Cached* values, int64_t count, int64_t width, float* weights,
-            float* out) {
-    const float scale = 1 / std::sqrt(float(width));
+void attend(const float* query, const Cached* keys, const Cached* values, int64_t count, int64_t width, float scale,
+            float* weights, float* out) {
     float largest = -INFINITY, total = 0;
     for (int64_t key = 0; key < count; key++) {
         float score = 0;
@@ -135,7 +152,8 @@ struct Scratch {
     int64_t floats;
 
     Scratch(const Model& model, int64_t samples, int64_t thread, int64_t threads, float* buffer) {
-        const int64_t inner = model.heads * model.head_width, widest = std::max({3 * inner, model.width, model.hidden});
+        const int64_t inner = model.heads * model.head_width;
+        const int64_t widest = std::max({3 * inner, model.width, (model.gated ? 2 : 1) * model.hidden});
         float* free = buffer;
         const auto allocate = [&](int64_t count) {
             float* allocated = free;
@@ -155,9 +173,9 @@ struct Scratch {
 // One thread's part of a decode step.
 template <int32_t P, class Cached> class DecodeStep {
    public:
-    DecodeStep(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t thread,
-         int64_t threads, Barrier& barrier)
-        : model(model), spans(spans), x(x), samples(samples), thread(thread), threads(threads), barrier(barrier),
+    DecodeStep(const Model& model, const Span* spans, const int64_t* rows, float* x, int64_t samples, float* scratch,
+         int64_t thread, int64_t threads, Barrier& barrier)
+        : model(model), spans(spans), rows(rows), x(x), samples(samples), thread(thread), threads(threads), barrier(barrier),
           s(model, samples, thread, threads, scratch) {}
 
     void compute(const Layer& layer) {
@@ -165,25 +183,33 @@ template <int32_t P, class Cached> class DecodeStep {
         const int64_t projected = layer.project_in.outputs;
         // 1) Queries, keys and values of the normalised input.
         prepare(width, [&](int64_t b) {
-            normalise(x + b * width, layer.norm_1_weight, layer.norm_1_bias, s.wide + b * width, width);
+            normalise(x + b * width, layer.norm_1_weight, layer.norm_1_bias, model.epsilon, s.wide + b * width, width);
             return s.wide + b * width;
         });
         product(layer.project_in, copy_to(s.wide, projected));
         // 2) Attention, its output projection, and the residual connection.
-        attend_heads(layer, spans[layer.span], projected);
+        attend_heads(layer, projected);
         prepare(inner, [&](int64_t b) { return s.heads + b * inner; });
+        if (!layer.feed_in.weight)
+            return product(layer.project_out, [&](int64_t b, int64_t o, const float* values, int count) {
+                for (int i = 0; i < count; i++) x[b * width + o + i] += values[i];
+            });
         product(layer.project_out, [&](int64_t b, int64_t o, const float* values, int count) {
             for (int i = 0; i < count; i++) s.attended[b * width + o + i] = x[b * width + o + i] + values[i];
         });
         // 3) Feed-forward, and the residual connection.
         prepare(width, [&](int64_t b) {
-            normalise(s.attended + b * width, layer.norm_2_weight, layer.norm_2_bias, s.wide + b * width, width);
+            normalise(s.attended + b * width, layer.norm_2_weight, layer.norm_2_bias, model.epsilon, s.wide + b * width,
+                      width);
             return s.wide + b * width;
         });
-        product(layer.feed_in, copy_to(s.wide, hidden));
+        const int64_t fed = layer.feed_in.outputs;
+        product(layer.feed_in, copy_to(s.wide, fed));
         prepare(hidden, [&](int64_t b) {
-            quick_gelu(s.wide + b * hidden, hidden);
-            return s.wide + b * hidden;
+            float* at = s.wide + b * fed;
+            if (model.gated) gated_gelu(at, at + hidden, hidden);
+            else quick_gelu(at, hidden);
+            return at;
         });
         const float scale = model.residual_scale;
         product(layer.feed_out, [&](int64_t b, int64_t o, const float* values, int count) {
@@ -199,6 +225,7 @@ template <int32_t P, class Cached> class DecodeStep {
    private:
     const Model& model;
     const Span* spans;
+    const int64_t* rows;
     float* x;
     int64_t samples, thread, threads;
     Barrier& barrier;
@@ -220,12 +247,15 @@ template <int32_t P, class Cached> class DecodeStep {
     }
 
     // Writes keys and values to the cache and attends; each thread for its share of the heads.
-    void attend_heads(const Layer& layer, const Span& span, int64_t projected) {
+    void attend_heads(const Layer& layer, int64_t projected) {
+        const Span& span = spans[layer.span];
+        const float scale = model.attention_scale > 0 ? model.attention_scale : 1 / std::sqrt(float(model.head_width));
         const int64_t width = model.head_width, inner = model.heads * width;
         const Share mine(samples * model.heads, thread, threads);
         for (int64_t item = mine.begin; item < mine.end; item++) {
             const int64_t b = item / model.heads, h = item % model.heads;
-            const int64_t offset = b * layer.sample_stride + h * layer.head_stride;
+            const int64_t row = rows ? rows[layer.span * samples + b] : b;
+            const int64_t offset = row * layer.sample_stride + h * layer.head_stride;
             Cached *keys = (Cached*)layer.keys + offset, *values = (Cached*)layer.values + offset;
             const float* query = s.wide + b * projected + h * width;
             if (span.write >= 0)
@@ -233,22 +263,23 @@ template <int32_t P, class Cached> class DecodeStep {
                     store(keys + span.write * width + i, query[inner + i]);
                     store(values + span.write * width + i, query[2 * inner + i]);
                 }
-            attend(query, keys + span.first * width, values + span.first * width, span.count, width, s.weights,
-                   s.heads + b * inner + h * width);
+            attend(query, keys + span.first * width, values + span.first * width, span.count, width, scale,
+                   s.weights, s.heads + b * inner + h * width);
         }
         barrier.wait();
     }
 };
 
 template <int32_t P, class Cached>
-void decode_step(const Model& model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
+void decode_step(const Model& model, const Span* spans, const int64_t* rows, float* x, int64_t samples, float* scratch,
+                 int64_t threads) {
     Barrier barrier;
 #pragma omp parallel num_threads(int(threads))
     {
 #pragma omp single
         barrier.threads = omp_get_num_threads();
-        DecodeStep<P, Cached> step(model, spans, x, samples, scratch, omp_get_thread_num(), omp_get_num_threads(),
-                                   barrier);
+        DecodeStep<P, Cached> step(model, spans, rows, x, samples, scratch, omp_get_thread_num(),
+                                   omp_get_num_threads(), barrier);
         for (int64_t layer = 0; layer < model.depth; layer++) step.compute(model.layers[layer]);
     }
 }
@@ -277,19 +308,16 @@ int64_t step_scratch(const Model* model, int64_t samples, int64_t threads) {
     return Scratch(*model, samples, 0, threads, nullptr).floats;
 }
 
-// Computes all layers for x [B, W], in place.
-void step(const Model* model, const Span* spans, float* x, int64_t samples, float* scratch, int64_t threads) {
+// Computes all layers for x [B, W], in place. `rows` [spans, B] are the rows of the caches that the samples have; null:
+// row b is that of sample b.
+void step(const Model* model, const Span* spans, const int64_t* rows, float* x, int64_t samples, float* scratch,
+          int64_t threads) {
+    const auto compute = [&](auto work) { work(*model, spans, rows, x, samples, scratch, threads); };
     const bool half = model->half_cache;
     switch (model->precision) {
-        case FLOAT32:
-            return (half ? decode_step<FLOAT32, uint16_t> : decode_step<FLOAT32, float>)(*model, spans, x, samples,
-                                                                                         scratch, threads);
-        case BFLOAT16:
-            return (half ? decode_step<BFLOAT16, uint16_t> : decode_step<BFLOAT16, float>)(*model, spans, x, samples,
-                                                                                           scratch, threads);
-        case INT8:
-            return (half ? decode_step<INT8, uint16_t> : decode_step<INT8, float>)(*model, spans, x, samples, scratch,
-                                                                                   threads);
+        case FLOAT32: return compute(half ? decode_step<FLOAT32, uint16_t> : decode_step<FLOAT32, float>);
+        case BFLOAT16: return compute(half ? decode_step<BFLOAT16, uint16_t> : decode_step<BFLOAT16, float>);
+        case INT8: return compute(half ? decode_step<INT8, uint16_t> : decode_step<INT8, float>);
     }
 }
 

@@ -65,6 +65,20 @@ def test_speed_is_measured_with_its_lower_bound() -> None:
 
 
 @pytest.mark.slow
+def test_transcription_is_measured_in_turns_with_the_original_way() -> None:
+    result = last_line(
+        *("benchmarks.transcribe", "--seconds", "8", "--tokens", "6", "--layers", "1", "--threads", "1"),
+        *("--turns", "1", "--ways", "cache", "float32", "int8"),
+    )
+    rows = {row["way"]: row for row in result["rows"]}
+    assert list(rows) == ["original", "cache", "float32", "int8"]
+    assert rows["original"]["wall_ratio"] == 1.0
+    assert all(row["same_ids"] == 1.0 for name, row in rows.items() if name != "int8")
+    assert all(row["cpu_s"] > 0 < row["floor_s"] for row in rows.values())
+    assert result["segment"]["original_flop"] > result["segment"]["decoder_flop"]
+
+
+@pytest.mark.slow
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)

@@ -11,7 +11,8 @@ import pytest
 
 import jukebox_core as jukebox
 from jukebox_core.errors import ConfigError, DamagedError, StoreError
-from jukebox_core.features.folder import INDEX, MANIFEST, Entry, FeatureFolder, SourceState
+from jukebox_core.features.config import MANIFEST
+from jukebox_core.features.folder import INDEX, Entry, FeatureFolder, SourceState
 
 if TYPE_CHECKING:
     from pathlib import Path

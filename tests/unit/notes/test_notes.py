@@ -91,7 +91,7 @@ def test_other_json_is_refused_by_name(tmp_path: Path, text: str) -> None:
 def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotesError, match="cannot be read: No such file"):
         read_notes(tmp_path / "none.mid")
-    with pytest.raises(NotesError, match="cannot be read: Is a directory"):
+    with pytest.raises(NotesError, match="is a folder; it must be a regular file"):
         read_notes(tmp_path)
     (tmp_path / "file").write_text("x")
     for write in (PIECE.to_midi, PIECE.to_json, PIECE.to_csv):

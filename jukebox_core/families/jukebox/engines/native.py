@@ -24,7 +24,7 @@ from jukebox_core.families.jukebox.model.streaming import two_tap_weights
 from jukebox_core.families.jukebox.model.transformer import Transformer
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.convolution import PackedConvolution, PackedResidual, PackedStrided, packs
-from jukebox_core.runtime.native.decode_step import DecodeStep, LayerArguments
+from jukebox_core.runtime.native.decode_step import DecodeStep, FeedForwardArguments, LayerArguments
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import Int8Projection
 
@@ -204,14 +204,16 @@ def _layer_arguments(block: Block, layer: LayerCache, span: int) -> LayerArgumen
     columns = isinstance(attention, ColumnAttention)
     return LayerArguments(
         norm_1=block.norm_attention,
-        norm_2=block.norm_feed_forward,
         project_in=cast("PackedProjection", attention.project_in),
         project_out=cast("PackedProjection", attention.project_out),
-        feed_in=cast("PackedProjection", feed_forward.project_in),
-        feed_out=cast("PackedProjection", feed_forward.project_out),
         k_BHSD=layer.k[0] if columns else layer.k,  # columns are contiguous, each [B, H, S, D]
         v_BHSD=layer.v[0] if columns else layer.v,
         span=span,
+        feed_forward=FeedForwardArguments(
+            norm=block.norm_feed_forward,
+            project_in=cast("PackedProjection", feed_forward.project_in),
+            project_out=cast("PackedProjection", feed_forward.project_out),
+        ),
     )
 
 

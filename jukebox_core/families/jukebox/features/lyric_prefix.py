@@ -1,4 +1,4 @@
-"""Lyric positions of single-sequence models, computed once for all windows with the same lyrics.
+"""Lyric positions of single-sequence models, computed once, for all windows with the same lyrics.
 
 They come before the music, and no position sees those after it: keys and values of the lyric positions depend on the
 labels and the lyrics alone, not on codes and timing. Summary layers treat the last row of a sequence differently, so

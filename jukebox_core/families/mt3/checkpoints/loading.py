@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from jukebox_core.errors import CheckpointError, ConfigError
+from jukebox_core.errors import CheckpointError
 from jukebox_core.families.mt3.checkpoints.renames import PERCEIVER, RENAMES
 from jukebox_core.families.mt3.checkpoints.sizes import other_sizes
 from jukebox_core.families.mt3.checkpoints.t5x import as_port, is_t5x
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.checkpoints.renames import Renames
     from jukebox_core.families.mt3.config import MT3Config, MT3Network
 
-DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 def build(network: MT3Network) -> MT3:
     """Returns a model on the meta device: shapes without memory."""
@@ -32,29 +30,21 @@ def build(network: MT3Network) -> MT3:
         return MT3(network)
 
 
-def load_model(
-    network: MT3Network, path: Path, *, device: torch.device | str | None = None, dtype: str = "float32"
-) -> MT3:
-    """Returns the model with the weights in `path`, ready to transcribe.
+def load_model(network: MT3Network, path: Path, *, device: torch.device | str | None = None) -> MT3:
+    """Returns the model with the weights in `path`, in float32.
 
     Args:
         network: its sizes.
         path: a file of one of the torch ports, of Lightning, with Magenta's names, or one of this program's own.
         device: where the weights go; None leaves them in main memory.
-        dtype: float32 or bfloat16; positions stay float32, and auto is float32.
 
     Raises:
         CheckpointError: the file is no checkpoint of this model; all differences are in one message.
-        ConfigError: another precision.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"hardware.dtype is {dtype!r}; an MT3 model computes in {', '.join(DTYPES)}")
     model = build(network)
 
-    def cast(name: str, stored: Tensor) -> torch.dtype:
-        if not stored.is_floating_point():
-            return stored.dtype
-        return torch.float32 if name.endswith(("frequencies", "window")) else DTYPES[dtype]
+    def cast(_: str, stored: Tensor) -> torch.dtype:
+        return torch.float32 if stored.is_floating_point() else stored.dtype
 
     _fill(model, _opened(network, path), cast=cast, device=device)
     sizes = network.transformer

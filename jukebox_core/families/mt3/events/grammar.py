@@ -8,6 +8,7 @@ most once between notes and only if it differs from the one written last, so tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,14 @@ class Grammar:
         else:
             self._allow_notes(events)
         return allowed
+
+    def fork(self) -> Grammar:
+        """Returns a copy that goes on by itself, over a copy of the decoder without the notes that have ended."""
+        decoder = self._decoder
+        own = replace(decoder, notes=[], sounding=dict(decoder.sounding), tied=set(decoder.tied))
+        made = Grammar(own, self._embeddings, self._last_step + 1, self._programs)
+        made._step, made._written, made._pending = self._step, dict(self._written), set(self._pending)
+        return made
 
     def feed_id(self, chosen: int) -> None:
         """Applies an id that was chosen among those allowed."""

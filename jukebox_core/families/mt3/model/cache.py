@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_FIRST_ROOM = 64  # tokens for which memory is reserved at first; it doubles when they are full
+FIRST_ROOM = 64  # tokens for which memory is reserved at first; it doubles when they are full
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class DecoderCache:
 
 def _with_room(held_BHRD: Tensor | None, at: int, new_BH1D: Tensor) -> Tensor:
     if held_BHRD is None:
-        return new_BH1D.new_empty(*new_BH1D.shape[:2], _FIRST_ROOM, new_BH1D.shape[3])
+        return new_BH1D.new_empty(*new_BH1D.shape[:2], FIRST_ROOM, new_BH1D.shape[3])
     if at < held_BHRD.shape[2]:
         return held_BHRD
     return torch.cat([held_BHRD, torch.empty_like(held_BHRD)], dim=2)

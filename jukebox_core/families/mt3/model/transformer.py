@@ -188,7 +188,7 @@ class MT3(nn.Module):
 
         With a Perceiver, each segment has as many sequences as the model has channels, one after the other.
         """
-        frames_GFM = frames_GFM.to(self.project.weight.dtype)
+        frames_GFM = frames_GFM.to(self.embedding.weight.dtype)
         if isinstance(self.encoder, Stack):
             return self.encoder.encode(self.project(frames_GFM))
         encoded_GFKW = self.encoder(frames_GFM)
@@ -212,8 +212,13 @@ class MT3(nn.Module):
             x_BTW = layer(x_BTW, source_BSW)
         return self._logits(x_BTW)
 
-    def start(self, source_BSW: Tensor) -> DecoderCache:
-        """Returns the cache of a batch before its first token."""
+    def start(self, source_BSW: Tensor, rows: int | None = None) -> DecoderCache:  # noqa: ARG002  of other engines
+        """Returns the cache of a batch before its first token, which has a row for each source.
+
+        Args:
+            source_BSW: what the decoder reads.
+            rows: the most rows that `DecoderCache.select` will make of them; by default those of the source.
+        """
         return DecoderCache([LayerCache(*layer.cross.keys_values(source_BSW)) for layer in self.decoder.layers])  # type: ignore[union-attr, operator]
 
     def step(self, ids_B: Tensor, cache: DecoderCache) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,6 @@ from jukebox_core.families.mt3.transcription.blocks import Row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from jukebox_core.families.mt3.events.grammar import Grammar
@@ -44,15 +44,10 @@ def decode_rows(
     active = list(range(len(rows)))
     cache = model.start(source_BSW)
     ids_B = torch.full((len(rows),), PAD_ID, device=source_BSW.device)
-    never = None if banned is None else torch.from_numpy(banned).to(source_BSW.device)
+    never = never_chosen(banned, source_BSW.device)
     for _ in range(max_tokens - 1):
-        logits_BV = model.step(ids_B, cache)
-        if never is not None:
-            logits_BV = logits_BV.masked_fill(never, -torch.inf)
-        if grammars is not None:
-            allowed = torch.stack([torch.from_numpy(grammars[row].allowed_ids()) for row in active])
-            logits_BV = logits_BV.masked_fill(~allowed.to(logits_BV.device), -torch.inf)
-        ids_B = logits_BV.argmax(dim=-1)
+        rules = None if grammars is None else [grammars[row] for row in active]
+        ids_B = mask_logits(model.step(ids_B, cache), never, rules).argmax(dim=-1)
         for row, each in zip(active, ids_B.tolist(), strict=True):
             rows[row].append(each)
             if grammars is not None:
@@ -65,3 +60,18 @@ def decode_rows(
             cache.select(kept)
             ids_B, active = ids_B[kept], [active[place] for place in left]
     return [Row(ids, ids[-1:] == [EOS_ID]) for ids in rows]
+
+
+def never_chosen(banned: NDArray[np.bool_] | None, device: torch.device) -> Tensor | None:
+    """Returns the banned ids on a device, bool [V]; None if there are none."""
+    return None if banned is None else torch.from_numpy(banned).to(device)
+
+
+def mask_logits(logits_RV: Tensor, never_V: Tensor | None, grammars: Sequence[Grammar] | None) -> Tensor:
+    """Returns logits that are -inf for banned ids, and for those that the grammar of each row does not allow."""
+    if never_V is not None:
+        logits_RV = logits_RV.masked_fill(never_V, -torch.inf)
+    if grammars is not None:
+        allowed = torch.from_numpy(np.stack([each.allowed_ids() for each in grammars]))
+        logits_RV = logits_RV.masked_fill(~allowed.to(logits_RV.device), -torch.inf)
+    return logits_RV

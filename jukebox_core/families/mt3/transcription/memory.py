@@ -11,25 +11,35 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network, TranscriptionConfig
 
 FIRST_ROOM = 64  # tokens for which a cache has memory at first; it doubles when they are full
-_ELEMENT = {"bfloat16": 2}  # bytes of a number; 4 in any other precision
+_WEIGHT_BYTES = {"float32": 4, "auto": 4, "bfloat16": 2, "int8": 1}
 _ALIVE = 3  # results of the largest layer that exist at the same time
 
 
+def transcription_bytes(network: MT3Network, parameters: int, settings: TranscriptionConfig, dtype: str) -> int:
+    """Returns the estimated bytes of a transcription; weights are loaded in float32, then converted."""
+    return max(parameters * _WEIGHT_BYTES[dtype] + working_bytes(network, settings, dtype), 4 * parameters)
+
+
 def working_bytes(network: MT3Network, settings: TranscriptionConfig, dtype: str) -> int:
-    """Returns the estimated bytes that are needed besides the weights, whatever the length of the recording."""
+    """Returns the estimated bytes that are needed besides the weights, whatever the length of the recording.
+
+    All sequences are as long as they may be. The encoder's results are freed before the caches fill.
+    """
     sequential = settings.constrained or bool(network.memory and network.memory.length)
-    segments = 1 if sequential else max(1, settings.batch_size // network.channels)
+    segments = 1 if sequential else max(1, settings.batch_size // (network.channels * settings.num_beams))
     tokens = min(settings.max_tokens or network.transformer.max_tokens, network.transformer.max_tokens)
-    decoder = cache_numbers(network, segments * network.channels, tokens)
-    return max(decoder, _encoder_numbers(network, segments)) * _ELEMENT.get(dtype, 4)
+    sources = segments * network.channels
+    cached = cache_numbers(network, sources * settings.num_beams, tokens, sources)
+    return max(cached * (4 if _WEIGHT_BYTES[dtype] == 4 else 2), 4 * _encoder_numbers(network, segments))
 
 
-def cache_numbers(network: MT3Network, rows: int, tokens: int) -> int:
-    """Returns how many numbers the keys and values of `rows` sequences of `tokens` tokens are, those of sources too."""
+def cache_numbers(network: MT3Network, rows: int, tokens: int, sources: int | None = None) -> int:
+    """Returns how many numbers the keys and values of `rows` sequences of `tokens` tokens are, and of their sources."""
     sizes = network.transformer
     source = network.front_end.segment_frames + (network.memory.length if network.memory else 0)
     room = FIRST_ROOM << max(0, math.ceil(math.log2(tokens / FIRST_ROOM)))
-    return 2 * sizes.decoder_depth * rows * sizes.heads * sizes.head_width * (source + room)
+    inner = sizes.heads * sizes.head_width
+    return 2 * sizes.decoder_depth * inner * ((rows if sources is None else sources) * source + rows * room)
 
 
 def _encoder_numbers(network: MT3Network, segments: int) -> int:

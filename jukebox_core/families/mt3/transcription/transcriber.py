@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from jukebox_core.families.mt3.events.grammar import Grammar
 from jukebox_core.families.mt3.events.segments import segment_count, segment_start
 from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.model.front_end import FrontEnd, LinearFrontEnd
+from jukebox_core.families.mt3.transcription.beams import search_rows
 from jukebox_core.families.mt3.transcription.blocks import SEGMENTS, Row, from_block, to_block
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.notes.notes import Notes
@@ -94,7 +95,7 @@ class Transcriber:
             raise AudioError(
                 f"the recording lasts {1000 * len(audio) / self._rate:.1f} ms; give at least {1000 * _SHORTEST:g} ms"
             )
-        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.project.weight.device)
+        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.embedding.weight.device)
         settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
         make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows
         yield from self._placed(chain(known, make(audio_T, settings, known)), settings)
@@ -204,10 +205,10 @@ class Transcriber:
     def _independent_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
         total, banned = segment_count(len(audio_T), self.network.front_end), self._banned(settings)
         channels = self.network.channels
-        size = max(1, settings.batch_size // channels)  # segments
+        size = max(1, settings.batch_size // (channels * settings.num_beams))  # segments
         for first in range(len(known) // channels, total, size):
             encoded_BFW = self.encode(audio_T, first, min(size, total - first))
-            yield from decode_rows(self.model, encoded_BFW, max_tokens=_limit(settings), banned=banned)
+            yield from self._decode(encoded_BFW, settings, banned)
 
     def _sequential_rows(self, audio_T: Tensor, settings: TranscriptionConfig, known: Sequence[Row]) -> Iterator[Row]:
         vocabulary, decoders, channels = vocabulary_of(self.network.vocabulary), self._decoders(), self.network.channels
@@ -220,8 +221,7 @@ class Transcriber:
         for index in range(len(known) // channels, segment_count(len(audio_T), self.network.front_end)):
             grammars = self._grammars(decoders, index, settings) if settings.constrained else None
             source_BSW = self._source(audio_T, index, before)
-            limit = _limit(settings)
-            rows = decode_rows(self.model, source_BSW, max_tokens=limit, banned=banned, grammars=grammars)
+            rows = self._decode(source_BSW, settings, banned, grammars)
             before = self._memory_of(rows[-1], settings)
             yield from rows
 
@@ -233,6 +233,18 @@ class Transcriber:
             decoder.begin(start, stop)
         rows = self.network.transformer.embeddings
         return [Grammar(decoder, rows, steps, settings.programs) for decoder in decoders]
+
+    def _decode(
+        self,
+        source_BSW: Tensor,
+        settings: TranscriptionConfig,
+        banned: NDArray[np.bool_] | None,
+        grammars: Sequence[Grammar] | None = None,
+    ) -> list[Row]:
+        options: dict[str, Any] = {"max_tokens": _limit(settings), "banned": banned, "grammars": grammars}
+        if settings.num_beams > 1:
+            return search_rows(self.model, source_BSW, beams=settings.num_beams, **options)
+        return decode_rows(self.model, source_BSW, **options)
 
     def _limits(self, index: int) -> tuple[float, float]:
         return self._start(index, parity=False), self._start(index + 1, parity=False)
@@ -258,7 +270,7 @@ def open_transcriber(model: MT3) -> Transcriber:
     """Returns the transcriber of a loaded model, on its device."""
     config = model.config.front_end
     made = LinearFrontEnd(config, model.window) if isinstance(config, LinearFrontEndConfig) else FrontEnd(config)
-    return Transcriber(model, made.to(model.project.weight.device))
+    return Transcriber(model, made.to(model.embedding.weight.device))
 
 
 def _limit(settings: TranscriptionConfig) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from jukebox_core.features.folder import MANIFEST, Entry, FeatureFolder
+from jukebox_core.features.config import MANIFEST
+from jukebox_core.features.folder import Entry, FeatureFolder
 from pipelines.cli import runs
 
 if TYPE_CHECKING:

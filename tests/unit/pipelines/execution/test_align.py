@@ -116,7 +116,7 @@ def test_a_run_that_aligns_its_words_itself(sung: Path, root: Path, monkeypatch:
     manifest = run.manifest()
     [record] = manifest["alignment"]
     assert (record["sample"], manifest["status"]) == (0, "finished")
-    assert record["focus"] > 0.2
+    assert record["focus"] > 0.3
     assert {timing["stage"] for timing in manifest["timings"]} >= {"decode", "align"}
     words = json.loads((sung / "align/sample_0.json").read_text())["words"]
     page = (sung / "report.html").read_text("utf-8")
@@ -136,7 +136,7 @@ def test_a_head_that_does_not_follow_the_words_is_reported(
     with caplog.at_level("INFO", logger="jukebox"):
         align.align(align.prepare(settings))
     assert "the head does not follow the words (focus" in caplog.text
-    assert json.loads((root / "other/sample_0.json").read_text())["focus"] < 0.2
+    assert json.loads((root / "other/sample_0.json").read_text())["focus"] < 0.3
 
 
 @pytest.mark.slow

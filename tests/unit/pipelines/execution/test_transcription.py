@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from jukebox_core.audio.files import write_audio
-from jukebox_core.errors import AudioError, CheckpointError, ConfigError, JukeboxError
-from jukebox_core.families.mt3 import family
-from jukebox_core.families.mt3.transcription import transcriber
+from jukebox_core.errors import AudioError, CheckpointError, ConfigError, DeviceError, JukeboxError
+from jukebox_core.families.mt3.transcription import blocks, transcriber
 from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 from pipelines.cli.main import main
@@ -55,6 +54,12 @@ def settings(tmp_path: Path, chain: Path, *audio: object, **options: object) -> 
         TRANSCRIBE,
         [f"model={preset}", f"audio=[{','.join(map(str, audio))}]", *(f"{k}={v}" for k, v in values.items())],
     )
+
+
+def test_hardware_that_cannot_transcribe_is_refused_before_anything_is_read(tmp_path: Path, chain: Path) -> None:
+    audio = sound(tmp_path / "one.wav")
+    with pytest.raises(DeviceError, match="'graph'; transcription has auto, eager, and native on the CPU"):
+        check(settings(tmp_path, chain, audio, **{"hardware.engine": "graph"}))
 
 
 def test_files_folders_and_runs_are_found(tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +154,7 @@ class Threads:
 def test_workers_write_the_same_files_and_share_the_blocks_of_a_long_recording(
     tmp_path: Path, chain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (transcriber, family):
+    for module in (transcriber, blocks):
         monkeypatch.setattr(module, "SEGMENTS", 1)
     monkeypatch.setattr(transcription, "_BLOCKS", 1)
     shutil.copy(chain / "song.wav", tmp_path / "song.wav")

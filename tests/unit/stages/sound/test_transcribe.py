@@ -14,9 +14,8 @@ import pytest
 from jukebox_core.audio.files import write_audio
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.evaluation.notes import evaluate
-from jukebox_core.families.mt3 import family
 from jukebox_core.families.mt3.config import TranscriptionConfig
-from jukebox_core.families.mt3.transcription import transcriber
+from jukebox_core.families.mt3.transcription import blocks, transcriber
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.notes.notes import Notes, read_notes
@@ -52,7 +51,7 @@ def spec(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> TranscriberSp
 @pytest.fixture(autouse=True)
 def one_segment_a_block(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(transcriber, "SEGMENTS", 1)
-    monkeypatch.setattr(family, "SEGMENTS", 1)
+    monkeypatch.setattr(blocks, "SEGMENTS", 1)
     yield
     stopping.clear_request()
 
@@ -129,6 +128,13 @@ def test_keys_do_not_depend_on_the_batch_size_and_do_on_settings(spec: Transcrib
     transcribe_file(spec, recording, SETTINGS, store)
     keys = TokenStore(store).keys()
     transcribe_file(spec, recording, TranscriptionConfig(batch_size=5), store)
+    assert TokenStore(store).keys() == keys
+    for number, changed in enumerate(("bfloat16", "int8"), start=1):  # notes can differ
+        rounded = replace(spec, hardware=replace(spec.hardware, dtype=changed))
+        transcribe_file(rounded, replace(recording, target=f"{recording.target}{number}.json"), SETTINGS, store)
+        assert len(TokenStore(store).keys()) == (number + 1) * len(keys)
+    store = f"{recording.target}.others"
+    transcribe_file(spec, replace(recording, target=f"{recording.target}3.json"), SETTINGS, store)
     assert TokenStore(store).keys() == keys
     other = replace(recording, target=f"{recording.target}.json")
     transcribe_file(spec, other, TranscriptionConfig(max_tokens=30), store)

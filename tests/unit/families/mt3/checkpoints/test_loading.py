@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jukebox_core.errors import CheckpointError, ConfigError
+from jukebox_core.errors import CheckpointError
 from jukebox_core.families.mt3.checkpoints.loading import check_weights, load_model, write_seeded
 from jukebox_core.families.mt3.config import (
     FrontEndConfig,
@@ -133,21 +133,6 @@ def test_positions_may_be_replaced_by_a_formula(tmp_path: Path) -> None:
     loaded = load_model(other, tmp_path / "a")
     assert torch.equal(loaded.decoder.frequencies, frequencies(SIZES.width, "port"))
     assert not torch.equal(loaded.decoder.frequencies, frequencies(SIZES.width, "magenta"))
-
-
-def test_precisions(tmp_path: Path) -> None:
-    write_seeded(MT3Config(name="x", network=TINY), 1, tmp_path / "a")
-    half = load_model(TINY, tmp_path / "a", dtype="bfloat16")
-    assert half.head.weight.dtype == torch.bfloat16
-    assert half.decoder.frequencies.dtype == torch.float32
-    frames = torch.randn(2, 5, 16)
-    exact = load_model(TINY, tmp_path / "a")
-    ids = torch.zeros(2, 3, dtype=torch.long)
-    close = half(ids, half.encode(frames)), exact(ids, exact.encode(frames))
-    assert close[0].dtype == torch.float32
-    torch.testing.assert_close(*close, atol=0.1, rtol=0.1)
-    with pytest.raises(ConfigError, match="computes in auto, float32, bfloat16"):
-        load_model(TINY, tmp_path / "a", dtype="int8")
 
 
 def test_a_model_with_memory_needs_its_tensors(tmp_path: Path) -> None:

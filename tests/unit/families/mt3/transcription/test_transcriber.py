@@ -38,6 +38,9 @@ KINDS = {
     "memory": (MemoryConfig(length=8), TranscriptionConfig()),
     "memory of training": (MemoryConfig(length=8), TranscriptionConfig(memory_start_token=False)),
     "constrained": (None, TranscriptionConfig(constrained=True)),
+    "beams": (None, TranscriptionConfig(num_beams=3, batch_size=7)),
+    "beams with memory": (MemoryConfig(length=8), TranscriptionConfig(num_beams=2)),
+    "constrained beams": (None, TranscriptionConfig(num_beams=2, constrained=True)),
     "programs": (None, TranscriptionConfig(programs=(3, 40))),
 }
 

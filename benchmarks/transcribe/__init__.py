@@ -1,0 +1,1 @@
+"""Speed of transcription, compared with the original way; ``python -m benchmarks.transcribe``."""
