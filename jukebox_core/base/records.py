@@ -6,6 +6,7 @@ regular file of a plausible size, and nothing is used that has not the expected 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -169,8 +170,14 @@ def clear_place(path: Path, *, links: bool = False) -> None:
     Raises:
         OSError: it cannot be renamed.
     """
-    if os.path.lexists(path) and not is_regular(path) and not (links and path.is_file()):
-        set_aside(path)
+    with contextlib.suppress(FileNotFoundError):  # another process has cleared it, or removed its own file
+        if stat.S_ISREG(path.lstat().st_mode) or (links and path.is_file()):
+            return
+        aside = set_aside(path)
+        if is_regular(aside):  # another process has cleared it and made a file meanwhile, which is put back
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+                aside.unlink()
 
 
 def _kind(mode: int) -> str:
