@@ -30,6 +30,9 @@ REPOSITORY = Path(__file__).parents[1]
 ENGINES = ("native:float32", "native:bfloat16", "native:int8")
 
 
+_LONG_SECONDS = 0.1  # of a product: its rate does not depend on its size any more
+
+
 def read_bandwidth(threads: int, device: str = "cpu", gigabytes: float = 1.0) -> float:
     """Returns the memory bandwidth of a reduction over a large array, in bytes per second; the best of six runs."""
     torch.set_num_threads(threads)
@@ -37,11 +40,19 @@ def read_bandwidth(threads: int, device: str = "cpu", gigabytes: float = 1.0) ->
     return data.nbytes / min(_seconds(lambda: torch.dot(data, data), device) for _ in range(6))
 
 
-def matmul_rate(threads: int, dtype: torch.dtype, device: str = "cpu", size: int = 2048) -> float:
-    """Returns the rate of a large matrix product, in floating-point operations per second; the best of four runs."""
+def matmul_rate(threads: int, dtype: torch.dtype, device: str = "cpu", largest: int = 2048) -> float:
+    """Returns the rate of a large matrix product, in floating-point operations per second; the best of four runs.
+
+    A CPU without instructions for `dtype` computes a thousand times fewer of them: there a smaller product is measured.
+    """
     torch.set_num_threads(threads)
-    left, right = torch.randn(2, size, size, device=device).to(dtype)
-    return 2 * size**3 / min(_seconds(lambda: left @ right, device) for _ in range(4))
+    size = 256
+    while True:
+        left, right = torch.randn(2, size, size, device=device).to(dtype)
+        best = min(_seconds(lambda a=left, b=right: a @ b, device) for _ in range(4))  # type: ignore[misc]
+        if size >= largest or best > _LONG_SECONDS:
+            return 2 * size**3 / best
+        size *= 2
 
 
 def _seconds(work: Callable[[], Any], device: str) -> float:
