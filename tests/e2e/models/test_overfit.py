@@ -24,7 +24,7 @@ from jukebox_core.families.mt3.transcription.transcriber import Transcriber
 from jukebox_core.notes.midi import midi_bytes
 from jukebox_core.notes.notes import parse_midi
 from tests.helpers.mt3 import bundles, load, network, notes_of
-from tests.parity.test_mt3_chain_golden import OtherFrontEnd
+from tests.parity.mt3.test_mt3_chain_golden import OtherFrontEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
