@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
@@ -13,7 +13,6 @@ from jukebox_core.base.processes import own_name
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
 from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
-from pipelines.orchestration import prefect_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.store.run_lock import RunLock
     from pipelines.execution.preflight import Prepared
+    from pipelines.orchestration.flow_runs import How
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.align import AlignSettings
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
@@ -51,12 +51,12 @@ def generate(settings: Settings, *, resume: bool = False) -> None:
         print(line, file=sys.stderr)  # noqa: T201 - for the user
 
 
-def make(settings: Settings, *, in_flow: bool = False, resume: bool = False) -> RunFolder:
+def make(settings: Settings, *, how: How | None = None, resume: bool = False) -> RunFolder:
     """Generates songs and returns their run; idempotent: a finished run is returned at once.
 
     Args:
         settings: the run's.
-        in_flow: called inside a flow run of Prefect; otherwise a new flow run is started.
+        how: the stages are run (`pipelines.orchestration.flow_runs`); None: as a command runs them.
         resume: as of `generate`.
 
     Raises:
@@ -74,7 +74,7 @@ def make(settings: Settings, *, in_flow: bool = False, resume: bool = False) -> 
         with lock, stopping.holding(lock.check):
             run = preflight.finished(prepared) if settings.run.wait else None
             if run is None:
-                return _make(prepared, in_flow=in_flow)
+                return _make(prepared, how)
     print(f"run {run.name} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
     return run
 
@@ -94,7 +94,7 @@ def _run_lock(settings: Settings) -> RunLock:
     )
 
 
-def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
+def _make(prepared: Prepared, how: How | None) -> RunFolder:
     from pipelines.console import prefect_errors_hidden, run_log
     from pipelines.runs.contents import for_any_folder
     from pipelines.runs.folder import open_run
@@ -114,16 +114,10 @@ def _make(prepared: Prepared, *, in_flow: bool) -> RunFolder:
             log.warning("model %s is untrained: its output is noise", settings.model.name)
         try:
             run.update(status="running", process=own_name())
-            if not in_flow:
-                prefect_home.use(settings.storage.root)
-            from pipelines.flows.generate import generate_songs, run_generate_flow
-            from pipelines.orchestration.prefect_tasks import prefect_stages
+            from pipelines.flows.generate import run_generate_flow
 
-            if in_flow:
-                generate_songs(prepared, run, prefect_stages(), live=False)
-            else:
-                with prefect_errors_hidden():
-                    run_generate_flow(prepared, run, to_stored(settings), live=sys.stderr.isatty())
+            with prefect_errors_hidden() if how is None else nullcontext():
+                run_generate_flow(prepared, run, to_stored(settings), live=how is None and sys.stderr.isatty(), how=how)
         except BaseException as error:
             _record_stop(run, error)
             raise
@@ -154,7 +148,7 @@ def encode(settings: EncodeSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_encode(settings)
-    with _logged(settings.folder, "encode.log", settings.storage.root), working():
+    with _logged(settings.folder, "encode.log"), working():
         from pipelines.flows.codec import encode_flow
 
         print(*encode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -169,7 +163,7 @@ def decode(settings: DecodeSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_decode(settings)
-    with _logged(settings.folder, "decode.log", settings.storage.root), working():
+    with _logged(settings.folder, "decode.log"), working():
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -184,7 +178,7 @@ def transcribe(settings: TranscribeSettings) -> None:
     from pipelines.execution import transcription
 
     recordings = transcription.check(settings)
-    with _logged(settings.folder, "transcribe.log", settings.storage.root), working():
+    with _logged(settings.folder, "transcribe.log"), working():
         from pipelines.flows.transcribe import transcribe_flow
 
         print(*transcribe_flow(settings, recordings), sep="\n")  # noqa: T201 - the command's answer
@@ -218,7 +212,7 @@ def features(settings: FeaturesSettings) -> None:
         print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
         print(settings.path)  # noqa: T201 - the command's answer
         return
-    with _logged(str(settings.path), "features.log", settings.storage.root), working():
+    with _logged(str(settings.path), "features.log"), working():
         lock = FileLock(settings.path / ".lock")
         if not lock.acquire():
             raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
@@ -274,7 +268,7 @@ def dataset(settings: DatasetSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_dataset(settings)
-    with _logged(settings.folder, "dataset.log", settings.storage.root):
+    with _logged(settings.folder, "dataset.log"):
         from pipelines.flows.dataset import dataset_flow
 
         print(dataset_flow(settings))  # noqa: T201 - the command's answer
@@ -299,15 +293,15 @@ def train(settings: TrainSettings) -> None:
 
         train_plain(settings, PLAIN)
         return
-    with _logged(settings.folder, "train.log", settings.storage.root):
+    with _logged(settings.folder, "train.log"):
         from pipelines.flows.train import train_flow
 
         print(train_flow(settings))  # noqa: T201 - the command's answer
 
 
 @contextmanager
-def _logged(folder: str, name: str, storage_root: str) -> Iterator[None]:
-    """Makes an output folder with a log in it, and Prefect's server available to the flow in the block."""
+def _logged(folder: str, name: str) -> Iterator[None]:
+    """Makes an output folder with a log in it, of the flow in the block."""
     from pipelines.console import prefect_errors_hidden, run_log
 
     path = user_path(folder)
@@ -320,5 +314,4 @@ def _logged(folder: str, name: str, storage_root: str) -> Iterator[None]:
             log.enter_context(run_log(path / name))
         except OSError as error:
             raise ConfigError(str(error)) from None
-        prefect_home.use(storage_root)
         yield

@@ -1,12 +1,15 @@
 """Workers that sample units: the flow's own thread, a pool of threads, or the processes of a Dask or Ray cluster.
 
-Prefect runs all of them. Units are submitted one by one as workers become free, so that the schedule decides at each
-moment, and no worker waits for a window of another while it could sample a different one. A Dask or Ray worker that
-dies is replaced by its cluster, which retries the unit on another worker; it resumes from the stored tokens.
+Prefect takes units to the processes of clusters. Units are submitted one by one as workers become free, so that the
+schedule decides at each moment, and no worker waits for a window of another while it could sample a different one. A
+Dask or Ray worker that dies is replaced by its cluster, which retries the unit on another worker; it resumes from the
+stored tokens.
 """
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import logging
 import os
 import queue
@@ -14,9 +17,11 @@ import secrets
 import signal
 import threading
 import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from jukebox_core.errors import ConfigError, DamagedError, JukeboxError, RunError
 from pipelines.orchestration import signals
@@ -25,9 +30,7 @@ from stages import stopping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prefect import Task
     from prefect.futures import PrefectFuture
-    from prefect.task_runners import TaskRunner
 
     from jukebox_core.sampling.schedule import Schedule, Unit
     from pipelines.orchestration.stage_calls import Stages
@@ -148,11 +151,11 @@ class _InPlace:
 
 
 class _Pool:
-    """Workers behind one of Prefect's task runners."""
+    """Workers behind a task runner: threads, or one of Prefect's."""
 
     def __init__(
         self,
-        runner: TaskRunner[Any],
+        runner: Any,
         settings: RunnerSettings,
         stages: Stages,
         job: SamplingJob,
@@ -168,7 +171,7 @@ class _Pool:
 
     def submit(self, unit: Unit) -> None:
         given = {"job": self._job, "context": self._context, "nodes": unit.nodes}
-        future = self._runner.submit(cast("Task[..., Any]", self._stages.sample_unit), given)
+        future = self._runner.submit(self._stages.sample_unit, given)
         self._pending[future.task_run_id] = (unit, future)
         future.add_done_callback(self._finished.put)
 
@@ -267,7 +270,7 @@ def _lost(engine: str, reason: str) -> RunError:
 
 
 @contextmanager
-def _stop_requested(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) -> Iterator[None]:
+def _stop_requested(runner: Any, futures: list[PrefectFuture[Any]]) -> Iterator[None]:
     """Sets the flag of `stages.stopping` in every worker process for the duration of the block."""
     client = getattr(runner, "client", None)  # Dask's
     if client is not None:
@@ -292,9 +295,28 @@ def _stop_requested(runner: TaskRunner[Any], futures: list[PrefectFuture[Any]]) 
                 stopping.clear_request()
 
 
-def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
+class _Threads:
+    """Threads of this process, in the form of a task runner of Prefect's."""
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, "sampling")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, stage: Callable[..., Any], given: dict[str, Any]) -> Future[Any]:
+        """Calls a stage in a thread, in the context of the caller; its future has a number as a task run has."""
+        future = self._pool.submit(contextvars.copy_context().run, functools.partial(stage, **given))
+        future.task_run_id = uuid.uuid4()  # type: ignore[attr-defined]
+        return future
+
+
+def _task_runner(runner: RunnerSettings) -> Any:
     """Returns the task runner of the settings, not started."""
-    made: TaskRunner[Any]
+    made: Any
     if runner.kind == "dask":
         from prefect_dask.task_runners import DaskTaskRunner
 
@@ -309,9 +331,7 @@ def _task_runner(runner: RunnerSettings) -> TaskRunner[Any]:
         here = {"num_cpus": runner.workers, "include_dashboard": False, "log_to_driver": False}
         made = RayTaskRunner(address=runner.address, init_kwargs=None if runner.address else here)
     else:
-        from prefect.task_runners import ThreadPoolTaskRunner
-
-        made = ThreadPoolTaskRunner(max_workers=runner.workers)
+        made = _Threads(runner.workers)
     return made
 
 

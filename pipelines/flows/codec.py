@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.targets import targets
-from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import run_flow
+from pipelines.orchestration.stage_calls import PLAIN
 from stages.resident import CodecSpec
 from stages.sampling.prompt import Excerpt
 
@@ -24,12 +24,16 @@ log = logging.getLogger("jukebox")
 
 def encode_flow(settings: EncodeSettings) -> list[str]:
     """Returns the paths of the codes files: one for each audio file of the settings."""
-    return recorded("encode", to_stored(settings), lambda: encode_files(settings, prefect_stages()))
+    return _run("encode", settings, lambda stages: encode_files(settings, stages))
 
 
 def decode_flow(settings: DecodeSettings) -> list[str]:
     """Returns the paths of the audio files: one for each codes file of the settings."""
-    return recorded("decode", to_stored(settings), lambda: decode_files(settings, prefect_stages()))
+    return _run("decode", settings, lambda stages: decode_files(settings, stages))
+
+
+def _run(name: str, settings: EncodeSettings | DecodeSettings, work: Callable[[Stages], list[str]]) -> list[str]:
+    return run_flow(name, to_stored(settings), PLAIN, work, "recorded", settings.storage.root)
 
 
 def encode_files(settings: EncodeSettings, stages: Stages) -> list[str]:

@@ -8,8 +8,8 @@ from jukebox_core.base.paths import user_path
 from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
-from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import run_flow
+from pipelines.orchestration.stage_calls import PLAIN
 from stages.resident import CodecSpec
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def dataset_flow(settings: DatasetSettings) -> Path:
     """Returns the folder of codes that the settings describe, or the path of the report if nothing is to be encoded."""
-    return recorded("dataset", to_stored(settings), lambda: make_dataset(settings, prefect_stages()))
+
+    def work(stages: Stages) -> Path:
+        return make_dataset(settings, stages)
+
+    return run_flow("dataset", to_stored(settings), PLAIN, work, "recorded", settings.storage.root)
 
 
 def make_dataset(settings: DatasetSettings, stages: Stages) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipelines.execution import features
-from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import how_of, run_flow
 from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.orchestration.stage_calls import PLAIN
 
 if TYPE_CHECKING:
     from pipelines.execution.features import PreparedFeatures
@@ -21,8 +21,13 @@ def run_features_flow(prepared: PreparedFeatures, config: dict[str, Any]) -> Non
         prepared: the results of the checks before the run.
         config: the settings as plain data, for Prefect's pages.
     """
-    shown = {**config, "folder": str(prepared.settings.path)}
-    recorded("features", shown, lambda: extract_recordings(prepared, prefect_stages()))
+    settings = prepared.settings
+    shown = {**config, "folder": str(settings.path)}
+
+    def work(stages: Stages) -> None:
+        extract_recordings(prepared, stages)
+
+    run_flow("features", shown, PLAIN, work, how_of(settings.runner), settings.storage.root)
 
 
 def extract_recordings(prepared: PreparedFeatures, stages: Stages) -> None:

@@ -17,9 +17,9 @@ from pipelines.execution.execute import sample_plan
 from pipelines.execution.outputs import RunOutputs
 from pipelines.execution.previews import Previews, drop_previews
 from pipelines.orchestration import artifacts
-from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import how_of, run_flow
 from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.orchestration.stage_calls import PLAIN
 from pipelines.runs.contents import refuse_changed
 from pipelines.runs.takes import note_plan
 from pipelines.runs.timings import Stopwatch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipelines.execution.preflight import Prepared
+    from pipelines.orchestration.flow_runs import How
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.generate import Settings
@@ -39,7 +40,9 @@ log = logging.getLogger("jukebox")
 REPAIRS = 3  # times that one run samples the same damaged window again before it gives up
 
 
-def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any], *, live: bool) -> None:
+def run_generate_flow(
+    prepared: Prepared, run: RunFolder, config: dict[str, Any], *, live: bool, how: How | None = None
+) -> None:
     """Makes a run's songs, recorded as a flow run of Prefect's.
 
     Args:
@@ -47,12 +50,18 @@ def run_generate_flow(prepared: Prepared, run: RunFolder, config: dict[str, Any]
         run: the run's folder, as `pipelines.runs.folder.open_run` made it.
         config: the settings as plain data, for Prefect's pages.
         live: show bars on stderr.
+        how: the stages are run; None: as a command runs them.
 
     Raises:
         StoppedError: a signal asked the process to stop; all that was sampled is stored.
     """
+    settings = prepared.settings
     shown = {**config, "folder": str(run.path)}
-    recorded("generate", shown, lambda: generate_songs(prepared, run, prefect_stages(), live=live))
+
+    def work(stages: Stages) -> None:
+        generate_songs(prepared, run, stages, live=live)
+
+    run_flow("generate", shown, PLAIN, work, how or how_of(settings.runner), settings.storage.root)
 
 
 def generate_songs(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool) -> None:

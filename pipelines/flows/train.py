@@ -16,8 +16,7 @@ from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.family import SongLength
 from pipelines.exit_status import working
-from pipelines.orchestration.prefect_tasks import as_prefect_tasks
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import run_flow
 from pipelines.orchestration.signals import stopping_on_signals
 from pipelines.orchestration.training_calls import PLAIN
 from stages.resident import CodecSpec
@@ -49,11 +48,11 @@ def train_flow(settings: TrainSettings) -> Path:
         StoppedError: a signal asked the process to stop; the same command resumes.
     """
 
-    def work() -> Path:
+    def work(stages: TrainingStages) -> Path:
         with stopping_on_signals():
-            return train(settings, as_prefect_tasks(PLAIN))
+            return train(settings, stages)
 
-    return recorded("train", to_stored(settings), work)
+    return run_flow("train", to_stored(settings), PLAIN, work, "recorded", settings.storage.root)
 
 
 def train(settings: TrainSettings, stages: TrainingStages) -> Path:

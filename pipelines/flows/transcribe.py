@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.models.stored import to_stored
 from pipelines.execution import transcription
-from pipelines.orchestration.prefect_tasks import prefect_stages
-from pipelines.orchestration.recorder import recorded
+from pipelines.orchestration.flow_runs import how_of, run_flow
 from pipelines.orchestration.signals import stopping_on_signals
+from pipelines.orchestration.stage_calls import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 def transcribe_flow(settings: TranscribeSettings, recordings: Sequence[Recording]) -> list[str]:
     """Transcribes recordings, recorded as a flow run of Prefect's; returns the path of the first file of each."""
 
-    def work() -> list[str]:
+    def work(stages: Stages) -> list[str]:
         with stopping_on_signals():
-            return transcribe_files(settings, recordings, prefect_stages())
+            return transcribe_files(settings, recordings, stages)
 
-    return recorded("transcribe", to_stored(settings), work)
+    how = how_of(settings.runner)
+    return run_flow("transcribe", to_stored(settings), PLAIN, work, how, settings.storage.root)
 
 
 def transcribe_files(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:

@@ -10,16 +10,17 @@ import base64
 import json
 import os
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pipelines.orchestration import recorder
+from pipelines.orchestration.journal import current
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-    from uuid import UUID
 
     from jukebox_core.tokens.graph import Node
+    from pipelines.orchestration.journal import Kind
     from pipelines.runs.folder import RunFolder
 
 LINKS = "JUKEBOX_LINKS"  # environment variable: the address that run folders are served under, as `jukebox serve` does
@@ -36,8 +37,6 @@ class Board:
         self._nodes = nodes
         self._missing = frozenset(missing)
         self._sealed = {node.key for node in nodes if node.key not in self._missing}
-        self._progress: UUID | None = None
-        self._table: UUID | None = None
         self._shown = 0.0
         self._show()
 
@@ -73,39 +72,31 @@ class Board:
     def _show(self) -> None:
         rows, percent = self.rows(), self.percent()
         self._shown = time.monotonic()
-        recorder.post("board", lambda: self._publish(rows, percent))
-
-    def _publish(self, rows: list[dict[str, str | int]], percent: float) -> None:
-        from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import ArtifactUpdate
-
-        if self._progress is None:
-            self._progress = cast(
-                "UUID", create_progress_artifact(percent, key="progress", description="tokens sampled")
-            )
-        else:
-            update_progress_artifact(self._progress, percent)
-        if self._table is None:
-            self._table = cast(
-                "UUID", create_table_artifact(rows, key="windows", description="windows, level by level")
-            )
-        else:
-            with get_client(sync_client=True) as client:
-                client.update_artifact(self._table, ArtifactUpdate(data=_table(rows)))
+        publish("progress", "progress", percent, "tokens sampled")
+        publish("windows", "table", json.dumps(rows), "windows, level by level")
 
 
 def show_songs(run: RunFolder) -> None:
     """Shows the audio files of a run with links, pictures of the lowest level, and a link to its report."""
+    publish("songs", "markdown", songs_markdown(run), f"songs of run {run.name}")
+    if (run.path / "report.html").is_file():
+        publish("report", "markdown", f"[report of run {run.name}]({_link(run, 'report.html')})", "the run's report")
 
-    def publish() -> None:
-        from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-        create_markdown_artifact(songs_markdown(run), key="songs", description=f"songs of run {run.name}")
-        if (run.path / "report.html").is_file():
-            create_link_artifact(_link(run, "report.html"), link_text=f"report of run {run.name}", key="report")
+def publish(key: str, kind: Kind, data: float | str, description: str) -> None:
+    """Publishes an artifact of the flow run that this is called in, in the background; outside of one, does nothing.
 
-    recorder.post("songs", publish)
+    Args:
+        key: its name; an artifact that the run has published under it is replaced.
+        kind: what `data` is: a percentage, the JSON of a list of rows, or Markdown.
+        data: the content.
+        description: shown with it.
+    """
+    journal = current()
+    if journal is not None:
+        journal.artifact(key, kind, data, description)
+    else:
+        recorder.publish(key, kind, data, description)
 
 
 def songs_markdown(run: RunFolder) -> str:
@@ -127,13 +118,7 @@ def songs_markdown(run: RunFolder) -> str:
 
 def show_question(text: str) -> None:
     """Publishes `text`, a choice that a suspended run waits for and how to answer it; waits until it can be seen."""
-
-    def publish() -> None:
-        from prefect.artifacts import create_markdown_artifact
-
-        create_markdown_artifact(text, key="choose", description="this run waits for a choice")
-
-    recorder.post("choose", publish)
+    publish("choose", "markdown", text, "this run waits for a choice")
     recorder.drain(QUESTION_SECONDS)
 
 
@@ -147,7 +132,3 @@ def _picture(run: RunFolder, path: str) -> str:
     if os.environ.get(LINKS):
         return _link(run, path)
     return "data:image/png;base64," + base64.b64encode((run.path / path).read_bytes()).decode("ascii")
-
-
-def _table(rows: Sequence[dict[str, str | int]]) -> str:
-    return json.dumps(rows)

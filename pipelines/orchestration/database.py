@@ -15,11 +15,13 @@ import sys
 from contextlib import closing, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from jukebox_core.base.locks import locked
 from jukebox_core.errors import RunError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,7 +49,7 @@ def prepare_database(home: Path) -> None:
         RunError: it cannot be set up.
         OSError: the folder cannot be written.
     """
-    if any(os.environ.get(f"PREFECT_{name}_DATABASE_CONNECTION_URL") for name in ("API", "SERVER")):
+    if _has_own_database():
         return
     if _state(home) == "ready":
         return
@@ -72,6 +74,19 @@ def prepare_database(home: Path) -> None:
         (home / _STAMP).write_text(version("prefect"), "ascii")
 
 
+def set_damaged_aside(home: Path) -> None:
+    """Renames a damaged database, with a warning; whoever starts a server makes a new one.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if _has_own_database() or _state(home) != "damaged":
+        return
+    with locked(home / "database.lock"):
+        if _state(home) == "damaged":
+            set_aside(home)
+
+
 def set_aside(home: Path) -> Path:
     """Renames a damaged database to the first free name ``prefect.db.damaged-<n>``; returns that path.
 
@@ -87,6 +102,11 @@ def set_aside(home: Path) -> Path:
         aside,
     )
     return aside
+
+
+def _has_own_database() -> bool:
+    """Whether the user has named a database."""
+    return any(os.environ.get(f"PREFECT_{name}_DATABASE_CONNECTION_URL") for name in ("API", "SERVER"))
 
 
 def _state(home: Path) -> Literal["ready", "missing", "damaged"]:
@@ -228,3 +248,35 @@ async def _trim_batch(db: Any, keep: int, days: float) -> int:
         await session.execute(sa.delete(db.FlowRun).where(db.FlowRun.id.in_(names)))
     await asyncio.sleep(0.05)  # other writers come between two batches
     return len(runs)
+
+
+def correct_times(run: str, start: datetime, end: datetime | None) -> None:
+    """Sets when a flow run, and its states, began and ended: it was recorded later than it happened.
+
+    Args:
+        run: its identifier.
+        start: when it began.
+        end: when it ended; None: it has not.
+    """
+    asyncio.run(_correct_times(UUID(run), start, end))
+
+
+async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> None:
+    from datetime import timedelta
+
+    import sqlalchemy as sa
+    from prefect.server.database import provide_database_interface
+    from prefect.server.schemas.states import TERMINAL_STATES, StateType
+
+    db = provide_database_interface()
+    values: dict[str, Any] = {"start_time": start, "expected_start_time": start}
+    if end is not None:
+        values |= {"end_time": end, "total_run_time": end - start}
+    async with db.session_context(begin_transaction=True) as session:
+        await session.execute(sa.update(db.FlowRun).where(db.FlowRun.id == run).values(values))
+        state = db.FlowRunState
+        before = start - timedelta(microseconds=1)  # no two states of a run share their time
+        for kinds, at in (([StateType.PENDING], before), ([StateType.RUNNING], start), (list(TERMINAL_STATES), end)):
+            if at is not None:
+                where = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
+                await session.execute(sa.update(state).where(where).values(timestamp=at))

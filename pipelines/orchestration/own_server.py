@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+Mode = Literal["served", "ephemeral", "background"]
+"""With pages and services; without them; or so, with a low priority, since nobody waits for it to start."""
 LOG = "server.log"
-START_SECONDS = 90  # on a slow disk and a busy machine
+START_SECONDS = 180  # on a slow disk and a busy machine, with a database that is to be set up
 _STOP_SECONDS = 5
 _POLL_SECONDS = 0.1
 _started: list[subprocess.Popen[bytes]] = []
@@ -52,16 +54,14 @@ def address_of(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/api"
 
 
-def launch(
-    home: Path, listening: socket.socket, host: str, mode: Literal["ephemeral", "served"]
-) -> subprocess.Popen[bytes]:
+def launch(home: Path, listening: socket.socket, host: str, mode: Mode) -> subprocess.Popen[bytes]:
     """Starts a server on a listening socket, which is closed here; returns its process.
 
     Args:
         home: PREFECT_HOME; the server's log is written there.
         listening: the socket.
         host: the address that the socket is bound to.
-        mode: without pages and services, or with them.
+        mode: see `Mode`.
 
     Raises:
         OSError: the password cannot be stored.
@@ -71,12 +71,12 @@ def launch(
     environment["PREFECT_SERVER_API_AUTH_STRING"] = own_password(home)
     environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", page)
     environment.setdefault("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true")
-    if mode == "ephemeral":
+    if mode != "served":
         environment["PREFECT_UI_ENABLED"] = "0"
     module = "pipelines.orchestration.server_process"
     with listening:
         descriptor = listening.fileno()
-        arguments = [str(descriptor), host, mode, str(home / LOG)]
+        arguments = [str(descriptor), host, mode, str(home)]
         return subprocess.Popen(  # noqa: S603 - ours
             [sys.executable, "-m", module, *arguments],
             env=environment,
@@ -99,7 +99,7 @@ def wait_for(process: subprocess.Popen[bytes], url: str, home: Path, answers: Ca
         if process.poll() is not None or time.monotonic() > until:
             stop(process)
             raise RunError(
-                f"Prefect's server did not start at {url} ({_last_line(home / LOG)}); see {home / LOG}, then try again"
+                f"Prefect's server did not start at {url} ({last_line(home)}); see {home / LOG}, then try again"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -116,6 +116,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def dismiss(process: subprocess.Popen[bytes]) -> None:
+    """Asks a server to end, and does not wait for it; idempotent."""
+    with suppress(OSError):
+        process.terminate()
 
 
 def stop_at_exit(process: subprocess.Popen[bytes]) -> None:
@@ -150,9 +156,10 @@ def running(
         stop(process)
 
 
-def _last_line(log: Path) -> str:
+def last_line(home: Path) -> str:
+    """Returns the last line of the log of a server of `home`."""
     try:
-        lines = log.read_text("utf-8", errors="replace").strip().splitlines()
+        lines = (home / LOG).read_text("utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
     return lines[-1][:200] if lines else "no message"

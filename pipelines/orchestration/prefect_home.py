@@ -15,9 +15,10 @@ import tomllib
 import urllib.error
 import urllib.request
 import uuid
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.paths import user_path
@@ -26,7 +27,7 @@ from jukebox_core.base.records import clear_place, read_json
 from jukebox_core.errors import RecordError, RunError
 from pipelines.exit_status import working
 from pipelines.orchestration import own_server
-from pipelines.orchestration.database import DATABASE_FILES, prepare_database
+from pipelines.orchestration.database import DATABASE_FILES, set_damaged_aside
 from pipelines.orchestration.guard import LOOPBACK
 from pipelines.orchestration.password import own_password
 
@@ -37,40 +38,74 @@ NAMED_SECONDS = 2.0  # within which a server that the user named must answer
 NAMED_ATTEMPTS = 3  # if it accepts the connection
 _RECORD = "server.json"
 _FILES = (_RECORD, own_server.LOG, *DATABASE_FILES)  # of ours, in Prefect's folder
-_own: list[subprocess.Popen[bytes]] = []  # the server that this process started for itself, if it did
+
+
+class _OwnServer(NamedTuple):
+    process: subprocess.Popen[bytes]
+    url: str
+
+
+_own: list[_OwnServer] = []  # the server that this process started for itself, if it did
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """The server that is to have the record of a flow run."""
+
+    home: Path  # PREFECT_HOME
+    named: str | None  # the API address, if it is a server that the user named
+    url: str | None  # the API address, if the server runs already
+    password: str | None  # of the server at `url`
+    process: subprocess.Popen[bytes] | None  # of a server that is being started; None: it runs already
 
 
 @working()
-def use(storage_root: str) -> None:
-    """Points Prefect at `storage_root`; variables that the user has set in the environment take precedence.
+def connect(storage_root: str, mode: own_server.Mode = "background") -> Connection:
+    """Returns the server of `storage_root` that runs already, or starts one and does not wait for it.
 
-    If no server runs, Prefect's own is started on loopback, and ends with this process.
+    Variables that the user has set in the environment take precedence.
 
     Raises:
-        RunError: the server that PREFECT_API_URL names does not answer, Prefect's folder or database cannot be set up,
-            or there is no loopback.
+        RunError: the server that PREFECT_API_URL names does not answer, Prefect's folder cannot be used, or there is no
+            loopback.
     """
-    if _own and _own[0].poll() is None:  # of an earlier job of this command
-        return
+    home = set_environment(storage_root)
+    if _own and _own[0].process.poll() is None:  # of an earlier job of this command
+        return Connection(home=home, named=None, url=None, password=None, process=_own[0].process)
     if _own:
         _own.clear()
         os.environ.pop("PREFECT_API_URL", None)
-    home = set_environment(storage_root)
-    if "PREFECT_LOGGING_EXTRA_LOGGERS" not in os.environ:  # the run's own log has it all
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
     try:
         named, url = named_server(home), running_server(home)
         if named is not None and named != url:
             check_named(named)
-            return
-        if url is None:
-            _check_loopback()
-            prepare_database(home)
-            start_server(home)
-        else:
+            given = os.environ.get("PREFECT_API_AUTH_STRING")
+            return Connection(home=home, named=named, url=named, password=given, process=None)
+        if url is not None:
             trust(home, url)
+            return Connection(home=home, named=None, url=url, password=own_password(home), process=None)
+        _check_loopback()
+        set_damaged_aside(home)
+        return Connection(home=home, named=None, url=None, password=None, process=start_server(home, mode))
     except OSError as error:
         raise unusable(home, error) from None
+
+
+def use(storage_root: str) -> None:
+    """Makes this process, and those that it starts, clients of the server of `connect`, once that answers.
+
+    Raises:
+        RunError: as `connect`, and if the server does not start.
+    """
+    connection = connect(storage_root, "ephemeral")
+    if "PREFECT_LOGGING_EXTRA_LOGGERS" not in os.environ:  # the run's own log has it all
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+    if connection.process is not None:
+        try:
+            own_server.wait_for(connection.process, _own[0].url, connection.home, answers)
+            trust(connection.home, _own[0].url)
+        except OSError as error:
+            raise unusable(connection.home, error) from None
 
 
 def set_environment(storage_root: str) -> Path:
@@ -270,17 +305,14 @@ def _check_loopback() -> None:
         ) from None
 
 
-def start_server(home: Path) -> None:
-    """Starts Prefect's own server for this process, which becomes its client; it ends with this process.
+def start_server(home: Path, mode: own_server.Mode) -> subprocess.Popen[bytes]:
+    """Starts Prefect's own server for this process; returns its process at once, which ends after this one.
 
     Raises:
-        RunError: it does not start.
         OSError: `home` cannot be written.
     """
     listening = own_server.listen("127.0.0.1", 0)
     url = own_server.address_of(listening, "127.0.0.1")
-    process = own_server.launch(home, listening, "127.0.0.1", "ephemeral")
-    own_server.wait_for(process, url, home, answers)
-    _own.append(process)
-    own_server.stop_at_exit(process)
-    trust(home, url)
+    process = own_server.launch(home, listening, "127.0.0.1", mode)
+    _own.append(_OwnServer(process, url))
+    return process

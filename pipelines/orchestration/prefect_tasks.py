@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment
 
 from jukebox_core.errors import DamagedError, DownloadError, StoreError
-from pipelines.orchestration.stage_calls import PLAIN, Stages
+from pipelines.orchestration.stage_calls import Stages, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,47 +31,22 @@ RETRY_SECONDS = [10.0, 60.0, 300.0]  # before each retry; a host that is being r
 S = TypeVar("S", bound=Stages)
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """How Prefect runs one stage."""
-
-    name: str | None = None  # as Prefect's pages show it; None: the stage's own, with spaces
-    retried: bool = False  # a short stage that depends on a host or a store
-
-
-_RUN_ONCE = _Options()  # its stored part is continued by the next run
-_OPTIONS = {
-    "fetch_vocabularies": _Options(retried=True),
-    "fetch_weights": _Options(retried=True),
-    "encode_prompt": _Options(retried=True),
-    "sample_unit": _Options("sample window"),
-    "extract_features": _Options("features"),
-    "transcribe_unit": _Options("transcribe"),
-    "decode_track": _Options(retried=True),
-    "align_song": _Options("align"),
-    "write_song_codes": _Options("write codes", retried=True),
-    "draw_sound": _Options("draw"),
-    "write_report": _Options("report"),
-}
+_RETRIED = frozenset(
+    {"fetch_vocabularies", "fetch_weights", "encode_prompt", "decode_track", "write_song_codes"}
+)  # short stages that depend on a host or a store; the stored part of any other is continued by the next run
 
 
 @functools.cache
-def prefect_stages() -> Stages:
-    """Returns the stages of making songs, codes and datasets as Prefect tasks."""
-    return as_prefect_tasks(PLAIN)
-
-
 def as_prefect_tasks(stages: S) -> S:
-    """Returns a copy of `stages` in which each stage is a Prefect task."""
+    """Returns a copy of `stages` in which each stage is a Prefect task, made once."""
     tasks = copy(stages)
     for name in stages.names():
-        setattr(tasks, name, _as_task(getattr(stages, name), name, _OPTIONS.get(name, _RUN_ONCE)))
+        setattr(tasks, name, _as_task(getattr(stages, name), shown_name(name), retried=name in _RETRIED))
     return tasks
 
 
-def _as_task(function: Callable[..., Any], name: str, options: _Options) -> Task[..., Any]:
-    shown = options.name or name.replace("_", " ")
-    if not options.retried:
+def _as_task(function: Callable[..., Any], shown: str, *, retried: bool) -> Task[..., Any]:
+    if not retried:
         return task(name=shown, cache_policy=NO_CACHE, persist_result=False, result_storage=UNUSED)(function)
     return task(
         name=shown,

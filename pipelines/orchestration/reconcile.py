@@ -27,9 +27,14 @@ RESTARTS = 3  # a deployed run whose process was killed more often is not restar
 _PROCESS = "process:"
 
 
+def process_tag(process: str) -> str:
+    """Returns the tag of a flow run that a process, named as in `jukebox_core.base.processes`, runs."""
+    return _PROCESS + process
+
+
 def tags() -> list[str]:
     """Returns the tags of a flow run that this process runs."""
-    return [TAG, _PROCESS + own_name()]
+    return [TAG, process_tag(own_name())]
 
 
 def claim(client: SyncPrefectClient, run: FlowRun) -> None:

@@ -1,9 +1,10 @@
-"""Records of a run at Prefect's server, made beside the run: the work never waits for the server without a bound.
+"""Flow runs whose stages are Prefect tasks, since they run on a Dask or Ray cluster; artifacts of all of Prefect's own.
 
-The token store decides what is done; Prefect shows it. A command's flow run is therefore held open by a thread of its
-own, while the work is done in the calling thread, inside the same context, so that its stages are task runs. Artifacts
-are published by another thread. If the server is away or busy, one warning is logged and the work goes on; what could
-not be recorded at the end is written to a file, which the next command reads (`pipelines.orchestration.reconcile`).
+The token store decides what is done; Prefect shows it. Such a flow run is therefore held open by a thread of its own,
+so that the work never waits for the server without a bound, while the work is done in the calling thread, inside the
+same context, so that its stages are task runs. Artifacts are published by another thread. If the server is away or
+busy, one warning is logged and the work goes on; what could not be recorded at the end is written to a file, which the
+next command reads (`pipelines.orchestration.reconcile`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import sys
 import threading
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipelines.orchestration import own_server, prefect_home, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
+
+    from pipelines.orchestration.journal import Kind
 
 log = logging.getLogger("jukebox")
 
@@ -32,7 +36,6 @@ END_SECONDS = 30.0  # that it waits at most, for a slow server, until everything
 STEP_SECONDS = 1.0  # after which the server is asked whether it works; if not, there is no more waiting
 ASK_SECONDS = 2.5  # that it has to answer
 _IMPORTED = (  # before threads begin: modules of Prefect import each other, which fails in two threads at a time
-    "prefect.artifacts",
     "prefect.client.orchestration",
     "prefect.client.schemas.actions",
     "prefect.client.schemas.filters",
@@ -105,7 +108,7 @@ class _HeldRun:
         _quieten()
         self._thread.start()
         until = time.monotonic() + BEGIN_SECONDS
-        if not _waited(lambda seconds: self._begun.wait(seconds), until):
+        if not waited(lambda seconds: self._begun.wait(seconds), until, _server()):
             _abandoned.set()
             warn("its answer takes too long")
         elif self._context is None:
@@ -116,7 +119,7 @@ class _HeldRun:
         """Lets the flow run end, with the error of its work if that failed; waits at most `END_SECONDS`."""
         until = time.monotonic() + END_SECONDS
         self._outcome.put(error)
-        if _waited(self._all_done, until) and self._failure is None:
+        if waited(self._all_done, until, _server()) and self._failure is None:
             return
         warn(self._failure or "its answer takes too long")
         _abandoned.set()
@@ -175,17 +178,23 @@ def _held(config: dict[str, Any]) -> None:  # noqa: ARG001 - shown on Prefect's 
     _holding.get().wait(None if run is None or run.flow_run is None else str(run.flow_run.id))
 
 
-def _waited(done: Callable[[float], bool], until: float) -> bool:
-    """Returns whether `done`, which waits for the given seconds, holds before `until`; not if no server works."""
+def waited(done: Callable[[float], bool], until: float, url: str | None) -> bool:
+    """Returns whether `done`, which waits for the given seconds, holds before `until`.
+
+    The answer is False sooner if the server at `url` does not work, or there is none.
+    """
     while (left := until - time.monotonic()) > 0:
         if done(min(STEP_SECONDS, left)):
             return True
-        from prefect.settings import PREFECT_API_URL
-
-        url = PREFECT_API_URL.value()
         if url is None or not prefect_home.works(url, ASK_SECONDS):
             return False
     return False
+
+
+def _server() -> str | None:
+    from prefect.settings import PREFECT_API_URL
+
+    return cast("str | None", PREFECT_API_URL.value())
 
 
 def _quieten() -> None:
@@ -254,18 +263,44 @@ class _Publisher:
 
 
 _publisher = _Publisher()
+_published: dict[tuple[UUID, str], UUID] = {}  # by flow run and key
+
+
+def publish(key: str, kind: Kind, data: float | str, description: str) -> None:
+    """Publishes an artifact of the flow run of Prefect's that this is called in; otherwise does nothing."""
+
+    def send(run: UUID) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+        with get_client(sync_client=True) as client:
+            if (run, key) in _published:
+                client.update_artifact(_published[run, key], ArtifactUpdate(data=data))
+            else:
+                new = ArtifactCreate(key=key, type=kind, description=description, data=data, flow_run_id=run)
+                _published[run, key] = client.create_artifact(new).id
+
+    run = _flow_run()
+    if run is not None:
+        _publisher.post(key, lambda: send(run))
+
+
+def _flow_run() -> UUID | None:
+    """Returns the identifier of the flow run of Prefect's that this is called in."""
+    if "prefect.context" not in sys.modules:
+        return None
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return None if context is None or context.flow_run is None else context.flow_run.id
 
 
 def post(name: str, function: Callable[[], object]) -> None:
-    """Publishes an artifact in the background; one of the same `name` that still waits is replaced.
+    """Calls `function` in the background; one of the same `name` that still waits is replaced.
 
     Outside a flow run it does nothing. An error of `function` is a warning, once in a process.
     """
-    if "prefect.context" not in sys.modules:
-        return
-    from prefect.context import FlowRunContext
-
-    if FlowRunContext.get() is not None:
+    if _flow_run() is not None:
         _publisher.post(name, function)
 
 

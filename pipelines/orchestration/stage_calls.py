@@ -1,8 +1,8 @@
 """The stages as flows call them: plain functions, or the same functions as Prefect tasks.
 
 A flow receives a `Stages` and calls ``stages.fetch_weights(...)``, so that the flow itself does not decide how a stage
-is run. `PLAIN` calls the functions directly: for programs, notebooks, tests and worker processes. `prefect_stages`
-(pipelines.orchestration.prefect_tasks) gives the same stages as Prefect tasks. Imports no Prefect.
+is run: `pipelines.orchestration.flow_runs` does. `PLAIN` calls the functions directly: for programs, notebooks, tests
+and worker processes. Imports no Prefect.
 """
 
 from __future__ import annotations
@@ -44,3 +44,18 @@ class Stages:
 
 
 PLAIN = Stages()
+
+_SHOWN = {
+    "sample_unit": "sample window",
+    "extract_features": "features",
+    "transcribe_unit": "transcribe",
+    "align_song": "align",
+    "write_song_codes": "write codes",
+    "draw_sound": "draw",
+    "write_report": "report",
+}
+
+
+def shown_name(stage: str) -> str:
+    """Returns the name of a stage on Prefect's pages."""
+    return _SHOWN.get(stage, stage.replace("_", " "))

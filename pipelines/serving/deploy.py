@@ -139,7 +139,7 @@ def _songs(settings: Settings, run: FlowRun) -> str:
     with get_client(sync_client=True) as client:
         reconcile.claim(client, run)
     while True:
-        made = work.make(choice.first_part(settings), in_flow=True)
+        made = work.make(choice.first_part(settings), how="in_flow")
         if choice.first_part(settings) == settings:
             recorder.drain(DRAIN_SECONDS)
             return str(made.path)

@@ -1,7 +1,7 @@
 """Fork server of runs that tests kill: the same as `jukebox generate` without Prefect's server, with draws logged.
 
 Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `environment`, `full`) and forks: the child is
-an ordinary process, except that torch and Prefect, which take seconds to import, are imported already. Answers
+an ordinary process, except that torch, which takes seconds to import, is imported already. Answers
 ``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
 drawn, so that a test can count those drawn twice. With `full` (a folder, a number of calls, an error number; the server
 runs below tests/faults/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
@@ -29,8 +29,6 @@ from pipelines import commands
 from pipelines.cli import main as cli
 from pipelines.execution import preflight
 from pipelines.flows import generate
-from pipelines.orchestration import prefect_home, prefect_tasks
-from pipelines.orchestration.stage_calls import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +38,7 @@ _LATER = (generate, preflight)  # imported here so that children need not
 
 def main() -> None:
     torch.set_num_threads(1)
-    prefect_tasks.prefect_stages = lambda: PLAIN  # type: ignore[assignment]
-    prefect_home.use = lambda _: None
-    commands.make = functools.partial(commands.make, in_flow=True)
+    commands.make = functools.partial(commands.make, how="plain")
     with tempfile.TemporaryDirectory() as folder:
         pictures.spectrogram_png(np.zeros(100), 100, Path(folder) / "a.png")  # imports matplotlib
     for line in sys.stdin:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -30,10 +28,5 @@ def run_plainly(settings: Settings, *, resume: bool = False) -> Path:
 def make_plainly(settings: Settings, *, resume: bool = False) -> RunFolder:
     """Does what `jukebox generate` or `runs resume` does, in this process and without Prefect; returns the run."""
     from pipelines import commands
-    from pipelines.orchestration import prefect_tasks
-    from pipelines.orchestration.stage_calls import PLAIN
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands.prefect_home, "use", lambda _: None)
-        patch.setattr(prefect_tasks, "prefect_stages", lambda: PLAIN)
-        return commands.make(settings, in_flow=True, resume=resume)
+    return commands.make(settings, how="plain", resume=resume)

@@ -25,7 +25,6 @@ from pipelines.cli import main as cli
 from pipelines.cli import models as models_commands
 from pipelines.cli import serve as serve_commands
 from pipelines.execution import align
-from pipelines.orchestration import prefect_home
 from pipelines.settings.compose import GENERATE, ROOTS, compose, dump
 from stages.training import album
 from tests.helpers.patience import patience
@@ -194,7 +193,6 @@ def no_work(folder: Path) -> Iterator[None]:
             setattr(module, name, lambda *_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_make", lambda *_, **__: made)
-        patch.setattr(prefect_home, "use", lambda _: None)
         patch.setattr(align, "align", lambda _: [])
         patch.setattr(serve_commands, "serve", lambda _: None)
         patch.setattr(models_commands.catalogue, "fetch", lambda *_: {})

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from pipelines.orchestration import prefect_home
 from tests.helpers.patience import patience
-from tests.helpers.servers.prefect_site import environment
+from tests.helpers.servers.prefect_site import environment, wait
 from tests.helpers.servers.tcp_gate import Mode, tcp_gate
 
 if TYPE_CHECKING:
@@ -29,37 +30,41 @@ logging.basicConfig(format="%(message)s")
 from jukebox_core.tokens.graph import Node
 from jukebox_core.tokens.plan import Window
 from pipelines.orchestration import artifacts, recorder
+from pipelines.orchestration.flow_runs import run_flow
+from pipelines.orchestration.stage_calls import Stages
 
 nodes = [Node(2, 0, Window(8 * n, 8 * n, 8 * n + 8), {}, {}, str(n)) for n in range(int(sys.argv[1]))]
 
-def work():
-    from pipelines.orchestration.prefect_tasks import _RUN_ONCE, _as_task
-    window = _as_task(lambda: None, "window", _RUN_ONCE)
+class Windows(Stages):
+    sample_unit = staticmethod(lambda: None)
+
+def work(stages):
     board = artifacts.Board(nodes, {node.key for node in nodes})
     for node in nodes:
         if node is nodes[len(nodes) // 2]:
             print("middle", flush=True)
             sys.stdin.readline()
             began.append(time.monotonic())
-        window()
+        stages.sample_unit()
         board._shown = 0
         board.window_done([node])
     began.append(time.monotonic())
     return board.percent()
 
 began = []
-percent = recorder.recorded("generate", {"settings": 1}, work)
+percent = run_flow("generate", {"settings": 1}, Windows(), work, sys.argv[2], sys.argv[3])
 ended = time.monotonic()
 print(json.dumps({"percent": percent, "windows": began[1] - began[0], "end": ended - began[1]}), flush=True)
 recorder.leave(0)
 """
 
 
-def run(url: str, folder: Path, change: Callable[[], None]) -> tuple[dict[str, float], str, float]:
+def run(url: str, folder: Path, how: str, change: Callable[[], None]) -> tuple[dict[str, float], str, float]:
     """Figures, stderr and the seconds until the process has ended, of a run in whose middle `change` is called."""
     env = environment(folder, PREFECT_API_URL=url, PREFECT_HOME=str(folder / "home"), PREFECT_LOGGING_LEVEL="WARNING")
     env["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
-    command = [sys.executable, "-c", PROGRAM, str(WINDOWS)]
+    wait("the server", lambda: prefect_home.answers(url, 30), 120)  # which has just been started
+    command = [sys.executable, "-c", PROGRAM, str(WINDOWS), how, str(folder)]
     with subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -83,12 +88,15 @@ def port_of(url: str) -> int:
     return int(url.split(":")[2].split("/")[0])
 
 
+@pytest.mark.parametrize("how", ["recorded", "tasks"])
 @pytest.mark.parametrize("mode", [mode for mode in get_args(Mode) if mode != "pass"])
 def test_a_server_that_is_away_in_the_middle_delays_a_run_by_seconds_and_is_one_warning(
-    prefect_api: str, tmp_path: Path, mode: Mode, record_property: pytest.RecordProperty
+    prefect_api: str, tmp_path: Path, mode: Mode, how: str, record_property: pytest.RecordProperty
 ) -> None:
     with tcp_gate(port_of(prefect_api)) as gate:
-        figures, errors, exit_seconds = run(f"http://127.0.0.1:{gate.port}/api", tmp_path, lambda: gate.change(mode))
+        figures, errors, exit_seconds = run(
+            f"http://127.0.0.1:{gate.port}/api", tmp_path, how, lambda: gate.change(mode)
+        )
     assert figures["percent"] == 100
     delay = figures["windows"] + figures["end"] + exit_seconds
     record_property(
@@ -98,13 +106,18 @@ def test_a_server_that_is_away_in_the_middle_delays_a_run_by_seconds_and_is_one_
     lines = errors.strip().splitlines()
     assert len(lines) == 1, errors
     assert lines[0].startswith("Prefect's server does not answer (")
-    [note] = (tmp_path / "home" / "ended").iterdir()
-    assert note.read_text() == "COMPLETED"
+    if how == "tasks":
+        [note] = (tmp_path / "home" / "ended").iterdir()
+        assert note.read_text() == "COMPLETED"
+    else:  # another command tells the server the rest
+        [journal] = (tmp_path / "home" / "records").glob("*.jsonl")
+        assert json.loads(journal.read_text().splitlines()[-1])["state"] == "COMPLETED"
 
 
-def test_no_request_is_made_between_two_windows(prefect_api: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["recorded", "tasks"])
+def test_no_request_is_made_between_two_windows(prefect_api: str, tmp_path: Path, how: str) -> None:
     with tcp_gate(port_of(prefect_api)) as gate:
-        figures, _, _ = run(f"http://127.0.0.1:{gate.port}/api", tmp_path, lambda: None)
+        figures, _, _ = run(f"http://127.0.0.1:{gate.port}/api", tmp_path, how, lambda: None)
         asked = [line.split("?")[0] for line in gate.requests]
     assert figures["percent"] == 100
     assert [line for line in asked if "concurrency" in line] == []

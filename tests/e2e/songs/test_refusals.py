@@ -74,10 +74,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Workspace:
-    def started(_: object) -> None:
+    def started(*_: object) -> None:
         raise AssertionError("Prefect was started")
 
-    monkeypatch.setattr(prefect_home, "use", started)
+    monkeypatch.setattr(prefect_home, "connect", started)
     monkeypatch.setenv("JUKEBOX_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
     Path("own.yaml").write_text((model_folder / "own.yaml").read_text())

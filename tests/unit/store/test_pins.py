@@ -94,7 +94,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The settings of the runs that were made; runs are not checked and take no time."""
     made: list[str] = []
 
-    def make(settings: object, *, in_flow: bool) -> RunFolder:
+    def make(settings: object, how: object) -> RunFolder:
         made.append("made")
         return RunFolder(tmp_path / "made")
 

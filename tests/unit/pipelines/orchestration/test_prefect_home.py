@@ -17,7 +17,7 @@ import pytest
 from jukebox_core.base.processes import name_of
 from jukebox_core.errors import RunError
 from pipelines.exit_status import exit_status
-from pipelines.orchestration import prefect_home
+from pipelines.orchestration import database, prefect_home
 from pipelines.orchestration.password import own_password
 from tests.helpers.damage import damage
 
@@ -59,48 +59,42 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would be run; all succeed, and no server is started."""
-    ran: list[list[str]] = []
-
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        ran.append(command)
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(prefect_home, "start_server", lambda _: None)
-    return ran
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The servers that would be started."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(prefect_home, "start_server", lambda home, mode: found.append([str(home), mode]))
+    return found
 
 
-def test_everything_of_prefect_is_below_the_storage(tmp_path: Path, commands: list[list[str]]) -> None:
+def test_everything_of_prefect_is_below_the_storage(tmp_path: Path, started: list[list[str]]) -> None:
     prefect_home.use(str(tmp_path))
     assert os.environ["PREFECT_HOME"] == str(tmp_path / ".prefect")
     assert (os.environ["DO_NOT_TRACK"], os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]) == ("1", "false")
     assert "PREFECT_API_URL" not in os.environ
 
 
-def test_a_server_that_runs_is_used(tmp_path: Path, url: str, commands: list[list[str]]) -> None:
+def test_a_server_that_runs_is_used(tmp_path: Path, url: str, started: list[list[str]]) -> None:
     home = prefect_home.set_environment(str(tmp_path))
     prefect_home.record_server(home, url)
     prefect_home.use(str(tmp_path))
     assert os.environ["PREFECT_API_URL"] == url
-    assert commands == []
+    assert started == []
 
 
 @pytest.mark.parametrize(
     "record",
     ["", "[]", "{}", json.dumps({"url": "http://127.0.0.1:9/api"}), json.dumps({"url": 5, "process": 5}), "\0"],
 )
-def test_a_record_of_a_server_that_is_gone_is_not_used(tmp_path: Path, record: str, commands: list[list[str]]) -> None:
+def test_a_record_of_a_server_that_is_gone_is_not_used(tmp_path: Path, record: str, started: list[list[str]]) -> None:
     home = prefect_home.set_environment(str(tmp_path))
     (home / "server.json").write_text(record)
     prefect_home.use(str(tmp_path))
     assert "PREFECT_API_URL" not in os.environ
-    assert len(commands) == 1
+    assert started == [[str(tmp_path / ".prefect"), "ephemeral"]]
 
 
 def test_a_record_of_a_process_that_has_ended_is_not_used_though_another_program_answers_at_its_port(
-    tmp_path: Path, url: str, commands: list[list[str]]
+    tmp_path: Path, url: str, started: list[list[str]]
 ) -> None:
     home = prefect_home.set_environment(str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", "pass"])
@@ -113,8 +107,9 @@ def test_a_record_of_a_process_that_has_ended_is_not_used_though_another_program
 
 @pytest.mark.parametrize("kind", ["folder", "full folder", "pipe", "dangling link", "loop", "device"])
 def test_what_is_in_the_place_of_a_file_of_prefects_folder_is_kept_under_another_name(
-    tmp_path: Path, kind: str, commands: list[list[str]]
+    tmp_path: Path, kind: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "_upgrade", lambda: None)
     home = tmp_path / ".prefect"
     home.mkdir()
     names = ["password", "password.lock", "database.lock", "database.version", "server.json", "server.log"]
@@ -122,6 +117,7 @@ def test_what_is_in_the_place_of_a_file_of_prefects_folder_is_kept_under_another
         (home / name).write_text("content")
         damage(home / name, kind)
     prefect_home.use(str(tmp_path))
+    database.prepare_database(home)  # as the server's process does
     password = own_password(home)
     assert (home / "password").read_text() == password
     for name in names:
@@ -238,3 +234,18 @@ def test_damaged_profiles_are_an_error_that_names_them(tmp_path: Path) -> None:
     os.mkfifo(profiles)
     with pytest.raises(RunError, match=r"profiles.toml is not a file; move it away"):
         prefect_home.named_server(home)
+
+
+def test_a_server_that_is_started_for_a_journal_is_not_waited_for(tmp_path: Path, started: list[list[str]]) -> None:
+    connection = prefect_home.connect(str(tmp_path))
+    assert started == [[str(tmp_path / ".prefect"), "background"]]
+    assert (connection.named, connection.url) == (None, None)
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_a_server_that_runs_has_the_journals_with_its_own_password(tmp_path: Path, url: str) -> None:
+    home = prefect_home.set_environment(str(tmp_path))
+    prefect_home.record_server(home, url)
+    connection = prefect_home.connect(str(tmp_path))
+    assert (connection.named, connection.url, connection.password) == (None, url, own_password(home))
+    assert prefect_home.connect(str(tmp_path)) == connection, "its address in the environment is our own"

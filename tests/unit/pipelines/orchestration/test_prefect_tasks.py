@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from jukebox_core.errors import ConfigError, DamagedError, DownloadError, StoreError
+from pipelines.orchestration import stage_calls
 from pipelines.orchestration.stage_calls import PLAIN, Stages
 from pipelines.orchestration.training_calls import PLAIN as TRAINING
 from pipelines.orchestration.training_calls import TrainingStages
@@ -53,9 +54,10 @@ def test_training_has_the_stages_of_sampling_too() -> None:
 def test_options_are_of_stages_that_exist() -> None:
     from pipelines.orchestration import prefect_tasks
 
-    assert set(prefect_tasks._OPTIONS) <= set(TrainingStages.names())
-    tasks = prefect_tasks.prefect_stages()
-    assert tasks is prefect_tasks.prefect_stages(), "made once"
+    assert set(TrainingStages.names()) >= prefect_tasks._RETRIED
+    assert set(stage_calls._SHOWN) <= set(TrainingStages.names())
+    tasks = prefect_tasks.as_prefect_tasks(PLAIN)
+    assert tasks is prefect_tasks.as_prefect_tasks(PLAIN), "made once"
     assert tasks.sample_unit.name == "sample window"  # type: ignore[attr-defined]
     assert [name for name in tasks.names() if getattr(tasks, name).tags] == []  # each would cost a request per window
     retried = {name for name in tasks.names() if getattr(tasks, name).retries}
