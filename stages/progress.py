@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import resource
 import sys
@@ -11,24 +12,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from jukebox_core.base.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+    from rich.progress import Progress
+
     from jukebox_core.tokens.graph import Node
 
 log = logging.getLogger("jukebox")
 
-_console = Console(stderr=True)
 
-
+@functools.cache
 def console() -> Console:
     """Returns the terminal that bars and log lines share."""
-    return _console
+    from rich.console import Console  # a twentieth of the imports of a run: only where there is a terminal
+
+    return Console(stderr=True)
 
 
 def peak_memory() -> int:
@@ -114,8 +116,10 @@ def metering(left: dict[int, int], *, live: bool) -> Iterator[Meter]:
     global _meter
     bar = None
     if live:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        bar = Progress(*columns, console=_console, transient=True)
+        bar = Progress(*columns, console=console(), transient=True)
     previous, _meter = _meter, Meter(left=dict(left), bar=bar)
     try:
         if bar is not None:

@@ -16,7 +16,6 @@ from jukebox_core.base.hashing import digest
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import open_aligning
 from pipelines.runs.output_files import is_intact, make_room, recorded
-from stages.resident import AlignerSpec
 from stages.sound.align import SungTrack
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from pipelines.settings.generate import Settings
     from stages.handles import FileHandle
+    from stages.resident import AlignerSpec
     from stages.sound.align import AlignedWords
 
 log = logging.getLogger("jukebox")
@@ -85,6 +85,8 @@ def aligner_spec(
 ) -> AlignerSpec:
     """Returns what opens the head that `config` names, of the top level of a run's model."""
     layer, head = open_aligning(settings.family.name).aligning_head(settings.config, config.layer, config.head)
+    from stages.resident import AlignerSpec  # needs torch
+
     return AlignerSpec(
         family=settings.family.name,
         config=settings.config,

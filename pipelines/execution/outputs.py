@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.alignment import timed_texts
@@ -54,21 +56,22 @@ class RunOutputs:
 
     def write(self, takes: Sequence[Take], stages: Stages, watch: Stopwatch) -> None:
         """Writes everything that a run leaves, and marks its manifest as finished."""
-        with watch.time("decode"):
-            files = self._write_audio(takes, stages)
-        with watch.time("codes"):
-            codes = self._write_codes(takes, stages)
-        made = self.run.update(audio=files, codes=codes)
-        if self.alignment is not None:
-            with watch.time("align"):
-                self.alignment.write(self.run, stages)
-        if self.output.report:
-            with watch.time("draw"):
-                self.run.update(pictures=self._draw(files, stages, made))
-            _write_report(self.run, self.heading, self.songs, stages)
+        with _Pictures(self, stages) as pictures:
+            with watch.time("decode"):
+                files = self._write_audio(takes, stages, pictures)
+            with watch.time("codes"):
+                codes = self._write_codes(takes, stages)
+            self.run.update(audio=files, codes=codes)
+            if self.alignment is not None:
+                with watch.time("align"):
+                    self.alignment.write(self.run, stages)
+            if self.output.report:
+                with watch.time("draw"):
+                    self.run.update(pictures=pictures.records())
+                _write_report(self.run, self.heading, self.songs, stages)
         self.run.update(status="finished", finished=now())
 
-    def _write_audio(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
+    def _write_audio(self, takes: Sequence[Take], stages: Stages, pictures: _Pictures) -> list[dict[str, Any]]:
         """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
         records, manifest = [], self.run.manifest()
         known = {record["path"]: record for record in manifest.get("audio", [])}
@@ -83,6 +86,7 @@ class RunOutputs:
                 known[sound.path] = record
                 self.run.update(audio=list(known.values()))  # a kill costs one file, not all
             records.append(record)
+            pictures.draw(record)
         return records
 
     def _write_codes(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
@@ -94,22 +98,62 @@ class RunOutputs:
             records.append(recorded(self.run.path, path, sample=sample))
         return records
 
-    def _draw(
-        self, files: Sequence[Mapping[str, Any]], stages: Stages, manifest: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """Draws the pictures that do not exist or show other audio; returns a record for each."""
-        records: list[dict[str, Any]] = []
+    def draw(self, sound: Mapping[str, Any], stages: Stages, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Draws the pictures of a sound that do not exist or show another; returns a record for each."""
         folder = self.run.path
-        for sound in files:
-            paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
-            if len(intact) < len(paths):
-                for path in paths:
-                    make_room(folder, path)
-                stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
-                intact = [recorded(folder, path, sound=sound["sha256"]) for path in paths]
-                self.run.update(pictures=[*records, *intact])
-            records += intact
+        paths, intact = pictures(sound), intact_pictures(folder, manifest, sound)
+        if len(intact) == len(paths):
+            return intact
+        for path in paths:
+            make_room(folder, path)
+        stages.draw_sound(folder / sound["path"], self.codec.config.sample_rate, *(folder / p for p in paths))
+        return [recorded(folder, path, sound=sound["sha256"]) for path in paths]
+
+
+class _Pictures:
+    """Pictures of the sounds of a run, drawn by a thread while the next sounds are decoded."""
+
+    def __init__(self, outputs: RunOutputs, stages: Stages) -> None:
+        self._outputs, self._stages = outputs, stages
+        self._before = outputs.run.manifest()
+        self._known = {record["path"]: record for record in self._before.get("pictures", [])}
+        self._drawn: list[Future[list[dict[str, Any]]]] = []
+        self._thread = ThreadPoolExecutor(1, "pictures")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def draw(self, sound: Mapping[str, Any]) -> None:
+        """Has the pictures of a sound drawn, if they are wanted, and notes in the manifest those that are there."""
+        if not self._outputs.output.report:
+            return
+        context = contextvars.copy_context()
+        self._drawn.append(
+            self._thread.submit(context.run, self._outputs.draw, sound, self._stages, self._before)  # type: ignore[arg-type]
+        )
+        self._note()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Waits for all pictures; returns a record for each, in the order of their sounds."""
+        records: list[dict[str, Any]] = []
+        for one in self._drawn:
+            records += one.result()
+            self._note()
         return records
+
+    def _note(self) -> None:
+        """Writes to the manifest what has been drawn since: a kill costs the pictures of one sound, not all."""
+        done = {record["path"]: record for one in self._drawn if _is_drawn(one) for record in one.result()}
+        if any(self._known.get(path) != record for path, record in done.items()):
+            self._known |= done
+            self._outputs.run.update(pictures=list(self._known.values()))
+
+
+def _is_drawn(pictures: Future[list[dict[str, Any]]]) -> bool:
+    return pictures.done() and not pictures.cancelled() and pictures.exception() is None
 
 
 def renew_report(settings: Settings, run: RunFolder, stages: Stages) -> None:

@@ -1,7 +1,8 @@
 """Checks before any long computation, cheap ones first: each mistake gets one clear error, not an hour later.
 
 `prepare` returns one value with all results, which the flow receives, so that nothing is computed twice. No check
-starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched.
+starts Prefect or loads weights; vocabularies, a few hundred kilobytes, are fetched. Imports no torch, which needs more
+time than all else that a command does when it finds its run finished.
 """
 
 from __future__ import annotations

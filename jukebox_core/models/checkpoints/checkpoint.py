@@ -37,6 +37,7 @@ _WRAPPER_PREFIX = re.compile(
     r"(?:module\.|_orig_mod\.)*"
 )  # of every name, added by data-parallel and compiled training
 _OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
+_SMALL = 1 << 24  # bytes of a file that may stay in memory until all its tensors are read
 _DESCRIBED = ("name", "level", "levels", "n_ctx", "width", "depth", "l_bins", "labels_v3")  # ends of names
 _NAMED_AT_MOST = 5
 _SAFETENSORS_DTYPES = {
@@ -272,10 +273,14 @@ def _open_safetensors(path: Path) -> Checkpoint:
     metadata = {key: _from_json(text) for key, text in texts.items()}
 
     def get(name: str) -> Tensor:
-        with safe_open(path, framework="pt") as opened:  # maps the whole file; only this tensor is read
+        if small:
+            whole: Tensor = file.get_tensor(name)
+            return whole
+        with safe_open(path, framework="pt") as opened:  # maps the file anew: what was read before is given back
             tensor: Tensor = opened.get_tensor(name)
             return tensor
 
+    small = path.stat().st_size <= _SMALL
     step = metadata.pop("step", None)
     tensors = _PrefixFree(path, get, file.keys())
     return Checkpoint(path, tensors, metadata, step if isinstance(step, int) else None, own_names=own_names)
