@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.matrices import Matrix, PackedProjection
+from jukebox_core.runtime.native.team import Team, useful_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +108,8 @@ class DecodeStep:
             half_cache=first.k_BHSD.dtype is torch.bfloat16,
             gated=gated,
         )
+        self._weights = [matrix for layer in layers for matrix in _matrices(layer)]
+        self._teams: dict[int, Team] = {}  # by batch size
         self._scratch = torch.empty(0)
 
     def run(self, x_BW: Tensor, spans: Sequence[tuple[int, int, int]], rows_KB: Tensor | None = None) -> None:
@@ -118,7 +122,8 @@ class DecodeStep:
                 None: sample b has row b.
         """
         kernels, samples = library(), ctypes.c_int64(len(x_BW))
-        model, threads = ctypes.byref(self._model), torch.get_num_threads()
+        team = self._team(len(x_BW))
+        model, threads, began = ctypes.byref(self._model), team.count, time.perf_counter()
         needed = kernels.step_scratch(model, samples, ctypes.c_int64(threads))
         if needed > len(self._scratch):
             self._scratch = torch.empty(needed)
@@ -131,6 +136,22 @@ class DecodeStep:
             ctypes.c_void_p(self._scratch.data_ptr()),
             ctypes.c_int64(threads),
         )
+        team.record(time.perf_counter() - began)
+
+    def _team(self, samples: int) -> Team:
+        """Returns the threads of steps of so many samples: at most torch's number."""
+        most = torch.get_num_threads()
+        if samples not in self._teams or self._teams[samples].most != most:
+            entries = sum(each.inputs * each.outputs for each in self._weights)
+            read = sum(each.weight.nbytes for each in self._weights)
+            useful = useful_threads(most, weight_bytes=read, operations=2 * samples * entries)
+            self._teams[samples] = Team(useful, most)
+        return self._teams[samples]
+
+
+def _matrices(layer: LayerArguments) -> list[PackedProjection]:
+    fed = layer.feed_forward
+    return [layer.project_in, layer.project_out, *([] if fed is None else [fed.project_in, fed.project_out])]
 
 
 def _layer(layer: LayerArguments) -> _Layer:

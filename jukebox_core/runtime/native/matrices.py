@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from jukebox_core.runtime.allocator import anonymous_mmap
 from jukebox_core.runtime.native.compiled import library
+from jukebox_core.runtime.native.team import CALL_SECONDS, useful_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,6 +164,15 @@ class PackedProjection(nn.Module):
             ctypes.c_void_p(out_TO.data_ptr()),
             rows,
             ctypes.c_void_p(scratch.data_ptr()),
-            ctypes.c_int64(torch.get_num_threads()),
+            ctypes.c_int64(self._threads(len(rows_TI))),
         )
         return out_TO.view(*x_TI.shape[:-1], self.outputs).to(x_TI.dtype)
+
+    def _threads(self, rows: int) -> int:
+        """Returns how many threads a product with so many rows is worth."""
+        return useful_threads(
+            torch.get_num_threads(),
+            weight_bytes=self.weight.nbytes,
+            operations=2 * rows * self.inputs * self.outputs,
+            share=CALL_SECONDS,
+        )
