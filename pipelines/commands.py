@@ -284,9 +284,10 @@ def train(settings: TrainSettings) -> None:
     """
     import os
 
-    output_folder(settings.folder)
+    read = [folder for folder in (settings.audio, settings.data.audio, settings.data.codes) if folder is not None]
+    output_folder(settings.folder, read)
     if settings.checkpoints is not None and "://" not in settings.checkpoints:
-        output_folder(settings.checkpoints)
+        output_folder(settings.checkpoints, read)
     if int(os.environ.get("RANK", "0")) > 0:
         from pipelines.flows.train import train as train_plain
         from pipelines.orchestration.training_calls import PLAIN

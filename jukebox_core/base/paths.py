@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jukebox_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
 _LONGEST_GIVEN = 200  # of a name that others are made from: of locks, of temporary files, of runs that continue it
@@ -44,13 +48,25 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     return path
 
 
-def output_folder(text: str | os.PathLike[str]) -> Path:
+def output_folder(text: str | os.PathLike[str], read: Iterable[str | os.PathLike[str]] = ()) -> Path:
     """Returns the path of a folder to write to, after a check that it is one, or can be made; nothing is written.
 
+    Args:
+        text: the folder.
+        read: what the command reads. The folder is none of these, and in none of them, links resolved: the next
+            command would take what is written for what it reads, and the user's own files would be among it.
+
     Raises:
-        ConfigError: as `user_path`; or something that is no folder is in its path, or access to it is refused.
+        ConfigError: as `user_path`; or something that is no folder is in its path, or access to it is refused, or it
+            is, or lies in, a folder of `read`.
     """
     path = user_path(text)
+    for source in map(user_path, read):
+        if source.is_dir() and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source)):
+            raise ConfigError(
+                f"folder {path} is, or lies in, {source}, which is read; results would be mixed with what they are "
+                "made from: choose a folder outside of it"
+            )
     there = next((each for each in (path, *path.absolute().parents) if os.path.lexists(each)), Path("/"))
     try:
         is_folder = there.is_dir()

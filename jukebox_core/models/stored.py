@@ -5,12 +5,15 @@ Addresses of sources may hold a user, a password or a signed query. They serve t
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.models.download.web import without_secrets
 
+# A user and a password in an address within other text; secrets of S3 may have slashes in them. A port is none.
+WITH_USER = r"""://[^/?#@\s,\]}"'\[]*:(?!\d*([/?#\s,\]}"']|$))[^@\s,\]}"']*@"""
+_WITH_USER = re.compile(WITH_USER)
 _SOURCES = frozenset({"sources", "weight_sources", "vocabulary_sources", "mirrors", "substitute"})
 
 
@@ -27,10 +30,7 @@ def without_credentials(stored: dict[str, Any]) -> dict[str, Any]:
 
 def has_password(address: str) -> bool:
     """Whether an address has a user and a password in it, as in ``s3://key:secret@bucket``."""
-    try:
-        return ":" in urlsplit(address).netloc.rpartition("@")[0]
-    except ValueError:
-        return False
+    return _WITH_USER.search(address) is not None
 
 
 def _without_credentials(value: Any, *, is_source: bool) -> Any:

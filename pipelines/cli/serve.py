@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.typer_app import new_app, run_app
+from pipelines.serving.credentials import refuse_credentials
 from pipelines.serving.serve import Role, Serving, serve
 from pipelines.settings.compose import GENERATE, compose
 
@@ -65,6 +66,7 @@ def _settings(
     On SIGTERM unfinished songs are stored and put back in the queue; the next start continues them.
     """
     given = tuple(overrides or ())
+    refuse_credentials(given)
     return Serving(
         name=name,
         cron=cron,

@@ -96,7 +96,7 @@ def prepare(settings: FeaturesSettings) -> PreparedFeatures:
         DeviceError: the device does not exist, or has too little memory.
     """
     check_runner(settings.runner)
-    output_folder(settings.path)
+    output_folder(settings.path, settings.audio)
     listed = tuple(list_recordings(settings.audio))
     songs = tuple(_song(settings, each) for each in listed)
     lengths = _lengths(settings, listed)

@@ -220,6 +220,7 @@ def check_dataset(settings: DatasetSettings) -> None:
     Raises:
         JukeboxError: the first check that fails.
     """
+    output_folder(settings.folder, [settings.audio])
     songs = scan_songs(settings.audio, settings.metadata)
     check_codes_folder(settings.folder, source_of(songs), songs)
     ask(settings.model.files, settings.weights)

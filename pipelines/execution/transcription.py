@@ -46,7 +46,7 @@ def check(settings: TranscribeSettings) -> list[Recording]:
         JukeboxError: the first check that fails.
     """
     check_runner(settings.runner)
-    output_folder(settings.folder)
+    output_folder(settings.folder, [name for name in settings.audio if run_of(name, settings.storage.root) is None])
     recordings = _readable(find_recordings(settings))
     _check_machine(settings)
     ask(settings.model.files, settings.weights)

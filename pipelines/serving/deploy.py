@@ -31,6 +31,7 @@ from pipelines import commands as work
 from pipelines.console import hide_prefect_errors
 from pipelines.orchestration import artifacts, reconcile, recorder, signals
 from pipelines.runs import choice
+from pipelines.serving.credentials import CREDENTIALS, refuse_credentials
 from pipelines.settings.compose import GENERATE, compose
 from pipelines.settings.generate import Settings
 from stages.stopping import StoppedError
@@ -47,7 +48,7 @@ REQUEUE_SECONDS = 2  # until a stopped run is offered to workers: not to the one
 
 
 def _override_pattern() -> str:
-    """Returns a regular expression of overrides: an existing setting or group, and any value.
+    """Returns a regular expression of overrides: an existing setting or group, and any value without credentials.
 
     A Prefect server validates parameters by their JSON schema only, and a pattern is all that fits into it. Values are
     validated when the run starts.
@@ -64,7 +65,7 @@ def _override_pattern() -> str:
             inner.setdefault(name, set()).update(known)
     names = [rf"{name}(\.({'|'.join(sorted(known))})(\.[^=]*)?)?" for name, known in inner.items()]
     roots = "|".join([*names, "experiment", r"hydra\.searchpath"])
-    return rf"^(?=~|[^=]*=)(~|\+{{0,2}})({roots})(@[^=]*)?(=[\s\S]*)?$"
+    return rf"^(?!{CREDENTIALS})(?=~|[^=]*=)(~|\+{{0,2}})({roots})(@[^=]*)?(=[\s\S]*)?$"
 
 
 Override = Annotated[str, WithJsonSchema({"type": "string", "pattern": _override_pattern()})]
@@ -89,6 +90,7 @@ class GenerateRequest(BaseModel):
     @classmethod
     def _must_compose(cls, overrides: list[str]) -> list[str]:
         try:
+            refuse_credentials(overrides)
             compose(GENERATE, overrides)
         except ConfigError as error:
             raise PydanticCustomError("settings", "{message}", {"message": str(error)}) from None

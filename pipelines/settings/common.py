@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from jukebox_core.base.checks import require
 from jukebox_core.base.paths import check_name
+from jukebox_core.models.stored import has_password
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.store.config import SpoolConfig
 
@@ -67,7 +68,7 @@ class StorageSettings:
             require(bool(getattr(self, name)), f"{name} is empty; give a folder")
         # An address is stored with every run, and shown; the value is not in the message either.
         require(
-            "@" not in urlsplit(self.tokens).netloc,
+            "@" not in urlsplit(self.tokens).netloc and not has_password(self.tokens),
             "tokens is an address with a user or password in it; leave them out, and give them to the store's "
             "own tools (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
         )

@@ -28,9 +28,7 @@ class DatasetSettings:
     folder: str = "outputs/dataset"  # codes, their index and the report are written here
 
     def __post_init__(self) -> None:
-        """Checks that both folders are named and differ."""
+        """Checks that both folders are named."""
         for name in ("audio", "folder"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; name a folder")
-        if self.audio == self.folder:
-            raise ConfigError(f"folder is {self.folder}, where the recordings are; give codes a folder of their own")

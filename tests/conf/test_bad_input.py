@@ -187,7 +187,6 @@ def test_a_mistake_gets_its_message(overrides: list[str], message: str) -> None:
         (COMPOSE, ["seconds=1"], "seconds is 1.0; songs last from 4 s to an hour"),
         (COMPOSE, ["format=mp3"], "format is 'mp3'; choose one of 'wav', 'flac'"),
         (DATASET, [], "audio has no value; give audio=..."),
-        (DATASET, ["audio=a", "folder=a"], "folder is a, where the recordings are; give codes a folder of their own"),
         (
             DATASET,
             ["audio=a", "checks.most_unreadable=2"],

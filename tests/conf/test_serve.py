@@ -13,7 +13,7 @@ import yaml
 
 from jukebox_core.errors import ConfigError, RunError
 from pipelines.cli.serve import parse
-from pipelines.serving import serve
+from pipelines.serving import credentials, serve
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.paths import ROOT
 
@@ -160,6 +160,42 @@ def test_an_address_that_cannot_be_used_is_an_error_of_one_line(serving: Serving
         pass
 
 
+WITH_CREDENTIALS = (
+    "weights.mirrors=[https://me:hunter2@host/x]",
+    "weights.mirrors=['https://host/x?sig=hunter2']",
+    "+weights.substitute=https://hunter2@host/x",
+    "weights={mirrors: [s3://one/x, s3://key:hunter2@bucket/x]}",
+    "weights.mirrors=[s3://key:hun/ter2@bucket/x]",
+    "storage.tokens=s3://key:hunter2@bucket",
+    "runner.address=tls://me:hunter2@host:8786",
+    "hydra.searchpath=[s3://key:hunter2@bucket/conf]",
+    "model.files.weight_sources=[lfs+https://a/x.git#https://me:hunter2@raw/x]",
+)
+WITHOUT = (
+    "weights.mirrors=[https://host:8080/x,hf://owner/name@main,'abfss://box@account.example/x']",
+    "weights.mirrors=[s3://bucket/x]",
+    "runner.address=tcp://127.0.0.1:8786",
+    "runner.address=ray://[::1]:10001",
+    "song.lyrics='https://me:pw@host/?a=b'",
+    "storage.tokens=s3://bucket/prefix",
+    "model=/my/me@model.yaml",
+)
+
+
+@pytest.mark.parametrize("override", WITH_CREDENTIALS)
+def test_credentials_are_refused_in_overrides_of_a_deployment(override: str) -> None:
+    """Prefect would store them as text."""
+    with pytest.raises(ConfigError) as caught:
+        parse(["seconds=9", override])
+    name = override.partition("=")[0]
+    assert str(caught.value).startswith(f"{name} has a user, password or query in an address")
+    assert "ter2" not in str(caught.value)
+
+
+def test_addresses_without_credentials_are_not_refused() -> None:
+    credentials.refuse_credentials(WITHOUT)
+
+
 @pytest.mark.slow
 def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request() -> None:
     from pipelines.serving.deploy import GenerateRequest  # imports Prefect
@@ -170,6 +206,7 @@ def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request(
         "seconds=3", "sampling=top_only", "sampling.seed=1", "sampling.level_2.temperature=0.9", "+experiment=demo",
         "experiment=demo", "song.lyrics=one\ntwo = three", "songs=[{artist: x}]", "songs.0.artist=x", "~song",
         "choose=top", "model=/my/model.yaml", "hydra.searchpath=[file:///conf]", "storage.tokens=s3://bucket/prefix",
+        *WITHOUT,
     )  # fmt: skip
     bad = (
         "sampling.sed=1",
@@ -181,6 +218,7 @@ def test_an_override_that_names_no_setting_does_not_fit_the_schema_of_a_request(
         "",
         "=1",
         "song.=x",
+        *WITH_CREDENTIALS,
     )
     assert [text for text in good if not fits(text)] == []
     assert [text for text in bad if fits(text)] == []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("killable_run.py")
 FLUSH = 16  # tokens after which an unfinished window is stored
 SAMPLES = 2
+POLL_SECONDS = 0.02  # more often, and looking would take as long as what is looked at
 TIMEOUT = 120.0  # seconds after which a process that has not ended counts as hung
 
 
@@ -175,7 +176,7 @@ class Song:
         self.start()
         until = time.monotonic() + TIMEOUT
         while not self._reached(stage, after):
-            status = self.server.wait(0.002)
+            status = self.server.wait(POLL_SECONDS)
             if status is not None:
                 assert status == 0, self.log[-3000:]
                 self._count_redrawn()

@@ -5,17 +5,22 @@ an ordinary process, except that torch, which takes seconds to import, is import
 ``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
 drawn, so that a test can count those drawn twice. With `full` (a folder, a number of calls, an error number; the server
 runs below tests/faults/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
+What the first run that ends well has imported, the server imports too, so that later children need not: that is most of
+the time until a killed process samples.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
+import importlib
 import json
 import os
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +38,7 @@ from pipelines.flows import generate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LATER = (generate, preflight)  # imported here so that children need not
+_LATER = (generate, preflight)  # imported here so that the first children need not
 
 
 def main() -> None:
@@ -41,12 +46,29 @@ def main() -> None:
     commands.make = functools.partial(commands.make, how="plain")
     with tempfile.TemporaryDirectory() as folder:
         pictures.spectrogram_png(np.zeros(100), 100, Path(folder) / "a.png")  # imports matplotlib
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            _exit_with(_run(json.loads(line)))
-        print("began", child, flush=True)
-        print("ended", os.waitpid(child, 0)[1], flush=True)
+        modules, imported = Path(folder) / "modules", False  # those of the first run that ended well
+        for line in sys.stdin:
+            child = os.fork()
+            if not child:
+                status = _run(json.loads(line))
+                if not status and not modules.exists():
+                    modules.write_text("\n".join(sys.modules))
+                _exit_with(status)
+            print("began", child, flush=True)
+            status = os.waitpid(child, 0)[1]
+            if not status and not imported:
+                _import(modules)
+                imported = True
+            print("ended", status, flush=True)
+
+
+def _import(modules: Path) -> None:
+    for name in modules.read_text().splitlines():
+        if name not in sys.modules:
+            with suppress(ImportError):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else collections of each child would copy the pages of all these objects
 
 
 def _run(order: dict[str, Any]) -> int:

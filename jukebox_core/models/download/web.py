@@ -98,8 +98,11 @@ def without_secrets(url: str) -> str:
     """Returns the address without user, password, query and fragment, which can be secrets."""
     try:
         parts = urllib.parse.urlsplit(url)
-    except ValueError:  # no address; what is wrong with it is said where it is opened
-        return url.rpartition("@")[2].partition("?")[0]
+        _ = parts.port
+    except ValueError:  # no address, or a password with a slash; what is wrong with it is said where it is opened
+        before, at, after = url.rpartition("@")
+        scheme, slashes, _ = before.partition("://")
+        return f"{scheme}{slashes if at else ''}{after}".partition("?")[0]
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

@@ -52,6 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.mkfifo("pipe")
     Path("nowhere").symlink_to("gone")
     Path("loop").symlink_to("loop")
+    Path("also_music").symlink_to("music")
     fake_run("sung")
     try:
         yield here
@@ -59,8 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.chdir(before)
 
 
-@pytest.mark.parametrize("name", NEEDED)
-def test_it_is_refused_at_once(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def begins(*_: Any, **__: Any) -> None:
         raise AssertionError("work begins")
 
@@ -68,12 +69,48 @@ def test_it_is_refused_at_once(name: str, place: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(f"pipelines.execution.{module}.check_local_weights", begins)
     monkeypatch.setattr(commands, "_logged", begins)
     monkeypatch.setattr("pipelines.execution.align.fetch_vocabularies", begins)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("name", NEEDED)
+def test_it_is_refused_at_once(name: str, place: Path) -> None:
     settings = compose(getattr(roots, name.upper()), NEEDED[name])
     before = sorted(place.rglob("*"))
     for folder, reason in FOLDERS.items():
         with pytest.raises(ConfigError, match=reason):
             getattr(commands, name)(replace(settings, folder=folder))
         assert sorted(place.rglob("*")) == before
+
+
+READING = {
+    "transcribe": ["audio=[a.wav,music]"],
+    "features": ["audio=[music]"],
+    "dataset": ["audio=music"],
+    "train": ["data.audio=music"],
+    "finetune": ["data.audio=music", "model=mini"],
+}
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("name", READING)
+def test_results_are_not_mixed_with_what_they_are_made_from(name: str, place: Path) -> None:
+    command = commands.train if name == "finetune" else getattr(commands, name)
+    settings = compose(getattr(roots, name.upper()), READING[name])
+    before = sorted(place.rglob("*"))
+    inside = ("music", "music/", "./music/new/codes", f"{place}/music", "also_music", "also_music/x", "music/../music")
+    for folder in inside:
+        with pytest.raises(ConfigError, match=r"lies in, music, which is read; .* choose a folder outside of it"):
+            command(replace(settings, folder=folder))
+        assert sorted(place.rglob("*")) == before
+    assert output_folder("music2", ["music", "a.wav", "gone"]) == Path("music2")
+    assert output_folder(".", ["music"]) == Path(), "what is read may lie in it"
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_training_writes_neither_checkpoints_nor_a_model_to_what_it_reads() -> None:
+    for more in (["checkpoints=music/x"], ["data.codes=music", "folder=music/x", "parts=[level_2]"]):
+        with pytest.raises(ConfigError, match="lies in, music, which is read"):
+            commands.train(compose(roots.TRAIN, ["data.audio=music", *more]))
 
 
 @pytest.mark.parametrize("name", ["root", "scratch", "spool.folder"])
