@@ -20,6 +20,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
+from jukebox_core.protocols import WeightFile
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
 from jukebox_core.runtime.precision import SamplingMemory, choose_dtype, max_batch_size
@@ -329,8 +330,9 @@ class Model:
         if self._network is None or self._network[0] != role:
             self._network = None
             gc.collect()
-            found, library = self._weights_of(role), self._weights.prepared_home
-            opened = self._family.open_model(self.config, role, found.path, found.identity, self._hardware, library)
+            found = {each: self._weights_of(each) for each in self._family.files_of(role)}
+            files = {each: WeightFile(file.path, file.identity) for each, file in found.items()}
+            opened = self._family.open_model(self.config, role, files, self._hardware, self._weights.prepared_home)
             self._network = (role, opened)
         network: TokenModel = self._network[1]
         return network

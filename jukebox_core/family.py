@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import Codec, SongPlan, TokenModel, TranscribingFamily
+    from jukebox_core.protocols import Codec, SongPlan, TokenModel, TranscribingFamily, VaryingFamily, WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
     from jukebox_core.training.family import TrainableFamily
@@ -136,6 +136,7 @@ class Family(Protocol):
     song_type: type  # of ``song``
     song_overrides_type: type  # of each entry of ``songs``
     codec_role: str  # the role of the file that encodes and decodes audio
+    dtypes: tuple[str, ...]  # precisions that its networks sample in
 
     def config(self, name: str, network: Any) -> ModelConfig:
         """Returns the hyperparameters of the preset called `name`; `network` is a record of `network_type`."""
@@ -147,6 +148,10 @@ class Family(Protocol):
 
     def role_of(self, level: int) -> str:
         """Returns the role of the network that samples `level`."""
+        ...
+
+    def files_of(self, role: str) -> tuple[str, ...]:
+        """Returns the roles of the files that the network of `role` is made from, its own first."""
         ...
 
     def check_file(self, config: Any, role: str, path: Path) -> None:
@@ -225,6 +230,10 @@ class Family(Protocol):
         """Returns the model for Python programs, a `jukebox_core.api.Model` or more."""
         ...
 
+    def code_lengths(self, config: Any, codec: Path, samples: int) -> tuple[int, ...]:
+        """Returns how many tokens of each level the codec in the file `codec` makes of so many audio samples."""
+        ...
+
     def open_codec(self, config: Any, path: Path, hardware: HardwareConfig) -> Codec:
         """Returns the codec with the weights in `path`."""
         ...
@@ -233,12 +242,19 @@ class Family(Protocol):
         self,
         config: Any,
         role: str,
-        path: Path,
-        identity: str,
+        files: Mapping[str, WeightFile],
         hardware: HardwareConfig,
         library: Path | None,
     ) -> TokenModel:
-        """Returns the network of `role`; prepared weights are cached in the folder `library`, unless it is None."""
+        """Returns the network of `role`.
+
+        Args:
+            config: the model.
+            role: of the network.
+            files: by role, at least those that `files_of` names.
+            hardware: device, precision and engine.
+            library: folder in which prepared weights are cached; None: they are not.
+        """
         ...
 
     def estimate_bytes(self, config: Any, levels: Sequence[int], dtype: str, batch: int, *, together: bool) -> int:
@@ -309,9 +325,21 @@ def open_aligning(name: str) -> AlignmentFamily:
     return family
 
 
+def open_varying(name: str) -> VaryingFamily:
+    """Returns the family called `name`, whose models vary recordings.
+
+    Raises:
+        ConfigError: no family has that name, or its models do not vary recordings.
+    """
+    family = open_family(name)
+    if not varies(family):
+        raise ConfigError(f"models of the family {name} vary no recordings; choose one that does, as model=vampnet")
+    return cast("VaryingFamily", family)
+
+
 def varies(family: Family) -> bool:
-    """Whether the models of a family vary recordings."""
-    return hasattr(type(family), "variation_type")
+    """Whether the models of a family vary recordings, instead of making music from nothing."""
+    return hasattr(type(family), "mask_type")
 
 
 def family_names() -> list[str]:

@@ -151,6 +151,59 @@ class Transcriber(Protocol):
         ...
 
 
+class WeightFile(NamedTuple):
+    """A file of weights on this machine."""
+
+    path: Path
+    identity: str  # digest of the file as it was published
+
+
+class VaryingFamily(Protocol):
+    """What a family has besides `jukebox_core.family.Family` if its models vary recordings.
+
+    A recording is the prompt of the songs that vary it, and fills them; a mask says which tokens are generated.
+    """
+
+    mask_type: type  # the record of the settings section ``mask``
+    sampling_type: type  # of ``sampling``
+    level_names: Mapping[int, str]  # in words
+
+    def check_variation(self, config: Any, mask: Any, sampling: Any) -> Any:
+        """Returns the sampling settings for a model, after a check of mask and sampling that needs no recording.
+
+        Raises:
+            ConfigError: they do not fit the model, or a file that the mask names cannot be read.
+        """
+        ...
+
+    def check_recording(self, config: Any, mask: Any, seconds: float) -> None:
+        """Checks a mask against a recording of this length; raises ConfigError."""
+        ...
+
+    def complete_mask(self, config: Any, mask: Any, recording: str, sound: Callable[[], NDArray[np.float32]]) -> Any:
+        """Returns a mask with all that it takes from files and from one recording, so that it needs them no longer.
+
+        Args:
+            config: the model.
+            mask: a record of `mask_type`.
+            recording: name of the recording's file.
+            sound: returns its audio, mono [time], at the model's rate; called only if the mask listens to it.
+        """
+        ...
+
+    def hole(self, start: float, stop: float) -> Any:
+        """Returns the mask that generates the seconds from `start` to `stop` alone."""
+        ...
+
+    def variation(self, mask: Any, number: int) -> Any:
+        """Returns a record of `song_overrides_type`: the variation of a recording with that number."""
+        ...
+
+    def song_mask(self, request: Any, sample: int, steps: int) -> NDArray[np.bool_]:
+        """Returns the mask of one song of a run, true where tokens are generated, for a recording of `steps` tokens."""
+        ...
+
+
 class TranscribingFamily(Protocol):
     """What a family has besides `jukebox_core.family.Family` if its models transcribe."""
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
     from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
+    from pipelines.settings.vamp import InpaintSettings, VampSettings
 
 log = logging.getLogger("jukebox")
 
@@ -49,6 +50,22 @@ def generate(settings: Settings, *, resume: bool = False) -> None:
     _print_result(run)
     for line in choice.advice(settings, run):
         print(line, file=sys.stderr)  # noqa: T201 - for the user
+
+
+def vamp(settings: VampSettings) -> None:
+    """Varies recordings in a run folder; prints the paths of the audio.
+
+    Raises:
+        JukeboxError: the settings or a recording are invalid, or a stage failed; finished windows and files are kept.
+    """
+    from pipelines.execution.variation import run_settings
+
+    _print_result(make(run_settings(settings)))
+
+
+def inpaint(settings: InpaintSettings) -> None:
+    """Makes some seconds of recordings again; prints the paths of the audio. Errors as `vamp`."""
+    vamp(settings.as_vamp)
 
 
 def make(settings: Settings, *, how: How | None = None, resume: bool = False) -> RunFolder:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.family import open_aligning, open_family, open_transcribing
+from jukebox_core.protocols import WeightFile
 from jukebox_core.runtime.device import resolve_device, use_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jukebox_core.family import ModelConfig
     from jukebox_core.features.plan import FeaturePlan
@@ -65,12 +66,12 @@ class CodecSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSpec:
-    """A sampling network: its model, role, weights and hardware."""
+    """A sampling network: its model, role, files and hardware."""
 
     family: str
     config: ModelConfig
     role: str
-    weights: FileHandle
+    weights: Mapping[str, FileHandle]  # by role, at least those that the network is made from
     hardware: HardwareConfig
     library: str | None = None  # the weights folder, where prepared weights are cached; None: no cache
 
@@ -78,9 +79,11 @@ class NetworkSpec:
         """Returns the network on its device, loading it if this process does not hold it yet."""
         device, hardware = resolve_device(self.hardware.device), self.hardware
         use_threads(hardware)
+        family = open_family(self.family)
+        roles = family.files_of(self.role)
         identity = (
             f"{self.config.name} {self.role}",
-            self.weights.identity,
+            *(self.weights[role].identity for role in roles),
             hardware.dtype,
             hardware.engine,
             hardware.prefill_chunk,
@@ -88,9 +91,8 @@ class NetworkSpec:
 
         def load() -> TokenModel:
             library = None if self.library is None else Path(self.library)
-            path, published = self.weights.read(), self.weights.identity
-            family = open_family(self.family)
-            return family.open_model(self.config, self.role, path, published, hardware, library)
+            files = {role: WeightFile(self.weights[role].read(), self.weights[role].identity) for role in roles}
+            return family.open_model(self.config, self.role, files, hardware, library)
 
         network: TokenModel = _resident("network", str(device), identity, _networks, load)
         return network

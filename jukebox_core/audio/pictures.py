@@ -57,7 +57,7 @@ def waveform_png(samples: Floats, rate: int, path: Path) -> None:
     samples_T = _checked(samples, rate)
     low_N, high_N, rms_N = envelope(samples_T, min(COLUMNS, len(samples_T)))
     peak = float(max(high_N.max(), -low_N.min()))
-    figure, axes = _panel(height=272, plot_height=168, seconds=len(samples_T) / rate)
+    figure, axes = panel(height=272, plot_height=168, seconds=len(samples_T) / rate)
     edges_N1 = np.linspace(0, len(samples_T) / rate, len(low_N) + 1)
 
     def fill(low: Floats, high: Floats, colour: str, *, edge: float = 0) -> None:  # columns without gaps
@@ -74,10 +74,10 @@ def waveform_png(samples: Floats, rate: int, path: Path) -> None:
     if peak > 1:
         fill(np.ones_like(high_N), np.maximum(high_N, 1), _OVER)
         fill(np.minimum(low_N, -1), -np.ones_like(low_N), _OVER)
-        _caption(figure, f"peak {peak:.2f}, beyond full scale", right=True, colour=_OVER)
+        caption(figure, f"peak {peak:.2f}, beyond full scale", right=True, colour=_OVER)
     axes.set_yticks([-1, 0, 1], ["\N{MINUS SIGN}1", "0", "1"])
-    _caption(figure, "amplitude")
-    _save(figure, path)
+    caption(figure, "amplitude")
+    save(figure, path)
 
 
 def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
@@ -98,15 +98,15 @@ def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
     samples_T = _checked(samples, rate)
     decibels_MN = mel_levels(samples_T, rate, min(COLUMNS, len(samples_T)))
     seconds, nyquist = len(samples_T) / rate, rate / 2
-    figure, axes = _panel(height=424, plot_height=2 * BANDS, seconds=seconds)
+    figure, axes = panel(height=424, plot_height=2 * BANDS, seconds=seconds)
     image = axes.imshow(
         decibels_MN, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=FLOOR_DB, vmax=0,
         extent=(0, seconds, 0, _mel(nyquist)),
     )  # fmt: skip
     marks = [hz for hz in (100, 500, 1000, 2000, 5000, 10000, 20000) if hz < 0.95 * nyquist]
     axes.set_yticks([_mel(hz) for hz in marks], [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in marks])
-    _caption(figure, "frequency, Hz")
-    _caption(figure, "level, dB", right=True)
+    caption(figure, "frequency, Hz")
+    caption(figure, "level, dB", right=True)
     bar_axes = figure.add_axes((  # beside the plot, of its height
         (_LEFT + COLUMNS + 14) / _WIDTH, axes.get_position().y0, 16 / _WIDTH, axes.get_position().height,
     ))  # fmt: skip
@@ -114,7 +114,7 @@ def spectrogram_png(samples: Floats, rate: int, path: Path) -> None:
     bar.outline.set_visible(False)
     bar.set_ticks([0, -30, -60, -90], labels=["0", *(f"\N{MINUS SIGN}{db}" for db in (30, 60, 90))])
     _style_ticks(bar_axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def envelope(samples_T: Floats, columns: int) -> tuple[Floats, Floats, Floats]:
@@ -186,7 +186,7 @@ def _checked(samples: Floats, rate: int) -> Floats:
     return samples_T
 
 
-def _panel(*, height: int, plot_height: int, seconds: float) -> tuple[Figure, Axes]:
+def panel(*, height: int, plot_height: int, seconds: float) -> tuple[Figure, Axes]:
     """Returns an empty dark figure of ``height`` pixels and its plot, with the time axis drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: it takes half a second
     from matplotlib.figure import Figure
@@ -219,13 +219,14 @@ def _style_ticks(axes: Axes) -> None:
     axes.tick_params(colors=_GRID, labelcolor=_INK, labelsize=_TEXT, length=5, width=1.4, labelfontfamily="DejaVu Sans")
 
 
-def _caption(figure: Figure, text: str, *, right: bool = False, colour: str = _INK) -> None:
+def caption(figure: Figure, text: str, *, right: bool = False, colour: str = _INK) -> None:
+    """Writes a line of text above the plot, at its left or at the picture's right."""
     height = figure.get_figheight() * 100
     x, align = ((_WIDTH - 14) / _WIDTH, "right") if right else (_LEFT / _WIDTH, "left")
     figure.text(x, 1 - 26 / height, text, **_text(_SMALL_TEXT, colour, ha=align, va="center"))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Writes the figure as a palette PNG, a third of the size of full colour; atomic."""
     from PIL import Image  # matplotlib's own PNG writer
 

@@ -38,6 +38,11 @@ class SamplingMemory:
     together: bool = False  # the networks of all levels stay in memory, not one at a time
     copies: int = 1  # processes that share the device, each with networks of its own
 
+    @property
+    def dtypes(self) -> Sequence[str]:
+        """The precisions that the family's networks sample in."""
+        return self.family.dtypes
+
     def bytes(self, dtype: str, batch: int) -> int:
         """Returns about how many bytes sampling `batch` songs at a time takes in a precision."""
         return self.copies * self.family.estimate_bytes(self.config, self.levels, dtype, batch, together=self.together)
@@ -45,6 +50,11 @@ class SamplingMemory:
 
 class MemoryEstimate(Protocol):
     """What some work takes of a device."""
+
+    @property
+    def dtypes(self) -> Sequence[str]:
+        """The precisions that it can be done in."""
+        ...
 
     def bytes(self, dtype: str, batch: int) -> int:
         """Returns about how many bytes a batch takes in a precision."""
@@ -62,8 +72,9 @@ def choose_dtype(memory: MemoryEstimate, kind: str, total: int) -> Precision:
         total: bytes.
     """
     room = total * USABLE[kind.removeprefix("old ")]
-    fitting = (dtype for dtype in _PREFERRED[kind] if memory.bytes(dtype, 1) <= room)
-    return next(fitting, _PREFERRED[kind][-1])
+    possible = [dtype for dtype in _PREFERRED[kind] if dtype in memory.dtypes] or ["float32"]
+    fitting = (dtype for dtype in possible if memory.bytes(dtype, 1) <= room)
+    return next(fitting, possible[-1])
 
 
 def max_batch_size(free_bytes: float, limit: int, needed: Callable[[int], int]) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.protocols import SongPlan
     from jukebox_core.tokens.graph import Node
+    from jukebox_core.tokens.plan import Window
 
 Order = Literal["by_level", "wavefront"]
 
@@ -66,7 +67,7 @@ def plan_units(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> l
     """Returns every window of every song as units of work, each window in exactly one.
 
     The songs of a shard are sampled as one batch, window by window. Songs whose windows differ, because their initial
-    takes differ in length, are in separate units.
+    takes differ in length, are in separate units, and so are those that read more or fewer tokens.
     """
     return [
         Unit(number, nodes)
@@ -77,11 +78,17 @@ def plan_units(songs: Sequence[SongPlan], batch_size: int, shards: int = 1) -> l
 
 
 def _coinciding(songs: Sequence[Sequence[Node]]) -> Iterator[tuple[Node, ...]]:
-    """Yields the nodes of one level that have the same index and window, songs in order."""
+    """Yields the nodes of one level that have the same index and shape, songs in order."""
     for index in range(max(map(len, songs))):
-        row = sorted((nodes[index] for nodes in songs if index < len(nodes)), key=lambda node: node.window)
-        for _, alike in groupby(row, key=lambda node: node.window):
+        row = sorted((nodes[index] for nodes in songs if index < len(nodes)), key=_shape)
+        for _, alike in groupby(row, key=_shape):
             yield tuple(sorted(alike, key=lambda node: node.sample))
+
+
+def _shape(node: Node) -> tuple[Window, list[tuple[str, int]]]:
+    """Returns what nodes of one batch have in common: the window, and how many tokens of each input they read."""
+    lengths = sorted((name, sum(span.stop - span.start for span in spans)) for name, spans in node.inputs.items())
+    return node.window, lengths
 
 
 class Schedule:

@@ -168,6 +168,7 @@ class _WindowWriter:
     def drew(self, tokens: int) -> None:
         """Counts the tokens of a step, and stores the progress if that is due."""
         self._steps += 1
+        tokens = max(tokens, 1)  # a pass over a grid may finish none, and is work to be kept all the same
         self._unsaved += tokens
         next_step = self._unsaved + tokens  # a kill during it must not cost more than the policy says
         if next_step > self._policy.tokens or time.monotonic() - self._flushed >= self._policy.seconds:

@@ -67,6 +67,18 @@ COMMANDS = {
         "pipelines.commands:generate",
         again=_FROM_TOKENS,
     ),
+    "vamp": Command(
+        "vamp audio=[FILES]",
+        "vary recordings, keeping what a mask keeps",
+        "pipelines.commands:vamp",
+        again=_FROM_TOKENS,
+    ),
+    "inpaint": Command(
+        "inpaint audio=[FILE] start=S stop=S",
+        "make some seconds of recordings again",
+        "pipelines.commands:inpaint",
+        again=_FROM_TOKENS,
+    ),
     "runs": Command(
         "runs COMMAND [RUN]",
         "list, show, resume and remove runs; collect garbage",
@@ -137,6 +149,7 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
   jukebox generate model=5b_lyrics song.artist='the beatles' song.genre=pop seconds=30 sampling.n_samples=3
   jukebox generate model=/my/model.yaml 'prompt.files=[intro.wav]' prompt.seconds=5 seconds=20
   jukebox continue mini-1a2b3c4d seconds=12
+  jukebox vamp 'audio=[song.wav]' sampling.n_samples=4
   jukebox generate --multirun sampling.seed=1,2,3
   jukebox generate --help             the settings and the options of every group
   jukebox generate --cfg job          the settings as they would be used

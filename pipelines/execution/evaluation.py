@@ -12,7 +12,7 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.evaluation.notes import NoteScores, Score, evaluate
 from jukebox_core.evaluation.scores import average, statistics
 from jukebox_core.notes.notes import read_notes
-from pipelines.execution.transcription import run_of, songs_of
+from pipelines.execution.recordings import run_of, songs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -72,7 +72,7 @@ def _job(prepared: Prepared) -> SamplingJob:
     return SamplingJob(
         family=family.name,
         config=settings.config,
-        weights={role: weights[role] for role in map(family.role_of, settings.levels)},
+        weights={role: weights[role] for level in settings.levels for role in family.files_of(family.role_of(level))},
         sampling=settings.sampling,
         hardware=settings.hardware,
         store=open_store(storage.tokens).uri,  # a worker may run in another folder

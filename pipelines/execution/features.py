@@ -307,6 +307,8 @@ def _with_dtype(settings: FeaturesSettings) -> HardwareConfig:
     batch = hardware.batch_size or 1
 
     class Memory:
+        dtypes = settings.model.opened.dtypes
+
         def bytes(self, dtype: str, batch: int) -> int:
             return plan.family.feature_bytes(settings.model.config, plan.sizes.level, plan.deepest, dtype, batch)
 

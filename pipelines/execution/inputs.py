@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.errors import AudioError, DownloadError, RunError
+from jukebox_core.family import varies
 from jukebox_core.models.download.sources import source_for
 from jukebox_core.models.resolve import wanted_weights
 from jukebox_core.store.store import TokenStore
@@ -45,9 +46,9 @@ def read_prompts(settings: Settings, *, resume: bool = False) -> dict[Excerpt, R
         each["path"]: Recording(each["samples"], each["sha256"])
         for each in manifest.get("made_from", {}).get("prompts", [])
     }
-    for excerpt in dict.fromkeys(prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)):
+    for excerpt in dict.fromkeys(prompt_excerpts(settings)):
         found[excerpt] = recorded.get(absolute(excerpt.path)) or excerpt.measure(settings.config)
-        if found[excerpt].samples >= settings.length:
+        if found[excerpt].samples >= settings.length and not varies(settings.family):
             raise AudioError(
                 f"prompt {excerpt.path} fills all of seconds={settings.seconds:g}, which leaves nothing to sample; "
                 "use less of it with prompt.seconds, or ask for more seconds"

@@ -7,8 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from jukebox_core.family import varies
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.alignment import timed_texts
+from pipelines.execution.originals import of_song, of_variations, original_in
 from pipelines.runs.folder import now
 from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
 from stages.sound.encode import codes_header
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.tokens.graph import Take
     from pipelines.execution.alignment import RunAlignment
+    from pipelines.execution.originals import Originals
     from pipelines.orchestration.stage_calls import Stages
     from pipelines.runs.folder import RunFolder
     from pipelines.runs.timings import Stopwatch
@@ -38,10 +41,16 @@ class RunOutputs:
     heading: Mapping[str, Any]  # of the report: title, model, whether it is trained, licence, settings
     songs: tuple[Mapping[str, str], ...]  # conditioning of each song as text
     alignment: RunAlignment | None = None  # of the words; None: not asked for
+    originals: Originals | None = None  # the recordings that the songs vary; None: they vary none
 
     @classmethod
     def of(
-        cls, settings: Settings, run: RunFolder, codec: CodecSpec, alignment: RunAlignment | None = None
+        cls,
+        settings: Settings,
+        run: RunFolder,
+        codec: CodecSpec,
+        alignment: RunAlignment | None = None,
+        originals: Originals | None = None,
     ) -> RunOutputs:
         """Returns the outputs of the run that `settings` make."""
         return cls(
@@ -52,6 +61,7 @@ class RunOutputs:
             heading=_heading(settings, run),
             songs=_songs(settings),
             alignment=alignment,
+            originals=originals,
         )
 
     def write(self, takes: Sequence[Take], stages: Stages, watch: Stopwatch) -> None:
@@ -68,6 +78,8 @@ class RunOutputs:
             if self.output.report:
                 with watch.time("draw"):
                     self.run.update(pictures=pictures.records())
+                    if self.originals is not None:
+                        self.originals.write(self.run, self.codec, stages)
                 _write_report(self.run, self.heading, self.songs, stages)
         self.run.update(status="finished", finished=now())
 
@@ -175,12 +187,15 @@ def _heading(settings: Settings, run: RunFolder) -> dict[str, Any]:
         "trained": model.trained,
         "licence": model.files.licence,
         "settings": to_stored(settings),
+        **({} if not varies(settings.family) else of_variations(settings)),
     }
 
 
 def _songs(settings: Settings) -> tuple[Mapping[str, str], ...]:
-    describe = settings.family.describe
-    return tuple(describe(settings.song_of(sample)) for sample in range(settings.sampling.n_samples))
+    describe, samples = settings.family.describe, range(settings.sampling.n_samples)
+    if varies(settings.family):
+        return tuple(of_song(settings, sample) for sample in samples)
+    return tuple(describe(settings.song_of(sample)) for sample in samples)
 
 
 def _write_report(
@@ -196,6 +211,7 @@ def _write_report(
             lyrics=song.get("lyrics", ""),
             tracks=tuple(_track(record) for record in manifest["audio"] if record["sample"] == sample),
             words=words.get(sample),
+            original=original_in(manifest, sample),
         )
         for sample, song in enumerate(described)
     ]

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.errors import RunError
+from jukebox_core.family import varies
 from pipelines.runs.takes import check_weights, starting_takes
 from stages.sampling.prompt import Excerpt, Prompt, Recording, plan_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from jukebox_core.protocols import SongPlan
     from jukebox_core.store.store import TokenStore
     from jukebox_core.tokens.graph import Node, Take
-    from pipelines.settings.generate import PromptSettings, Settings
+    from pipelines.settings.generate import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def plan_run(
     conditioning: Sequence[Any],
     weights: Mapping[str, str],
     *,
+    codec_file: Path | None = None,
     resume: bool = False,
 ) -> RunPlan:
     """Returns the plan of a run, from the initial takes of its songs to their full length.
@@ -71,6 +74,7 @@ def plan_run(
         recordings: length and digest of each prompt.
         conditioning: of each song, as `Family.condition` returned it.
         weights: identities by role.
+        codec_file: the codec, on this machine; needed where songs begin with prompts.
         resume: the run is resumed as it was planned, even if its source runs have become others.
 
     Raises:
@@ -78,25 +82,24 @@ def plan_run(
         RunError: a source run has no tokens, or was made with other weights.
     """
     codec = weights[settings.family.codec_role]
-    prompts = {
-        excerpt: plan_prompt(excerpt, recording, settings.model.family, settings.config, codec)
-        for excerpt, recording in recordings.items()
-    }
+    prompts = {}
+    for excerpt, recording in recordings.items():
+        assert codec_file is not None, "prompts are encoded"
+        lengths = settings.family.code_lengths(settings.config, codec_file, recording.samples)
+        prompts[excerpt] = plan_prompt(excerpt, recording, settings.model.family, lengths, codec)
     check_weights(settings, weights, resume=resume)
-    excerpts = prompt_excerpts(settings.prompt, settings.sampling.n_samples, settings.seconds)
+    excerpts = prompt_excerpts(settings)
     have = starting_takes(settings, [prompts[excerpt] for excerpt in excerpts], resume=resume)
     songs = settings.family.plan(settings, conditioning, weights, have)
     return RunPlan(tuple(prompts.values()), tuple(have), tuple(songs))
 
 
-def prompt_excerpts(prompt: PromptSettings, samples: int, seconds: float) -> list[Excerpt]:
+def prompt_excerpts(settings: Settings) -> list[Excerpt]:
     """Returns the excerpt that each song starts with; files are repeated in order if there are fewer than songs.
 
-    Args:
-        prompt: the settings' section.
-        samples: songs of the run.
-        seconds: length of the music, the maximum of a prompt without a length.
+    A prompt without a length is as long as the music at most; a recording to be varied is all of it, however long.
     """
+    prompt, whole = settings.prompt, varies(settings.family)
     if not prompt.files:
         return []
     return [
@@ -104,7 +107,8 @@ def prompt_excerpts(prompt: PromptSettings, samples: int, seconds: float) -> lis
             path=prompt.files[sample % len(prompt.files)],
             seconds=prompt.seconds,
             offset_seconds=prompt.offset_seconds,
-            longest=seconds,
+            longest=None if whole else settings.seconds,
+            padded=whole,
         )
-        for sample in range(samples)
+        for sample in range(settings.sampling.n_samples)
     ]

@@ -8,6 +8,7 @@ time than all else that a command does when it finds its run finished.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import output_folder
@@ -15,6 +16,7 @@ from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.datasets.source import check_codes_folder, source_of
 from jukebox_core.errors import DeviceError, DownloadError
+from jukebox_core.family import varies
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.alignment import RunAlignment, check_alignment
@@ -26,6 +28,7 @@ from pipelines.execution.inputs import (
     check_work_left,
     read_prompts,
 )
+from pipelines.execution.originals import Originals
 from pipelines.execution.planning import RunPlan, plan_run
 from pipelines.execution.runner import check_runner
 from pipelines.execution.targets import targets
@@ -82,6 +85,13 @@ class Prepared:
         )
 
     @property
+    def originals(self) -> Originals | None:
+        """The recordings that the songs vary, for outputs; None if they vary none, or while the plan is not known."""
+        if self.plan is None or not varies(self.settings.family):
+            return None
+        return Originals.of(self.settings, self.plan)
+
+    @property
     def alignment(self) -> RunAlignment | None:
         """The alignment of the songs' words; None if the settings ask for none, or while the weights are not known."""
         if not self.settings.align or self.plan is None or self.weights is None:
@@ -92,7 +102,10 @@ class Prepared:
     def with_weights(self, weights: Mapping[str, FileHandle]) -> Prepared:
         """Returns a copy with the handles of all weights, and the plan that follows from them."""
         identities = {role: handle.identity for role, handle in weights.items()}
-        plan = plan_run(self.settings, self.recordings, self.conditioning, identities, resume=self.resume)
+        codec = Path(weights[self.settings.family.codec_role].uri)
+        plan = plan_run(
+            self.settings, self.recordings, self.conditioning, identities, codec_file=codec, resume=self.resume
+        )
         return replace(self, weights=weights, plan=plan)
 
 
@@ -154,9 +167,11 @@ def finished(prepared: Prepared) -> RunFolder | None:
         return None
     if plan.missing(TokenStore(settings.storage.tokens)) or not has_config(run, settings):
         return None
-    codec, words = prepared.weights[settings.family.codec_role], prepared.alignment
-    whole = are_complete(run.path, manifest, plan.takes, codec.identity, settings.output)
-    return run if whole and (words is None or words.is_complete(run.path, manifest)) else None
+    codec = prepared.weights[settings.family.codec_role]
+    if not are_complete(run.path, manifest, plan.takes, codec.identity, settings.output):
+        return None
+    others = [each for each in (prepared.alignment, prepared.originals) if each is not None]
+    return run if all(each.is_complete(run.path, manifest) for each in others) else None
 
 
 def check_machine(prepared: Prepared) -> Prepared:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from jukebox_core.audio.files import audio_seconds
 from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.text import format_bytes
-from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.family import open_transcribing
 from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
+from pipelines.execution.recordings import files_of
 from pipelines.execution.runner import check_runner, open_workers, run_units
 from pipelines.licence_prompt import ask
-from pipelines.runs.folder import RunFolder, runs_in
 from stages.resident import TranscriberSpec
 from stages.sampling.shard import WorkerContext
 from stages.sound.transcribe import Recording
@@ -85,7 +84,7 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     folder = user_path(settings.folder)
     found: dict[Path, Recording] = {}
     for name in settings.audio:
-        for file, place, named in _files_of(name, settings.storage.root):
+        for file, place, named in files_of(name, settings.storage.root):
             target = user_path((folder / place).with_suffix(".json"))
             if target in found:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
@@ -107,56 +106,6 @@ def _check_machine(settings: TranscribeSettings) -> None:
             f"transcribing in this way needs about {format_bytes(needed)} of memory, but {device} has "
             f"{format_bytes(total)}; lower transcription.batch_size, or choose a smaller model"
         )
-
-
-def run_of(name: str, root: str) -> RunFolder | None:
-    """Returns the run of that name below `root`, or in that folder; None if there is none."""
-    given = user_path(name)
-    if (given / "manifest.json").is_file():
-        return RunFolder(given)
-    return None if given.exists() else next((run for run in runs_in(root) if run.name == name), None)
-
-
-def _files_of(name: str, root: str) -> list[tuple[Path, Path, bool]]:
-    """Returns each audio file of an entry of ``audio``, its place below the folder, and whether the user named it."""
-    run, given = run_of(name, root), user_path(name)
-    if run is not None:
-        return [(path, Path(run.name) / path.name, True) for path in songs_of(run)]
-    if given.is_dir():
-        return [(path, path.relative_to(given), False) for path in _audio_below(given)]
-    return [(given, Path(given.name), True)]
-
-
-def songs_of(run: RunFolder) -> list[Path]:
-    """Returns the audio of a run's songs, each at the finest level that it has.
-
-    Raises:
-        ConfigError: it has none.
-        DamagedRunError: its manifest is damaged.
-    """
-    finest: dict[int, dict[str, Any]] = {}
-    for record in run.manifest().get("audio", []):
-        if record.get("level") is None or record.get("sample") is None:
-            continue
-        known = finest.setdefault(record["sample"], record)
-        if record["level"] < known["level"]:
-            finest[record["sample"]] = record
-    if not finest:
-        raise ConfigError(f"run {run.name} has no audio yet; run it to its end first: jukebox runs resume {run.name}")
-    return [run.path / finest[sample]["path"] for sample in sorted(finest)]
-
-
-def _audio_below(root: Path) -> list[Path]:
-    files = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
-    ]
-    if not files:
-        raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; name files, or a folder that has some")
-    return files
 
 
 def transcribe(settings: TranscribeSettings, recordings: Sequence[Recording], stages: Stages) -> list[str]:

@@ -97,7 +97,7 @@ def _generate(prepared: Prepared, run: RunFolder, stages: Stages, *, live: bool)
     codec = CodecSpec.of(settings.model, weights[settings.family.codec_role], settings.hardware)
     store = settings.storage.tokens
     previews = Previews(codec, store, settings.runner.preview_seconds, run, plan.takes, watch.began)
-    outputs = RunOutputs.of(settings, run, codec, prepared.alignment)
+    outputs = RunOutputs.of(settings, run, codec, prepared.alignment, prepared.originals)
 
     def make() -> None:
         with watch.time("encode"):

@@ -29,6 +29,7 @@ class Stages:
     align_song = staticmethod(align.align_song)
     write_song_codes = staticmethod(render.write_song_codes)
     draw_sound = staticmethod(render.draw_sound)
+    draw_grid = staticmethod(render.draw_grid)
     write_report = staticmethod(report.write_report)
     find_songs = staticmethod(dataset.find_songs)
     check_labels = staticmethod(dataset.check_labels)

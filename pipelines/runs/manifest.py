@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST_SCHEMA = 1
+_ORIGINAL_FILES = 5  # of `pipelines.execution.originals`
 _REMEDY = "run the command that made it again, which keeps the file and makes a new one, or remove the run"
 
 
@@ -86,6 +87,24 @@ class _Alignment:
     sample: int
     causes: str  # digest of all that decides the times
     files: tuple[_File, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Original:
+    """The recording that a sample varies, as sound and pictures, and the mask."""
+
+    extensible: ClassVar[bool] = True
+    sample: int
+    causes: str  # digest of the tokens that are shown
+    files: tuple[_File, ...]
+    seconds: float
+    peak: float
+    rms: float
+
+    def __post_init__(self) -> None:
+        """Checks that all files are recorded."""
+        if len(self.files) != _ORIGINAL_FILES:
+            raise ConfigError(f"files has {len(self.files)} entries; it must have {_ORIGINAL_FILES}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +182,7 @@ class Manifest:
     codes: tuple[_File, ...] = ()
     pictures: tuple[_File, ...] = ()
     alignment: tuple[_Alignment, ...] = ()
+    originals: tuple[_Original, ...] = ()
     report: _File | None = None
     timings: tuple[_Timing, ...] = ()
     earlier_timings: tuple[_Timing, ...] = ()

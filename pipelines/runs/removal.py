@@ -27,8 +27,9 @@ _STALE_SECONDS = 3600  # a run is created in milliseconds; a killed process has 
 _OWN = re.compile(
     r"""(
       \.?(config\.yaml | manifest\.json | run\.log | report\.html) | \.report\.\d+\.html
-    | audio/(level_\d+/\.?sample_\d+\.\w+ | preview/\.?sample_\d+\w*\.\w+)
-    | align/\.?sample_\d+\.\w+ | codes/\.?sample_\d+\.npz | pictures/\.?level_\d+_sample_\d+_\w+\.png
+    | audio/((level_\d+|original)/\.?sample_\d+\.\w+ | preview/\.?sample_\d+\w*\.\w+)
+    | align/\.?sample_\d+\.\w+ | codes/\.?sample_\d+\.npz
+    | pictures/\.?(level_\d+|original|grid)_sample_\d+_\w+\.png
     )(\.[\w-]+)*""",  # the last: of temporary files, and of those that were set aside
     re.VERBOSE,
 )

@@ -43,6 +43,7 @@ from pipelines.settings.hardware import with_auto_resolved
 from pipelines.settings.overrides import check_references, escaped, overrides_as_text, parse, unescaped
 from pipelines.settings.train import TrainSettings
 from pipelines.settings.transcribe import EvaluateSettings, TranscribeSettings
+from pipelines.settings.vamp import InpaintSettings, VampSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,11 +75,13 @@ FEATURES = Root("features", FeaturesSettings)
 COMPOSE = Root("compose", AlbumConfig)
 DATASET = Root("dataset", DatasetSettings)
 TRANSCRIBE = Root("transcribe", TranscribeSettings)
+VAMP = Root("vamp", VampSettings)
+INPAINT = Root("inpaint", InpaintSettings)
 EVALUATE = Root("evaluate", EvaluateSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
 ROOTS: tuple[Root[Any], ...] = (
-    GENERATE, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+    GENERATE, VAMP, INPAINT, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
 )  # fmt: skip
 
 
@@ -280,7 +283,7 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
 def _listing_choices(root: Root[Any]) -> Iterator[None]:
     """Omits options that the command cannot select from Hydra's help and completion.
 
-    These are files that only other files include, and models that transcribe where music is made, or the reverse.
+    These are files that only other files include, and models that do something else: make music, vary or transcribe it.
     """
     listed = ConfigRepository.get_group_options
 
@@ -299,7 +302,9 @@ def _suits(root: Root[Any], model: str) -> bool:
     if model not in option_names("model"):  # found by a search path
         return True
     family = family_of(option_data(option_path(model, "model"), "model"))
-    return transcribes(family) == (root.kind is TranscribeSettings) and not varies(family)
+    if varies(family):
+        return root.kind in (VampSettings, InpaintSettings, TrainSettings)
+    return transcribes(family) == (root.kind is TranscribeSettings) and root.kind not in (VampSettings, InpaintSettings)
 
 
 def _groups() -> list[str]:
@@ -316,7 +321,7 @@ def _with_files(root: Root[Any], overrides: Sequence[str]) -> list[str]:
 def _family_defaults(root: Root[Any], overrides: Sequence[str]) -> list[str]:
     """Returns overrides that select a family's defaults of ``sampling`` and ``song``; none for the default family."""
     known = {field.name for field in fields(cast("Any", root.kind))}
-    if not {"song", "sampling"} & known or root.node is not None:
+    if {"song", "sampling"} - known or root.node is not None:
         return []
     family, chosen = _family(root, overrides), {override.partition("=")[0] for override in overrides}
     defaults = []

@@ -15,7 +15,7 @@ from jukebox_core.alignment.config import AlignmentConfig
 from jukebox_core.base.checks import require
 from jukebox_core.base.structuring import to_plain
 from jukebox_core.errors import ConfigError
-from jukebox_core.family import Family, family_of
+from jukebox_core.family import Family, family_of, varies
 from jukebox_core.models.config import WeightsConfig  # noqa: TC001  records are built by reading annotations
 from jukebox_core.models.presets import ModelSettings  # noqa: TC001  records are built by reading annotations
 from jukebox_core.runtime.config import HardwareConfig  # noqa: TC001  records are built by reading annotations
@@ -145,6 +145,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks the settings against each other; every message names the dotted keys."""
+        if varies(self.family):
+            require(
+                bool(self.prompt.files) and self.source is None,
+                f"models of the family {self.model.family} vary recordings, and make no music from nothing; use "
+                "`jukebox vamp audio=[song.wav]`, or choose another model, as model=mini",
+            )
         if self.song is None:
             object.__setattr__(self, "song", self.family.song_type())
         require(not self.seconds > _DAY, f"seconds is {self.seconds:g}; a song lasts at most a day, {_DAY:,} s")
@@ -159,6 +165,11 @@ class Settings:
             self.choose.after_level is None or self.choose.after_level <= self.config.top,
             f"choose.after_level is {self.choose.after_level}, but {self.model.name} has no level above "
             f"{self.config.top}; choose one of its levels, or null",
+        )
+        dtype, dtypes = self.hardware.dtype, self.family.dtypes
+        require(
+            dtype in ("auto", *dtypes),
+            f"hardware.dtype is {dtype!r}; models of the family {self.model.family} sample in {', '.join(dtypes)}",
         )
         self._check_songs()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.composer.builtin import read_prompt_audio
 from jukebox_core.errors import AudioError
 from jukebox_core.tokens.graph import Take, Track
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from jukebox_core.family import ModelConfig
@@ -32,9 +35,10 @@ class Excerpt:
     seconds: float | None  # None: to the end
     offset_seconds: float = 0.0
     longest: float | None = None  # maximum length if `seconds` is None
+    padded: bool = False  # with silence to whole top-level tokens; otherwise it is cut to these
 
     def read(self, config: ModelConfig) -> NDArray[np.float32]:
-        """Returns the audio, float32 [time], at the model's rate, cut to whole top-level tokens.
+        """Returns the audio, float32 [time], at the model's rate, cut or padded to whole top-level tokens.
 
         Raises:
             AudioError: the file is missing, not audio, or shorter than requested.
@@ -43,6 +47,8 @@ class Excerpt:
         audio = read_prompt_audio(self.path, rate=rate, seconds=self.seconds, offset=self.offset_seconds)
         if self.seconds is None and self.longest is not None:
             audio = audio[: int(self.longest * rate)]
+        if self.padded:
+            return np.pad(audio, (0, -len(audio) % hop))
         return audio[: len(audio) // hop * hop]
 
     def measure(self, config: ModelConfig) -> Recording:
@@ -86,12 +92,21 @@ class Prompt:
             )
 
 
-def plan_prompt(excerpt: Excerpt, recording: Recording, family: str, config: ModelConfig, codec_sha256: str) -> Prompt:
-    """Returns the prompt of an excerpt, without encoding it."""
+def plan_prompt(
+    excerpt: Excerpt, recording: Recording, family: str, lengths: Sequence[int], codec_sha256: str
+) -> Prompt:
+    """Returns the prompt of an excerpt, without encoding it.
+
+    Args:
+        excerpt: the excerpt.
+        recording: length and digest of its audio.
+        family: of the model.
+        lengths: how many tokens of each level the codec makes of it.
+        codec_sha256: identity of the codec.
+    """
     causes = tuple(
         {"schema": 1, "family": family, "prompt": recording.sha256, "weights": codec_sha256, "level": level}
-        for level in range(len(config.hops))
+        for level in range(len(lengths))
     )
-    lengths = (recording.samples // hop for hop in config.hops)
     take = tuple(Track().extend(digest(cause), length) for cause, length in zip(causes, lengths, strict=True))
     return Prompt(excerpt, causes, take)

@@ -30,7 +30,7 @@ class SamplingJob:
 
     family: str
     config: ModelConfig
-    weights: dict[str, FileHandle]  # of each network that samples, by role
+    weights: dict[str, FileHandle]  # of all files that the networks are made from, by role
     sampling: Any  # the family's `sampling_type`
     hardware: HardwareConfig
     store: str  # URI of the token store
@@ -45,7 +45,7 @@ class SamplingJob:
             family=self.family,
             config=self.config,
             role=role,
-            weights=self.weights[role],
+            weights=self.weights,
             hardware=self.hardware,
             library=self.library,
         )

@@ -46,10 +46,11 @@ def sample_unit(job: SamplingJob, context: WorkerContext, nodes: Sequence[Node])
         StoreError: the windows could not be uploaded; they are kept on this machine.
     """
     keep_networks(context.resident_networks)
-    role = open_family(job.family).role_of(nodes[0].level)
-    weights = local_weights(job, context, role)
+    family = open_family(job.family)
+    roles = family.files_of(family.role_of(nodes[0].level))
+    weights = {role: local_weights(job, context, role) for role in roles}
     with own_device(context.devices, job.hardware.device) as device:
-        here = replace(job, hardware=replace(job.hardware, device=device), weights={**job.weights, role: weights})
+        here = replace(job, hardware=replace(job.hardware, device=device), weights={**job.weights, **weights})
         handles = sample_shard(here, nodes)
     if context.remote:
         open_store(job.store).flush(DELIVERY_SECONDS)

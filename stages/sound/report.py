@@ -9,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -52,6 +53,21 @@ class Piece(NamedTuple):
     estimated: bool = False
 
 
+class Picture(NamedTuple):
+    """A picture, and what it shows."""
+
+    path: str
+    shows: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Original:
+    """The recording that a song varies, as the codec hears it, and pictures of codes: the mask, and the result."""
+
+    sound: Track
+    grids: tuple[Picture, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Song:
     """One sample of the run: its labels, and its levels as sound, in any order."""
@@ -62,6 +78,13 @@ class Song:
     lyrics: str
     tracks: tuple[Track, ...]
     words: TimedText | None = None  # the lyrics in time with the music, as they were aligned
+    original: Original | None = None  # None: it varies none
+
+    @property
+    def labels(self) -> str:
+        """What the song is, in a line."""
+        said = [each for each in (self.artist, self.genre) if each]
+        return ", ".join([*said, *(["no lyrics"] if self.original is None and not self.lyrics.strip() else [])])
 
     @property
     def pieces(self) -> list[Piece]:
@@ -99,6 +122,7 @@ class Report:
     songs: tuple[Song, ...]
     timings: tuple[Timing, ...] = ()
     notes: tuple[str, ...] = ()
+    level_names: Mapping[int, str] = field(default_factory=lambda: LEVEL_NAMES)
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -124,7 +148,12 @@ def write_report(folder: Path, report: Report) -> Path:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        url=quote, clock=clock, position=position, decibels=decibels, level_name=level_name, standing=standing
+        url=quote,
+        clock=clock,
+        position=position,
+        decibels=decibels,
+        standing=standing,
+        level_name=partial(level_name, names=report.level_names),
     )
     html = environment.get_template("report.html.j2").render(report=report, groups=setting_groups(report.settings))
     page = folder / "report.html"
@@ -155,9 +184,9 @@ def pieces(lyrics: str, timed: TimedText) -> list[Piece]:
     return [*found, Piece(text[at:])] if at < len(text) else found
 
 
-def level_name(level: int) -> str:
-    """Returns the field's word for a level: bottom, middle or top."""
-    return LEVEL_NAMES.get(level, f"Level {level}")
+def level_name(level: int, names: Mapping[int, str] = LEVEL_NAMES) -> str:
+    """Returns the field's word for a level: bottom, middle or top, or another of the model's family."""
+    return names.get(level, f"Level {level}")
 
 
 def standing(level: int) -> str:
@@ -219,8 +248,11 @@ def _check_song(folder: Path, song: Song) -> None:
     levels = [track.level for track in song.tracks]
     if len(set(levels)) < len(levels):
         raise RunError(f"sample {song.index} has levels {levels}; give each level once")
-    for track in song.tracks:
-        for path in (track.audio, track.waveform, track.spectrogram):
+    original = song.original
+    shown = [*song.tracks, *([] if original is None else [original.sound])]
+    grids = [] if original is None else [each.path for each in original.grids]
+    for paths in (grids, *((track.audio, track.waveform, track.spectrogram) for track in shown)):
+        for path in paths:
             if path is None:
                 continue
             parts = PurePosixPath(path)

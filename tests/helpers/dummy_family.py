@@ -162,6 +162,7 @@ class DummyFamily:
     name = "dummy"
     network_type, sampling_type, song_type, song_overrides_type = Network, Sampling, Mood, MoodOverride
     codec_role = "codec"
+    dtypes = ("float32", "bfloat16", "float16", "int8")
 
     def config(self, name: str, network: Network) -> Config:
         return Config(name, network)
@@ -171,6 +172,9 @@ class DummyFamily:
 
     def role_of(self, level: int) -> str:
         return "model"
+
+    def files_of(self, role: str) -> tuple[str, ...]:
+        return (role,)
 
     def check_file(self, config: Config, role: str, path: Path) -> None:
         if load_file(path).keys() != {role}:
@@ -237,9 +241,10 @@ class DummyFamily:
     def open_codec(self, config: Config, path: Path, hardware: Any) -> ToneCodec:
         return ToneCodec(config)
 
-    def open_model(
-        self, config: Config, role: str, path: Path, identity: str, hardware: Any, library: Any
-    ) -> GridModel:
+    def code_lengths(self, config: Config, codec: Path, samples: int) -> tuple[int, ...]:
+        return (samples // config.network.hop,)
+
+    def open_model(self, config: Config, role: str, files: Any, hardware: Any, library: Any) -> GridModel:
         return GridModel(config)
 
     def estimate_bytes(self, config: Config, levels: Sequence[int], dtype: str, batch: int, *, together: bool) -> int:

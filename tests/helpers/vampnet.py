@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
 from jukebox_core.families.vampnet.config import CodecConfig as CodecConfig
+from jukebox_core.families.vampnet.config import VampNetNetwork
 from jukebox_core.families.vampnet.sampling.config import PassConfig
 from jukebox_core.families.vampnet.sampling.interface import Interface
 from jukebox_core.families.vampnet.sampling.noise import PassNoise, gumbel_of
@@ -112,3 +115,25 @@ def close_if(arrays: Mapping[str, Tensor], name: str, found: Tensor, atol: float
 def same(found: Tensor, expected: Tensor) -> None:
     """Compares integers or booleans exactly."""
     assert torch.equal(found.long(), expected.long()), f"{(found.long() != expected.long()).sum()} differ"
+
+
+def write_preset(golden: Path, folder: Path) -> Path:
+    """A preset of the golden model, whose files are read where they are."""
+    made, coarse, c2f = codec(golden), *(transformer(golden, role) for role in ROLES)
+    sizes = load(golden / "interface/interface.json")
+    network = VampNetNetwork(
+        codec=made.config.codebooks,
+        coarse=coarse.config,
+        c2f=c2f.config,
+        coarse_seconds=sizes["chunk_coarse_s"],
+        c2f_seconds=sizes["chunk_c2f_s"],
+    )
+    data: dict[str, Any] = {
+        "defaults": ["vampnet"],
+        "name": "golden",
+        "network": dataclasses.asdict(network),
+        "files": {"weight_sources": [str(golden / "models/vampnet")], "licence": "none, it is noise", "terms": None},
+    }
+    path = folder / "golden.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jukebox_core.features.config import FeatureSizes
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
@@ -52,6 +53,7 @@ class JukeboxFamily:
     song_type = Song
     song_overrides_type = SongOverride
     codec_role = CODEC
+    dtypes = ("float32", "bfloat16", "float16", "int8")
 
     def config(self, name: str, network: JukeboxNetwork) -> JukeboxConfig:
         """Returns the hyperparameters of the preset called `name`."""
@@ -66,6 +68,10 @@ class JukeboxFamily:
     def role_of(self, level: int) -> str:
         """Returns the role of the prior of `level`."""
         return f"level_{level}"
+
+    def files_of(self, role: str) -> tuple[str, ...]:
+        """Returns the role alone: a file is a network."""
+        return (role,)
 
     def check_file(self, config: JukeboxConfig, role: str, path: Path) -> None:
         """Checks that a file holds every tensor of `role`, in its shape, and nothing else."""
@@ -200,12 +206,15 @@ class JukeboxFamily:
         loaded = load_vqvae(config, path, device=resolve_device(hardware.device))
         return VQVAECodec(prepare_vqvae(loaded, hardware.engine))
 
+    def code_lengths(self, config: JukeboxConfig, codec: Path, samples: int) -> tuple[int, ...]:
+        """Returns the tokens of each level: whole ones alone."""
+        return tuple(samples // hop for hop in config.hops)
+
     def open_model(
         self,
         config: JukeboxConfig,
         role: str,
-        path: Path,
-        identity: str,
+        files: Mapping[str, WeightFile],
         hardware: HardwareConfig,
         library: Path | None,
     ) -> PriorModel:
@@ -217,7 +226,7 @@ class JukeboxFamily:
         prior = sampling_prior(
             config,
             level_of(role),
-            Source(path, identity, library),
+            Source(*files[role], library),
             device=resolve_device(hardware.device),
             dtype=hardware.dtype,
             engine=hardware.engine,

@@ -48,6 +48,7 @@ class MT3Family:
     song_type = _OfMusic()
     song_overrides_type = _OfMusic()
     codec_role = _OfMusic()
+    dtypes = _OfMusic()
 
     def config(self, name: str, network: MT3Network) -> MT3Config:
         """Returns the hyperparameters of the preset called `name`."""
@@ -62,6 +63,10 @@ class MT3Family:
     def role_of(self, level: int) -> str:
         """Returns ``transcriber``."""
         return TRANSCRIBER
+
+    def files_of(self, role: str) -> tuple[str, ...]:
+        """Returns the role alone: a file is a network."""
+        return (role,)
 
     def check_file(self, config: MT3Config, role: str, path: Path) -> None:
         """Checks that a file holds every tensor of the model, in its shape, and nothing else."""
@@ -163,7 +168,7 @@ class MT3Family:
         raise generates_nothing()
 
     check_song = complete_song = length = condition = plan = describe = estimate_bytes = _refuse
-    codec_causes = open_codec = open_model = _refuse
+    codec_causes = code_lengths = open_codec = open_model = _refuse
 
 
 def _sizes(network: MT3Network) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import uuid
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,14 @@ from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
 from jukebox_core.families.vampnet.config import COARSE_LEVEL, CODEC, FINE_LEVEL, ROLE_OF
 from jukebox_core.families.vampnet.masks import parts
-from jukebox_core.families.vampnet.masks.build import build_mask
 from jukebox_core.families.vampnet.masks.config import MaskConfig
-from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
+from jukebox_core.families.vampnet.masks.found import check_found, complete
+from jukebox_core.families.vampnet.sampling.codec import decoded, encoded
 from jukebox_core.families.vampnet.sampling.config import VampSampling
 from jukebox_core.families.vampnet.sampling.graph import Variation, check_mask, plan_variation
 from jukebox_core.families.vampnet.sampling.grid_model import GridModel
+from jukebox_core.families.vampnet.sampling.song import check_mask_of
+from jukebox_core.families.vampnet.sampling.songs import mask_of
 from jukebox_core.families.vampnet.sound.front_end import prepare
 from jukebox_core.models.resolve import obtain_weights
 from jukebox_core.runtime.device import resolve_device, use_threads
@@ -95,7 +98,7 @@ class VampNet:
         samples_TC, given = self._samples(audio, rate)
         audio_1CT = torch.from_numpy(samples_TC.T.copy())[None]
         prepared = prepare(audio_1CT, given, self.codec.config)
-        codes: NDArray[np.int64] = self.codec.encode(prepared.audio_B1T.to(self._device)).codes_BKT[0].cpu().numpy()
+        codes: NDArray[np.int64] = encoded(self.codec, prepared.audio_B1T)[0].cpu().numpy()
         return codes
 
     @torch.inference_mode()
@@ -106,27 +109,27 @@ class VampNet:
             ConfigError: values outside the codebooks, or more codebooks than the codec has.
         """
         given = self._codes(codes)
-        grids = torch.from_numpy(given.reshape(-1, *given.shape[-2:])).to(self._device)
-        audio: NDArray[np.float32] = self.codec.decode(grids)[:, 0].cpu().numpy()
+        audio: NDArray[np.float32] = decoded(self.codec, torch.from_numpy(given.reshape(-1, *given.shape[-2:]))).numpy()
         return audio.reshape(*given.shape[:-2], -1)
 
-    def mask(
-        self, codes: ArrayLike, config: MaskConfig | None = None, *, seed: int = 0, onsets: Sequence[int] = ()
-    ) -> NDArray[np.bool_]:
+    def mask(self, codes: ArrayLike, config: MaskConfig | None = None, *, seed: int = 0) -> NDArray[np.bool_]:
         """Returns a mask for codes, [codebooks, tokens]: true where tokens are generated.
 
         Args:
             codes: [codebooks, tokens].
-            config: the parts of the mask; by default every seventh step is kept, of the first three codebooks.
+            config: the parts of the mask; by default every seventh step is kept, of the first three codebooks. Onsets
+                and beats that are not in it are found in the sound of the codes. It is stretched by `vamp` alone.
             seed: decides random parts.
-            onsets: steps at which something begins, where `MaskConfig.onset_width` keeps them.
+
+        Raises:
+            ConfigError: the mask does not fit the codes, or a file that it names cannot be read.
         """
-        given = self._codes(codes)
-        shape = (1, *given.shape[-2:])
-        draws = GeneratorDraws.of_seed(seed)
-        made = build_mask(shape, config or MaskConfig(), self.config.network.codec, draws, onsets=onsets)
-        mask: NDArray[np.bool_] = made[0].numpy()
-        return mask
+        given, codec = self._codes(codes), self.config.network.codec
+        wanted = replace(config or MaskConfig(), stretch=1)
+        check_mask_of(self.config, wanted)
+        check_found(wanted, codec.n_codebooks)
+        whole = complete(wanted, "", lambda: self.decode(given.reshape(-1, *given.shape[-2:])[0]), codec)
+        return mask_of(self.config, whole, VampSampling(seed=seed), given.shape[-1])
 
     def inpaint_mask(self, codes: ArrayLike, start: float, stop: float) -> NDArray[np.bool_]:
         """Returns the mask that generates all codes from `start` to `stop`, in seconds, and keeps the others.
@@ -135,11 +138,7 @@ class VampNet:
             ConfigError: the times do not rise within the music.
         """
         given, codec = self._codes(codes), self.config.network.codec
-        end = codec.seconds_of(given.shape[-1])
-        if not 0 <= start < stop <= end:
-            raise ConfigError(f"start is {start:g} s and stop {stop:g} s; they must rise within 0 to {end:.3f} s")
-        first, last = math.floor(start * codec.sample_rate / codec.hop), codec.tokens_of(stop)
-        mask: NDArray[np.bool_] = parts.span((1, *given.shape[-2:]), first, last)[0].numpy()
+        mask: NDArray[np.bool_] = parts.seconds_span((1, *given.shape[-2:]), start, stop, codec)[0].numpy()
         return mask.copy()
 
     def vamp(
@@ -149,7 +148,7 @@ class VampNet:
         *,
         codes: ArrayLike | None = None,
         rate: int | None = None,
-        stretch: int = 1,
+        stretch: int | None = None,
         sampling: VampSampling | None = None,
     ) -> Music:
         """Returns variations of a recording; codes of level 0 have all codebooks, of level 1 the coarse ones.
@@ -159,7 +158,7 @@ class VampNet:
             mask: [codebooks, tokens], true where tokens are generated; or its parts; None: the default parts.
             codes: instead of audio, [codebooks, tokens].
             rate: of samples, Hz.
-            stretch: slow down by this factor; the mask is of the codes before.
+            stretch: slow down by this factor; the mask is of the codes before. None: as the parts of the mask say.
             sampling: number of variations, seed, passes, rounds.
 
         Raises:
@@ -176,14 +175,16 @@ class VampNet:
             raise ConfigError(f"codes have shape {source.shape}; give [{books}, tokens] of one recording")
         wanted = mask if isinstance(mask, np.ndarray) else self.mask(source, mask, seed=how.seed)
         check_mask(wanted, *source.shape)
+        if stretch is None:
+            stretch = mask.stretch if isinstance(mask, MaskConfig) else 1
         grids = torch.from_numpy(source)[None], torch.from_numpy(wanted.astype(np.bool_))[None]
-        slowed, slowed_mask = parts.stretched(*grids, stretch)
-        made = self._sample(slowed[0].numpy().astype(np.int32), slowed_mask[0].numpy(), how)
+        _, slowed_mask = parts.stretched(*grids, stretch)
+        made = self._sample(source.astype(np.int32), slowed_mask[0].numpy(), stretch, how)
         lowest = min(made)
         return Music(made, self.decode(made[lowest]), self.config.sample_rate)
 
     def _sample(
-        self, source: NDArray[np.int32], mask: NDArray[np.bool_], sampling: VampSampling
+        self, source: NDArray[np.int32], mask: NDArray[np.bool_], stretch: int, sampling: VampSampling
     ) -> dict[int, NDArray[np.int64]]:
         roles = self._settings.opened.roles(self.config)
         weights = {role: self._file(role).identity for role in roles}
@@ -193,7 +194,7 @@ class VampNet:
             store.seal(digest(causes), source, first=0, causes=causes)
             track = Track((Span(digest(causes), 0, source.shape[1]),))
             plans = [
-                plan_variation(Variation(self.config, weights, sampling, "float32", sample, track, mask))
+                plan_variation(Variation(self.config, weights, sampling, "float32", sample, track, mask, stretch))
                 for sample in range(sampling.n_samples)
             ]
             self._run(plans, store, sampling)

@@ -1,42 +1,49 @@
 """VampNet behind the door (`jukebox_core.family`): models that vary recordings, by filling masked grids of codes.
 
-Methods that need torch import it when they are called. What belongs to songs made from nothing is refused by name.
+A variation is a song whose prompt is the whole recording, and whose conditioning is a mask. Methods that need torch
+import it when they are called. Music from nothing is refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jukebox_core.errors import CheckpointError, ConfigError
 from jukebox_core.families.vampnet.config import (
     C2F,
     COARSE,
+    COARSE_LEVEL,
     CODEC,
+    FINE_LEVEL,
     LORA_RANK,
     ROLE_OF,
     VampNetConfig,
     VampNetNetwork,
     varies_only,
 )
-from jukebox_core.families.vampnet.masks.config import MaskConfig
+from jukebox_core.families.vampnet.masks.config import MaskConfig, TimeRange
 from jukebox_core.families.vampnet.sampling.config import VampSampling
+from jukebox_core.families.vampnet.sampling.song import Varied, VariedOverride, check_mask_of, described
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from jukebox_core.families.vampnet.api import VampNet
+    from jukebox_core.families.vampnet.sampling.codec import GridCodec
+    from jukebox_core.families.vampnet.sampling.graph import VariationPlan
+    from jukebox_core.families.vampnet.sampling.grid_model import GridModel
+    from jukebox_core.family import RunRequest
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
-
-
-class _OfSongs:
-    """An attribute that only families have whose models make songs from nothing."""
-
-    def __get__(self, owner: object, kind: type | None = None) -> NoReturn:
-        raise varies_only()
+    from jukebox_core.tokens.graph import Take
 
 
 class VampNetFamily:
@@ -44,16 +51,19 @@ class VampNetFamily:
 
     name = "vampnet"
     network_type = VampNetNetwork
-    sampling_type = _OfSongs()
-    song_type = _OfSongs()
-    song_overrides_type = _OfSongs()
-    codec_role = _OfSongs()
-    mask_type = MaskConfig  # of the section ``mask``
-    variation_type = VampSampling  # of the section ``sampling`` of variations
+    sampling_type = VampSampling
+    song_type = Varied
+    song_overrides_type = VariedOverride
+    codec_role = CODEC
+    dtypes = ("float32",)
+    mask_type = MaskConfig
+    level_names = MappingProxyType({FINE_LEVEL: "All codebooks", COARSE_LEVEL: "Coarse codebooks"})
 
     def config(self, name: str, network: VampNetNetwork) -> VampNetConfig:
         """Returns the hyperparameters of the preset called `name`."""
         return VampNetConfig(name=name, network=network)
+
+    # Files
 
     def roles(self, config: VampNetConfig) -> tuple[str, ...]:
         """Returns ``codec``, ``coarse`` and, where the model has it, ``c2f``."""
@@ -62,6 +72,10 @@ class VampNetFamily:
     def role_of(self, level: int) -> str:
         """Returns the transformer that makes `level`."""
         return ROLE_OF[level]
+
+    def files_of(self, role: str) -> tuple[str, ...]:
+        """Returns the role, and for a transformer the codec, whose codebooks it reads."""
+        return (role,) if role == CODEC else (role, CODEC)
 
     def check_file(self, config: VampNetConfig, role: str, path: Path) -> None:
         """Checks that a file holds every tensor of `role`, in its shape, and nothing else, and the preset's sizes."""
@@ -77,9 +91,89 @@ class VampNetFamily:
         """Returns the sizes of the model."""
         return {"network": asdict(config.network)}
 
+    def codec_causes(self, config: VampNetConfig) -> Mapping[str, Any]:
+        """Returns the sizes of the codes."""
+        return {"codec": asdict(config.network.codec)}
+
     def split(self, config: VampNetConfig, role: str, shards: Sequence[Path], path: Path) -> NoReturn:
         """Refuses: no copy of these models is in shards."""
         raise CheckpointError(f"{config.name} has a file for each network; list its sources under files.weight_sources")
+
+    # Masks
+
+    def check_variation(self, config: VampNetConfig, mask: MaskConfig, sampling: VampSampling) -> VampSampling:
+        """Returns the sampling for a model, which makes what the model can make."""
+        from jukebox_core.families.vampnet.masks.found import check_found
+
+        check_mask_of(config, mask)
+        check_found(mask, config.network.codec.n_codebooks)
+        return replace(sampling, stop_level=COARSE_LEVEL) if config.network.c2f is None else sampling
+
+    def check_recording(self, config: VampNetConfig, mask: MaskConfig, seconds: float) -> None:
+        """Checks that the times of a mask are within a recording."""
+        last = max((*mask.beats.times, *mask.beats.bars), default=0.0)
+        if last > seconds:
+            raise ConfigError(
+                f"mask.beats has a beat at {last:g} s, but the recording ends at {seconds:.3f} s; correct it"
+            )
+        stop = max((each.stop for each in mask.ranges), default=0.0)
+        if stop > seconds:
+            raise ConfigError(f"stop is {stop:g} s, but the recording ends at {seconds:.3f} s; choose a time within it")
+
+    def complete_mask(
+        self, config: VampNetConfig, mask: MaskConfig, recording: str, sound: Callable[[], NDArray[np.float32]]
+    ) -> MaskConfig:
+        """Returns a mask with the beats, the onsets and the drawn tokens of one recording."""
+        from jukebox_core.families.vampnet.masks.found import complete
+
+        return complete(mask, recording, sound, config.network.codec)
+
+    def hole(self, start: float, stop: float) -> MaskConfig:
+        """Returns the mask that generates the seconds from `start` to `stop` alone."""
+        return MaskConfig(ranges=(TimeRange(start=start, stop=stop),), period=0, upper_codebook_mask=None)
+
+    def variation(self, mask: MaskConfig, number: int) -> VariedOverride:
+        """Returns the song that is one variation of a recording."""
+        return VariedOverride(mask=mask, variation=number)
+
+    def song_mask(self, request: RunRequest, sample: int, steps: int) -> NDArray[np.bool_]:
+        """Returns the mask [codebooks, tokens] of one song of a run, whose recording has `steps` tokens."""
+        from jukebox_core.families.vampnet.sampling.songs import mask_of
+
+        return mask_of(request.config, request.song_of(sample).mask, request.sampling, steps)
+
+    # Songs
+
+    def check_song(self, config: VampNetConfig, song: Varied, seconds: float) -> None:
+        """Checks that the model has the codebooks that a mask names."""
+        check_mask_of(config, song.mask)
+
+    def complete_song(self, config: VampNetConfig, song: Varied, seconds: float, usual_seconds: float | None) -> Varied:
+        """Returns `song`: it leaves nothing to the model."""
+        return song
+
+    def length(self, request: RunRequest) -> int:
+        """Returns the length up to which recordings are read, in audio samples."""
+        hop: int = request.config.network.codec.hop
+        return int(request.seconds * request.config.sample_rate) // hop * hop
+
+    def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[Varied, ...]:
+        """Returns the variations."""
+        return tuple(request.song_of(sample) for sample in range(request.sampling.n_samples))
+
+    def plan(
+        self, request: RunRequest, conditioning: Sequence[Varied], weights: Mapping[str, str], have: Sequence[Take]
+    ) -> list[VariationPlan]:
+        """Returns the graph of each variation; its recording is its initial take."""
+        from jukebox_core.families.vampnet.sampling.songs import plan_songs
+
+        return plan_songs(request.config, request.sampling, request.dtype, conditioning, weights, have)
+
+    def describe(self, song: Varied) -> Mapping[str, str]:
+        """Returns the mask in words, and the number of the variation."""
+        return {"variation": str(song.variation), "mask": described(song.mask)}
+
+    # Networks
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> VampNet:
         """Returns the model for Python programs."""
@@ -87,16 +181,52 @@ class VampNetFamily:
 
         return VampNet(preset, hardware, weights)
 
+    def code_lengths(self, config: VampNetConfig, codec: Path, samples: int) -> tuple[int, ...]:
+        """Returns the tokens of both levels: by the strides that the codec's file states, which may be odd."""
+        from jukebox_core.families.vampnet.checkpoints.loading import stored_codec
+
+        sizes = stored_codec(codec)
+        return (sizes.frames(sizes.padded(samples)),) * 2
+
+    def open_codec(self, config: VampNetConfig, path: Path, hardware: HardwareConfig) -> GridCodec:
+        """Returns the codec on its device."""
+        from jukebox_core.families.vampnet.checkpoints.loading import load_codec
+        from jukebox_core.families.vampnet.sampling.codec import GridCodec
+        from jukebox_core.runtime.device import resolve_device
+
+        return GridCodec(load_codec(path, device=resolve_device(hardware.device)), config.network.coarse.n_codebooks)
+
+    def open_model(
+        self,
+        config: VampNetConfig,
+        role: str,
+        files: Mapping[str, WeightFile],
+        hardware: HardwareConfig,
+        library: Path | None,
+    ) -> GridModel:
+        """Returns the transformer of `role` over the codebooks of the codec."""
+        from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
+        from jukebox_core.families.vampnet.sampling.grid_model import GridModel
+        from jukebox_core.runtime.device import resolve_device
+
+        codec = load_codec(files[CODEC].path)
+        return GridModel(config, load_transformer(files[role].path, codec, device=resolve_device(hardware.device)))
+
+    def estimate_bytes(
+        self, config: VampNetConfig, levels: Sequence[int], dtype: str, batch: int, *, together: bool
+    ) -> int:
+        """Returns the estimated bytes of weights and of a pass over a chunk of `batch` variations."""
+        from jukebox_core.families.vampnet.sampling.memory import estimate_bytes
+
+        return estimate_bytes(config, levels, dtype, batch, together=together)
+
     def approximate_parameters(self, config: VampNetConfig) -> int:
         """Returns the number of parameters of the transformers, as upstream's files have them; the codec is small."""
         return sum(config.sizes(role).parameters(LORA_RANK) for role in self.roles(config)[1:])
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuses: these models vary recordings."""
+    def training(self) -> NoReturn:
+        """Refuses: these models are trained elsewhere."""
         raise varies_only()
-
-    check_song = complete_song = length = condition = plan = describe = estimate_bytes = _refuse
-    codec_causes = open_codec = open_model = training = _refuse
 
 
 FAMILY = VampNetFamily()

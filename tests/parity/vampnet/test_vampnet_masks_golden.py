@@ -100,18 +100,20 @@ class Bundle:
 
     def _build_mask(self, case: str, args: dict[str, Any], draws: MaskDraws) -> Tensor:
         config = MaskConfig(**{_BUILD[name]: value for name, value in args.items() if name in _BUILD})
-        frames = args.get("onset_frames", ())
-        return build_mask(self.shape, config, self.codec, draws, onsets=frames, parity=True)
+        config = replace(config, onsets=tuple(args.get("onset_frames", ())))
+        return build_mask(self.shape, config, self.codec, draws, parity=True)
 
     def _beat_mask(self, case: str, args: dict[str, Any], draws: MaskDraws) -> Tensor:
         config = BeatConfig(
             **{_BEATS[name]: value for name, value in args.items() if name in _BEATS},
             invert=not args.get("invert", True),
+            times=tuple(self.beats["beats_s"]),
+            bars=tuple(self.beats["downbeats_s"]),
         )
         steps = self.codec.tokens_of(self.beats["signal_samples"] / self.codec.sample_rate)
         shape = (1, self.arrays["codes"].shape[1], steps)
         codec = replace(self.codec, sample_rate=self.beats["sample_rate"])
-        return beat_mask(shape, self.beats["beats_s"], self.beats["downbeats_s"], config, codec, draws, parity=True)
+        return beat_mask(shape, config, codec, draws, parity=True)
 
     def _edit(self, case: str, args: dict[str, Any], draws: MaskDraws) -> Tensor | tuple[Tensor, ...]:
         base = self.arrays["base_mask"].bool()
@@ -198,7 +200,7 @@ def test_onsets_and_beats_near_the_beginning_are_kept_but_in_parity() -> None:
     assert parts.onsets(shape, [1], 3, parity=True).all()
     assert parts.onsets(shape, [1], 3)[0, 0].tolist() == [False] * 4 + [True] * 8
     codec = gold.CodecConfig(sample_rate=100, decoder_rates=(10,), encoder_rates=(10,))
-    config = BeatConfig(before_seconds=0.2, after_seconds=0.1)
+    config = BeatConfig(times=(0.1,), before_seconds=0.2, after_seconds=0.1)
     for parity, kept in ((True, 0), (False, 2)):
-        made = beat_mask(shape, [0.1], [], config, codec, GeneratorDraws.of_seed(0), parity=parity)
+        made = beat_mask(shape, config, codec, GeneratorDraws.of_seed(0), parity=parity)
         assert int((~made[0, 0]).sum()) == kept

@@ -41,9 +41,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TokenModel
 
     def network(level: int) -> TokenModel:
         role = f"level_{level}"
-        spec = resident.NetworkSpec(
-            family="jukebox", config=model.config, role=role, weights=weights[role], hardware=CPU
-        )
+        spec = resident.NetworkSpec(family="jukebox", config=model.config, role=role, weights=weights, hardware=CPU)
         return spec.open()
 
     return network

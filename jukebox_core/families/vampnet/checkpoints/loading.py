@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +49,21 @@ def load_codec(path: Path, *, device: Device = None) -> Codec:
     codec = build_codec(config)
     load_into(codec, checkpoint, codec_renames(config), device=device, label="the codec")
     return codec.eval().requires_grad_(requires_grad=False)
+
+
+def stored_codec(path: Path) -> CodecConfig:
+    """Returns the sizes of the codec in `path`, without its weights; those of one file are read once.
+
+    Raises:
+        CheckpointError: the file is no codec of VampNet.
+    """
+    status = path.stat()
+    return _stored_codec(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _stored_codec(path: Path, size: int, modified_ns: int) -> CodecConfig:  # noqa: ARG001 - they tell versions apart
+    return codec_config(open_checkpoint(path))
 
 
 def load_transformer(

@@ -1,4 +1,4 @@
-"""Masks around beats. Times of beats come from the caller, from a file or from a tracker."""
+"""Masks around beats, whose times are known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from jukebox_core.base.checks import require
 from jukebox_core.families.vampnet.masks.parts import Shape, _around
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from jukebox_core.families.vampnet.config import CodebooksConfig, CodecConfig
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
 def beat_mask(
     shape: Shape,
-    beats: Sequence[float],
-    downbeats: Sequence[float],
     config: BeatConfig,
     codec: CodebooksConfig | CodecConfig,
     draws: MaskDraws,
@@ -33,9 +29,7 @@ def beat_mask(
 
     Args:
         shape: of the grid.
-        beats: times of all beats in seconds.
-        downbeats: those of them that begin bars.
-        config: which are kept.
+        config: the beats, and which of them are kept.
         codec: sample rate and hop.
         draws: source of random numbers; upbeats first.
         parity: lose spans that begin before the music, as upstream does.
@@ -44,10 +38,10 @@ def beat_mask(
         ConfigError: a beat lies outside the music.
     """
     end = codec.seconds_of(shape[2])
-    for at in (*beats, *downbeats):
+    for at in (*config.times, *config.bars):
         require(0 <= at <= end, f"a beat at {at:g} s is not within the music, 0 to {end:.3f} s; correct the beats")
-    first_of_bars = [codec.tokens_of(at) for at in downbeats]
-    others = [at for at in map(codec.tokens_of, beats) if at not in first_of_bars]
+    first_of_bars = [codec.tokens_of(at) for at in config.bars]
+    others = [at for at in map(codec.tokens_of, config.times) if at not in first_of_bars]
     before, after = codec.tokens_of(config.before_seconds), codec.tokens_of(config.after_seconds)
     near_T = torch.zeros(shape[2], dtype=torch.bool)
     chosen = (others[:: config.every] if config.upbeats else []) + (

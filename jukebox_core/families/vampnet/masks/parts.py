@@ -16,6 +16,7 @@ from jukebox_core.base.checks import require
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jukebox_core.families.vampnet.config import CodebooksConfig, CodecConfig
     from jukebox_core.families.vampnet.masks.draws import MaskDraws
 
 Shape = tuple[int, int, int]
@@ -47,6 +48,20 @@ def span(shape: Shape, start: int, stop: int) -> Tensor:
     """Masks the steps [start, stop) alone."""
     at = torch.arange(shape[2])
     return ((at >= start) & (at < stop)).expand(shape)
+
+
+def seconds_span(shape: Shape, start: float, stop: float, codec: CodebooksConfig | CodecConfig) -> Tensor:
+    """Masks all steps that sound within [start, stop), in seconds, alone.
+
+    Raises:
+        ConfigError: the times are outside the music.
+    """
+    end = codec.seconds_of(shape[2])
+    require(0 <= start < stop, f"start is {start:g} s and stop {stop:g} s; they must rise within 0 to {end:.3f} s")
+    require(
+        stop <= end, f"stop is {stop:g} s, but the music ends at {end:.3f} s; they must rise within 0 to {end:.3f} s"
+    )
+    return span(shape, math.floor(start * codec.sample_rate / codec.hop), codec.tokens_of(stop))
 
 
 def periodic(shape: Shape, period: int, width: int, draws: MaskDraws, *, roll: bool = False) -> Tensor:

@@ -36,10 +36,11 @@ class PassConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VampSampling:
-    """How music is varied (conf/sampling/vamp.yaml)."""
+    """How music is varied (conf/sampling/_vamp.yaml)."""
 
     seed: int = 0
-    n_samples: int = 1  # variations
+    n_samples: int = 1  # variations of each recording
+    stop_level: int = 0  # 1 makes the coarse codebooks only
     feedback: int = 1  # rounds of the coarse model, each over the result of the one before
     parity: bool = False  # reproduce upstream's defects (docs/vamp.md) instead of correct results
     overlap: float = 0.25  # of a chunk: known tokens that each chunk starts with; none in parity
@@ -49,5 +50,8 @@ class VampSampling:
     def __post_init__(self) -> None:
         """Checks ranges."""
         require_positive(self, "n_samples", "feedback")
+        require(
+            self.stop_level in (0, 1), f"stop_level is {self.stop_level}; it is 0, or 1 for the coarse codebooks only"
+        )
         require(0 <= self.seed < 2**63, f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
         require(0 <= self.overlap < 1, f"overlap is {self.overlap}; it must be at least 0 and below 1")

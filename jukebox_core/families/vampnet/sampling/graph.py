@@ -15,7 +15,7 @@ import numpy as np
 from jukebox_core.base.checks import require
 from jukebox_core.base.hashing import digest
 from jukebox_core.families.vampnet.config import C2F, COARSE, COARSE_LEVEL, CODEC, FINE_LEVEL, ROLE_OF
-from jukebox_core.tokens.graph import Node, Take, Track, make_node
+from jukebox_core.tokens.graph import Node, Span, Take, Track, make_node
 from jukebox_core.tokens.plan import Window, plan_windows
 
 if TYPE_CHECKING:
@@ -39,12 +39,21 @@ class Variation:
     dtype: str
     sample: int  # index of the variation
     source: Track  # stored codes of the piece, a grid of all codebooks
-    mask_KT: NDArray[np.bool_]  # tokens that are generated
+    mask_KT: NDArray[np.bool_]  # tokens that are generated; with `stretch`, of the music that is slowed down
+    stretch: int = 1  # each step of the source is repeated so often
+
+    @property
+    def steps(self) -> int:
+        """The length of the variation."""
+        return len(self.source) * self.stretch
 
 
 @dataclass(frozen=True, slots=True)
 class VariationPlan:
-    """The chunks to sample, in order, and the take that they complete: all codebooks, and the coarse ones."""
+    """The chunks to sample, in order, and the take that they complete: all codebooks, and the coarse ones.
+
+    The first track is empty if the coarse codebooks alone are made (`VampSampling.stop_level`).
+    """
 
     nodes: tuple[Node, ...]
     take: Take
@@ -61,19 +70,20 @@ def plan_variation(variation: Variation) -> VariationPlan:
         ConfigError: the mask is not of the shape of the codes.
     """
     network, sampling = variation.config.network, variation.sampling
-    check_mask(variation.mask_KT, network.codec.n_codebooks, len(variation.source))
+    check_mask(variation.mask_KT, network.codec.n_codebooks, variation.steps)
     nodes: list[Node] = []
-    track, mask_KT = variation.source, variation.mask_KT
+    track, mask_KT, read = variation.source, variation.mask_KT, variation.stretch
     for index in range(sampling.feedback):
         coarse_KT = mask_KT[: network.coarse.n_codebooks]
-        track = _chunks(variation, COARSE_LEVEL, index, {"source": track}, coarse_KT, nodes)
+        track = _chunks(variation, COARSE_LEVEL, index, {"source": (track, read)}, coarse_KT, nodes)
+        read = 1
         if not sampling.parity:
             mask_KT = np.roll(mask_KT, (index + 1) % sampling.feedback, axis=1)
-    if network.c2f is None:
+    if network.c2f is None or sampling.stop_level == COARSE_LEVEL:
         return VariationPlan(tuple(nodes), (Track(), track))
     fine_KT = mask_KT[: network.c2f.n_codebooks].copy()
     fine_KT[: network.c2f.n_conditioning_codebooks] = False
-    inputs = {"source": variation.source, "coarse": track}
+    inputs = {"source": (variation.source, variation.stretch), "coarse": (track, 1)}
     fine = _chunks(variation, FINE_LEVEL, 0, inputs, fine_KT, nodes)
     return VariationPlan(tuple(nodes), (fine, track))
 
@@ -106,11 +116,14 @@ def _chunks(
     variation: Variation,
     level: int,
     feedback_round: int,
-    read: Mapping[str, Track],
+    read: Mapping[str, tuple[Track, int]],
     mask_KT: NDArray[np.bool_],
     nodes: list[Node],
 ) -> Track:
-    """Adds the nodes of one transformer over the whole piece; returns the track that they make."""
+    """Adds the nodes of one transformer over the whole piece; returns the track that they make.
+
+    `read` has the tracks that a chunk reads, each with the number of times that its steps are repeated.
+    """
     causes = _causes(variation, level, feedback_round)
     made = Track()
     for window in _windows(variation, level):
@@ -118,7 +131,7 @@ def _chunks(
         chunk_KT[:, : window.known - window.start] = False
         if variation.sampling.parity and level == COARSE_LEVEL and not chunk_KT.all():
             chunk_KT[:, [0, -1]] = False
-        inputs = {name: track.slice(window.start, window.stop) for name, track in read.items()}
+        inputs = {name: _repeated(track, window, factor) for name, (track, factor) in read.items()}
         node = make_node(
             level=level,
             sample=variation.sample,
@@ -126,6 +139,7 @@ def _chunks(
             inputs={**inputs, "reads": made.slice(window.start, window.known)},
             output="grid",
             mask=packed(chunk_KT),
+            **({"stretch": read["source"][1]} if read["source"][1] > 1 else {}),
             **causes,
         )
         nodes.append(node)
@@ -133,9 +147,14 @@ def _chunks(
     return made
 
 
+def _repeated(track: Track, window: Window, factor: int) -> tuple[Span, ...]:
+    """Returns the spans that hold the steps of a window, where each step of the track is repeated `factor` times."""
+    return track.slice(window.start // factor, -(-window.stop // factor))
+
+
 def _windows(variation: Variation, level: int) -> list[Window]:
     """Returns the chunks of a level; in parity they do not overlap, and the last one may be short."""
-    chunk, total = variation.config.network.chunk(ROLE_OF[level]), len(variation.source)
+    chunk, total = variation.config.network.chunk(ROLE_OF[level]), variation.steps
     if variation.sampling.parity:
         return [Window(at, at, min(at + chunk, total)) for at in range(0, total, chunk)]
     return plan_windows(total, chunk, chunk - int(chunk * variation.sampling.overlap))
@@ -156,5 +175,5 @@ def _causes(variation: Variation, level: int, feedback_round: int) -> dict[str, 
     }
     if sampling.parity and role == C2F:  # its noise goes on where the generator stopped before (docs/vamp.md)
         chunks = [config.network.chunk(COARSE), config.network.chunk(C2F)]
-        causes["before"] = {"chunks": chunks, "total": len(variation.source), "passes": asdict(sampling.coarse)}
+        causes["before"] = {"chunks": chunks, "total": variation.steps, "passes": asdict(sampling.coarse)}
     return causes

@@ -66,8 +66,7 @@ class ChunkState:
         if done == self.passes.steps:
             return None
         behind = [chunk for chunk in self.chunks if chunk.state.done == done]
-        groups = [[chunk] for chunk in behind] if self.sampling.parity else [behind]
-        for group in groups:
+        for group in self._groups(behind):
             self._advance(group)
         new = self.chunks[0].node.window.new
         return new * (done + 1) // self.passes.steps - new * done // self.passes.steps
@@ -88,6 +87,13 @@ class ChunkState:
 
     def restore_cache(self, saved: Mapping[str, Any]) -> None:
         """Does nothing."""
+
+    def _groups(self, chunks: list[Chunk]) -> list[list[Chunk]]:
+        """Returns the items that share a pass: those of one round, or in parity each alone."""
+        if self.sampling.parity:
+            return [[chunk] for chunk in chunks]
+        rounds = sorted({chunk.node.causes["round"] for chunk in chunks})
+        return [[chunk for chunk in chunks if chunk.node.causes["round"] == each] for each in rounds]
 
     def _advance(self, group: list[Chunk]) -> None:
         states = [chunk.state for chunk in group]
@@ -143,7 +149,10 @@ class GridModel:
     def _codes(self, nodes: Sequence[Node], inputs: Mapping[str, NDArray[np.int32]]) -> Tensor:
         """Returns the codes [B, K, T] of a chunk: the source, above it the coarse codebooks, and what is known."""
         sizes, window = self.model.config, nodes[0].window
-        codes_BKT = torch.from_numpy(inputs["source"]).long()[:, : sizes.n_codebooks]
+        source_BKT = torch.from_numpy(inputs["source"]).long()[:, : sizes.n_codebooks]
+        factor = nodes[0].causes.get("stretch", 1)
+        first, steps = window.start % factor, window.stop - window.start
+        codes_BKT = source_BKT.repeat_interleave(factor, dim=2)[..., first : first + steps]
         if sizes.n_conditioning_codebooks:
             coarse_BKT = torch.from_numpy(inputs["coarse"]).long()
             codes_BKT = torch.cat([coarse_BKT, codes_BKT[:, coarse_BKT.shape[1] :]], 1)

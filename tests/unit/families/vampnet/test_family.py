@@ -8,31 +8,47 @@ import pytest
 
 from jukebox_core.errors import CheckpointError, ConfigError
 from jukebox_core.families.vampnet.config import LORA_RANK, TransformerConfig, VampNetConfig, VampNetNetwork
-from jukebox_core.family import Family, open_family, varies
+from jukebox_core.families.vampnet.sampling.memory import WORKING_BYTES, weight_bytes
+from jukebox_core.family import Family, open_family, open_varying, varies
 from jukebox_core.models.presets import load_preset
+from jukebox_core.protocols import VaryingFamily
 from tests.helpers import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OFFERED = {
-    "config", "roles", "role_of", "check_file", "initialise", "initialise_causes", "split", "open_api",
-    "approximate_parameters",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", sorted({*Family.__annotations__, *vars(Family)} - {"name", "network_type"}))
-def test_a_member_of_the_protocol_is_there_or_refused(what: str) -> None:
-    if what.startswith("_") or what in OFFERED:
-        return
+def test_all_of_the_protocols_is_there() -> None:
+    family = open_family("vampnet")
+    assert isinstance(family, Family)
+    for protocol in (Family, VaryingFamily):
+        wanted = {*protocol.__annotations__, *vars(protocol)}
+        assert [what for what in wanted if not what.startswith("_") and not hasattr(family, what)] == []
     with pytest.raises(ConfigError, match="models of the family vampnet vary recordings"):
-        getattr(open_family("vampnet"), what)()
+        family.training()
+
+
+def test_a_transformer_is_made_from_two_files() -> None:
+    family = open_family("vampnet")
+    assert family.files_of("codec") == ("codec",)
+    assert family.files_of("c2f") == ("c2f", "codec")
+
+
+def test_memory_is_that_of_upstreams_parameters() -> None:
+    preset = load_preset("vampnet")
+    for role, published in (("coarse", 335_893_664 - 2_867_200), ("c2f", 277_753_072 - 2_293_760)):
+        assert weight_bytes(preset.config, role, "float32") == 4 * published  # updates are merged
+    one = preset.opened.estimate_bytes(preset.config, (0, 1), "float32", 1, together=False)
+    assert 4 * 335_893_664 < one - WORKING_BYTES < 1.2 * 4 * 335_893_664
+    both = preset.opened.estimate_bytes(preset.config, (0, 1), "float32", 1, together=True)
+    assert both > 4 * (335_893_664 + 277_753_072)
 
 
 def test_only_this_family_varies() -> None:
     assert varies(open_family("vampnet"))
     assert not varies(open_family("mt3"))
     assert not varies(open_family("jukebox"))
+    with pytest.raises(ConfigError, match="models of the family mt3 vary no recordings"):
+        open_varying("mt3")
 
 
 def test_the_official_model_has_the_parameters_of_upstreams_files() -> None:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
-import yaml
 
 from jukebox_core.api import load_model
 from jukebox_core.errors import AudioError, ConfigError
-from jukebox_core.families.vampnet.config import VampNetNetwork
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
 from jukebox_core.models.presets import load_preset
@@ -25,32 +23,10 @@ if TYPE_CHECKING:
 QUICK = VampSampling(coarse=PassConfig(steps=3), n_samples=2, seed=7)
 
 
-def write_preset(golden: Path, folder: Path) -> Path:
-    """A preset of the golden model, whose files are read where they are."""
-    codec, coarse, c2f = gold.codec(golden), *(gold.transformer(golden, role) for role in gold.ROLES)
-    sizes = gold.load(golden / "interface/interface.json")
-    network = VampNetNetwork(
-        codec=codec.config.codebooks,
-        coarse=coarse.config,
-        c2f=c2f.config,
-        coarse_seconds=sizes["chunk_coarse_s"],
-        c2f_seconds=sizes["chunk_c2f_s"],
-    )
-    data: dict[str, Any] = {
-        "defaults": ["vampnet"],
-        "name": "golden",
-        "network": dataclasses.asdict(network),
-        "files": {"weight_sources": [str(golden / "models/vampnet")], "licence": "none, it is noise", "terms": None},
-    }
-    path = folder / "golden.yaml"
-    path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def model(golden_vampnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("vampnet")
-    return load_model(write_preset(golden_vampnet, folder), folder=folder / "weights")
+    return load_model(gold.write_preset(golden_vampnet, folder), folder=folder / "weights")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +137,7 @@ def test_the_program_of_the_page_works(
     golden_vampnet: Path, recording: tuple[np.ndarray, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [program] = [block.text for block in blocks("docs/vamp.md") if block.language == "python"]
-    preset = write_preset(golden_vampnet, tmp_path)
+    preset = gold.write_preset(golden_vampnet, tmp_path)
     soundfile.write(tmp_path / "song.wav", *recording)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JUKEBOX_WEIGHTS", str(tmp_path / "weights"))
