@@ -20,7 +20,7 @@ from jukebox_core.models.checkpoints.convert import copy_path, is_pickle
 from jukebox_core.models.checkpoints.prepared import prepared_files, remove_prepared
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.library import Library, LocalFile
-from jukebox_core.models.presets import load_preset, option_names, option_path
+from jukebox_core.models.presets import chosen_data, load_preset, option_names, option_path
 from jukebox_core.models.records import set_aside
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
 
@@ -91,7 +91,7 @@ def resolve(names: Iterable[str]) -> list[str]:
             plain = [load_preset(each) for each in known if each not in others]
             found.update({each.name: None for each in plain if _is_published(each)})
         else:
-            option_path(name, "model")
+            chosen_data(name, "model")
             found[others.get(name, name)] = None
     return list(found)
 

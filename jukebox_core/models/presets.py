@@ -69,7 +69,7 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:
     Raises:
         ConfigError: the model does not exist, or its file is not valid.
     """
-    return build(ModelSettings, option_data(option_path(os.fspath(name_or_path), "model"), "model"), "model")
+    return build(ModelSettings, chosen_data(os.fspath(name_or_path), "model"), "model")
 
 
 @cache
@@ -92,6 +92,29 @@ def choices(names: list[str]) -> list[str]:
 def is_path(value: str) -> bool:
     """Whether `value` is the path of a file or folder, not the name of a shipped option."""
     return os.sep in value or value.startswith("~") or value.endswith((".yaml", ".yml"))
+
+
+def is_finetune(value: str) -> bool:
+    """Whether `value` names a fine-tune of a shipped model, as ``vampnet:NAME``."""
+    return ":" in value and not is_path(value)
+
+
+def chosen_data(value: str, group: str) -> dict[str, Any]:
+    """Returns the settings of an option of `group`: a shipped one, a fine-tune of one, or the user's own file.
+
+    Raises:
+        ConfigError: it does not exist, its file is not valid, or its family has no fine-tunes by name.
+    """
+    if group != "model" or not is_finetune(value):
+        return option_data(option_path(value, group), group)
+    base, _, name = value.partition(":")
+    data = option_data(option_path(base, group), group)
+    family = family_of(data)
+    if not hasattr(family, "finetuned"):
+        raise ConfigError(f"model is {value!r}, but {base} has no fine-tunes by name; write model={base}")
+    check_name(name, "the name of a fine-tune")
+    found: dict[str, Any] = family.finetuned(data, name)
+    return found
 
 
 def option_path(name_or_path: str, group: str) -> Path:

@@ -31,7 +31,7 @@ from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes, varies
-from jukebox_core.models.presets import choices, is_path, option_data, option_names, option_path
+from jukebox_core.models.presets import choices, chosen_data, is_finetune, is_path, option_names, option_path
 from jukebox_core.models.stored import to_stored
 from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
@@ -301,7 +301,7 @@ def _listing_choices(root: Root[Any]) -> Iterator[None]:
 def _suits(root: Root[Any], model: str) -> bool:
     if model not in option_names("model"):  # found by a search path
         return True
-    family = family_of(option_data(option_path(model, "model"), "model"))
+    family = family_of(chosen_data(model, "model"))
     if varies(family):
         return root.kind in (VampSettings, InpaintSettings, TrainSettings)
     return transcribes(family) == (root.kind is TranscribeSettings) and root.kind not in (VampSettings, InpaintSettings)
@@ -339,19 +339,22 @@ def _family(root: Root[Any], overrides: Sequence[str]) -> Family:
     if model is None and root.node is None:
         defaults = load_yaml(conf_dir() / f"{root.name}.yaml").get("defaults", [])
         model = next((each["model"] for each in defaults if isinstance(each, dict) and "model" in each), None)
-    if not isinstance(model, str) or not (is_path(model) or model in option_names("model")):
+    if not isinstance(model, str) or not (is_path(model) or is_finetune(model) or model in option_names("model")):
         return open_family(DEFAULT_FAMILY)
-    return family_of(option_data(option_path(model, "model"), "model"))
+    return family_of(chosen_data(model, "model"))
 
 
 def _with_file(override: Override, text: str) -> str:
     value = override.value() if not override.is_sweep_override() else None
-    if not isinstance(value, str) or not is_path(value):
-        return text
     group = override.key_or_group
-    path = option_path(value, group)
-    name = f"_{path.stem}_{fingerprint(path)}"  # an underscore keeps it out of lists of options
-    ConfigStore.instance().store(group=group, name=name, node=option_data(path, group), provider=_PROVIDER)
+    if isinstance(value, str) and group == "model" and is_finetune(value):
+        name = f"_{value.replace(':', '_')}"
+    elif isinstance(value, str) and is_path(value):
+        path = option_path(value, group)
+        name = f"_{path.stem}_{fingerprint(path)}"  # an underscore keeps it out of lists of options
+    else:
+        return text
+    ConfigStore.instance().store(group=group, name=name, node=chosen_data(value, group), provider=_PROVIDER)
     return f"{override.get_key_element()}='{name}'"
 
 

@@ -33,8 +33,10 @@ from pipelines.settings.compose import (
     EVALUATE,
     FEATURES,
     GENERATE,
+    INPAINT,
     TRAIN,
     TRANSCRIBE,
+    VAMP,
     Root,
     compose,
     dump,
@@ -55,7 +57,7 @@ MODELS = [name for name in option_names("model") if name not in (*TRANSCRIBERS, 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 FOR_TRAINING = ("recipe", "training")
 OPTIONS = [(group, name) for group in GROUPS for name in option_names(group)]
-NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"]}
+NEEDED = {"s3": ["storage.tokens=s3://bucket/tokens"], "drawn": ["mask.file=a.png"]}
 
 
 @cache
@@ -83,7 +85,10 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
         assert compose(TRANSCRIBE, [f"model={name}", "audio=[a.wav]"]).model.name == aliases().get(name, name)
         return
     if name in VARIERS:
-        assert load_preset(name).family == "vampnet"
+        assert compose(VAMP, [f"model={name}", "audio=[a.wav]"]).model.name == name
+        return
+    if group == "mask":
+        assert compose(VAMP, [f"mask={name}", "audio=[a.wav]", *NEEDED.get(name, [])]).mask
         return
     if group == "model":
         assert settings_with(name).model.name
@@ -118,6 +123,8 @@ def test_a_training_asks_for_the_weights_that_it_uses(overrides: list[str], give
         (DECODE, ["codes=[a.npz]"]),
         (FEATURES, ["audio=[a.wav]"]),
         (TRANSCRIBE, ["audio=[a.wav]"]),
+        (VAMP, ["audio=[a.wav]"]),
+        (INPAINT, ["audio=[a.wav]", "start=1.0", "stop=2.0"]),
         (EVALUATE, ["reference=a.mid", "estimate=b.mid"]),
         (ALIGN, ["run=a"]),
         (COMPOSE, []),

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Take
 
 
+_UNKNOWN = {"bytes": None, "about_bytes": None, "sha256": None}  # of files that upstream may add at any time
+
+
 class VampNetFamily:
     """VampNet (Flores Garcia et al. 2023): a codec, and two masked transformers over its codes."""
 
@@ -98,6 +101,14 @@ class VampNetFamily:
     def split(self, config: VampNetConfig, role: str, shards: Sequence[Path], path: Path) -> NoReturn:
         """Refuses: no copy of these models is in shards."""
         raise CheckpointError(f"{config.name} has a file for each network; list its sources under files.weight_sources")
+
+    def finetuned(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Returns the plain settings of a fine-tune: the model with other transformers, in ``loras/<name>``."""
+        weights = {
+            role: file if role == CODEC else {**file, "path": f"loras/{name}/{role}.pth", **_UNKNOWN}
+            for role, file in data["files"]["weights"].items()
+        }
+        return {**data, "name": f"{data['name']}-{name}", "files": {**data["files"], "weights": weights}}
 
     # Masks
 

@@ -17,6 +17,7 @@ from tests.helpers import vampnet as gold
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 def test_all_of_the_protocols_is_there() -> None:
     family = open_family("vampnet")
     assert isinstance(family, Family)
