@@ -15,7 +15,7 @@ from jukebox_core.models.stored import to_stored
 from pipelines.exit_status import working
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.store.run_lock import RunLock
@@ -154,6 +154,39 @@ def _record_stop(run: RunFolder, error: BaseException) -> None:
 def _print_result(run: RunFolder) -> None:
     for record in run.manifest()["audio"]:
         print(run.path / record["path"])  # noqa: T201 - the command's answer
+
+
+def chain(song: Settings, vamp: Sequence[str] = (), transcribe: Sequence[str] = ()) -> list[str]:
+    """Makes songs, varies them and transcribes the variations, as one flow; returns the paths of the files of notes.
+
+    Idempotent: each part finds what it has stored, and goes on from there.
+
+    Args:
+        song: the settings of the songs.
+        vamp: overrides of `jukebox vamp`, without ``audio``.
+        transcribe: overrides of `jukebox transcribe`, without ``audio``.
+
+    Raises:
+        JukeboxError: as the parts; what they finished is kept.
+    """
+    from pipelines.execution import transcription
+    from pipelines.execution.variation import run_settings
+    from pipelines.flows.transcribe import transcribe_files
+    from pipelines.orchestration.prefect_tasks import prefect_stages
+    from pipelines.orchestration.recorder import recorded
+    from pipelines.orchestration.signals import stopping_on_signals
+    from pipelines.settings.compose import TRANSCRIBE, VAMP, compose
+    from pipelines.settings.overrides import quoted
+
+    def work() -> list[str]:
+        made = make(song, in_flow=True)
+        varied = make(run_settings(compose(VAMP, [f"audio=[{quoted(str(made.path))}]", *vamp])), in_flow=True)
+        settings = compose(TRANSCRIBE, [f"audio=[{quoted(str(varied.path))}]", *transcribe])
+        with stopping_on_signals():
+            return transcribe_files(settings, transcription.check(settings), prefect_stages())
+
+    prefect_home.use(song.storage.root)
+    return recorded("chain", {"song": to_stored(song), "vamp": list(vamp), "transcribe": list(transcribe)}, work)
 
 
 def encode(settings: EncodeSettings) -> None:

@@ -10,7 +10,18 @@ import pytest
 from safetensors import safe_open
 
 from jukebox_core.models.presets import load_preset
-from pipelines.settings.compose import COMPOSE, DATASET, EVALUATE, FINETUNE, GENERATE, TRAIN, TRANSCRIBE, compose
+from pipelines.settings.compose import (
+    COMPOSE,
+    DATASET,
+    EVALUATE,
+    FINETUNE,
+    GENERATE,
+    INPAINT,
+    TRAIN,
+    TRANSCRIBE,
+    VAMP,
+    compose,
+)
 from tests.helpers.pages import CARD, PAGES, ROOT, commands, links, paths
 
 ROOTS = {
@@ -19,6 +30,8 @@ ROOTS = {
     "compose": COMPOSE,
     "dataset": DATASET,
     "transcribe": TRANSCRIBE,
+    "vamp": VAMP,
+    "inpaint": INPAINT,
     "evaluate": EVALUATE,
 }
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}

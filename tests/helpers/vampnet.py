@@ -117,7 +117,7 @@ def same(found: Tensor, expected: Tensor) -> None:
     assert torch.equal(found.long(), expected.long()), f"{(found.long() != expected.long()).sum()} differ"
 
 
-def write_preset(golden: Path, folder: Path) -> Path:
+def write_preset(golden: Path, folder: Path, licence: str = "none, it is noise") -> Path:
     """A preset of the golden model, whose files are read where they are."""
     made, coarse, c2f = codec(golden), *(transformer(golden, role) for role in ROLES)
     sizes = load(golden / "interface/interface.json")
@@ -132,7 +132,7 @@ def write_preset(golden: Path, folder: Path) -> Path:
         "defaults": ["vampnet"],
         "name": "golden",
         "network": dataclasses.asdict(network),
-        "files": {"weight_sources": [str(golden / "models/vampnet")], "licence": "none, it is noise", "terms": None},
+        "files": {"weight_sources": [str(golden / "models/vampnet")], "licence": licence, "terms": None},
     }
     path = folder / "golden.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")

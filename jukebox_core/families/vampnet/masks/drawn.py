@@ -79,10 +79,12 @@ def grid_of(text: str, books: int, steps: int) -> NDArray[np.bool_]:
     kind, rows, columns = found[1], int(found[2]), int(found[3])
     require(0 < rows * columns <= _LARGEST * 64, f"drawn is a mask of {rows} x {columns}; draw a smaller one")
     try:
-        plain = zlib.decompressobj().decompress(base64.b64decode(found[4]), -(-rows * columns // 8))
+        size = -(-rows * columns // 8)
+        plain = zlib.decompressobj().decompress(base64.b64decode(found[4]), size)
         bits = np.unpackbits(np.frombuffer(plain, np.uint8), count=rows * columns)
     except (binascii.Error, zlib.error, ValueError):
         raise ConfigError("drawn is a damaged mask; name the file that it was drawn in: mask.file") from None
+    require(len(plain) == size, "drawn is a mask that was cut short; name the file that it was drawn in: mask.file")
     grid = bits.reshape(rows, columns).astype(np.bool_)
     if kind == _SCALED:
         return grid[_nearest(rows, books)][:, _nearest(columns, steps)]

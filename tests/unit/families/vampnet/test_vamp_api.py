@@ -136,7 +136,7 @@ def test_released_weights_need_an_acknowledgement(tmp_path: Path) -> None:
 def test_the_program_of_the_page_works(
     golden_vampnet: Path, recording: tuple[np.ndarray, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [program] = [block.text for block in blocks("docs/vamp.md") if block.language == "python"]
+    program, _ = [block.text for block in blocks("docs/vamp.md") if block.language == "python"]
     preset = gold.write_preset(golden_vampnet, tmp_path)
     soundfile.write(tmp_path / "song.wav", *recording)
     monkeypatch.chdir(tmp_path)
