@@ -169,24 +169,26 @@ def chain(song: Settings, vamp: Sequence[str] = (), transcribe: Sequence[str] = 
     Raises:
         JukeboxError: as the parts; what they finished is kept.
     """
+    from pipelines.console import prefect_errors_hidden
     from pipelines.execution import transcription
     from pipelines.execution.variation import run_settings
     from pipelines.flows.transcribe import transcribe_files
-    from pipelines.orchestration.prefect_tasks import prefect_stages
-    from pipelines.orchestration.recorder import recorded
+    from pipelines.orchestration.flow_runs import run_flow
     from pipelines.orchestration.signals import stopping_on_signals
+    from pipelines.orchestration.stage_calls import PLAIN, Stages
     from pipelines.settings.compose import TRANSCRIBE, VAMP, compose
     from pipelines.settings.overrides import quoted
 
-    def work() -> list[str]:
-        made = make(song, in_flow=True)
-        varied = make(run_settings(compose(VAMP, [f"audio=[{quoted(str(made.path))}]", *vamp])), in_flow=True)
+    def work(stages: Stages) -> list[str]:
+        made = make(song, how="in_flow")
+        varied = make(run_settings(compose(VAMP, [f"audio=[{quoted(str(made.path))}]", *vamp])), how="in_flow")
         settings = compose(TRANSCRIBE, [f"audio=[{quoted(str(varied.path))}]", *transcribe])
         with stopping_on_signals():
-            return transcribe_files(settings, transcription.check(settings), prefect_stages())
+            return transcribe_files(settings, transcription.check(settings), stages)
 
-    prefect_home.use(song.storage.root)
-    return recorded("chain", {"song": to_stored(song), "vamp": list(vamp), "transcribe": list(transcribe)}, work)
+    shown = {"song": to_stored(song), "vamp": list(vamp), "transcribe": list(transcribe)}
+    with prefect_errors_hidden():
+        return run_flow("chain", shown, PLAIN, work, "tasks", song.storage.root)
 
 
 def encode(settings: EncodeSettings) -> None:

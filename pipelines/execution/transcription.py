@@ -15,7 +15,7 @@ from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.family import open_transcribing
 from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
-from pipelines.execution.recordings import files_of
+from pipelines.execution.recordings import files_of, run_of
 from pipelines.execution.runner import check_runner, open_workers, run_units
 from pipelines.licence_prompt import ask
 from stages.resident import TranscriberSpec

@@ -53,6 +53,7 @@ _SHOWN = {
     "align_song": "align",
     "write_song_codes": "write codes",
     "draw_sound": "draw",
+    "draw_grid": "draw codes",
     "write_report": "report",
 }
 

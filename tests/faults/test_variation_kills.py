@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("place", "least"), [("disk", 100), ("s3", 20)])
+@pytest.mark.parametrize(("place", "least"), [("disk", 100), pytest.param("s3", 12, marks=pytest.mark.endurance)])
 def test_any_pass(
     place: str,
     least: int,
