@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.audio.files import audio_seconds
-from jukebox_core.base.paths import output_folder, user_path
+from jukebox_core.base.paths import files_below, output_folder, user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import AudioError, ConfigError
@@ -149,10 +149,8 @@ def songs_of(run: RunFolder) -> list[Path]:
 def _audio_below(root: Path) -> list[Path]:
     files = [
         path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
+        for path in files_below(root, AUDIO_SUFFIXES)
+        if not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
     ]
     if not files:
         raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; name files, or a folder that has some")
@@ -256,7 +254,10 @@ class TranscriptionUnits:
 def _block_nodes(recording: Recording, block_seconds: float) -> list[TranscriptionNode]:
     if not block_seconds or recording.lines:
         return []
-    blocks = int(audio_seconds(Path(recording.audio)) / block_seconds) + 1
+    try:
+        blocks = int(audio_seconds(Path(recording.audio)) / block_seconds) + 1
+    except AudioError:  # since it was checked; the unit says so
+        return []
     if blocks <= _BLOCKS:
         return []
     return [
