@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pipelines.settings.common import RunnerSettings
 
 How = Literal["recorded", "tasks", "in_flow", "plain"]
+log = logging.getLogger("jukebox")
+
 POLL_SECONDS = 0.1  # between two looks at the journals
 AWAY_SECONDS = 5.0  # until a server that was away is asked again
 
@@ -129,5 +132,7 @@ class _Teller:
             self._thread.join(seconds)
             return not self._thread.is_alive()
 
+        if self._failure is None and not told(own_server.SAY_SECONDS):
+            log.info("waiting for Prefect's server, which is recording what was done")
         if self._failure is not None or not waited(told, until, self._url) or self._journal.path.exists():
             warn(self._failure or "its answer takes too long")
