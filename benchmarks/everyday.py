@@ -1,4 +1,4 @@
-"""What a person waits for: a command's start and end, a cached answer, small models beside busy programs, a stop.
+"""What a user waits for: a command's start and end, a cached answer, small models beside busy programs, a stop.
 
 Every measurement is a process of its own; the kinds alternate, round by round. ``python -m benchmarks.everyday
 --rounds 5`` prints medians with their spread (10th to 90th percentile over the median), and JSON last. CPU seconds are

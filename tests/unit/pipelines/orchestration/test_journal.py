@@ -1,4 +1,4 @@
-"""Journals of flow runs: written without a server, told to one later, as often as it takes, and removed then."""
+"""Journals of flow runs: written without a server, reported to one later, as often as it takes, and removed then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """What a server was told, in the form of its client; `fault` is raised instead of the answers that it gives."""
+    """What a server was reported, in the form of its client; `fault` is raised instead of the answers that it gives."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any]] = []
@@ -48,11 +48,11 @@ class Server:
         return {"id": "flow"}
 
     def events(self) -> list[tuple[str, str, str]]:
-        """Name, state and time of each task's states, in order; one that is told twice counts once."""
-        told = {e["id"]: e for _, path, body in self.asked if path == "events" for e in body or []}.values()
+        """Name, state and time of each task's states, in order; one that is reported twice counts once."""
+        reported = {e["id"]: e for _, path, body in self.asked if path == "events" for e in body or []}.values()
         return [
             (e["resource"]["prefect.resource.name"][:-4], e["resource"]["prefect.state-type"], e["occurred"])
-            for e in told
+            for e in reported
         ]
 
 
@@ -62,7 +62,7 @@ def server() -> Server:
 
 
 def follow(home: Path, server: Server, *, ended: bool = True) -> int:
-    """Tells all journals of this process, which has ended or not; returns how many are not complete."""
+    """Reports all journals of this process, which has ended or not; returns how many are not complete."""
     follower = Follower(home, None, server)  # type: ignore[arg-type]
     return follower.step(mine=lambda _: True, ended=lambda _: ended)
 
@@ -119,7 +119,7 @@ def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp
     assert follower.step(mine=mine) == 1
     asked = len(server.asked)
     assert follower.step(mine=mine) == 1
-    assert len(server.asked) == asked, "nothing is told twice"
+    assert len(server.asked) == asked, "nothing is reported twice"
     journal.end(None)
     assert follower.step(mine=mine) == 0
     assert server.runs == {journal.id: "COMPLETED"}
