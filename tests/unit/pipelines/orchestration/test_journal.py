@@ -75,7 +75,7 @@ class Sung(Stages):
         raise ValueError("no window")
 
 
-def test_a_server_that_comes_late_is_told_the_same_as_one_that_was_there(tmp_path: Path, server: Server) -> None:
+def test_a_server_that_comes_late_is_reported_the_same_as_one_that_was_there(tmp_path: Path, server: Server) -> None:
     journal = Journal(tmp_path, "generate", {"seconds": 4}, None)
     stages = as_recorded(Sung(), journal)
 
@@ -105,7 +105,9 @@ def test_a_server_that_comes_late_is_told_the_same_as_one_that_was_there(tmp_pat
     assert [*(tmp_path / "records").iterdir()] == []
 
 
-def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp_path: Path, server: Server) -> None:
+def test_a_flow_run_is_reported_while_it_runs_and_its_newest_artifacts_are_shown(
+    tmp_path: Path, server: Server
+) -> None:
     follower = Follower(tmp_path, None, server)  # type: ignore[arg-type]
     mine = {own_name()}.__contains__
     journal = Journal(tmp_path, "generate", {}, None)
@@ -128,7 +130,7 @@ def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp
 
 @pytest.mark.parametrize("killed", [False, True], ids=["by the same process", "by another process"])
 @pytest.mark.parametrize("path", ["flows/", "flow_runs/", "set_state", "events", "artifacts/"])
-def test_what_a_server_did_not_hear_is_told_again(tmp_path: Path, server: Server, path: str, killed: bool) -> None:
+def test_what_a_server_did_not_hear_is_reported_again(tmp_path: Path, server: Server, path: str, killed: bool) -> None:
     journal = Journal(tmp_path, "generate", {}, None)
     journal.task_ended(journal.task("draw"), None)
     journal.artifact("songs", "markdown", "text", "songs")
@@ -169,7 +171,7 @@ def test_a_journal_that_a_killed_process_has_left_ends_as_crashed(tmp_path: Path
     assert [state for _, state, _ in server.events()] == ["RUNNING", "CRASHED"]
 
 
-def test_a_journal_is_told_by_one_process_at_a_time_and_for_its_server_only(tmp_path: Path, server: Server) -> None:
+def test_a_journal_is_reported_by_one_process_at_a_time_and_for_its_server_only(tmp_path: Path, server: Server) -> None:
     Journal(tmp_path, "generate", {}, "http://there/api").end(None)
     assert [*journals(tmp_path, None)] == []
     journal = Journal(tmp_path, "generate", {}, None)
