@@ -63,6 +63,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module("jukebox_core.base.waiting").share_cores()
     return getattr(import_module(_HOMES[name]), name)
 
 

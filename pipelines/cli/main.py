@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import shortened
 from jukebox_core.base.text import printable
+from jukebox_core.base.waiting import share_cores
 from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
 from pipelines.cli import streams
 from pipelines.exit_status import FAILED, PIPE_CLOSED, exit_status
@@ -159,6 +160,7 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status of the program, run with `arguments`, by default those of the process."""
+    share_cores()
     status = _main(arguments)
     recorder = sys.modules.get("pipelines.orchestration.recorder")
     if arguments is None and recorder is not None:

@@ -143,9 +143,7 @@ class _Pictures:
         if not self._outputs.output.report:
             return
         context = contextvars.copy_context()
-        self._drawn.append(
-            self._thread.submit(context.run, self._outputs.draw, sound, self._stages, self._before)  # type: ignore[arg-type]
-        )
+        self._drawn.append(self._thread.submit(context.run, self._outputs.draw, sound, self._stages, self._before))
         self._note()
 
     def records(self) -> list[dict[str, Any]]:

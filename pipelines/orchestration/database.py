@@ -75,7 +75,7 @@ def prepare_database(home: Path) -> None:
 
 
 def set_damaged_aside(home: Path) -> None:
-    """Renames a damaged database, with a warning; whoever starts a server makes a new one.
+    """Renames a damaged database, with a warning; the next server makes a new one.
 
     Raises:
         OSError: it cannot be renamed.

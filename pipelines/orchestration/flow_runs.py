@@ -1,7 +1,7 @@
 """The one place that says how the stages of a flow are run, and how Prefect learns of it.
 
 - ``recorded``: plain functions in this process, whose calls go into a journal. A thread, or a server that is started
-  for it, tells Prefect what the journal says. Nothing of that is waited for: the work begins at once.
+  for it, reports to Prefect what the journal says. Nothing of that is waited for: the work begins at once.
 - ``tasks``: Prefect tasks of a flow run, for workers that are processes of a Dask or Ray cluster: Prefect takes the
   stages to them, so its server is waited for.
 - ``in_flow``: Prefect tasks of the flow run that calls this, as deployments do.
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pipelines.settings.common import RunnerSettings
 
 How = Literal["recorded", "tasks", "in_flow", "plain"]
+log = logging.getLogger("jukebox")
+
 POLL_SECONDS = 0.1  # between two looks at the journals
 AWAY_SECONDS = 5.0  # until a server that was away is asked again
 
@@ -73,7 +76,7 @@ def run_flow(
 def _record(name: str, config: dict[str, Any], stages: S, work: Callable[[S], Result], storage_root: str) -> Result:
     connection = prefect_home.connect(storage_root)
     journal = Journal(connection.home, name, config, connection.named)
-    teller = None if connection.url is None else _Teller(connection, connection.url, journal)
+    reporter = None if connection.url is None else _Reporter(connection, connection.url, journal)
     try:
         with journaling(journal):
             return work(as_recorded(stages, journal))
@@ -84,24 +87,24 @@ def _record(name: str, config: dict[str, Any], stages: S, work: Callable[[S], Re
     finally:
         if journal.failure is not None:
             warn(journal.failure)
-        elif teller is not None:
-            teller.finish()
+        elif reporter is not None:
+            reporter.finish()
         elif connection.process is not None and connection.process.poll():
             warn(f"did not start: {own_server.last_line(connection.home)}")
 
 
-class _Teller:
-    """A thread that tells a server that runs already what this process writes to its journal."""
+class _Reporter:
+    """A thread that reports to a server that runs already what this process writes to its journal."""
 
     def __init__(self, connection: prefect_home.Connection, url: str, journal: Journal) -> None:
         self._url, self._journal, self._process = url, journal, own_name()
         self._follower = Follower(connection.home, connection.named, Api(url, connection.password))
         self._over = threading.Event()  # the journal is complete
         self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._tell, name="prefect-records", daemon=True)
+        self._thread = threading.Thread(target=self._report, name="prefect-records", daemon=True)
         self._thread.start()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         while True:
             over = self._over.is_set()
             try:
@@ -125,9 +128,11 @@ class _Teller:
         until = time.monotonic() + END_SECONDS
         self._over.set()
 
-        def told(seconds: float) -> bool:
+        def reported(seconds: float) -> bool:
             self._thread.join(seconds)
             return not self._thread.is_alive()
 
-        if self._failure is not None or not waited(told, until, self._url) or self._journal.path.exists():
+        if self._failure is None and not reported(own_server.SAY_SECONDS):
+            log.info("waiting for Prefect's server, which is recording what was done")
+        if self._failure is not None or not waited(reported, until, self._url) or self._journal.path.exists():
             warn(self._failure or "its answer takes too long")

@@ -1,7 +1,7 @@
-"""Tells a Prefect server what journals say, line by line, and removes those that are recorded. Imports no Prefect.
+"""Reports to a Prefect server what journals say, line by line, and removes those that are recorded. Imports no Prefect.
 
-What a journal says can be told twice: a flow run is made once for the identifier of its journal, tasks and their states
-have identifiers of the journal's, and an artifact is looked up by its key. So a follower that is killed is continued by
+A journal can be reported twice: a flow run is made once for the identifier of its journal, tasks and their states have
+identifiers of the journal's, and an artifact is looked up by its key. So a follower that is killed is continued by
 another, from the first line on.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
-_LINES = 200  # that are told at a time
+_LINES = 200  # that are reported at a time
 
 
 def journals(home: Path, server: str | None) -> Iterator[tuple[Path, str]]:
@@ -58,14 +58,14 @@ class Follower:
         Args:
             home: PREFECT_HOME, with the folder of journals.
             server: whose journals are read; None: those for any server of ours.
-            api: tells the server.
-            correct: called with a flow run's identifier, its start and its end, as it was told later than it happened.
+            api: reports to the server.
+            correct: called with a flow run's identifier, its start and its end: it was reported after it happened.
         """
         self._home, self._server, self._api, self._correct = home, server, api, correct
         self._open: dict[Path, tuple[FileLock, _Reader]] = {}
 
     def step(self, *, mine: Callable[[str], bool], ended: Callable[[str], bool] = is_dead) -> int:
-        """Tells the server what is new in the journals; returns how many are not recorded completely.
+        """Reports to the server what is new in the journals; returns how many are not recorded completely.
 
         Args:
             mine: whether a process, named as in `jukebox_core.base.processes`, is one whose journals are read here
@@ -73,7 +73,7 @@ class Follower:
             ended: whether a process has ended, so that its journals grow no more.
 
         Raises:
-            OSError: the server does not answer; the next call tells it the same again.
+            OSError: the server does not answer; the next call reports it the same again.
         """
         left = 0
         for path, process in journals(self._home, self._server):
@@ -115,11 +115,11 @@ def _remove(path: Path) -> None:
 
 
 class _Reader:
-    """What of one journal has been told."""
+    """What of one journal has been reported."""
 
     def __init__(self, path: Path, api: Api, correct: Callable[..., None] | None) -> None:
         self._path, self._api, self._correct = path, api, correct
-        self._told = 0  # bytes
+        self._reported = 0  # bytes
         self._run: str | None = None
         self._start = ""
         self._tasks: dict[str, dict[str, Any]] = {}  # those that have not ended
@@ -128,22 +128,22 @@ class _Reader:
         self._over = False
 
     def step(self, *, ended: bool) -> bool:
-        """Tells what is new; returns whether the record is complete."""
-        data = b"" if self._path.stat().st_size == self._told else read_regular(self._path)[self._told :]
+        """Reports what is new; returns whether the record is complete."""
+        data = b"" if self._path.stat().st_size == self._reported else read_regular(self._path)[self._reported :]
         lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
         for first in range(0, len(lines), _LINES):
             part = lines[first : first + _LINES]
             events: list[dict[str, Any]] = []
             for line in part:
-                self._tell(json.loads(line), events)
+                self._report(json.loads(line), events)
             self._send(events)
-            self._told += sum(map(len, part))
+            self._reported += sum(map(len, part))
         self._publish()
         if ended and not self._over and self._run is not None:  # it was killed
-            self._tell_end({"state": "CRASHED", "message": "its process was killed", "at": None})
+            self._report_end({"state": "CRASHED", "message": "its process was killed", "at": None})
         return self._over or ended
 
-    def _tell(self, line: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    def _report(self, line: dict[str, Any], events: list[dict[str, Any]]) -> None:
         if "flow" in line:
             self._begin(line)
         elif "task" in line:
@@ -158,7 +158,7 @@ class _Reader:
             self._send(events)  # tasks end before their flow
             events.clear()
             self._publish()
-            self._tell_end(line)
+            self._report_end(line)
 
     def _send(self, events: list[dict[str, Any]]) -> None:
         if events:
@@ -179,7 +179,7 @@ class _Reader:
             self._set_state("RUNNING", "")
         self._correct_times(None)
 
-    def _tell_end(self, line: dict[str, Any]) -> None:
+    def _report_end(self, line: dict[str, Any]) -> None:
         if self._tasks:
             events = [self._state_event(task, "CRASHED", line["message"], line["at"]) for task in self._tasks.values()]
             self._send(events)
@@ -225,7 +225,7 @@ class _Reader:
         return str(found[0]["id"]) if found else None
 
     def _state_event(self, task: dict[str, Any], state: str, message: str, at: str | None) -> dict[str, Any]:
-        """Returns the event by which Prefect's own client tells a server the state of a task run."""
+        """Returns the event by which Prefect's own client reports to a server the state of a task run."""
         ended, at = state != "RUNNING", at or task["at"]
         run: dict[str, Any] = {
             "name": f"{task['name']}-{task['task'][:3]}",

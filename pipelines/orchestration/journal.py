@@ -1,9 +1,9 @@
 """The record of a flow run, made while its server is away or not up yet: a file of lines, and the class that writes it.
 
 A command writes what happens (the flow's beginning and end, those of its tasks, artifacts) to a journal in Prefect's
-folder, and waits for nothing. `pipelines.orchestration.follow` tells a server what a journal says, in this process or
-in that of a server of ours, and removes it then. So a journal that is still there was not recorded completely: a later
-server reads it. Imports no Prefect.
+folder, and waits for nothing. `pipelines.orchestration.follow` reports to a server what a journal says, in this process
+or in that of a server of ours, and removes it then. So a journal that is still there was not recorded completely: a
+later server reads it. Imports no Prefect.
 
 The files of a journal: ``records/<id>.jsonl`` with one JSON object a line, and ``records/<id>.<key>`` with the newest
 data of each artifact, so that the journal of a run of days stays small.

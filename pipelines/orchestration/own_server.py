@@ -7,6 +7,7 @@ signals of a terminal or a batch system reach this process only, which ends the 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import socket
 import subprocess
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+log = logging.getLogger("jukebox")
+
 Mode = Literal["served", "ephemeral", "background"]
 """With pages and services; without them; or so, with a low priority, since nobody waits for it to start."""
 LOG = "server.log"
-START_SECONDS = 180  # on a slow disk and a busy machine, with a database that is to be set up
-_STOP_SECONDS = 5
+START_SECONDS = 300  # on a slow disk and a busy machine, with a database that is to be set up
+SAY_SECONDS = 1.0  # of waiting, after which a line says what for
+_STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -94,8 +98,12 @@ def wait_for(process: subprocess.Popen[bytes], url: str, home: Path, answers: Ca
     Raises:
         RunError: it has ended, or does not answer within `START_SECONDS`; it is ended then.
     """
-    until = time.monotonic() + START_SECONDS
+    began, said = time.monotonic(), False
+    until = began + START_SECONDS
     while not answers(url):
+        if not said and time.monotonic() - began > SAY_SECONDS:
+            said = True
+            log.info("waiting for Prefect's server, which takes seconds to start")
         if process.poll() is not None or time.monotonic() > until:
             stop(process)
             raise RunError(

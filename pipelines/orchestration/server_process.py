@@ -54,7 +54,7 @@ def main() -> None:
 
     origins = os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "").split(",")
     app = Guard(trimming(create_app(ephemeral=mode != "served", final=True)), host, origins)
-    servers.append(Server(Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3)))
+    servers.append(Server(Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)))
     servers[0].run(sockets=[listening])
 
 

@@ -39,7 +39,8 @@ Role = Literal["both", "server", "worker"]
 ENTRYPOINT = "pipelines.serving.deploy.generate"
 _LAST_PORT = 65_535
 _MOST_RUNS = 10_000  # at a time
-STOP_SECONDS = 30  # after which a process that has not ended is killed
+STOP_SECONDS = 30  # that runs have to store what they made
+WORKER_SECONDS = 2  # after which a worker, whose runs have ended, is killed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,7 +220,7 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.terminate()
             process.send_signal(signal.SIGCONT)  # a suspended process receives SIGTERM only now
-        until = time.monotonic() + STOP_SECONDS
+        until = time.monotonic() + WORKER_SECONDS
         while (process.poll() is None or group_lives(process.pid)) and time.monotonic() < until:
             time.sleep(0.1)
         _send(process, signal.SIGKILL)

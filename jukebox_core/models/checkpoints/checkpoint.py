@@ -276,7 +276,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
         if small:
             whole: Tensor = file.get_tensor(name)
             return whole
-        with safe_open(path, framework="pt") as opened:  # maps the file anew: what was read before is given back
+        with safe_open(path, framework="pt") as opened:  # a new mapping: that of the last tensor is released
             tensor: Tensor = opened.get_tensor(name)
             return tensor
 

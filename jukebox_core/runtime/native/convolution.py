@@ -94,7 +94,7 @@ class PackedConvolution(nn.Module):
             ctypes.byref(rows),
             *map(ctypes.c_int64, (first, stop)),
             ctypes.c_void_p(out_TO.data_ptr()),
-            ctypes.c_int64(torch.get_num_threads()),
+            ctypes.c_int64(self.weights.threads(stop - first)),
         )
         return out_TO
 
@@ -128,7 +128,7 @@ class PackedResidual(nn.Module):
             *map(ctypes.c_int64, (first, stop)),
             ctypes.c_float(self.scale),
             ctypes.c_void_p(out_TC.data_ptr()),
-            ctypes.c_int64(torch.get_num_threads()),
+            ctypes.c_int64(self.dilated.weights.threads(stop - first)),
         )
         return out_TC
 

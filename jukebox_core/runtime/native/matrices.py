@@ -164,11 +164,11 @@ class PackedProjection(nn.Module):
             ctypes.c_void_p(out_TO.data_ptr()),
             rows,
             ctypes.c_void_p(scratch.data_ptr()),
-            ctypes.c_int64(self._threads(len(rows_TI))),
+            ctypes.c_int64(self.threads(len(rows_TI))),
         )
         return out_TO.view(*x_TI.shape[:-1], self.outputs).to(x_TI.dtype)
 
-    def _threads(self, rows: int) -> int:
+    def threads(self, rows: int) -> int:
         """Returns how many threads a product with so many rows is worth."""
         return useful_threads(
             torch.get_num_threads(),

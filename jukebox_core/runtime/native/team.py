@@ -38,7 +38,7 @@ class Team:
 
         Args:
             useful: threads that the size of a step is worth.
-            most: threads that there may be, for whoever holds a team.
+            most: threads that there may be, for any step.
         """
         self.most = most
         self.count = self._base = self._most = useful

@@ -118,7 +118,7 @@ def test_a_server_that_is_away_in_the_middle_delays_a_run_by_seconds_and_is_one_
     if how == "tasks":
         [note] = (tmp_path / "home" / "ended").iterdir()
         assert note.read_text() == "COMPLETED"
-    else:  # another command tells the server the rest
+    else:  # another command reports to the server the rest
         [journal] = (tmp_path / "home" / "records").glob("*.jsonl")
         assert json.loads(journal.read_text().splitlines()[-1])["state"] == "COMPLETED"
 

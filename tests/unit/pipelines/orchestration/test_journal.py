@@ -1,4 +1,4 @@
-"""Journals of flow runs: written without a server, told to one later, as often as it takes, and removed then."""
+"""Journals of flow runs: written without a server, reported to one later, as often as it takes, and removed then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """What a server was told, in the form of its client; `fault` is raised instead of the answers that it gives."""
+    """What a server was reported, in the form of its client; `fault` is raised instead of the answers that it gives."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any]] = []
@@ -48,11 +48,11 @@ class Server:
         return {"id": "flow"}
 
     def events(self) -> list[tuple[str, str, str]]:
-        """Name, state and time of each task's states, in order; one that is told twice counts once."""
-        told = {e["id"]: e for _, path, body in self.asked if path == "events" for e in body or []}.values()
+        """Name, state and time of each task's states, in order; one that is reported twice counts once."""
+        reported = {e["id"]: e for _, path, body in self.asked if path == "events" for e in body or []}.values()
         return [
             (e["resource"]["prefect.resource.name"][:-4], e["resource"]["prefect.state-type"], e["occurred"])
-            for e in told
+            for e in reported
         ]
 
 
@@ -62,7 +62,7 @@ def server() -> Server:
 
 
 def follow(home: Path, server: Server, *, ended: bool = True) -> int:
-    """Tells all journals of this process, which has ended or not; returns how many are not complete."""
+    """Reports all journals of this process, which has ended or not; returns how many are not complete."""
     follower = Follower(home, None, server)  # type: ignore[arg-type]
     return follower.step(mine=lambda _: True, ended=lambda _: ended)
 
@@ -75,7 +75,7 @@ class Sung(Stages):
         raise ValueError("no window")
 
 
-def test_a_server_that_comes_late_is_told_the_same_as_one_that_was_there(tmp_path: Path, server: Server) -> None:
+def test_a_server_that_comes_late_is_reported_the_same_as_one_that_was_there(tmp_path: Path, server: Server) -> None:
     journal = Journal(tmp_path, "generate", {"seconds": 4}, None)
     stages = as_recorded(Sung(), journal)
 
@@ -105,7 +105,9 @@ def test_a_server_that_comes_late_is_told_the_same_as_one_that_was_there(tmp_pat
     assert [*(tmp_path / "records").iterdir()] == []
 
 
-def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp_path: Path, server: Server) -> None:
+def test_a_flow_run_is_reported_while_it_runs_and_its_newest_artifacts_are_shown(
+    tmp_path: Path, server: Server
+) -> None:
     follower = Follower(tmp_path, None, server)  # type: ignore[arg-type]
     mine = {own_name()}.__contains__
     journal = Journal(tmp_path, "generate", {}, None)
@@ -119,7 +121,7 @@ def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp
     assert follower.step(mine=mine) == 1
     asked = len(server.asked)
     assert follower.step(mine=mine) == 1
-    assert len(server.asked) == asked, "nothing is told twice"
+    assert len(server.asked) == asked, "nothing is reported twice"
     journal.end(None)
     assert follower.step(mine=mine) == 0
     assert server.runs == {journal.id: "COMPLETED"}
@@ -128,7 +130,7 @@ def test_a_flow_run_is_told_while_it_runs_and_its_newest_artifacts_are_shown(tmp
 
 @pytest.mark.parametrize("killed", [False, True], ids=["by the same process", "by another process"])
 @pytest.mark.parametrize("path", ["flows/", "flow_runs/", "set_state", "events", "artifacts/"])
-def test_what_a_server_did_not_hear_is_told_again(tmp_path: Path, server: Server, path: str, killed: bool) -> None:
+def test_what_a_server_did_not_hear_is_reported_again(tmp_path: Path, server: Server, path: str, killed: bool) -> None:
     journal = Journal(tmp_path, "generate", {}, None)
     journal.task_ended(journal.task("draw"), None)
     journal.artifact("songs", "markdown", "text", "songs")
@@ -169,7 +171,7 @@ def test_a_journal_that_a_killed_process_has_left_ends_as_crashed(tmp_path: Path
     assert [state for _, state, _ in server.events()] == ["RUNNING", "CRASHED"]
 
 
-def test_a_journal_is_told_by_one_process_at_a_time_and_for_its_server_only(tmp_path: Path, server: Server) -> None:
+def test_a_journal_is_reported_by_one_process_at_a_time_and_for_its_server_only(tmp_path: Path, server: Server) -> None:
     Journal(tmp_path, "generate", {}, "http://there/api").end(None)
     assert [*journals(tmp_path, None)] == []
     journal = Journal(tmp_path, "generate", {}, None)
