@@ -315,7 +315,7 @@ def test_an_interrupted_command_says_what_the_next_one_finds(
         assert cli.main([name]) == status.INTERRUPTED
         line = capsys.readouterr().err
         assert line == f"jukebox: {said}{cli.COMMANDS[name].again}\n"
-        assert ("tokens" in line) == (name in ("generate", "continue", "upsample"))
+        assert ("tokens" in line) == (name in ("generate", "continue", "upsample", "vamp", "inpaint"))
 
 
 def test_every_kind_of_error_has_its_statuses() -> None:

@@ -1,4 +1,4 @@
-"""Fork server of variations that tests kill: each child samples until it kills itself at a pass that it is given.
+"""Fork server of variations that tests kill: each child samples until it kills itself at a given pass.
 
 Reads ``PASSES MOMENT`` lines: a child dies in its pass of that number, ``drawn`` before the pass is stored, ``stored``
 before the next one begins; 0 passes: it is not killed. Every pass is appended to the log. Answers the wait status.

@@ -171,3 +171,18 @@ def test_periods_keep_what_they_say(steps: int, period: int, width: int, seed: i
     near = [period > 0 and min(at % period, -at % period if at + (-at % period) < steps else steps) <= width // 2
             for at in range(steps)]  # fmt: skip
     assert mask[0, 0].tolist() == [not each for each in near]
+
+
+def test_pieces_of_different_lengths_share_batches() -> None:
+    """Their chunks coincide in different rounds, which have other noise."""
+    sampling = VampSampling(n_samples=1, feedback=3, seed=4, coarse=PassConfig(steps=3), overlap=0.5)
+    short, long = Session.of(piece(8, 1)), Session.of(piece(17, 2))
+    long.store = short.store
+    pieces = [
+        (each, np.random.default_rng(each.codes.shape[1]).random(each.codes.shape) < 0.7) for each in (short, long)
+    ]
+    together = short.sample([plan for each, mask in pieces for plan in each.plans(mask, sampling)], sampling, 4)
+    for (each, mask), expected in zip(pieces, together, strict=True):
+        alone = Session.of(each.codes)
+        [found] = alone.sample(alone.plans(mask, sampling), sampling, 1)
+        assert np.array_equal(found, expected)

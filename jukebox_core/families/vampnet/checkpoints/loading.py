@@ -62,7 +62,7 @@ def stored_codec(path: Path) -> CodecConfig:
 
 
 @lru_cache(maxsize=8)
-def _stored_codec(path: Path, size: int, modified_ns: int) -> CodecConfig:  # noqa: ARG001 - they tell versions apart
+def _stored_codec(path: Path, size: int, modified_ns: int) -> CodecConfig:  # noqa: ARG001 - they distinguish versions of the file
     return codec_config(open_checkpoint(path))
 
 
