@@ -83,7 +83,10 @@ def read_index(folder: str | Path) -> CodesIndex:
 
 
 class CodeWindow(NamedTuple):
-    """A window of one level's codes with the metadata of its song; times in tokens of that level."""
+    """A window of one level's codes with the metadata of its song; times in tokens of that level.
+
+    Codes that are a grid have all their codebooks, [codebooks, time].
+    """
 
     codes_T: Tensor  # int64, a full context
     upper_T: Tensor | None  # int64, codes of the level above for the same time; None at the top
@@ -202,4 +205,4 @@ class CodeWindows(Dataset[CodeWindow]):
             for each in (level, level + 1):
                 if each in found.levels and each <= self._level + 1:
                     self._cache[number, each] = found.levels[each].astype(np.int16)
-        return torch.from_numpy(self._cache[number, level][start:stop].astype(np.int64))
+        return torch.from_numpy(self._cache[number, level][..., start:stop].astype(np.int64))

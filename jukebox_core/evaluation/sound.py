@@ -113,15 +113,30 @@ def tempo(samples_T: Samples, rate: int) -> float:
 
 def key(samples_T: Samples, rate: int) -> Key:
     """Returns the key whose profile the chroma fits best (Krumhansl and Schmuckler)."""
-    magnitudes_SF = spectrogram(samples_T, _CHROMA_FFT, _CHROMA_HOP, _CHROMA_FFT)
-    in_range, semitones = _semitones(rate)
-    chroma = np.bincount(semitones % 12, weights=magnitudes_SF[:, in_range].mean(axis=0), minlength=12)
+    chroma = chromagram(samples_T, rate).mean(axis=0)
     fits = [
         Key(tonic, minor, float(np.corrcoef(np.roll(profile, tonic), chroma)[0, 1]) if chroma.std() else 0.0)
         for minor, profile in ((False, _MAJOR), (True, _MINOR))
         for tonic in range(12)
     ]
     return max(fits, key=lambda each: each.fit)
+
+
+def chromagram(samples_T: Samples, rate: int) -> NDArray[np.float64]:
+    """Returns the magnitude of each of the 12 pitch classes, C first, in each frame, 2,048 apart: [S, 12]."""
+    magnitudes_SF = spectrogram(samples_T, _CHROMA_FFT, _CHROMA_HOP, _CHROMA_FFT)
+    in_range, semitones = _semitones(rate)
+    classes_F12 = np.eye(12)[semitones % 12]
+    found: NDArray[np.float64] = magnitudes_SF[:, in_range] @ classes_F12
+    return found
+
+
+def chroma_correlation(one_T: Samples, other_T: Samples, rate: int) -> float:
+    """Returns the correlation of the chromagrams of two pieces of equal length, -1 to 1; 0 if one is silent."""
+    one, other = chromagram(one_T, rate).ravel(), chromagram(other_T, rate).ravel()
+    if not one.std() or not other.std():
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def held_share(samples_T: Samples, rate: int) -> float:

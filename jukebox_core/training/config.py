@@ -14,9 +14,10 @@ from jukebox_core.base.checks import require, require_positive
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
-    """Adam as the released models were trained with it (docs/upstream.md, Training)."""
+    """Adam as Jukebox was trained with it (docs/upstream.md, Training), or AdamW."""
 
     learning_rate: float = 3e-4
+    kind: Literal["upstream_adam", "adamw"] = "upstream_adam"  # adamw: torch's (Loshchilov and Hutter 2019)
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.0
@@ -25,6 +26,7 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         """Checks ranges."""
         require_positive(self, "learning_rate", "epsilon")
+        require(self.kind in ("upstream_adam", "adamw"), f"kind is {self.kind!r}; choose 'upstream_adam' or 'adamw'")
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it cannot be negative")
         require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; each must be from 0 to below 1")
         require(
@@ -35,17 +37,22 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """Learning rate schedule: a linear warm-up, then decay in steps or linearly to 0. Counted in optimiser steps."""
+    """Learning rate schedule: a linear warm-up, then decay. Counted in optimiser steps."""
 
     warmup_steps: int = 100
-    kind: Literal["step", "linear"] = "step"
+    kind: Literal["step", "linear", "noam"] = "step"  # noam: the warm-up ends at the full rate, which then falls with
+    # the square root of the steps (Vaswani et al. 2017)
     decay_start: int = 0  # linear: the step at which the decay begins
     decay_steps: int = 10_000_000_000  # step: steps between two decays; linear: steps until the rate is 0
     gamma: float = 1.0  # step: factor of each decay
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        require(self.kind in ("step", "linear"), f"kind is {self.kind!r}; choose 'step' or 'linear'")
+        require(self.kind in ("step", "linear", "noam"), f"kind is {self.kind!r}; choose 'step', 'linear' or 'noam'")
+        require(
+            self.kind != "noam" or self.warmup_steps > 0,
+            "warmup_steps is 0, but kind is 'noam', whose rate falls from its end; set warmup_steps to 1 or more",
+        )
         require(
             self.warmup_steps >= 0 and self.decay_start >= 0,
             f"warmup_steps {self.warmup_steps}, decay_start {self.decay_start}: neither may be negative",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import fsspec
@@ -23,10 +23,10 @@ from jukebox_core.runtime.finite import are_finite, first_not_finite
 from jukebox_core.training.batch_order import EndlessBatchSampler
 from jukebox_core.training.devices import enable_gradient_checkpointing, gathered, is_sharded, local_part
 from jukebox_core.training.log import Log
-from jukebox_core.training.optimiser import ExponentialMovingAverage, UpstreamAdam, lr_factor
+from jukebox_core.training.optimiser import ExponentialMovingAverage, lr_factor, make_optimiser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -67,6 +67,7 @@ class Subject:
     log_samples: Callable[[Log, int], None] | None = None  # logs images and audio at an evaluation
     network: nn.Module | None = None  # the part of `step` that is exported; None: all of it
     exact: tuple[str, ...] = ()  # tensors of it that are exported in their own precision, not in half
+    about: Mapping[str, Any] = field(default_factory=dict)  # JSON that is stored in the file of its weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class TrainingLoop:
             enable_gradient_checkpointing(subject.step, subject.units)
         self.module = fabric.setup_module(subject.step)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(UpstreamAdam(trained, optimiser)))
+        self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(make_optimiser(trained, optimiser)))
         decay = self.config.ema_decay
         self.ema = ExponentialMovingAverage(self.module, decay) if decay is not None else None
         self.sharded = any(is_sharded(parameter) for parameter in trained)
@@ -189,12 +190,13 @@ class TrainingLoop:
 
     def _check_finite(self) -> None:
         """Checks weights, averages and the optimiser's state; TrainingError in every process if one is not finite."""
-        moments = [state[name] for state in self.optimiser.state.values() for name in ("first", "second")]
+        states = self.optimiser.state.values()
+        moments = [each for state in states for each in state.values() if isinstance(each, torch.Tensor) and each.ndim]
         averages = [] if self.ema is None else self.ema.averages
         others = [("average", each) for each in averages] + [("moment", each) for each in moments]
-        states: dict[str, Tensor] = dict(self.subject.step.state_dict())
-        states |= {f"{kind} {number}": value for number, (kind, value) in enumerate(others)}
-        local = {name: local_part(value) for name, value in states.items()}
+        values: dict[str, Tensor] = dict(self.subject.step.state_dict())
+        values |= {f"{kind} {number}": value for number, (kind, value) in enumerate(others)}
+        local = {name: local_part(value) for name, value in values.items()}
         bad = None if are_finite(local.values()) else first_not_finite(local)
         if self._any_process(bad is not None):
             where = f"{bad} is" if bad is not None else "weights of another process are"

@@ -21,11 +21,30 @@ if TYPE_CHECKING:
 
 
 def lr_factor(step: int, schedule: ScheduleConfig) -> float:
-    """Returns the factor of the learning rate at `step`, counted from 0; with a warm-up, the first step's is 0."""
+    """Returns the factor of the learning rate at `step`, counted from 0.
+
+    With a warm-up the first step's is 0, but with `noam`, whose step n = `step` + 1 has min(n / w, sqrt(w / n)).
+    """
+    if schedule.kind == "noam":
+        number = step + 1
+        return min(number / schedule.warmup_steps, math.sqrt(schedule.warmup_steps / number))
     warmup = min(1.0, step / schedule.warmup_steps) if schedule.warmup_steps else 1.0
     if schedule.kind == "linear":
         return warmup * max(0.0, 1.0 - max(0, step - schedule.decay_start) / schedule.decay_steps)
     return warmup * math.pow(schedule.gamma, step // schedule.decay_steps)
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], config: OptimiserConfig) -> Optimizer:
+    """Returns the optimiser that the settings name."""
+    if config.kind == "upstream_adam":
+        return UpstreamAdam(parameters, config)
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+    )
 
 
 class UpstreamAdam(Optimizer):

@@ -150,7 +150,7 @@ def _run(plan: PartPlan, subject: Subject, settings: str) -> None:
     weights = half_weights(subject.network if subject.network is not None else subject.step, subject.exact)
     if fabric.is_global_zero:
         about = {"role": plan.role, "model": plan.config.name, "steps": outcome.step, "trained": True}
-        save_safetensors(weights, plan.weights, about)
+        save_safetensors(weights, plan.weights, {**subject.about, **about})
         sha256 = digest_file(plan.weights)
         record = _Record(steps=outcome.step, settings=settings, metrics=outcome.metrics, sha256=sha256)
         clear_place(plan.record)

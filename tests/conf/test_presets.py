@@ -78,7 +78,8 @@ def test_the_models_are_the_three_released_ones_mini_and_those_to_train() -> Non
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=str)
 def test_every_option_of_every_group_makes_valid_settings(group: str, name: str) -> None:
     if group in FOR_TRAINING:
-        model = ["model=mini_mt3"] if group == "training" and "mt3" in name else []
+        kinds = {"mt3": "mini_mt3", "vamp": "vampnet"}
+        model = [f"model={kinds[kind]}" for kind in kinds if group == "training" and kind in name]
         assert isinstance(compose(TRAIN, [f"{group}={name}", *model, "data.audio=/music"]), TrainSettings)
         return
     if name in TRANSCRIBERS:

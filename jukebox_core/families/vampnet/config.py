@@ -292,6 +292,6 @@ def check_codec(sizes: TransformerConfig, codec: CodebooksConfig | CodecConfig, 
 def varies_only() -> ConfigError:
     """Returns the error for anything but variations that is asked of these models."""
     return ConfigError(
-        "models of the family vampnet vary recordings, and neither make music from nothing nor train here; vary one "
+        "models of the family vampnet vary recordings, and make no music from nothing; vary one "
         "with `jukebox vamp audio=[song.wav]`, or choose a model of another family, as model=mini"
     )

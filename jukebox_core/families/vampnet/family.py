@@ -21,7 +21,6 @@ from jukebox_core.families.vampnet.config import (
     ROLE_OF,
     VampNetConfig,
     VampNetNetwork,
-    varies_only,
 )
 from jukebox_core.families.vampnet.masks.config import MaskConfig, TimeRange
 from jukebox_core.families.vampnet.sampling.config import VampSampling
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
+    from jukebox_core.training.family import TrainableFamily
 
 
 _UNKNOWN = {"bytes": None, "about_bytes": None, "sha256": None}  # of files that upstream may add at any time
@@ -235,9 +235,11 @@ class VampNetFamily:
         """Returns the number of parameters of the transformers, as upstream's files have them; the codec is small."""
         return sum(config.sizes(role).parameters(LORA_RANK) for role in self.roles(config)[1:])
 
-    def training(self) -> NoReturn:
-        """Refuses: these models are trained elsewhere."""
-        raise varies_only()
+    def training(self) -> TrainableFamily:
+        """Returns the training of these models."""
+        from jukebox_core.families.vampnet.training.family import TRAINING
+
+        return TRAINING
 
 
 FAMILY = VampNetFamily()

@@ -13,8 +13,11 @@ from jukebox_core.families.vampnet.checkpoints.renames import upstream_name
 from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
 from jukebox_core.families.vampnet.masks.parts import apply
 from jukebox_core.families.vampnet.model.lora import train_only_lora
-from jukebox_core.families.vampnet.training.loss import LABEL_SMOOTHING, MAX_GRAD_NORM, masked_loss, noam
+from jukebox_core.families.vampnet.training.loss import LABEL_SMOOTHING, masked_loss
 from jukebox_core.families.vampnet.training.masking import MaskRatios, training_mask
+from jukebox_core.models.presets import option_data, option_path
+from jukebox_core.training.config import OptimiserConfig, ScheduleConfig
+from jukebox_core.training.optimiser import lr_factor, make_optimiser
 from tests.helpers import vampnet as gold
 
 if TYPE_CHECKING:
@@ -24,12 +27,20 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.vampnet.model.transformer import VampTransformer
 
+MAX_GRAD_NORM = option_data(option_path("vampnet_finetune", "training"), "training")["coarse"]["optimiser"][
+    "max_grad_norm"
+]
 LOSS_RTOL, NORM_RTOL = 2e-6, 1e-4
 
 
 def tuned(golden: Path, role: str) -> VampTransformer:
     path = gold.need(golden / f"models/vampnet/loras/tiny/{role}.pth")
     return load_transformer(path, gold.codec(golden), merge=False)
+
+
+def peak(width: int, factor: float, warmup: int) -> float:
+    """The rate at the end of the warm-up, as upstream's factor means it."""
+    return float(factor * (width * warmup) ** -0.5)
 
 
 def loss_of(model: VampTransformer, codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,9 +62,14 @@ def test_three_updates(golden_vampnet: Path, role: str) -> None:
     names = train_only_lora(model)
     assert len(names) == facts["n_trainable_tensors"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        trained, betas=tuple(facts["betas"]), eps=facts["eps"], weight_decay=facts["weight_decay"]
+    config = OptimiserConfig(
+        kind="adamw",
+        learning_rate=peak(model.config.embedding_dim, facts["factor"], facts["warmup"]),
+        betas=tuple(facts["betas"]),
+        epsilon=facts["eps"],
+        weight_decay=facts["weight_decay"],
     )
+    optimiser, schedule = make_optimiser(trained, config), ScheduleConfig(kind="noam", warmup_steps=facts["warmup"])
     for index, about in enumerate(facts["steps"]):
         mask = training_mask_of(arrays, about, model)
         gold.same(mask, arrays[f"step{index}.mask"])
@@ -66,7 +82,7 @@ def test_three_updates(golden_vampnet: Path, role: str) -> None:
             check_norms(gradients(model), about["grads"])
         norm = torch.nn.utils.clip_grad_norm_(trained, facts["clip"])
         assert norm.item() == pytest.approx(about["grad_norm"], rel=NORM_RTOL)
-        rate = noam(index + 1, model.config.embedding_dim, factor=facts["factor"], warmup=facts["warmup"])
+        rate = config.learning_rate * lr_factor(index, schedule)
         assert rate == pytest.approx(about["lr"], rel=1e-9)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -102,7 +118,8 @@ def test_learning_rates_and_ratios(golden_vampnet: Path) -> None:
         for name in [name for name in facts if name.startswith("noam_")]:
             width, factor, warmup = map(int, re.findall(r"\d+", name))
             for step, rate in facts[name].items():
-                assert noam(int(step), width, factor=factor, warmup=warmup) == pytest.approx(rate, rel=1e-9, abs=1e-9)
+                found = lr_factor(max(int(step), 1) - 1, ScheduleConfig(kind="noam", warmup_steps=warmup))
+                assert peak(width, factor, warmup) * found == pytest.approx(rate, rel=1e-9, abs=1e-9)
         for name in [name for name in facts if name.startswith("sobol")]:
             seed = int(name.split("seed")[1].split("_")[0])
             whole = MaskRatios(seed).draw(len(facts[name]))

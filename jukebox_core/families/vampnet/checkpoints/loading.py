@@ -48,7 +48,7 @@ def load_codec(path: Path, *, device: Device = None) -> Codec:
     config = codec_config(checkpoint)
     codec = build_codec(config)
     load_into(codec, checkpoint, codec_renames(config), device=device, label="the codec")
-    return codec.eval().requires_grad_(requires_grad=False)
+    return codec.float().eval().requires_grad_(requires_grad=False)
 
 
 def stored_codec(path: Path) -> CodecConfig:
@@ -92,6 +92,7 @@ def load_transformer(
     load_into(model, checkpoint, TRANSFORMER, device=device, label="the transformer")
     if lora is not None:
         load_lora(model, lora, device=device)
+    model.float()
     if merge:
         merge_lora(model)
     model.codebooks_KVD = codec.codebooks(config.n_codebooks).detach().to(device or "cpu")

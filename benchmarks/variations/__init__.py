@@ -1,0 +1,1 @@
+"""How good variations of recordings are."""
