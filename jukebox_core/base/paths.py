@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from jukebox_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+log = logging.getLogger("jukebox")
 
 LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
 _LONGEST_GIVEN = 200  # of a name that others are made from: of locks, of temporary files, of runs that continue it
@@ -81,6 +84,28 @@ def output_folder(text: str | os.PathLike[str], read: Iterable[str | os.PathLike
             "another folder"
         )
     return path
+
+
+def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
+    """Returns the regular files of a folder and its subfolders with one of these suffixes, sorted; no hidden files.
+
+    Other programs may change the folder meanwhile. A subfolder that cannot be listed is left out, with a warning.
+
+    Args:
+        root: the folder; links to folders in it are not followed.
+        suffixes: in lower case, with their dots.
+    """
+
+    def left_out(error: OSError) -> None:
+        log.warning("folder %s is left out: it cannot be listed (%s)", error.filename, error.strerror)
+
+    found = (Path(folder, name) for folder, _, names in os.walk(root, onerror=left_out) for name in names)
+    return sorted(p for p in found if not p.name.startswith(".") and p.suffix.lower() in suffixes and is_file(p))
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path is a regular file, links followed; one that cannot be looked at is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - which raises nothing
 
 
 def check_name(text: str, what: str) -> None:

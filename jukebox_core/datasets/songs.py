@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jukebox_core.base.atomic import atomic_write
-from jukebox_core.base.paths import shortened, user_path
+from jukebox_core.base.paths import files_below, shortened, user_path
 from jukebox_core.base.text_files import TABLE_BYTES, UnreadableError, read_text
 from jukebox_core.errors import ConfigError, did_you_mean
 
@@ -56,11 +56,7 @@ def scan_songs(folder: str | Path, metadata: str | Path | None = None) -> list[S
     root = user_path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder; name the folder that holds the audio files")
-    paths = {
-        path.relative_to(root).as_posix(): path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    }
+    paths = {path.relative_to(root).as_posix(): path for path in files_below(root, AUDIO_SUFFIXES)}
     if not paths:
         raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; add audio files, or name their folder")
     file = _metadata_file(root, metadata)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import files_below, is_file, user_path
 from jukebox_core.base.text_files import TABLE_BYTES, UnreadableError, read_text
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES, METADATA_NAMES, scan_songs
 from jukebox_core.errors import AudioError, ConfigError
@@ -67,7 +67,7 @@ def _listed(source: str) -> Iterator[ListedFile]:
             }
             yield ListedFile(name=song.name, path=str(song.path), fields=known)
     elif path.is_dir():
-        yield from _named(path, (each for each in path.rglob("*") if not each.name.startswith(".")), source)
+        yield from _named(path, files_below(path, AUDIO_SUFFIXES), source)
     elif path.suffix.lower() == ".csv":
         yield from _of_table(path)
     elif path.is_file():
@@ -75,7 +75,7 @@ def _listed(source: str) -> Iterator[ListedFile]:
     elif _PATTERN & set(source):
         fixed = list(_before_pattern(path))
         root = Path(*fixed)
-        yield from _named(root, root.glob(str(Path(*path.parts[len(fixed) :]))), source)
+        yield from _named(root, _matching(root, str(Path(*path.parts[len(fixed) :])), source), source)
     else:
         wrong = (
             "is a device or a pipe, not an audio file; copy its sound into a file"
@@ -92,8 +92,14 @@ def _before_pattern(path: Path) -> Iterator[str]:
         yield part
 
 
-def _named(root: Path, paths: Iterator[Path], source: str) -> Iterator[ListedFile]:
-    audio = sorted(path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+def _matching(root: Path, pattern: str, source: str) -> list[Path]:
+    try:
+        return sorted(p for p in root.glob(pattern) if p.suffix.lower() in AUDIO_SUFFIXES and is_file(p))
+    except OSError as error:  # a folder that another program removes, for example
+        raise ConfigError(f"{source} cannot be listed ({error.strerror}: {error.filename}); try again") from None
+
+
+def _named(root: Path, audio: Sequence[Path], source: str) -> Iterator[ListedFile]:
     if not audio:
         raise ConfigError(f"{source} holds no {', '.join(AUDIO_SUFFIXES)} file; name audio files, or their folder")
     for path in audio:

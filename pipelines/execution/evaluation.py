@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import files_below, user_path
 from jukebox_core.base.text import format_table
 from jukebox_core.errors import ConfigError
 from jukebox_core.evaluation.notes import NoteScores, Score, evaluate
@@ -79,9 +79,9 @@ def _pieces(name: str, settings: EvaluateSettings) -> dict[str, Path]:
         return {given.stem: given}
     pieces: dict[str, Path] = {}
     for suffix in _SUFFIXES:
-        for path in sorted(given.rglob(f"*{suffix}")):
+        for path in files_below(given, (suffix,)):
             hidden = any(part.startswith(".") for part in path.relative_to(given).parts)
-            if path.is_file() and not hidden and _holds_notes(path):
+            if not hidden and _holds_notes(path):
                 pieces.setdefault(path.relative_to(given).with_suffix("").as_posix(), path)
     if not pieces:
         raise ConfigError(
@@ -94,8 +94,11 @@ def _holds_notes(path: Path) -> bool:
     """Whether a file of a folder is one of notes; folders have other JSON files too, such as an album's recipe."""
     if path.suffix != ".json":
         return True
-    with path.open("rb") as file:
-        return b'"truncated_segments"' in file.read(4096)
+    try:
+        with path.open("rb") as file:
+            return b'"truncated_segments"' in file.read(4096)
+    except OSError:  # reading its notes says why
+        return True
 
 
 def _scores(scores: Mapping[str, NoteScores], *, as_json: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jukebox_core.base.paths import user_path
+from jukebox_core.base.paths import files_below, user_path
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
 from jukebox_core.errors import ConfigError
 from pipelines.runs.folder import RunFolder, runs_in
@@ -56,10 +56,8 @@ def songs_of(run: RunFolder) -> list[Path]:
 def _audio_below(root: Path) -> list[Path]:
     files = [
         path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
+        for path in files_below(root, AUDIO_SUFFIXES)
+        if not any(part.startswith(".") or part == "preview" for part in path.relative_to(root).parts)
     ]
     if not files:
         raise ConfigError(f"{root} holds no {', '.join(AUDIO_SUFFIXES)} file; name files, or a folder that has some")

@@ -19,12 +19,12 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from jukebox_core.errors import ConfigError, DamagedError, JukeboxError, RunError
-from pipelines.orchestration import signals
+from pipelines.orchestration import recorder, signals
 from stages import stopping
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def open_workers(runner: RunnerSettings, stages: Stages, job: SamplingJob, conte
             signals.cancel_alarm()  # an alarm now would interrupt the shutdown and leave workers running
             pool.stop()
             raise
+        finally:
+            pool.leave()
 
 
 class _InPlace:
@@ -200,6 +202,12 @@ class _Pool:
             self._last_alive = now
         elif now - self._last_alive > _LOST_SECONDS:
             raise _lost("Dask", f"no worker for {_LOST_SECONDS:g} s")
+
+    def leave(self) -> None:
+        """Lets the workers of a cluster that this run started end soon, also if Prefect's server is away."""
+        if self._dask is not None:
+            with suppress(Exception):  # they may be lost
+                self._dask.run(recorder.leave_soon)
 
     def stop(self) -> None:
         """Requests a stop of all running units, and waits at most `STOP_GRACE_SECONDS` for each to store its tokens."""
@@ -328,11 +336,20 @@ def _task_runner(runner: RunnerSettings) -> Any:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         from prefect_ray.task_runners import RayTaskRunner
 
-        here = {"num_cpus": runner.workers, "include_dashboard": False, "log_to_driver": False}
-        made = RayTaskRunner(address=runner.address, init_kwargs=None if runner.address else here)
+        made = RayTaskRunner(address=runner.address, init_kwargs=None if runner.address else _own_ray(runner))
     else:
         made = _Threads(runner.workers)
     return made
+
+
+def _own_ray(runner: RunnerSettings) -> dict[str, Any]:
+    """Returns the options of a Ray cluster that this run starts: every port on loopback, that of metrics too."""
+    return {
+        "num_cpus": runner.workers,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "_node_ip_address": "127.0.0.1",
+    }
 
 
 def _own_dask(runner: RunnerSettings) -> dict[str, Any]:

@@ -205,7 +205,10 @@ class TranscriptionUnits:
 def _block_nodes(recording: Recording, block_seconds: float) -> list[TranscriptionNode]:
     if not block_seconds or recording.lines:
         return []
-    blocks = int(audio_seconds(Path(recording.audio)) / block_seconds) + 1
+    try:
+        blocks = int(audio_seconds(Path(recording.audio)) / block_seconds) + 1
+    except AudioError:  # since it was checked; the unit says so
+        return []
     if blocks <= _BLOCKS:
         return []
     return [

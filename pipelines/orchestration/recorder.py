@@ -33,6 +33,7 @@ log = logging.getLogger("jukebox")
 
 BEGIN_SECONDS = 15.0  # that a command waits at most, for a slow server, until its flow run has begun
 END_SECONDS = 30.0  # that it waits at most, for a slow server, until everything is recorded
+LEAVE_SECONDS = 2.0  # that a worker of a cluster waits at most, when it ends, until its events are sent
 STEP_SECONDS = 1.0  # after which the server is asked whether it works; if not, there is no more waiting
 ASK_SECONDS = 2.5  # that it has to answer
 _IMPORTED = (  # before threads begin: modules of Prefect import each other, which fails in two threads at a time
@@ -221,6 +222,20 @@ def leave(status: int) -> None:
             stream.flush()
     own_server.stop_all()
     os._exit(status)
+
+
+def leave_soon() -> None:
+    """Lets this process end within `LEAVE_SECONDS`, also if Prefect's server does not take its last events.
+
+    For workers of a cluster, before it is shut down: Prefect itself waits for the server, without a bound.
+    """
+    threading._register_atexit(_send_and_leave)  # type: ignore[attr-defined]  # runs before Prefect's own
+
+
+def _send_and_leave() -> None:
+    events = sys.modules.get("prefect.events.worker")
+    if events is not None and events.EventsWorker.drain_all(timeout=LEAVE_SECONDS)[1]:
+        os._exit(0)
 
 
 class _Publisher:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.audio.spool import spool_audio
 from jukebox_core.base.hashing import digest
 from jukebox_core.base.records import read_json
-from jukebox_core.errors import ConfigError, DamagedError, NotesError, RecordError
+from jukebox_core.errors import AudioError, ConfigError, DamagedError, NotesError, RecordError
 from jukebox_core.family import open_transcribing
 from jukebox_core.notes.notes import Notes, read_notes
 from jukebox_core.runtime.config import ENGINE_VERSION
@@ -75,7 +75,7 @@ def check_transcripts(spec: TranscriberSpec, recordings: Sequence[Recording], se
 
     Raises:
         ConfigError: a folder cannot be written, or a file is no transcript made in the same way: it is not overwritten.
-        AudioError: a recording whose transcript exists cannot be read.
+        AudioError: a recording that the user named, and whose transcript exists, cannot be read.
     """
     for folder in {Path(recording.target).parent for recording in recordings}:
         _check_folder(folder)
@@ -231,7 +231,12 @@ def _causes(spec: TranscriberSpec, audio: SpooledAudio, settings: Any) -> dict[s
 def _is_finished(spec: TranscriberSpec, recording: Recording, settings: Any) -> bool:
     if not os.path.lexists(recording.target) and not any(map(os.path.lexists, recording.others)):
         return False
-    key = digest(_causes(spec, _read(spec, recording), settings))
+    try:
+        key = digest(_causes(spec, _read(spec, recording), settings))
+    except AudioError:
+        if recording.named:
+            raise
+        return False  # what transcribes it leaves it out, and says why
     if _finished(recording, key) is None:
         _check_others(recording, key)
         return False
@@ -250,7 +255,7 @@ def _finished(recording: Recording, key: str) -> Notes | None:
             return read_notes(path)
     except FileNotFoundError:
         return None
-    except (RecordError, AttributeError, NotesError):
+    except (OSError, RecordError, AttributeError, NotesError):
         pass
     raise _other(path, recording)
 

@@ -57,6 +57,15 @@ ended = time.monotonic()
 print(json.dumps({"percent": percent, "windows": began[1] - began[0], "end": ended - began[1]}), flush=True)
 recorder.leave(0)
 """
+WORKER = """
+import sys
+from prefect.events import emit_event
+from pipelines.orchestration import recorder
+
+emit_event("task.ended", resource={"prefect.resource.id": "a.1"})
+recorder.leave_soon()
+print("done", flush=True)
+"""
 
 
 def run(url: str, folder: Path, how: str, change: Callable[[], None]) -> tuple[dict[str, float], str, float]:
@@ -122,3 +131,15 @@ def test_no_request_is_made_between_two_windows(prefect_api: str, tmp_path: Path
     assert figures["percent"] == 100
     assert [line for line in asked if "concurrency" in line] == []
     assert len([line for line in asked if "artifacts" not in line]) < WINDOWS
+
+
+def test_a_worker_of_a_cluster_does_not_wait_for_a_server_that_is_gone(tmp_path: Path) -> None:
+    """Prefect would wait for minutes when its process ends, and a Dask cluster for its workers."""
+    env = environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api", PREFECT_HOME=str(tmp_path / "home"))
+    with subprocess.Popen([sys.executable, "-c", WORKER], env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        began = time.monotonic()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert time.monotonic() - began < patience(DELAY)

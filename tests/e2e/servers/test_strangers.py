@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -42,6 +43,17 @@ def ours():
 assert ours() == 2
 with get_client(sync_client=True) as client:
     print(client.read_flow_runs()[0].state_name)
+"""
+RAY = """
+import os, secrets, sys
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_raylet_start_wait_time_s="300")
+import ray
+from pipelines.execution.runner import _own_ray
+from pipelines.settings.common import RunnerSettings
+ray.init(**_own_ray(RunnerSettings(kind="ray", workers=1)))
+print(ray.get(ray.remote(lambda: 7).remote()), flush=True)
+sys.stdin.read()
+ray.shutdown()
 """
 EPHEMERAL = """
 import os, sys
@@ -127,9 +139,21 @@ def test_the_server_of_a_command_answers_its_owner_only_and_ends_with_it(root: P
     wait("the end of the server", lambda: not prefect_home.answers(url), 30)
 
 
+def listening_below(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports on which a process and those that it started listen."""
+    import psutil
+
+    here = psutil.Process(pid)
+    return {
+        (found.laddr.ip, found.laddr.port)
+        for process in (here, *here.children(recursive=True))
+        for found in process.net_connections("tcp")
+        if found.status == "LISTEN"
+    }
+
+
 def test_a_dask_cluster_of_a_run_is_closed_to_strangers() -> None:
     pytest.importorskip("prefect_dask")
-    import psutil
     from distributed import Client, LocalCluster
     from distributed.comm.core import CommClosedError
 
@@ -141,13 +165,7 @@ def test_a_dask_cluster_of_a_run_is_closed_to_strangers() -> None:
     with LocalCluster(**options) as cluster:
         with Client(cluster, set_as_default=False) as own:
             assert own.submit(name_of, 1).result()
-        here = psutil.Process()
-        listening = {
-            (found.laddr.ip, found.laddr.port)
-            for process in (here, *here.children(recursive=True))
-            for found in process.net_connections("tcp")
-            if found.status == "LISTEN"
-        }
+        listening = listening_below(os.getpid())
         assert {address for address, _ in listening} <= {"127.0.0.1"}
         for _, port in listening:  # each is TLS with a certificate, or a server without any page
             for path in ("/status", "/info/main/workers.html", "/api/v1/retire_workers", "/json/identity.json"):
@@ -155,3 +173,19 @@ def test_a_dask_cluster_of_a_run_is_closed_to_strangers() -> None:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
         with pytest.raises((OSError, CommClosedError, TypeError, ValueError)):
             Client(cluster.scheduler_address, timeout=2, set_as_default=False)
+
+
+@pytest.mark.endurance
+def test_a_ray_cluster_of_a_run_listens_on_loopback_only(tmp_path: Path) -> None:
+    """That of metrics too, which asks for no token."""
+    pytest.importorskip("prefect_ray")
+    with subprocess.Popen(
+        [sys.executable, "-c", RAY], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "7"
+        time.sleep(5)  # the agent's servers begin last
+        listening = listening_below(process.pid)
+        process.communicate()
+    assert len(listening) > 3
+    assert {address for address, _ in listening} <= {"127.0.0.1", "::1"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import jukebox_core
-from jukebox_core.base.paths import cache_dir, check_name, user_path
+from jukebox_core.base.paths import cache_dir, check_name, files_below, user_path
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.errors import ConfigError
 from jukebox_core.models import __main__ as standalone
@@ -15,9 +17,6 @@ from jukebox_core.models.config import WeightsConfig
 from jukebox_core.runtime.native import compiled
 from jukebox_core.store.spool_adoption import spool_folder
 from tests.helpers.paths import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -134,3 +133,27 @@ def test_only_one_function_makes_paths_of_what_users_write() -> None:
         if "expanduser(" in line
     ]
     assert [call.partition(":")[0] for call in calls] == ["jukebox_core/base/paths.py"], calls
+
+
+def test_files_are_found_while_folders_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b.wav", "deep/A.WAV", "gone/c.wav", ".hidden.wav", "notes.txt", "closed/d.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "link.wav").symlink_to("nowhere")
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "gone":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert files_below(tmp_path, (".wav",)) == [tmp_path / "b.wav", tmp_path / "deep/A.WAV"]
+    assert [record.getMessage() for record in caplog.records if "closed" in record.getMessage()] == [
+        f"folder {tmp_path / 'closed'} is left out: it cannot be listed (Permission denied)"
+    ]

@@ -129,8 +129,13 @@ def test_recordings_of_a_folder_that_cannot_be_read_are_left_out(
     assert "c.wav is left out" in caplog.text
     with pytest.raises(AudioError, match=r"none of 1 recordings could be used; the first: .*c\.wav"):
         transcribe_files(asked, recordings[1:], PLAIN)
-    (tmp_path / "music/a.wav").unlink()
-    with pytest.raises(AudioError, match="none of 2 recordings can be used"):
+    (tmp_path / "music/a.wav").unlink()  # whose transcript exists
+    sound(tmp_path / "music/c.wav")
+    [written] = transcribe_files(asked, recordings, PLAIN)
+    assert Path(written).name == "c.mid"
+    assert "a.wav is left out" in caplog.text
+    (tmp_path / "music/c.wav").unlink()
+    with pytest.raises(AudioError, match="none of 1 recordings can be used"):
         check(asked)
 
 
@@ -201,6 +206,10 @@ def test_the_files_of_a_recording_are_written_after_the_last_of_its_blocks(tmp_p
     assert (last.nodes[0].recording, last.nodes[0].blocks) == (long, None)
     units.finish(last)
     assert units.take() is None
+    (tmp_path / "long.wav").unlink()
+    left = transcription.TranscriptionUnits([long, short], 1.0).take()
+    assert left is not None
+    assert left.nodes[0].blocks is None, "what reads it says that it is gone"
 
 
 def test_every_recording_of_a_folder_is_transcribed(tmp_path: Path, chain: Path) -> None:
