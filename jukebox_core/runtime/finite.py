@@ -6,6 +6,7 @@ settles the matter, and each number is looked at only where it is not.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ def is_finite(tensor: Tensor) -> bool:
     """Returns whether all numbers of a tensor are finite; integers are, and so is the meta device."""
     if tensor.is_meta or not tensor.is_floating_point():
         return True
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    return _has_finite_sum(tensor) or bool(torch.isfinite(tensor).all())
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
@@ -46,12 +47,18 @@ def copy_finite(source: Tensor, target: Tensor) -> bool:
     if target.device.type != "cpu" or not target.is_contiguous() or not source.is_contiguous():
         target.copy_(source)
         return is_finite(target)
-    sums = []
-    for part, new in zip(torch.split(source.view(-1), _PIECE), torch.split(target.view(-1), _PIECE), strict=True):
-        new.copy_(part)
-        if target.is_floating_point():
-            sums.append(new.sum())
-    return not sums or bool(torch.isfinite(torch.stack(sums).sum())) or bool(torch.isfinite(target).all())
+    finite = True
+    for start in range(0, max(1, target.numel()), _PIECE):
+        new = target.view(-1)[start : start + _PIECE] if target.numel() > _PIECE else target
+        new.copy_(source.view(-1)[start : start + _PIECE] if target.numel() > _PIECE else source)
+        finite = finite and (not new.is_floating_point() or _has_finite_sum(new))
+    return finite or bool(torch.isfinite(target).all())
+
+
+def _has_finite_sum(tensor: Tensor) -> bool:
+    """Returns whether the sum is finite: in float32, as that of half precision may be beyond its range."""
+    wide = torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else None
+    return math.isfinite(tensor.sum(dtype=wide).item())  # as a number: no further operations of torch
 
 
 def what_is_not_finite(source: Tensor, dtype: torch.dtype) -> str:

@@ -222,7 +222,20 @@ def dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         raise ConfigError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}{hint}")
+    _check_current_folder()
     return _run(name, rest)
+
+
+def _check_current_folder() -> None:
+    """Checks that there is one: paths are relative to it.
+
+    Raises:
+        ConfigError: it was removed, or access to it is refused.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - only this is asked
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be used ({error.strerror}); change to another one (cd)") from None
 
 
 def help_text() -> str:

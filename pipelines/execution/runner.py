@@ -331,25 +331,26 @@ def _task_runner(runner: RunnerSettings) -> Any:
         logging.getLogger("distributed").setLevel(logging.ERROR)
         made = DaskTaskRunner(address=runner.address, cluster_kwargs=None if runner.address else _own_dask(runner))
     elif runner.kind == "ray":
-        if runner.address is None:  # Ray's own password; in the environment, where its processes find it
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        if runner.address is None:
+            close_own_ray()
         from prefect_ray.task_runners import RayTaskRunner
 
-        made = RayTaskRunner(address=runner.address, init_kwargs=None if runner.address else _own_ray(runner))
+        here = {"num_cpus": runner.workers, "include_dashboard": False, "log_to_driver": False}
+        made = RayTaskRunner(address=runner.address, init_kwargs=None if runner.address else here)
     else:
         made = _Threads(runner.workers)
     return made
 
 
-def _own_ray(runner: RunnerSettings) -> dict[str, Any]:
-    """Returns the options of a Ray cluster that this run starts: every port on loopback, that of metrics too."""
-    return {
-        "num_cpus": runner.workers,
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "_node_ip_address": "127.0.0.1",
-    }
+def close_own_ray() -> None:
+    """Closes a Ray cluster that this process is going to start to strangers, before Ray is imported.
+
+    Its processes read the environment: Ray's token, and the switch for clusters of one machine, whose every port is on
+    loopback, also those of metrics, which ask for no token. Ray does not take a loopback address as an option.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def _own_dask(runner: RunnerSettings) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.audio.files import audio_seconds
+from jukebox_core.base.paths import output_folder
 from jukebox_core.composer.builtin import BUILTIN_TUNE, read_prompt_audio
 from jukebox_core.composer.tune import TUNE_SECONDS
 from jukebox_core.errors import AudioError, ConfigError
-from pipelines.execution.recordings import files_of
+from pipelines.execution.recordings import files_of, run_of
 from pipelines.settings.generate import PromptSettings, Settings
 from pipelines.settings.hardware import with_auto_resolved
 
@@ -45,10 +46,12 @@ def run_settings(settings: VampSettings) -> Settings:
 
     Raises:
         AudioError: a named recording cannot be read, is too short, or none of a folder can be used.
-        ConfigError: the mask does not fit the model or a recording.
+        ConfigError: the mask does not fit the model or a recording, or runs would be in a folder that is read.
     """
     family, config = settings.family, settings.model.config
     sampling = family.check_variation(config, settings.mask, settings.sampling)
+    root = settings.storage.root
+    output_folder(root, [name for name in settings.audio if name != BUILTIN_TUNE and run_of(name, root) is None])
     recordings = _recordings(settings)
     for recording in recordings:
         try:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tests.helpers.patience import patience
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -59,7 +61,7 @@ class ForkServer:
         assert self._parent.stdin is not None
         self._parent.stdin.write(json.dumps(order) + "\n")
         self._parent.stdin.flush()
-        word, number = self._answers.get(timeout=TIMEOUT).split()
+        word, number = self._answers.get(timeout=patience(TIMEOUT)).split()
         assert word == "began"
         return int(number)
 
@@ -155,7 +157,7 @@ class Song:
         Raises:
             HungError: it does not.
         """
-        status = self.server.wait(TIMEOUT)
+        status = self.server.wait(patience(TIMEOUT))
         if status is None:
             raise HungError(f"process {self.process} still runs after {TIMEOUT} s: {self.log[-2000:]}")
         self._count_redrawn()
@@ -174,7 +176,7 @@ class Song:
             after: seconds, or tokens of all samples.
         """
         self.start()
-        until = time.monotonic() + TIMEOUT
+        until = time.monotonic() + patience(TIMEOUT)
         while not self._reached(stage, after):
             status = self.server.wait(POLL_SECONDS)
             if status is not None:
@@ -208,7 +210,7 @@ class Song:
 
     def wait_for(self, *, draws: int) -> None:
         """Waits until `draws` tokens are drawn."""
-        until = time.monotonic() + TIMEOUT
+        until = time.monotonic() + patience(TIMEOUT)
         while not self.drawn.exists() or self.drawn.read_bytes().count(b"\n") < draws:
             assert time.monotonic() < until, self.log[-3000:]
             time.sleep(0.02)

@@ -45,12 +45,12 @@ with get_client(sync_client=True) as client:
     print(client.read_flow_runs()[0].state_name)
 """
 RAY = """
-import os, secrets, sys
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_raylet_start_wait_time_s="300")
+import os, sys
+from pipelines.execution.runner import close_own_ray
+close_own_ray()
+os.environ["RAY_raylet_start_wait_time_s"] = "300"
 import ray
-from pipelines.execution.runner import _own_ray
-from pipelines.settings.common import RunnerSettings
-ray.init(**_own_ray(RunnerSettings(kind="ray", workers=1)))
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
 print(ray.get(ray.remote(lambda: 7).remote()), flush=True)
 sys.stdin.read()
 ray.shutdown()
@@ -188,4 +188,4 @@ def test_a_ray_cluster_of_a_run_listens_on_loopback_only(tmp_path: Path) -> None
         listening = listening_below(process.pid)
         process.communicate()
     assert len(listening) > 3
-    assert {address for address, _ in listening} <= {"127.0.0.1", "::1"}
+    assert {address for address, _ in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}

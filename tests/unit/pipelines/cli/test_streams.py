@@ -117,3 +117,17 @@ def test_names_cannot_steer_the_terminal_or_forge_lines(
     assert f"INFO read {shown}" in (tmp_path / "run.log").read_text("utf-8")
     assert "\x1b" not in captured.err
     assert logging.getLogger("jukebox").handlers == []
+
+
+@pytest.mark.parametrize("arguments", [["encode", "audio=[a.wav]"], ["runs", "list"], ["train"]], ids=" ".join)
+def test_a_current_folder_that_was_removed_is_named(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(arguments) == exit_status.REFUSED
+    said = capsys.readouterr().err
+    assert (
+        said == "jukebox: the current folder cannot be used (No such file or directory); change to another one (cd)\n"
+    )

@@ -15,6 +15,7 @@ from jukebox_core.base.paths import output_folder
 from jukebox_core.errors import AudioError, ConfigError
 from pipelines import commands
 from pipelines.execution import preflight
+from pipelines.execution.variation import run_settings
 from pipelines.settings import compose as roots
 from pipelines.settings.compose import compose
 from tests.helpers.fake_runs import fake_run
@@ -111,6 +112,12 @@ def test_a_training_writes_neither_checkpoints_nor_a_model_to_what_it_reads() ->
     for more in (["checkpoints=music/x"], ["data.codes=music", "folder=music/x", "parts=[level_2]"]):
         with pytest.raises(ConfigError, match="lies in, music, which is read"):
             commands.train(compose(roots.TRAIN, ["data.audio=music", *more]))
+
+
+def test_variations_are_not_stored_among_the_recordings() -> None:
+    settings = compose(roots.VAMP, ["audio=[music]", "storage.root=music/outputs"])
+    with pytest.raises(ConfigError, match="lies in, music, which is read"):
+        run_settings(settings)
 
 
 @pytest.mark.parametrize("name", ["root", "scratch", "spool.folder"])
