@@ -336,7 +336,9 @@ def train(settings: TrainSettings) -> None:
     """
     import os
 
+    sources = [source.removeprefix("file://") for source in settings.model.files.weight_sources]
     read = [folder for folder in (settings.audio, settings.data.audio, settings.data.codes) if folder is not None]
+    read += [source for source in sources if source.startswith("/")]  # the model that is started from
     output_folder(settings.folder, read)
     if settings.checkpoints is not None and "://" not in settings.checkpoints:
         output_folder(settings.checkpoints, read)

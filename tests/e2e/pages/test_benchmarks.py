@@ -112,6 +112,18 @@ def test_the_gpu_benchmark_runs_on_any_device() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
+def test_the_look_for_numbers_that_are_not_finite_is_measured(tmp_path: Path) -> None:
+    result = last_line(
+        "benchmarks.finite", "--models", "mini", "--rounds", "1", "--count", "128", "--scratch", str(tmp_path)
+    )
+    assert [row["what"] for row in result["rows"]] == ["loading", "loading", "steps", "steps"]
+    assert all(row["spread"][0] <= row["share"] <= row["spread"][1] for row in result["rows"] if row["what"] == "steps")
+    assert 0 < result["rows"][2]["share"] < 1
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
 def test_start_up_is_measured_with_the_time_to_read_the_file(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.start", "--model", "mini", "--least", "0", "--dtypes", "int8", "--rounds", "1", "--known", "8",

@@ -114,6 +114,15 @@ def test_a_training_writes_neither_checkpoints_nor_a_model_to_what_it_reads() ->
             commands.train(compose(roots.TRAIN, ["data.audio=music", *more]))
 
 
+@pytest.mark.usefixtures("no_work")
+def test_a_model_is_not_trained_into_the_folder_of_the_one_that_it_starts_from(tmp_path: Path) -> None:
+    settings = compose(roots.FINETUNE, ["data.audio=music", "model=mini", f"folder={tmp_path}"])
+    for source in (str(tmp_path), tmp_path.as_uri()):
+        files = replace(settings.model.files, weight_sources=(source,))
+        with pytest.raises(ConfigError, match=f"lies in, {tmp_path}, which is read"):
+            commands.train(replace(settings, model=replace(settings.model, files=files)))
+
+
 def test_variations_are_not_stored_among_the_recordings() -> None:
     settings = compose(roots.VAMP, ["audio=[music]", "storage.root=music/outputs"])
     with pytest.raises(ConfigError, match="lies in, music, which is read"):
