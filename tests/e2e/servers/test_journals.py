@@ -50,7 +50,7 @@ def test_a_command_without_a_server_is_recorded_after_its_end(tmp_path: Path) ->
     assert (name, state) == ("generate", "COMPLETED")
     times = [datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (start, end)]
     assert began < times[0] < times[1] < ended, "as it happened, not as it was recorded"
-    assert sorted(task.rpartition("-")[0] for task, *_ in tasks) == TASKS
+    assert sorted({task.rpartition("-")[0] for task, *_ in tasks}) == TASKS
     assert {state for _, state, *_ in tasks} == {"COMPLETED"}
     assert all(start <= at <= until <= end for _, _, at, until in tasks)
     assert [key for (key,) in shown] == SHOWN
