@@ -77,16 +77,23 @@ def test_a_killed_training_resumes_with_the_losses_of_an_uninterrupted_one(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.endurance)])
-def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        ("ddp", "one_sequence"),
+        pytest.param("ddp", "transcriber", marks=pytest.mark.endurance),
+        pytest.param("fsdp", "one_sequence", marks=pytest.mark.endurance),
+    ],
+)
+def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str, kind: str) -> None:
     """Two halves of every batch, their gradients averaged: the same losses, but for the order of additions."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = TESTS / "helpers/two_trainings.py"
     for steps in ("4", "6"):  # the second resumes where the first ended
-        arguments = [str(script), str(tmp_path / "two"), strategy, steps]
+        arguments = [str(script), str(tmp_path / "two"), strategy, steps, kind]
         subprocess.run([*program, *arguments], env=environment, check=True, timeout=300)
-    run(tmp_path / "one", max_steps=6, batch_size=4)
+    run(tmp_path / "one", kind=kind, max_steps=6, batch_size=4)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, rel=1e-4)

@@ -17,6 +17,7 @@ from jukebox_core.families.mt3.config import PAD_ID
 from jukebox_core.families.mt3.training.excerpts import IGNORED
 from jukebox_core.families.mt3.training.guide import event_frames, guide_loss
 from jukebox_core.families.mt3.training.targets import EDGES, FRAME_KINDS, mel_front_end
+from jukebox_core.training.devices import averaged
 
 if TYPE_CHECKING:
     from jukebox_core.families.mt3.model.transformer import MT3, CrossInputs
@@ -55,7 +56,7 @@ class TranscriberStep(nn.Module):
         """Returns the loss, and as metrics the cross-entropy in nats per id and the share of ids that are right."""
         encoded_BFW = self.model.encode(batch.frames_BFM)
         source_BSW = self.model.with_memory(encoded_BFW, batch.before_BN)
-        count = int((batch.labels_BN != IGNORED).sum())
+        count = averaged((batch.labels_BN != IGNORED).sum().float())
         total, right, guide = self._decode(batch.labels_BN, source_BSW)
         metrics = {"nats": total.detach() / count}
         if right is not None:
