@@ -111,10 +111,10 @@ class TrainingLoop:
             enable_gradient_checkpointing(subject.step, subject.units)
         self.module = fabric.setup_module(subject.step)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        made = make_optimiser(trained, self._layer_matrices(), optimiser)
+        made = make_optimiser(trained, optimiser, self._layer_matrices())
         self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(made))
         decay = self.config.ema_decay
-        self.ema = ExponentialMovingAverage(self.module, decay) if decay is not None else None
+        self.ema = ExponentialMovingAverage(subject.step, decay) if decay is not None else None
         self.sharded = any(is_sharded(parameter) for parameter in trained)
         self.step = 0
         self.saved: int | None = None  # the step of the stored checkpoint

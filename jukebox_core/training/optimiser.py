@@ -36,14 +36,14 @@ def lr_factor(step: int, schedule: ScheduleConfig) -> float:
 
 
 def make_optimiser(
-    parameters: Iterable[nn.Parameter], matrices: Sequence[nn.Parameter], config: OptimiserConfig
+    parameters: Iterable[nn.Parameter], config: OptimiserConfig, matrices: Sequence[nn.Parameter] = ()
 ) -> Optimizer:
     """Returns the optimiser that the settings name.
 
     Args:
         parameters: all that are trained.
-        matrices: those of layers among them, which Muon can train.
         config: the settings.
+        matrices: those of layers among them, which Muon can train.
 
     Raises:
         ConfigError: Muon is asked for, and parameters are sharded.
