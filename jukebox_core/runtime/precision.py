@@ -7,13 +7,14 @@ be the same music. In both cases the next smaller precision where that does not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jukebox_core.family import Family
+    from jukebox_core.protocols import TranscribingFamily
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
@@ -25,6 +26,7 @@ _PREFERRED: dict[str, tuple[Precision, ...]] = {
     "mps": ("float32", "float16"),
     "cpu": ("float32", "bfloat16", "int8"),
 }
+_TRANSCRIBED: Precision = "float32"  # unless hardware.dtype is set
 _LARGEST_BATCH = 64  # of the table: by then arithmetic is the limit, not memory
 
 
@@ -102,3 +104,14 @@ def advise(family: Family, config: Any, gibibytes: int, kind: str) -> Advice:
     dtype = choose_dtype(memory, kind, total)
     batch = max_batch_size(total * USABLE[kind], _LARGEST_BATCH, lambda count: memory.bytes(dtype, count))
     return Advice(f"{gibibytes} GB {kind}", dtype, batch, memory.bytes(dtype, max(1, batch)))
+
+
+def advise_transcription(family: TranscribingFamily, config: Any, gibibytes: int, kind: str) -> Advice:
+    """Returns what transcribing takes by default on such a device; the batch is smaller where that does not fit."""
+    default, room = family.transcription_type(), gibibytes * GIB * USABLE[kind]
+
+    def needed(batch: int) -> int:
+        return family.transcription_bytes(config, replace(default, batch_size=batch), _TRANSCRIBED)
+
+    batch = max_batch_size(room, default.batch_size, needed)
+    return Advice(f"{gibibytes} GB {kind}", _TRANSCRIBED, batch, needed(max(1, batch)))

@@ -7,9 +7,10 @@ Lightning Fabric where they have one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from jukebox_core.base.checks import require, require_positive
+from jukebox_core.base.structuring import to_plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,8 @@ class OptimiserConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     max_grad_norm: float | None = 1.0  # gradients are clipped to this norm; null: never
+    muon_learning_rate: float | None = None  # of the matrices of layers, by Muon instead of Adam; null: all by Adam
+    muon_momentum: float = 0.95
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -33,6 +36,11 @@ class OptimiserConfig:
             self.max_grad_norm is None or self.max_grad_norm > 0,
             f"max_grad_norm is {self.max_grad_norm}; it must be positive, or null",
         )
+        require(
+            self.muon_learning_rate is None or self.muon_learning_rate > 0,
+            f"muon_learning_rate is {self.muon_learning_rate}; it must be positive, or null for Adam alone",
+        )
+        require(0 <= self.muon_momentum < 1, f"muon_momentum is {self.muon_momentum}; it must be from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +115,16 @@ class Training:
     loop: LoopConfig
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+def training_causes(training: Training) -> dict[str, Any]:
+    """Returns hyperparameters as plain data; without those of Muon where it is not used, so that older digests stay."""
+    plain = to_plain(training)
+    if training.optimiser.muon_learning_rate is None:
+        for name in ("muon_learning_rate", "muon_momentum"):
+            del plain["optimiser"][name]
+    found: dict[str, Any] = plain
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
+from torch import distributed
 from torch.utils.checkpoint import checkpoint
 
 from jukebox_core.errors import ConfigError
@@ -83,6 +84,18 @@ def gathered(tensor: Tensor) -> Tensor:
 def local_part(tensor: Tensor) -> Tensor:
     """Returns the part of a tensor that this process holds: a shard, or all of it."""
     return cast("Any", tensor).to_local() if is_sharded(tensor) else tensor
+
+
+def averaged(value: Tensor) -> Tensor:
+    """Returns the mean of a tensor over all processes of the training, which must call this together.
+
+    A loss that is divided by the mean of a count, and not by each process's own, has the gradient of one large batch.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 def copy_gathered(target: Tensor, source: Tensor) -> None:

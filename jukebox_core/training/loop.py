@@ -111,9 +111,10 @@ class TrainingLoop:
             enable_gradient_checkpointing(subject.step, subject.units)
         self.module = fabric.setup_module(subject.step)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(make_optimiser(trained, optimiser)))
+        made = make_optimiser(trained, optimiser, self._layer_matrices())
+        self.optimiser = cast("_FabricOptimizer", fabric.setup_optimizers(made))
         decay = self.config.ema_decay
-        self.ema = ExponentialMovingAverage(self.module, decay) if decay is not None else None
+        self.ema = ExponentialMovingAverage(subject.step, decay) if decay is not None else None
         self.sharded = any(is_sharded(parameter) for parameter in trained)
         self.step = 0
         self.saved: int | None = None  # the step of the stored checkpoint
@@ -188,11 +189,15 @@ class TrainingLoop:
             self.ema.update()
         return total, norm, metrics, waited
 
+    def _layer_matrices(self) -> list[nn.Parameter]:
+        layers = [part for part in self.module.modules() if isinstance(part, self.subject.units)]
+        return [each for part in layers for each in part.parameters() if each.ndim == 2 and each.requires_grad]
+
     def _check_finite(self) -> None:
         """Checks weights, averages and the optimiser's state; TrainingError in every process if one is not finite."""
         states = self.optimiser.state.values()
         moments = [each for state in states for each in state.values() if isinstance(each, torch.Tensor) and each.ndim]
-        averages = [] if self.ema is None else self.ema.averages
+        averages = [] if self.ema is None else list(self.ema.averages.values())
         others = [("average", each) for each in averages] + [("moment", each) for each in moments]
         values: dict[str, Tensor] = dict(self.subject.step.state_dict())
         values |= {f"{kind} {number}": value for number, (kind, value) in enumerate(others)}

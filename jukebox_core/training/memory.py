@@ -54,7 +54,7 @@ def training_memory(
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes seconds to import
 
     counted = min(loop.batch_size, _MAX_COUNTED)
-    with FakeTensorMode(), _LiveBytes() as live:
+    with FakeTensorMode(), LiveBytes() as live:
         module, loss = build(counted)
         if loop.precision == "bf16-true":
             module.to(torch.bfloat16)
@@ -76,7 +76,7 @@ def training_memory(
     )
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all live tensors, and their peak."""
 
     def __init__(self) -> None:

@@ -15,6 +15,7 @@ import typer
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes, format_table, printable
 from jukebox_core.errors import ConfigError, DownloadError
+from jukebox_core.family import open_transcribing, transcribes
 from jukebox_core.models import catalogue
 from jukebox_core.models.presets import is_path, load_preset, option_names
 from pipelines.cli.typer_app import new_app, run_app
@@ -156,16 +157,27 @@ def import_models(words: FolderAndNames = None) -> None:
 def memory(words: Names = None) -> None:
     """Print the precision and batch size chosen on usual machines."""
     names, _ = _parsed(words)
-    from jukebox_core.runtime.precision import advise  # needs torch
+    from jukebox_core.runtime.precision import advise, advise_transcription  # needs torch
 
-    rows: list[tuple[str, ...]] = [("MODEL", "DEVICE", "HARDWARE.DTYPE", "HARDWARE.BATCH_SIZE", "NEEDED")]
+    tables: dict[str, list[tuple[str, ...]]] = {}
     for name in catalogue.resolve(names) if names else _RELEASED:
         model = load_preset(name)
+        section = "transcription" if transcribes(model.opened) else "hardware"
+        head = ("MODEL", "DEVICE", "HARDWARE.DTYPE", f"{section.upper()}.BATCH_SIZE", "NEEDED")
+        rows = tables.setdefault(section, [head])
         for kind, sizes in _MACHINES.items():
-            for advice in (advise(model.opened, model.config, size, kind) for size in sizes):
+            for size in sizes:
+                if section == "transcription":
+                    advice = advise_transcription(open_transcribing(model.family), model.config, size, kind)
+                else:
+                    advice = advise(model.opened, model.config, size, kind)
                 batch = str(advice.batch) if advice.batch else "does not fit"
-                rows.append((name, advice.device, advice.dtype, batch, f"{advice.bytes / 1e9:.1f} GB"))
-    _print(*format_table(rows))
+                rows.append((name, advice.device, advice.dtype, batch, _rounded(advice.bytes)))
+    _print(*(line for rows in tables.values() for line in format_table(rows)))
+
+
+def _rounded(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
 
 
 def _parsed(words: Sequence[str] | None) -> tuple[list[str], WeightsConfig]:

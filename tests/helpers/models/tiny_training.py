@@ -11,10 +11,16 @@ import torch
 from jukebox_core.families.jukebox.model.transformer import Block
 from jukebox_core.families.jukebox.training.batch import Item, collate
 from jukebox_core.families.jukebox.training.prior import PriorStep
+from jukebox_core.families.mt3.config import TRANSCRIBER
+from jukebox_core.families.mt3.training.excerpts import Collate, Excerpts
+from jukebox_core.families.mt3.training.initialise import new_model
+from jukebox_core.families.mt3.training.memory import UNITS
+from jukebox_core.families.mt3.training.step import TranscriberStep
 from jukebox_core.training.config import DevicesConfig, LoopConfig, OptimiserConfig, ScheduleConfig, Training
 from jukebox_core.training.devices import start_fabric
 from jukebox_core.training.loop import Outcome, Subject, TrainingLoop
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, codes_above, label_rows, tiny_prior
+from tests.unit.families.mt3.training.test_excerpts import NETWORK, Tones
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +43,24 @@ class Items:
         return Item(codes, label_rows(self.prior, 1)[0], None if upper is None else upper[0], no_pace)
 
 
+def transcriber() -> Subject:
+    """A tiny MT3 model that is guided; segments have different numbers of ids."""
+    step = TranscriberStep(new_model(NETWORK, 0), 0.1, 2, guide_weight=0.2)
+    data = Excerpts(Tones(), NETWORK, segments=1, seed=0, augment=None)
+    return Subject(
+        name=TRANSCRIBER,
+        step=step,
+        units=UNITS,
+        collate=Collate(NETWORK),
+        data=data,
+        eval_data=data,
+        network=step.model,
+    )
+
+
 def subject(kind: str, items: int = 10) -> Subject:
+    if kind == TRANSCRIBER:
+        return transcriber()
     assert kind in CONFIGS
     prior = tiny_prior(kind).train().requires_grad_(requires_grad=True)
     data = Items(kind, items)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from jukebox_core.family import open_transcribing
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
-from jukebox_core.runtime.precision import GIB, USABLE, SamplingMemory, advise, choose_dtype, max_batch_size
+from jukebox_core.runtime.precision import (
+    GIB,
+    USABLE,
+    SamplingMemory,
+    advise,
+    advise_transcription,
+    choose_dtype,
+    max_batch_size,
+)
 from pipelines.cli import models
 from pipelines.settings import hardware
 from pipelines.settings.common import RunnerSettings
@@ -77,6 +86,27 @@ def test_the_page_for_users_shows_what_the_command_prints(capsys: pytest.Capture
     models.run(["memory"])
     page = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
     assert f"$ jukebox models memory\n{capsys.readouterr().out}```" in page
+
+
+def test_models_that_transcribe_have_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    models.run(["memory", "mini", "mt3", "mini_mt3", "mr_mt3"])
+    lines = capsys.readouterr().out.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("MODEL")]
+    assert [lines[number].split()[3] for number in heads] == ["HARDWARE.BATCH_SIZE", "TRANSCRIPTION.BATCH_SIZE"]
+    assert "mt3       8 GB cuda   float32         16                        0.7 GB" in lines
+    assert {line.split()[0] for line in lines[heads[1] + 1 :]} == {"mt3", "mini_mt3", "mr_mt3"}
+
+
+def test_a_batch_of_segments_is_smaller_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = load_preset("mt3")
+    family = open_transcribing("mt3")
+    usual = advise_transcription(family, preset.config, 8, "cpu")
+    monkeypatch.setattr("jukebox_core.runtime.precision.GIB", usual.bytes / 8)
+    short = advise_transcription(family, preset.config, 8, "cpu")
+    assert 1 < short.batch < usual.batch
+    assert short.bytes <= 0.8 * usual.bytes
+    monkeypatch.setattr("jukebox_core.runtime.precision.GIB", 1)
+    assert advise_transcription(family, preset.config, 8, "cpu").batch == 0
 
 
 def test_cuda_and_auto_choose_the_same_precision_on_the_same_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

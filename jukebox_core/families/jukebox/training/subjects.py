@@ -27,6 +27,7 @@ from jukebox_core.families.jukebox.training.label_tables import widen
 from jukebox_core.families.jukebox.training.prior import LabelledWindows, PriorStep
 from jukebox_core.families.jukebox.training.samples import log_continuation, log_reconstruction
 from jukebox_core.families.jukebox.training.vqvae import VQVAEStep, measure_bandwidths
+from jukebox_core.training.config import training_causes
 from jukebox_core.training.loop import Subject
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def vqvae_causes(inputs: PartInputs) -> Mapping[str, Any]:
     training: TrainingConfig = inputs.training
     config: JukeboxConfig = inputs.config
     songs = [song.name for song in _songs(inputs)]
-    return {"training": to_plain(training.vqvae), "vqvae": to_plain(config.vqvae), "songs": songs}
+    return {"training": training_causes(training.vqvae), "vqvae": to_plain(config.vqvae), "songs": songs}
 
 
 def vqvae_subject(inputs: PartInputs) -> Subject:
@@ -106,7 +107,7 @@ def prior_causes(inputs: PartInputs, role: str) -> Mapping[str, Any]:
     training: TrainingConfig = inputs.training
     config: JukeboxConfig = inputs.config
     return {
-        "training": to_plain(training.prior(role)),
+        "training": training_causes(training.prior(role)),
         "prior": to_plain(config.priors[level_of(role)]),
         "codes": digest_file(inputs.codes / INDEX_NAME),
         "vocabularies": {name: digest_file(path) for name, path in inputs.vocabularies.items()},

@@ -13,7 +13,7 @@ D head width, V ids; G segments, C channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,12 @@ class Attention(nn.Module):
         y_BHTD = functional.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_causal=causal, scale=1.0)
         return self.o(y_BHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
+    def logits(self, x_BTW: Tensor, k_BHSD: Tensor, heads: int) -> Tensor:
+        """Returns what the softmax of the first `heads` heads is taken of, float32 [B, heads, T, S]."""
+        q_BTI = functional.linear(x_BTW, self.q.weight[: heads * k_BHSD.shape[-1]])
+        q_BHTD = q_BTI.reshape(*q_BTI.shape[:-1], heads, -1).transpose(1, 2)
+        return torch.matmul(q_BHTD, k_BHSD[:, :heads].mT).float()
+
     def _split(self, x_BTI: Tensor) -> Tensor:
         return x_BTI.reshape(*x_BTI.shape[:-1], self.heads, -1).transpose(1, 2)
 
@@ -87,6 +93,14 @@ class EncoderLayer(nn.Module):
         return x_BSW + self.feed_forward(self.norm_feed_forward(x_BSW))  # type: ignore[no-any-return]
 
 
+class CrossInputs(NamedTuple):
+    """What the attention of a decoder layer over the source compares."""
+
+    attention: Attention
+    x_BTW: Tensor
+    k_BHSD: Tensor
+
+
 class DecoderLayer(nn.Module):
     """Causal attention, attention over the source, then the feed-forward part."""
 
@@ -99,11 +113,14 @@ class DecoderLayer(nn.Module):
         self.norm_feed_forward = nn.RMSNorm(config.width, _EPSILON)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x_BTW: Tensor, source_BSW: Tensor) -> Tensor:
-        """Returns [B, T, W], all tokens at once."""
+    def forward(self, x_BTW: Tensor, source_BSW: Tensor, record: list[CrossInputs] | None = None) -> Tensor:
+        """Returns [B, T, W], all tokens at once; `record` receives what the attention over the source compares."""
         normed = self.norm_attention(x_BTW)
         x_BTW = x_BTW + self.attention(normed, *self.attention.keys_values(normed), causal=True)
-        return self._rest(x_BTW, *self.cross.keys_values(source_BSW))
+        keys_values = self.cross.keys_values(source_BSW)
+        if record is not None:
+            record.append(CrossInputs(self.cross, self.norm_cross(x_BTW), keys_values[0]))
+        return self._rest(x_BTW, *keys_values)
 
     def step(self, x_B1W: Tensor, cache: LayerCache, at: int) -> Tensor:
         """Returns [B, 1, W] of the token at position `at`, whose keys and values are written to the cache."""
@@ -205,11 +222,14 @@ class MT3(nn.Module):
         vectors_BTW = self.memory(self.embedding(ids_BT))
         return torch.cat([encoded_BFW, vectors_BTW[:, : self.config.memory.length]], dim=1)
 
-    def forward(self, ids_BT: Tensor, source_BSW: Tensor) -> Tensor:
-        """Returns the logits after each of the ids, float32 [B, T, V], without a cache."""
+    def forward(self, ids_BT: Tensor, source_BSW: Tensor, record: list[CrossInputs] | None = None) -> Tensor:
+        """Returns the logits after each of the ids, float32 [B, T, V], without a cache.
+
+        `record` receives what the attention of each layer over the source compares.
+        """
         x_BTW = self._embedded(ids_BT, 0)
         for layer in self.decoder.layers:
-            x_BTW = layer(x_BTW, source_BSW)
+            x_BTW = layer(x_BTW, source_BSW, record)
         return self._logits(x_BTW)
 
     def start(self, source_BSW: Tensor, rows: int | None = None) -> DecoderCache:  # noqa: ARG002  of other engines

@@ -46,15 +46,16 @@ class TranscriberTraining(Training):
     segments: int  # consecutive segments of an excerpt, which is one item of a batch
     augment: AugmentConfig = AugmentConfig()
     frame_loss_weight: float = 0.0  # of the loss of layers that find the notes of each frame; they are not kept
+    guide_weight: float = 0.0  # of a loss that guides two heads of each decoder layer to the frames of events
+    guide_sigma: float = 1.5  # frames; tolerated distance from them
     length_groups: int = 1  # groups of similar length that a batch is decoded in, which saves padding
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        require_positive(self, "segments", "length_groups")
-        require(
-            self.frame_loss_weight >= 0,
-            f"frame_loss_weight is {self.frame_loss_weight}; it cannot be negative (0: no such loss)",
-        )
+        require_positive(self, "segments", "length_groups", "guide_sigma")
+        for name in ("frame_loss_weight", "guide_weight"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} is {value}; it cannot be negative (0: no such loss)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from jukebox_core.families.mt3.training.initialise import new_model
 from jukebox_core.families.mt3.training.memory import UNITS
 from jukebox_core.families.mt3.training.songs import ComposedSongs, RecordedSongs, midi_beside
 from jukebox_core.families.mt3.training.step import TranscriberStep
+from jukebox_core.training.config import training_causes
 from jukebox_core.training.loop import Subject
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 def causes(inputs: PartInputs) -> Mapping[str, Any]:
     """Returns hyperparameters, sizes, and the songs with the digests of their MIDI files, or the album."""
     config: MT3Config = inputs.config
-    found: dict[str, Any] = {"training": to_plain(inputs.training.transcriber), "network": to_plain(config.network)}
+    training = training_causes(inputs.training.transcriber)
+    if not training["guide_weight"]:
+        del training["guide_weight"], training["guide_sigma"]
+    found: dict[str, Any] = {"training": training, "network": to_plain(config.network)}
     if inputs.album is not None:
         return {**found, "album": to_plain(inputs.album)}
     return {**found, "songs": {name: digest_file(midi_beside(path)) for name, path in _recordings(inputs).items()}}
@@ -55,7 +59,13 @@ def subject(inputs: PartInputs) -> Subject:
         eval_data = Excerpts(held_out, network, segments=training.segments, seed=seed, augment=None)
     return Subject(
         name=TRANSCRIBER,
-        step=TranscriberStep(model, training.frame_loss_weight, training.length_groups),
+        step=TranscriberStep(
+            model,
+            training.frame_loss_weight,
+            training.length_groups,
+            guide_weight=training.guide_weight,
+            guide_sigma=training.guide_sigma,
+        ),
         units=UNITS,
         collate=Collate(network),
         data=Excerpts(train, network, segments=training.segments, seed=seed, augment=training.augment),

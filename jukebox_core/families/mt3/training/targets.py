@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.mt3.config import MT3Network
 
-SOUNDING, ONSET, DRUM, PROGRAM = 0, 128, 256, 384  # first of the kinds: pitch that sounds, starts; drum; program
-FRAME_KINDS = 512
+# First of the kinds: pitch that sounds, starts, ends; drum; program that sounds, starts.
+SOUNDING, ONSET, END, DRUM, PROGRAM, ENTRY = range(0, 6 * 128, 128)
+FRAME_KINDS = 6 * 128
+EDGES = slice(ONSET, DRUM + 128)  # kinds of single frames, which are rare
 
 
 def mel_front_end(network: MT3Network) -> FrontEndConfig:
@@ -84,5 +86,7 @@ def frame_kinds(network: MT3Network, notes: Sequence[Note], segments: int) -> ND
         found[sounding, SOUNDING + note.pitch] = True
         found[sounding, PROGRAM + note.program] = True
         if start >= 0:
-            found[start, ONSET + note.pitch] = True
+            found[start, [ONSET + note.pitch, ENTRY + note.program]] = True
+        if stop < frames:
+            found[stop, END + note.pitch] = True
     return found.reshape(segments, front_end.segment_frames, FRAME_KINDS)

@@ -23,14 +23,16 @@ def transcription_bytes(network: MT3Network, parameters: int, settings: Transcri
 def working_bytes(network: MT3Network, settings: TranscriptionConfig, dtype: str) -> int:
     """Returns the estimated bytes that are needed besides the weights, whatever the length of the recording.
 
-    All sequences are as long as they may be. The encoder's results are freed before the caches fill.
+    All sequences are as long as they may be. The spectrogram's and the encoder's results are freed before the caches
+    fill.
     """
     sequential = settings.constrained or bool(network.memory and network.memory.length)
     segments = 1 if sequential else max(1, settings.batch_size // (network.channels * settings.num_beams))
     tokens = min(settings.max_tokens or network.transformer.max_tokens, network.transformer.max_tokens)
     sources = segments * network.channels
     cached = cache_numbers(network, sources * settings.num_beams, tokens, sources)
-    return max(cached * (4 if _WEIGHT_BYTES[dtype] == 4 else 2), 4 * _encoder_numbers(network, segments))
+    largest = max(_encoder_numbers(network, segments), _spectrogram_numbers(network, segments))
+    return max(cached * (4 if _WEIGHT_BYTES[dtype] == 4 else 2), 4 * largest) + 4 * _filter_numbers(network)
 
 
 def cache_numbers(network: MT3Network, rows: int, tokens: int, sources: int | None = None) -> int:
@@ -49,3 +51,19 @@ def _encoder_numbers(network: MT3Network, segments: int) -> int:
         return _ALIVE * perceiver.convolutions * frames * network.front_end.bins
     widest = max(sizes.mlp_width, sizes.heads * (sizes.head_width + frames))
     return _ALIVE * segments * frames * widest
+
+
+def _spectrogram_numbers(network: MT3Network, segments: int) -> int:
+    """Returns the numbers of the largest results of a spectrogram: audio, windows, complex spectra, magnitudes."""
+    front_end = network.front_end
+    frames, bins = front_end.segment_frames, front_end.fft // 2 + 1
+    audio = 2 * (front_end.segment_samples + front_end.fft)
+    return segments * (audio + frames * (front_end.fft + 3 * bins))
+
+
+def _filter_numbers(network: MT3Network) -> int:
+    """Returns the numbers of the window and the mel filters."""
+    front_end = network.front_end
+    if isinstance(front_end, LinearFrontEndConfig):
+        return front_end.fft
+    return front_end.fft + (front_end.fft // 2 + 1) * front_end.mels

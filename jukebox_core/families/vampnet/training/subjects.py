@@ -22,6 +22,7 @@ from jukebox_core.families.vampnet.training.codec_step import CodecStep
 from jukebox_core.families.vampnet.training.initialise import new_codec, new_transformer, with_updates
 from jukebox_core.families.vampnet.training.memory import CODEC_UNITS, TRANSFORMER_UNITS
 from jukebox_core.families.vampnet.training.transformer_step import TransformerStep, stack_grids
+from jukebox_core.training.config import training_causes
 from jukebox_core.training.loop import Subject
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def codec_causes(inputs: PartInputs) -> Mapping[str, Any]:
     config: VampNetConfig = inputs.config
     songs = [song.name for song in scan_songs(_audio(inputs), inputs.metadata)]
     return {
-        "training": to_plain(inputs.training.codec),
+        "training": training_causes(inputs.training.codec),
         "codec": to_plain(config.network.codec),
         "coarse": config.network.coarse.n_codebooks,
         "songs": songs,
@@ -77,7 +78,7 @@ def transformer_causes(inputs: PartInputs, role: str) -> Mapping[str, Any]:
     config: VampNetConfig = inputs.config
     assert inputs.codec is not None, "transformers learn from codes, so the weights of the codec are known"
     return {
-        "training": to_plain(inputs.training.transformer(role)),
+        "training": training_causes(inputs.training.transformer(role)),
         "sizes": to_plain(config.sizes(role)),
         "codes": digest_file(inputs.codes / INDEX_NAME),
         "codec": digest_file(inputs.codec),

@@ -25,7 +25,17 @@ from jukebox_core.families.mt3.model.front_end import FrontEnd
 from jukebox_core.families.mt3.training.config import AugmentConfig
 from jukebox_core.families.mt3.training.excerpts import IGNORED, Collate, Excerpts
 from jukebox_core.families.mt3.training.songs import ComposedSongs, Piece
-from jukebox_core.families.mt3.training.targets import DRUM, ONSET, PROGRAM, SOUNDING, frame_kinds, moved, segment_ids
+from jukebox_core.families.mt3.training.targets import (
+    DRUM,
+    END,
+    ENTRY,
+    ONSET,
+    PROGRAM,
+    SOUNDING,
+    frame_kinds,
+    moved,
+    segment_ids,
+)
 from jukebox_core.notes.note import Note
 
 if TYPE_CHECKING:
@@ -105,6 +115,8 @@ def test_frames_hold_what_sounds() -> None:
     assert np.flatnonzero(kinds[:, ONSET + 64]).tolist() == [40]
     assert np.flatnonzero(kinds[:, DRUM + 36]).tolist() == [48]
     assert np.flatnonzero(kinds[:, PROGRAM + 24]).tolist() == list(range(40, 60))
+    assert np.flatnonzero(kinds[:, ENTRY + 24]).tolist() == [40]
+    assert np.flatnonzero(kinds[:, END + 60]).tolist() == [70]
 
 
 def test_items_are_functions_of_their_index() -> None:

@@ -106,11 +106,11 @@ def test_pitches_have_their_combs() -> None:
         assert (model.project.weight[combs] @ spectrum).argmax() == pitch - 32
 
 
-def test_the_memory_of_a_training_grows_with_its_batch() -> None:
-    def needs(batch_size: int) -> int:
+def test_the_memory_of_a_training_grows_with_its_batch_and_with_a_guide() -> None:
+    def needs(batch_size: int, guide: float) -> int:
         training = TranscriberTraining(
-            loop=LoopConfig(max_steps=1, batch_size=batch_size), segments=2, frame_loss_weight=0.1
+            loop=LoopConfig(max_steps=1, batch_size=batch_size), segments=2, frame_loss_weight=0.1, guide_weight=guide
         )
         return transcriber_memory(NETWORK, training).step
 
-    assert needs(2) < needs(8)
+    assert needs(2, 0.0) < needs(8, 0.0) < needs(8, 0.2)
