@@ -94,7 +94,7 @@ def settings_of(kind: Any, data: dict[str, Any], prefix: str = "", depth: int = 
 
 
 KINDS = {root.name: root.kind for root in ROOTS}
-FAMILIES = {"transcribe": "mt3"}
+FAMILIES = {"transcribe": "mt3", "vamp": "vampnet", "inpaint": "vampnet"}
 NAMES = {
     name: sorted(settings_of(kind, {"family": family, "model": {"family": family}}))
     for name, kind in KINDS.items()
@@ -106,6 +106,8 @@ REQUIRED = {
     "dataset": ["audio=folder"],
     "transcribe": ["audio=[builtin:tune]"],
     "features": ["audio=[builtin:tune]"],
+    "vamp": ["audio=[builtin:tune]"],
+    "inpaint": ["audio=[builtin:tune]", "start=1.0", "stop=2.0"],
     "evaluate": ["reference=file", "estimate=folder"],
 }
 FLAGS = [
