@@ -125,6 +125,7 @@ class _Reader:
         self._tasks: dict[str, dict[str, Any]] = {}  # those that have not ended
         self._artifacts: dict[str, dict[str, Any]] = {}  # by key
         self._shown: dict[str, tuple[str, int]] = {}  # identifier and time of change of what is published
+        self._ends: set[str] = set()  # tasks whose end is reported
         self._over = False
 
     def step(self, *, ended: bool) -> bool:
@@ -141,7 +142,18 @@ class _Reader:
         self._publish()
         if ended and not self._over and self._run is not None:  # it was killed
             self._report_end({"state": "CRASHED", "message": "its process was killed", "at": None})
-        return self._over or ended
+        return (self._over and self._is_stored()) or (ended and self._run is None)
+
+    def _is_stored(self) -> bool:
+        """Whether the server has stored the ends of all tasks: it does so some time after it has accepted them.
+
+        A server that goes on running is not asked.
+        """
+        if self._correct is None or not self._ends:
+            return True
+        ends = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+        asked = {"flow_runs": {"id": {"any_": [self._run]}}, "task_runs": ends}
+        return int(self._api.ask("POST", "task_runs/count", asked)) >= len(self._ends)
 
     def _report(self, line: dict[str, Any], events: list[dict[str, Any]]) -> None:
         if "flow" in line:
@@ -151,6 +163,7 @@ class _Reader:
             events.append(self._state_event(line, "RUNNING", "", line["at"]))
         elif "ended" in line:
             task = self._tasks.pop(line["ended"])
+            self._ends.add(line["ended"])
             events.append(self._state_event(task, line["state"], line["message"], line["at"]))
         elif "artifact" in line:
             self._artifacts[line["artifact"]] = line
@@ -183,6 +196,7 @@ class _Reader:
         if self._tasks:
             events = [self._state_event(task, "CRASHED", line["message"], line["at"]) for task in self._tasks.values()]
             self._send(events)
+            self._ends.update(self._tasks)
         self._set_state(line["state"], line["message"])
         self._correct_times(line["at"])
         self._over = True

@@ -28,6 +28,7 @@ class Server:
         self.fault: Callable[[str], Exception | None] = lambda _: None
         self.runs: dict[str, str] = {}  # state, by identifier
         self.artifacts: dict[str, Any] = {}  # data, by key
+        self.stored = 0  # ends of tasks
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         if (error := self.fault(path)) is not None:
@@ -42,6 +43,8 @@ class Server:
         if path == "artifacts/filter":
             [key] = body["artifacts"]["key"]["any_"]
             return [{"id": key}] if key in self.artifacts else []
+        if path == "task_runs/count":
+            return self.stored
         if where[0] == "artifacts":
             self.artifacts[where[1] or body["key"]] = body["data"]
             return {"id": body.get("key")}
@@ -188,6 +191,21 @@ def test_another_living_process_keeps_its_journal(tmp_path: Path, server: Server
     assert Follower(tmp_path, None, server).step(mine=lambda _: False) == 0  # type: ignore[arg-type]
     assert server.asked == []
     assert journal.path.exists()
+
+
+def test_a_server_that_ends_with_its_journals_has_stored_the_tasks_first(tmp_path: Path, server: Server) -> None:
+    journal = Journal(tmp_path, "generate", {}, None)
+    for _ in range(2):
+        journal.task_ended(journal.task("draw"), None)
+    journal.end(None)
+    times: list[Any] = []
+    follower = Follower(tmp_path, None, server, lambda *given: times.append(given))  # type: ignore[arg-type]
+    assert follower.step(mine=lambda _: True, ended=lambda _: True) == 1
+    server.stored = 1
+    assert follower.step(mine=lambda _: True, ended=lambda _: True) == 1
+    server.stored = 2
+    assert follower.step(mine=lambda _: True, ended=lambda _: True) == 0
+    assert [end is None for _, _, end in times] == [True, False], "its times are corrected once"
 
 
 def test_what_a_server_refuses_is_set_aside(tmp_path: Path, server: Server) -> None:
