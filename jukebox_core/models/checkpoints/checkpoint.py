@@ -12,7 +12,6 @@ import json
 import math
 import re
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +26,14 @@ from jukebox_core.errors import CheckpointError
 from jukebox_core.models.checkpoints.archive import read_archive
 from jukebox_core.models.checkpoints.legacy import read_legacy
 from jukebox_core.models.checkpoints.mapped import ForbiddenNameError, LazyTensor, MappedTensors, OpenFile
+from jukebox_core.models.checkpoints.names import renamed, tied_groups
 from jukebox_core.models.download.replies import is_web_page
 from jukebox_core.runtime.finite import copy_finite, what_is_not_finite
 
 CastRule = Callable[[str, Tensor], torch.dtype | None]
 """Returns the dtype that a tensor is converted to on loading, from its name in the module; None: as stored."""
 
-_WRAPPER_PREFIX = re.compile(
-    r"(?:module\.|_orig_mod\.)*"
-)  # of every name, added by data-parallel and compiled training
+_WRAPPER_PREFIX = re.compile(r"(?:module\.|_orig_mod\.)*")  # added by data-parallel and compiled training
 _OWN_NAMES = "jukebox_own_names"  # marks a safetensors file that needs no renames
 _SMALL = 1 << 24  # bytes of a file that may stay in memory until all its tensors are read
 _DESCRIBED = ("name", "level", "levels", "n_ctx", "width", "depth", "l_bins", "labels_v3")  # ends of names
@@ -330,7 +328,7 @@ def _match(
     checkpoint: Checkpoint, targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
 ) -> list[tuple[list[str], str]]:
     """Returns each tensor's names in the module and its name in the checkpoint; one error for all mismatches."""
-    found, left_over = _renamed(checkpoint.tensors, targets, renames)
+    found, left_over = renamed(checkpoint.tensors, targets, renames)
     matches: list[tuple[list[str], str]] = []
     missing, misshapen, untied = [], [], []
     for names in tied_groups(targets):
@@ -356,32 +354,6 @@ def _match(
             f"{checkpoint.describe()}. Choose the file or the configuration that matches"
         )
     return matches
-
-
-def _renamed(
-    stored_names: Iterable[str], targets: Mapping[str, Tensor], renames: Sequence[tuple[str, str]]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns the file's names by the module's name, and those without one."""
-    table = [(re.compile(pattern), replacement) for pattern, replacement in renames] or [(re.compile(".*"), r"\g<0>")]
-    found: dict[str, list[str]] = defaultdict(list)
-    left_over = []
-    for stored in stored_names:
-        matches = ((pattern.fullmatch(stored), replacement) for pattern, replacement in table)
-        name = next((match.expand(replacement) for match, replacement in matches if match), None)
-        if name is not None and name in targets:
-            found[name].append(stored)
-        else:
-            left_over.append(stored)
-    return found, left_over
-
-
-def tied_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Returns names grouped by tensor, in order: tensors with the same memory are one group."""
-    groups: dict[Any, list[str]] = defaultdict(list)
-    for name, tensor in tensors.items():
-        memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        groups[id(tensor) if tensor.is_meta or not tensor.numel() else memory].append(name)
-    return list(groups.values())
 
 
 def _unsafe(path: Path, name: str) -> CheckpointError:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from jukebox_core.errors import CheckpointError
-from jukebox_core.models.checkpoints.checkpoint import tied_groups, traits
+from jukebox_core.models.checkpoints.checkpoint import traits
+from jukebox_core.models.checkpoints.names import tied_groups
 
 if TYPE_CHECKING:
     from collections.abc import Collection
