@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from jukebox_core.families.vampnet.sampling.codec import GridCodec
     from jukebox_core.families.vampnet.sampling.graph import VariationPlan
     from jukebox_core.families.vampnet.sampling.grid_model import GridModel
+    from jukebox_core.families.vampnet.training.family import VampNetTraining
     from jukebox_core.family import RunRequest
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
     from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
-    from jukebox_core.training.family import TrainableFamily
 
 
 _UNKNOWN = {"bytes": None, "about_bytes": None, "sha256": None}  # of files that upstream may add at any time
@@ -235,7 +235,7 @@ class VampNetFamily:
         """Returns the number of parameters of the transformers, as upstream's files have them; the codec is small."""
         return sum(config.sizes(role).parameters(LORA_RANK) for role in self.roles(config)[1:])
 
-    def training(self) -> TrainableFamily:
+    def training(self) -> VampNetTraining:
         """Returns the training of these models."""
         from jukebox_core.families.vampnet.training.family import TRAINING
 
