@@ -117,4 +117,6 @@ def test_kills_within_one_long_file(tmp_path: Path, memory: int | None) -> None:
     finished(given)
     finished(command(tmp_path, "whole", tmp_path / "long.wav", "lines=true"))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert len(read_notes(tmp_path / "killed/long.json")) > 0
+    heard = read_notes(tmp_path / "killed/long.json")
+    # A tiny untrained model may write events that are no notes; files without any would be equal for no reason.
+    assert len(heard) + heard.invalid_events + heard.dropped_events > 100
