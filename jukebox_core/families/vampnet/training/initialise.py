@@ -181,9 +181,9 @@ def _make_lapped(codec: Codec) -> None:
     stages = cast("list[DecoderStage]", list(codec.decoder.stages))
     block = config.hop // stages[0].conv.stride
     _set_transposed(stages[0].conv, basis_MN.view(count, 2 * stages[0].conv.stride, block).transpose(1, 2))
-    for stage in stages[1:]:
-        stride = stage.conv.stride
-        _set_transposed(stage.conv, _gathering(block // stride, stride))
+    for later in stages[1:]:
+        stride = later.conv.stride
+        _set_transposed(later.conv, _gathering(block // stride, stride))
         block //= stride
     _set(codec.decoder.last, _identity(1, 1, 7))
 
