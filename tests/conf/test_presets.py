@@ -44,7 +44,7 @@ from pipelines.settings.transcribe import TranscribeSettings
 from tests.helpers.paths import ROOT
 
 TRANSCRIBERS = ["accurate", "fast", "ismir2021_piano", "mini_mt3", "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3", "yourmt3"]
-VARIERS = ["vampnet"]
+VARIERS = ["mini_vamp", "vampnet"]
 MODELS = [name for name in option_names("model") if name not in (*TRANSCRIBERS, *VARIERS)]
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 FOR_TRAINING = ("recipe", "training")

@@ -42,7 +42,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
     assert catalogue.resolve(["fast", "mr_mt3", "mt3"]) == ["mt3", "mr_mt3"]
     assert catalogue.resolve(["best", "5b_lyrics", "mini"]) == ["5b_lyrics", "mini"]
     assert catalogue.resolve(["all"]) == sorted(
-        ["1b_lyrics", "5b", "5b_lyrics", "mini", "mini_mt3", *TRANSCRIBERS, "vampnet"]
+        ["1b_lyrics", "5b", "5b_lyrics", "mini", "mini_mt3", "mini_vamp", *TRANSCRIBERS, "vampnet"]
     )
     with pytest.raises(ConfigError, match="closest: 'small'"):
         catalogue.resolve(["smalll"])

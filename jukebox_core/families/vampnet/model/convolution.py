@@ -29,7 +29,7 @@ class WNConv1d(nn.Module):
         self.weight_g = nn.Parameter(torch.ones(outputs, 1, 1))
         self.weight_v = nn.Parameter(torch.empty(outputs, inputs, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.trunc_normal_(self.weight_v, std=0.02)
+        nn.init.normal_(self.weight_v, std=0.02)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Returns [B, C', T']."""
@@ -46,7 +46,7 @@ class WNConvTranspose1d(nn.Module):
         self.weight_g = nn.Parameter(torch.ones(inputs, 1, 1))
         self.weight_v = nn.Parameter(torch.empty(inputs, outputs, 2 * stride))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.trunc_normal_(self.weight_v, std=0.02)
+        nn.init.normal_(self.weight_v, std=0.02)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Returns [B, C', T']."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -25,8 +24,8 @@ def bucket_of(relative: Tensor) -> Tensor:
     return torch.where(distance < _EXACT, distance, beyond) + _HALF * (relative > 0)
 
 
-@lru_cache(maxsize=4)
 def buckets(length: int) -> Tensor:
-    """Returns the buckets of all pairs of a query and a key, [T, T]; do not write into them."""
+    """Returns the buckets of all pairs of a query and a key, [T, T]."""
+    of_distance = bucket_of(torch.arange(1 - length, length))
     at = torch.arange(length)
-    return bucket_of(at[None, :] - at[:, None])
+    return of_distance[at[None, :] - at[:, None] + length - 1]

@@ -54,7 +54,8 @@ def _fit(book: Quantizer, rows_RW: Tensor, generator: torch.Generator) -> Tensor
     book.in_proj.bias[-1] = constant
     _set_point(book.out_proj, axes_WD)
     book.out_proj.bias.zero_()
-    return entries_VD[nearest_R] @ axes_WD.T
+    made_RW: Tensor = entries_VD[nearest_R] @ axes_WD.T
+    return made_RW
 
 
 def _set_point(conv: nn.Module, weight_OI: Tensor) -> None:
@@ -115,7 +116,7 @@ class CodeUsage(nn.Module):
         self.usage_KV.lerp_(counts_KV * (size / counts_KV[0].sum()), 1 - self.config.decay)
         dead_KV = self.usage_KV < self.config.threshold
         widths = [book.codebook.weight.shape[1] for book in codec.books]
-        for book, dead_V, rows_VD in zip(codec.books, dead_KV, rows_VL.split(widths, 1), strict=True):
+        for book, dead_V, rows_VD in zip(codec.books, dead_KV, torch.split(rows_VL, widths, 1), strict=True):
             weight = book.codebook.weight
             weight.copy_(torch.where(dead_V[:, None], rows_VD.to(weight.dtype), weight))
         self.usage_KV.masked_fill_(dead_KV, 1.0)

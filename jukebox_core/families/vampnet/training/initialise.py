@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _STRAIGHT = 0.005  # frequency of snakes that the signal passes: nearly the identity
 _BENT = 5.0  # of those in residual units, at the level of music
 _SAME = 1e-3  # spread of a dimension, relative to its mean, below which its values count as one
-_PLAIN, _PREFERRED = 0.1, 4.0  # relative biases of attention: their spread, and that of a preferred neighbour
+_PLAIN, _PREFERRED = 0.1, 8.0  # relative biases of attention: their spread, and that of a preferred neighbour
+_LOGITS = 0.2  # mean norm of a code's row in the classifier
 _SPARE = 0.1  # norm of filters that are not part of the transform
 
 _Conv = WNConv1d | WNConvTranspose1d
@@ -51,7 +52,7 @@ def new_transformer(config: TransformerConfig, codebooks_KVD: Tensor, seed: int)
 
     Vectors differ by little from their mean where a codec was trained so. The projection begins with their differences
     at a spread of 1, and masks as vectors like them: otherwise the first hundreds of steps would only learn that. For
-    the same reason some heads begin with the steps before and after their own.
+    the same reason codes are answered by their vectors, and some heads begin with the steps around their own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -61,12 +62,23 @@ def new_transformer(config: TransformerConfig, codebooks_KVD: Tensor, seed: int)
     mean_KD, spread_KD = codebooks_KVD.mean(1), codebooks_KVD.std(1)
     spread_KD = torch.where(spread_KD > _SAME * mean_KD.abs(), spread_KD, 1.0).clamp(min=_SAME)
     with torch.no_grad():
+        _answer_in_vectors(model, (codebooks_KVD - mean_KD[:, None]) / spread_KD[:, None])
         embedding = model.embedding
         embedding.mask_KD.mul_(spread_KD).add_(mean_KD)
         embedding.project.weight.div_(spread_KD.reshape(1, -1, 1))
         _look_at_neighbours(model)
         embedding.project.bias -= embedding.project.weight[:, :, 0] @ mean_KD.flatten()  # type: ignore[operator]
     return model.requires_grad_(requires_grad=True)
+
+
+def _answer_in_vectors(model: VampTransformer, vectors_KVD: Tensor) -> None:
+    """Makes the classifier's row of each code its vector as the projection embeds it: near codes have near logits."""
+    sizes, first = model.config, model.config.n_conditioning_codebooks
+    weight_WKD = model.embedding.project.weight[:, :, 0].view(sizes.embedding_dim, sizes.n_codebooks, -1)
+    rows_VPW = torch.einsum("wpd,pvd->vpw", weight_WKD[:, first:], vectors_KVD[first:])
+    weight_v, weight_g = model.classifier.weight_v, model.classifier.weight_g
+    weight_v.copy_(rows_VPW.reshape(weight_v.shape))
+    weight_g.copy_(_norms(weight_v) * (_LOGITS / _norms(weight_v).mean()))
 
 
 def _look_at_neighbours(model: VampTransformer) -> None:
@@ -169,9 +181,9 @@ def _make_lapped(codec: Codec) -> None:
     stages = cast("list[DecoderStage]", list(codec.decoder.stages))
     block = config.hop // stages[0].conv.stride
     _set_transposed(stages[0].conv, basis_MN.view(count, 2 * stages[0].conv.stride, block).transpose(1, 2))
-    for stage in stages[1:]:
-        stride = stage.conv.stride
-        _set_transposed(stage.conv, _gathering(block // stride, stride))
+    for later in stages[1:]:
+        stride = later.conv.stride
+        _set_transposed(later.conv, _gathering(block // stride, stride))
         block //= stride
     _set(codec.decoder.last, _identity(1, 1, 7))
 

@@ -5,7 +5,7 @@ Legend: B batch, N samples, F bins, S frames, M bands.
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,12 +61,10 @@ def scale_invariant_db(target_BN: Tensor, made_BN: Tensor) -> Tensor:
     return 10 * (aligned_BN.square().sum(1).clamp(min=1e-12) / rest_B).log10().mean()
 
 
-@lru_cache
 def mel_filters(rate: int, window: int, bands: int) -> Tensor:
     """Returns triangular filters [M, F] over the bins of a spectrogram, evenly spaced in mels (O'Shaughnessy 1987)."""
     hertz_F = torch.arange(window // 2 + 1) * (rate / window)
-    top = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700))
-    edges = 700 * (10 ** (torch.linspace(0, float(top), bands + 2) / 2595) - 1)
+    edges = 700 * (10 ** (torch.linspace(0, 2595 * math.log10(1 + rate / 2 / 700), bands + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising_MF, falling_MF = (hertz_F - low) / (middle - low), (high - hertz_F) / (high - middle)
     return torch.minimum(rising_MF, falling_MF).clamp(min=0)

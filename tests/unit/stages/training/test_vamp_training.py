@@ -19,6 +19,7 @@ from jukebox_core.datasets.windows import CodesIndex, EncodedSong, write_index
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec
 from jukebox_core.families.vampnet.config import CodebooksConfig, TransformerConfig, VampNetNetwork
+from jukebox_core.families.vampnet.model.positions import buckets
 from jukebox_core.families.vampnet.training.config import TrainingConfig
 from jukebox_core.models.presets import load_preset, option_data, option_path
 from jukebox_core.tokens.codes import Codes, write_codes
@@ -234,6 +235,7 @@ def test_a_codec_that_does_not_fit_is_refused_before_the_training(
 
 def test_memory_and_lengths_are_checked_for_every_part(model: ModelSettings) -> None:
     check_training(model, ("codec", "coarse", "c2f"), training(), {}, [SongLength("a.wav", 4.0)], 0.0)
+    assert type(buckets(50)) is torch.Tensor, "nothing of the estimate, which has no values, is left"
     with pytest.raises(ConfigError, match=r"coarse: none of 1 songs to learn from is as long as an excerpt of 0.10 s"):
         check_training(model, ("coarse",), training(), {}, [SongLength("a.wav", 0.05)], 0.0)
 

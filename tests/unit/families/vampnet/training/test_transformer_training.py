@@ -31,7 +31,7 @@ def test_all_weights_of_a_new_transformer_learn() -> None:
 
 
 def test_a_new_transformer_tells_vectors_apart_that_differ_by_little() -> None:
-    model = new_transformer(COARSE, books(2), 0)
+    model = new_transformer(COARSE, books(2), 0).requires_grad_(requires_grad=False)
     given = codes(64)[:, :2]
     inputs = model.embedding(given, model.codebooks_KVD)
     masked = model.embedding(torch.full_like(given, 12), model.codebooks_KVD)
