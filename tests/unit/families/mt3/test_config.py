@@ -19,7 +19,7 @@ from jukebox_core.models import catalogue
 from jukebox_core.models.presets import load_preset, option_names
 
 OFFERED = {
-    "approximate_parameters", "check_file", "config", "initialise", "initialise_causes", "open_api", "role_of", "roles",
+    "approximate_parameters", "check_file", "files_of", "config", "initialise", "initialise_causes", "open_api", "role_of", "roles",
     "split", "training",
 }  # fmt: skip
 EMBEDDED = "mini_mt3"
