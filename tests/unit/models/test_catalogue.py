@@ -50,7 +50,7 @@ def test_aliases_mean_models_and_all_means_every_one() -> None:
 
 def test_shared_files_are_listed_once_and_every_entry_has_a_purpose() -> None:
     wanted = {each.path: each for each in catalogue._unique(["all"], WeightsConfig(folder="/w"))}
-    assert len(wanted) == 25  # 4 of them mini's weights, 1 mini_mt3's
+    assert len(wanted) == 28  # 4 of them mini's weights, 1 mini_mt3's, 3 mini_vamp's
     assert all(each.spec.purpose for each in wanted.values())
     unknown = {path.name for path, each in wanted.items() if not (each.spec.bytes or each.spec.about_bytes)}
     transcribers = {f"exp_segmemV2_prev_context={length}.ckpt" for length in (0, 32, 64)} | {"last.ckpt"}

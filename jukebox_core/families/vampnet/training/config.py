@@ -77,7 +77,7 @@ class CodecLoss:
     mel: float = 1.0  # of the distance of log mel bands, mean over the windows
     codebook: float = 1.0  # distance of codebooks' vectors from the latents
     commitment: float = 0.25  # distance of the latents from codebooks' vectors
-    adversarial: float = 0.0  # of what discriminators of spectrograms tell from recordings
+    adversarial: float = 0.0  # of the loss against discriminators of spectrograms
     feature: float = 2.0  # of the distance of the discriminators' activations, relative to `adversarial`
     resolutions: SpectralConfig = SpectralConfig()
 

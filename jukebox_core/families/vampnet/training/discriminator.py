@@ -1,4 +1,6 @@
-"""Discriminators of spectrograms: networks that tell a codec's audio from recordings (least squares, Mao et al. 2017).
+"""Discriminators of spectrograms: networks that separate a codec's audio from recordings.
+
+Their loss is that of least squares (Mao et al. 2017).
 
 Legend: B batch, N audio samples, C channels, S frames, F bins.
 """

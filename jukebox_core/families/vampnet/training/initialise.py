@@ -195,7 +195,7 @@ def _identity(outputs: int, inputs: int, kernel: int) -> Tensor:
 
 
 def _gathering(block: int, stride: int) -> Tensor:
-    """Returns the weight [S C, C, 2 S] that puts C samples of S steps side by side; transposed, it takes them apart."""
+    """Returns the weight [S C, C, 2 S] that gathers C samples of S steps in S C channels; transposed, it is undone."""
     weight = torch.zeros(stride * block, block, 2 * stride)
     for step in range(stride):
         at = torch.arange(block)

@@ -123,13 +123,11 @@ def test_an_entry_that_is_never_chosen_is_replaced_by_a_latent() -> None:
 
 
 def test_a_training_lowers_the_loss() -> None:
-    step = CodecStep(new_codec(SIZES, 0, lapped=True), TRAINING).train()
+    step = CodecStep(new_codec(SIZES, 0, lapped=False), TRAINING).train()
     audio = music(1, 240)
-    with torch.no_grad():
-        fit_codebooks(step.codec, step.codec.encoder(audio[:, None]).transpose(1, 2).flatten(0, 1), 0)
-    optimiser = torch.optim.Adam(step.parameters(), 1e-4)
+    optimiser = torch.optim.Adam(step.parameters(), 1e-3)
     found = []
-    for _ in range(2):
+    for _ in range(4):
         loss, metrics = step(audio, torch.Generator().manual_seed(0))
         loss.backward()
         optimiser.step()
