@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from jukebox_core.base.checks import require
 from jukebox_core.families.vampnet.model.codec import Codec, DecoderStage, EncoderStage
 from jukebox_core.families.vampnet.model.convolution import Residual, Snake, WNConv1d, WNConvTranspose1d
 from jukebox_core.families.vampnet.model.lora import is_lora, train_only_lora
@@ -102,39 +101,6 @@ def with_updates(model: VampTransformer, rank: int, seed: int) -> VampTransforme
     made.codebooks_KVD = model.codebooks_KVD
     train_only_lora(made)
     return made
-
-
-def check_lapped(config: CodecConfig) -> None:
-    """Checks that a codec has room for a lapped transform.
-
-    Raises:
-        ConfigError: a stride is odd, or a stage has too few channels.
-    """
-    rates = (*config.encoder_rates, *config.decoder_rates)
-    require(
-        not any(rate % 2 for rate in rates),
-        f"strides are {list(rates)}; for initial=lapped_transform all must be even, or set initial=random",
-    )
-    block = 1
-    for stage, rate in enumerate(config.encoder_rates[:-1]):
-        block *= rate
-        _require_room("encoder_dim", config.encoder_dim, config.encoder_dim * 2 ** (stage + 1), block)
-    block = config.hop
-    for stage, rate in enumerate(config.decoder_rates):
-        block //= rate
-        _require_room("decoder_dim", config.decoder_dim, config.decoder_dim >> (stage + 1), block)
-    require(
-        min(config.book_dims) > 1,
-        f"codebook_dim is {config.codebook_dim}; for initial=lapped_transform each needs 2 or more",
-    )
-
-
-def _require_room(name: str, value: int, channels: int, block: int) -> None:
-    require(
-        channels >= block,
-        f"{name} is {value}, which gives a stage {channels} channels for {block} samples; for initial=lapped_transform "
-        "make it larger, or set initial=random",
-    )
 
 
 def lapped_basis(size: int, count: int) -> Tensor:

@@ -19,8 +19,8 @@ from jukebox_core.models import catalogue
 from jukebox_core.models.presets import load_preset, option_names
 
 OFFERED = {
-    "approximate_parameters", "check_file", "files_of", "config", "initialise", "initialise_causes", "open_api", "role_of", "roles",
-    "split", "training",
+    "approximate_parameters", "check_file", "config", "files_of", "initialise", "initialise_causes", "open_api",
+    "role_of", "roles", "split", "training",
 }  # fmt: skip
 EMBEDDED = "mini_mt3"
 OF_THE_FAMILY = [

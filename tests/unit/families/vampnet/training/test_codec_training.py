@@ -18,7 +18,8 @@ from jukebox_core.families.vampnet.training.config import (
     DeadCodes,
     SpectralConfig,
 )
-from jukebox_core.families.vampnet.training.initialise import check_lapped, lapped_basis, new_codec
+from jukebox_core.families.vampnet.training.initialise import lapped_basis, new_codec
+from jukebox_core.families.vampnet.training.readiness import check_lapped
 from jukebox_core.families.vampnet.training.spectral import distortion_db, mel_filters, scale_invariant_db
 from jukebox_core.training.config import LoopConfig
 
