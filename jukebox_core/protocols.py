@@ -208,6 +208,7 @@ class TranscribingFamily(Protocol):
     """What a family has besides `jukebox_core.family.Family` if its models transcribe."""
 
     transcription_type: type  # the record of the settings section ``transcription``
+    shortest_seconds: float  # of a recording
 
     def transcription_causes(self, config: Any, settings: Any) -> Mapping[str, Any]:
         """Returns all that decides a transcription besides weights, precision and audio, by name."""

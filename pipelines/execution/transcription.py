@@ -46,18 +46,19 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     """
     check_runner(settings.runner)
     output_folder(settings.folder, [name for name in settings.audio if run_of(name, settings.storage.root) is None])
-    recordings = _readable(find_recordings(settings))
+    shortest = open_transcribing(settings.model.family).shortest_seconds
+    recordings = _readable(find_recordings(settings), shortest)
     _check_machine(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
 
 
-def _readable(recordings: Sequence[Recording]) -> list[Recording]:
+def _readable(recordings: Sequence[Recording], shortest: float) -> list[Recording]:
     found, errors = [], []
     for recording in recordings:
         try:
-            audio_seconds(Path(recording.audio))
+            _check_audio(recording.audio, shortest)
         except AudioError as error:
             if recording.named:
                 raise
@@ -68,6 +69,12 @@ def _readable(recordings: Sequence[Recording]) -> list[Recording]:
     if not found:
         raise AudioError(f"none of {len(errors)} recordings can be used; the first: {errors[0]}")
     return found
+
+
+def _check_audio(path: str, shortest: float) -> None:
+    seconds = audio_seconds(Path(path))
+    if seconds < shortest:
+        raise AudioError(f"{path} lasts {1000 * seconds:.1f} ms; give at least {1000 * shortest:g} ms")
 
 
 def find_recordings(settings: TranscribeSettings) -> list[Recording]:

@@ -16,6 +16,7 @@ SPECIAL_IDS = 3  # padding (also the decoder's start), end of sequence, unknown
 PAD_ID, EOS_ID, UNKNOWN_ID = range(SPECIAL_IDS)
 
 MOST_BEAMS = 64
+SHORTEST_SECONDS = 0.01  # of a recording
 
 Mode = Literal["ties", "noties", "onsets"]
 Granularity = Literal["full", "midi_class", "flat"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jukebox_core.errors import CheckpointError
 from jukebox_core.families.mt3.config import (
     HALVINGS,
+    SHORTEST_SECONDS,
     TRANSCRIBER,
     MT3Config,
     MT3Network,
@@ -91,6 +92,7 @@ class MT3Family:
     # Transcription
 
     transcription_type = TranscriptionConfig
+    shortest_seconds = SHORTEST_SECONDS
 
     def transcription_causes(self, config: MT3Config, settings: TranscriptionConfig) -> Mapping[str, Any]:
         """Returns the sizes of the model, and all settings but the batch size; beams only if there are several."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from jukebox_core.errors import AudioError
 from jukebox_core.families.mt3.config import (
     PAD_ID,
+    SHORTEST_SECONDS,
     LinearFrontEndConfig,
     TranscriptionConfig,
     check_transcription,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.config import MT3Network
     from jukebox_core.families.mt3.model.transformer import MT3
     from jukebox_core.notes.note import Note
-
-
-_SHORTEST = 0.01  # seconds
 
 
 class Transcript(NamedTuple):
@@ -91,10 +89,9 @@ class Transcriber:
             ConfigError: the model cannot do what the settings ask for.
         """
         check_transcription(self.network, settings)
-        if len(audio) < _SHORTEST * self._rate:
-            raise AudioError(
-                f"the recording lasts {1000 * len(audio) / self._rate:.1f} ms; give at least {1000 * _SHORTEST:g} ms"
-            )
+        if len(audio) < SHORTEST_SECONDS * self._rate:
+            lasts, least = 1000 * len(audio) / self._rate, 1000 * SHORTEST_SECONDS
+            raise AudioError(f"the recording lasts {lasts:.1f} ms; give at least {least:g} ms")
         audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.embedding.weight.device)
         settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
         make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows

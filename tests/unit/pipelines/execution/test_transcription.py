@@ -96,7 +96,9 @@ def test_what_cannot_be_transcribed_is_refused_before_the_work(tmp_path: Path, c
         (tmp_path / "none.wav", AudioError, "does not exist"),
         (tmp_path / "empty", ConfigError, "holds no .wav"),
         (tmp_path / "x.mid", AudioError, "x.mid"),
+        (tmp_path / "short.wav", AudioError, "short.wav lasts 5.0 ms; give at least 10 ms"),
     ]
+    write_audio(tmp_path / "short.wav", np.zeros(80, np.float32), 16000)
     for audio, kind, words in cases:
         with pytest.raises(kind, match=re.escape(words)):
             check(settings(tmp_path, chain, audio))
@@ -119,9 +121,11 @@ def test_recordings_of_a_folder_that_cannot_be_read_are_left_out(
     for name in "abc":
         sound(tmp_path / f"music/{name}.wav")
     (tmp_path / "music/b.wav").write_text("no sound")
+    write_audio(tmp_path / "music/d.wav", np.zeros(80, np.float32), 16000)
     asked = settings(tmp_path, chain, tmp_path / "music", **{"transcription.max_tokens": 12})
     recordings = check(asked)
     assert [Path(each.audio).name for each in recordings] == ["a.wav", "c.wav"]
+    assert "d.wav lasts 5.0 ms; give at least 10 ms" in caplog.text
     assert "b.wav is left out" in caplog.text
     (tmp_path / "music/c.wav").write_text("damaged after the checks")
     [written] = transcribe_files(asked, recordings, PLAIN)
@@ -135,7 +139,7 @@ def test_recordings_of_a_folder_that_cannot_be_read_are_left_out(
     assert Path(written).name == "c.mid"
     assert "a.wav is left out" in caplog.text
     (tmp_path / "music/c.wav").unlink()
-    with pytest.raises(AudioError, match="none of 1 recordings can be used"):
+    with pytest.raises(AudioError, match="none of 2 recordings can be used"):
         check(asked)
 
 
