@@ -13,6 +13,7 @@ from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.family import open_transcribing
+from jukebox_core.notes.soundfont import check_soundfont
 from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
 from pipelines.execution.recordings import files_of, run_of
@@ -85,10 +86,11 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
 
     Raises:
         ConfigError: a folder holds no audio, a run no songs, two recordings would be written to one file, or one's name
-            would be too long.
+            would be too long, or the soundfont cannot be played.
         DamagedRunError: a run is damaged.
     """
     folder = user_path(settings.folder)
+    soundfont = None if settings.soundfont is None else str(check_soundfont(settings.soundfont))
     found: dict[Path, Recording] = {}
     for name in settings.audio:
         for file, place, named in files_of(name, settings.storage.root):
@@ -98,6 +100,7 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
             found[target] = Recording(
                 audio=str(file), target=str(target), midi=settings.midi, csv=settings.csv, lines=settings.lines,
                 report=settings.report, named=named,
+                soundfont=soundfont,
             )  # fmt: skip
     return list(found.values())
 

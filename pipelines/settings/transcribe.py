@@ -33,6 +33,7 @@ class TranscribeSettings:
     csv: bool = False  # write a CSV file beside the JSON file
     lines: bool = False  # write each note as a line of JSON when it is found, while a long recording is read
     report: bool = False  # write a page with a piano roll over the spectrogram, and the notes as sound
+    soundfont: str | None = None  # an .sf2 file for the notes of the page, played by FluidSynth; null: own instruments
     transcription: Any  # the family's `transcription_type`
 
     @classmethod
@@ -46,6 +47,10 @@ class TranscribeSettings:
         """Checks ranges."""
         require(bool(self.audio), "audio is empty; name at least one file or folder, as in audio=[song.wav]")
         require(bool(self.folder), "folder is empty; give the folder that notes are written to")
+        require(
+            self.report or self.soundfont is None,
+            f"soundfont is {self.soundfont}, but report is false, and only the page has sound; set report=true",
+        )
         require(
             self.hardware.dtype in _DTYPES,
             f"hardware.dtype is {self.hardware.dtype!r}; transcription computes in one of {', '.join(_DTYPES)}",

@@ -48,6 +48,7 @@ class Recording:
     csv: bool
     lines: bool = False  # one note a line, as they are found
     report: bool = False  # a page to look at and to listen to
+    soundfont: str | None = None  # that its notes are played with; None: the composer's instruments
     host: str = field(default_factory=socket.gethostname)  # where the command runs; workers may be elsewhere
     named: bool = True  # by the user: an error ends the command; otherwise it was found in a folder, and is left out
 
@@ -297,4 +298,5 @@ def _write_others(recording: Recording, notes: Notes, extra: dict[str, Any]) -> 
             with NoteLines(path, extra) as lines:
                 lines.write(sorted(notes, key=lambda note: note.end))
         else:
-            write_transcription_report(path, Path(recording.audio), notes, model=extra["model"])
+            font = None if recording.soundfont is None else Path(recording.soundfont)
+            write_transcription_report(path, Path(recording.audio), notes, model=extra["model"], soundfont=font)

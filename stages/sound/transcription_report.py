@@ -18,6 +18,8 @@ from jukebox_core.audio.pitch_picture import pitch_png
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.composer.playback import play
 from jukebox_core.notes.general_midi import PROGRAMS, drum_name, pitch_name
+from jukebox_core.notes.notes import Notes
+from jukebox_core.notes.soundfont import play_soundfont
 from stages.sound.report import clock
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jukebox_core.notes.note import Note
-    from jukebox_core.notes.notes import Notes
 
 LONGEST = 600.0  # seconds that a page shows
 RATE = 22_050  # Hz, of its sound
@@ -79,7 +80,9 @@ class _Page:
     spectrogram: str
 
 
-def write_transcription_report(path: Path, audio: Path, notes: Notes, *, model: str) -> Path:
+def write_transcription_report(
+    path: Path, audio: Path, notes: Notes, *, model: str, soundfont: Path | None = None
+) -> Path:
     """Writes the page of a transcription, atomically; returns its path.
 
     Args:
@@ -87,9 +90,10 @@ def write_transcription_report(path: Path, audio: Path, notes: Notes, *, model: 
         audio: the recording.
         notes: its notes.
         model: the name of the model that found them.
+        soundfont: played by FluidSynth; None: the composer's instruments.
 
     Raises:
-        AudioError: the recording cannot be read.
+        AudioError: the recording cannot be read, or the soundfont not be played.
         DiskError: the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -102,7 +106,7 @@ def write_transcription_report(path: Path, audio: Path, notes: Notes, *, model: 
         lstrip_blocks=True,
     )
     environment.filters.update(clock=clock, pitch=pitch_name, drum=drum_name)
-    html = environment.get_template("transcription.html.j2").render(page=_page(audio, notes, model))
+    html = environment.get_template("transcription.html.j2").render(page=_page(audio, notes, model, soundfont))
     with atomic_write(path) as file:
         file.write(html.encode("utf-8"))
     return path
@@ -124,7 +128,7 @@ def instruments(notes: Sequence[Note]) -> list[Instrument]:
     ]
 
 
-def _page(audio: Path, notes: Notes, model: str) -> _Page:
+def _page(audio: Path, notes: Notes, model: str, soundfont: Path | None) -> _Page:
     total = audio_seconds(audio)
     samples_T = read_audio(audio, rate=RATE, seconds=LONGEST if total > LONGEST else None)
     seconds = len(samples_T) / RATE
@@ -145,7 +149,11 @@ def _page(audio: Path, notes: Notes, model: str) -> _Page:
         drum_keys=keys,
         listed=shown[:LISTED],
         recording=_sound(samples_T),
-        rendering=_sound(play(shown, seconds, RATE)),
+        rendering=_sound(
+            play(shown, seconds, RATE)
+            if soundfont is None
+            else play_soundfont(Notes.of(shown), soundfont, seconds, RATE)
+        ),
         spectrogram=_data("image/png", pitch_png(samples_T, RATE, max(1, round(seconds * _COLUMNS)), low, high)),
     )
 

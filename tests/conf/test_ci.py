@@ -45,12 +45,13 @@ def run_ci(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
     python = folder / ".venv/bin/python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    chromium = folder / "bin/chromium"  # so that none is installed
-    chromium.parent.mkdir()
-    chromium.write_text("#!/bin/sh\n")
-    chromium.chmod(0o755)
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("chromium", "fluidsynth"):  # so that none is installed
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAKE"))}
-    environment |= {"PATH": f"{chromium.parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [folder / ".ci/run"], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from jukebox_core.notes.note import Note
 from jukebox_core.notes.notes import Notes
 from stages.sound import transcription_report
 from stages.sound.transcription_report import instruments, write_transcription_report
+from tests.helpers.soundfonts import sine_soundfont
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +52,20 @@ def test_everything_is_in_the_page(tmp_path: Path) -> None:
     [picture] = contents(page, "image/png")
     with Image.open(io.BytesIO(picture)) as opened:
         assert opened.size == (24, 3 * (84 - 18 + 1))  # from the lowest note's pitch less two
+
+
+@pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="the program fluidsynth is not installed")
+def test_a_soundfont_plays_the_notes_of_the_page(tmp_path: Path) -> None:
+    (tmp_path / "sine.sf2").write_bytes(sine_soundfont())
+    own = contents(page_of(tmp_path, NOTES), "audio/mpeg")
+    path = tmp_path / "b.html"
+    write_transcription_report(path, tmp_path / "a.wav", NOTES, model="mini", soundfont=tmp_path / "sine.sf2")
+    other = contents(path.read_text(), "audio/mpeg")
+    assert own[0] == other[0]
+    sound, _ = soundfile.read(io.BytesIO(other[1]))
+    spectrum = np.abs(np.fft.rfft(sound))
+    loudest = spectrum.argmax() / len(sound) * transcription_report.RATE
+    assert loudest == pytest.approx(26.0, abs=1.5)  # Hz, of the longest note
 
 
 def test_notes_are_in_the_picture_and_in_words(tmp_path: Path) -> None:
