@@ -15,7 +15,7 @@ import pytest
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.notes.notes import read_notes
-from tests.helpers.mt3 import write_tiny_preset
+from tests.helpers.models.mt3 import write_tiny_preset
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:

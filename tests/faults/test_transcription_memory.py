@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.helpers.mt3 import write_tiny_preset
+from tests.helpers.models.mt3 import write_tiny_preset
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.helpers.killable_variation import BATCH, sampled
 from tests.helpers.paths import ROOT
+from tests.helpers.processes.killable_variation import BATCH, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_any_pass(
         uri, log = f"{root}/killed{songs}", tmp_path / f"passes{songs}"
         before = kills
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.killable_variation", uri, str(log)],
+            [sys.executable, "-m", "tests.helpers.processes.killable_variation", uri, str(log)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as server:  # fmt: skip
             assert server.stdin is not None

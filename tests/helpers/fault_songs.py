@@ -23,7 +23,7 @@ from tests.helpers.patience import patience
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCRIPT = Path(__file__).with_name("killable_run.py")
+SCRIPT = Path(__file__).parent / "processes/killable_run.py"
 FLUSH = 16  # tokens after which an unfinished window is stored
 SAMPLES = 2
 POLL_SECONDS = 0.02  # more often, and looking would take as long as what is looked at
@@ -106,7 +106,7 @@ class Song:
     more: tuple[str, ...] = ("seconds=0.4",)  # overrides
     environment: dict[str, str] = field(default_factory=dict)
     report: bool = False  # with pictures
-    full: tuple[str, int, int] | None = None  # as of `killable_run`
+    full: tuple[str, int, int] | None = None  # as of `processes.killable_run`
     process: int = 0
     most_redrawn: int = 0  # tokens of one sample that one process drew a second time
     redrawn: int = 0  # such tokens of all samples and processes

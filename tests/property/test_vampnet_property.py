@@ -17,7 +17,7 @@ from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampli
 from jukebox_core.families.vampnet.sampling.graph import packed, unpacked
 from jukebox_core.families.vampnet.sampling.noise import GeneratorGridNoise
 from jukebox_core.sampling.windows import Unobserved
-from tests.helpers.tiny_vampnet import CODEC, Session, piece, tiny
+from tests.helpers.models.tiny_vampnet import CODEC, Session, piece, tiny
 
 if TYPE_CHECKING:
     from jukebox_core.families.vampnet.sampling.interface import Call

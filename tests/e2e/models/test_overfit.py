@@ -23,7 +23,7 @@ from jukebox_core.families.mt3.training.targets import frame_kinds, segment_ids
 from jukebox_core.families.mt3.transcription.transcriber import Transcriber
 from jukebox_core.notes.midi import midi_bytes
 from jukebox_core.notes.notes import parse_midi
-from tests.helpers.mt3 import bundles, load, network, notes_of
+from tests.helpers.models.mt3 import bundles, load, network, notes_of
 from tests.parity.mt3.test_mt3_chain_golden import OtherFrontEnd
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pipelines.execution.transcription import check
 from pipelines.flows.transcribe import transcribe_files
 from pipelines.orchestration.stage_calls import PLAIN
 from pipelines.settings.compose import TRANSCRIBE, compose
-from tests.helpers.mt3 import arrays, bundles, load
-from tests.helpers.yourmt3 import network, weights, write_checkpoint, write_preset
+from tests.helpers.models.mt3 import arrays, bundles, load
+from tests.helpers.models.yourmt3 import network, weights, write_checkpoint, write_preset
 
 if TYPE_CHECKING:
     from pathlib import Path

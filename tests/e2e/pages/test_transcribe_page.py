@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jukebox_core.notes.notes import Notes, read_notes
-from tests.helpers.mt3 import bundles, load, notes_of, write_preset
+from tests.helpers.models.mt3 import bundles, load, notes_of, write_preset
 from tests.helpers.pages import ROOT, blocks, commands
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from PIL import Image
 from jukebox_core.notes.notes import read_notes
 from jukebox_core.store.store import TokenStore
 from pipelines.runs.folder import runs_in
-from tests.helpers import vampnet as gold
 from tests.helpers.browser import browse, needs_browser, probed, recorded
+from tests.helpers.models import vampnet as gold
 from tests.helpers.pages import ROOT, blocks, commands
 
 if TYPE_CHECKING:

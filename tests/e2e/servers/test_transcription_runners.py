@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jukebox_core.audio.files import write_audio
-from tests.helpers.mt3 import write_tiny_preset
+from tests.helpers.models.mt3 import write_tiny_preset
 
 BIN = Path(sys.executable).parent
 RATE = 16_000

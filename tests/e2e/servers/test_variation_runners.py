@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 BIN = Path(sys.executable).parent
 RATE = 44_100

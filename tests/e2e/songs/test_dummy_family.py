@@ -1,7 +1,7 @@
 """Another package's family of models: it generates, is killed, resumes, is listed, served and refused bad input.
 
-Nothing outside `tests.helpers.dummy_family` knows of it: it is found by its entry point. Its windows are grids that are
-refined in passes, and their resumable state is opaque to the store.
+Nothing outside `tests.helpers.models.dummy_family` knows of it: it is found by its entry point. Its windows are grids
+that are refined in passes, and their resumable state is opaque to the store.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def workspace(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Wor
     installed = folder / "site" / "dummy_family-1.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: dummy-family\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text("[jukebox_core.families]\ndummy = tests.helpers.dummy_family\n")
+    (installed / "entry_points.txt").write_text("[jukebox_core.families]\ndummy = tests.helpers.models.dummy_family\n")
     (folder / "moods.txt").write_text("calm bright")
     model = {
         "name": "dummy",
@@ -152,7 +152,7 @@ def test_bad_input_is_refused(workspace: Workspace, arguments: Sequence[str], me
 
 def test_python_gives_the_same_grids(workspace: Workspace) -> None:
     program = (
-        "import numpy as np, jukebox_core as jukebox\nfrom tests.helpers.dummy_family import Mood\n"
+        "import numpy as np, jukebox_core as jukebox\nfrom tests.helpers.models.dummy_family import Mood\n"
         "music = jukebox.load_model('dummy.yaml').generate(Mood(mood='bright'), seconds=1.2, n_samples=2, seed=3)\n"
         "np.save('python.npy', music.codes[0])\nassert music.audio.shape == (2, 9600)\n"
     )

@@ -21,7 +21,7 @@ from jukebox_core.families.mt3.events.vocabulary import vocabulary_of
 from jukebox_core.families.mt3.transcription.transcriber import Transcriber, open_transcriber
 from jukebox_core.notes.midi import midi_bytes
 from jukebox_core.notes.notes import Notes, parse_midi
-from tests.helpers.mt3 import arrays, bundles, checkpoint_in, load, network, notes_of, padded, same_notes
+from tests.helpers.models.mt3 import arrays, bundles, checkpoint_in, load, network, notes_of, padded, same_notes
 
 if TYPE_CHECKING:
     from pathlib import Path

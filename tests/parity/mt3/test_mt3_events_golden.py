@@ -18,7 +18,7 @@ from jukebox_core.families.mt3.events.encoding import (
 )
 from jukebox_core.families.mt3.events.segments import start_seconds, start_step
 from jukebox_core.families.mt3.events.vocabulary import Vocabulary, vocabulary_of
-from tests.helpers.mt3 import TIME, bundles, load, notes_of, vocabulary
+from tests.helpers.models.mt3 import TIME, bundles, load, notes_of, vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path

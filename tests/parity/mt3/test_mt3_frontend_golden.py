@@ -11,7 +11,7 @@ import torch
 from jukebox_core.families.mt3.config import FrontEndConfig
 from jukebox_core.families.mt3.events.segments import frame_count, segment_count, start_seconds
 from jukebox_core.families.mt3.model.front_end import FrontEnd, mel_matrix
-from tests.helpers.mt3 import arrays, bundles, load
+from tests.helpers.models.mt3 import arrays, bundles, load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from jukebox_core.families.mt3.checkpoints.renames import RENAMES
 from jukebox_core.families.mt3.model.transformer import frequencies
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.models.checkpoints.checkpoint import matched_names, open_checkpoint
-from tests.helpers.mt3 import NETWORK, bundles, checkpoint_in, load, network, padded, tensors
+from tests.helpers.models.mt3 import NETWORK, bundles, checkpoint_in, load, network, padded, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from jukebox_core.families.mt3.config import TranscriptionConfig
 from jukebox_core.families.mt3.engines.engines import prepare
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
-from tests.helpers.mt3 import bundles, checkpoint_in, load, network, padded, tensors
+from tests.helpers.models.mt3 import bundles, checkpoint_in, load, network, padded, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import torch
 from jukebox_core.families.mt3.checkpoints.loading import load_model
 from jukebox_core.families.mt3.training.excerpts import Batch
 from jukebox_core.families.mt3.training.step import TranscriberStep
-from tests.helpers.mt3 import bundles, checkpoint_in, load, network, tensors
+from tests.helpers.models.mt3 import bundles, checkpoint_in, load, network, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

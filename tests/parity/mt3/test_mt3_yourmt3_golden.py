@@ -17,8 +17,8 @@ from jukebox_core.families.mt3.model.front_end import LinearFrontEnd
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.models.checkpoints.checkpoint import matched_names, open_checkpoint
 from jukebox_core.models.presets import load_preset
-from tests.helpers.mt3 import bundles, load, tensors
-from tests.helpers.yourmt3 import SPECIAL, network, weights, write_checkpoint
+from tests.helpers.models.mt3 import bundles, load, tensors
+from tests.helpers.models.yourmt3 import SPECIAL, network, weights, write_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

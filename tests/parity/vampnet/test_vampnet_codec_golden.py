@@ -13,7 +13,7 @@ from jukebox_core.families.vampnet.checkpoints.loading import load_codec
 from jukebox_core.families.vampnet.sound.front_end import prepare
 from jukebox_core.families.vampnet.sound.loudness import k_weighting
 from jukebox_core.families.vampnet.sound.resampling import resample
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

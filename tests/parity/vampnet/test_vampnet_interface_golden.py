@@ -15,7 +15,7 @@ from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampli
 from jukebox_core.families.vampnet.sampling.interface import Interface, expanded, rolled
 from jukebox_core.families.vampnet.sampling.noise import GeneratorGridNoise
 from jukebox_core.families.vampnet.sound.front_end import prepare
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from jukebox_core.families.vampnet.masks.beats import beat_mask
 from jukebox_core.families.vampnet.masks.build import build_mask
 from jukebox_core.families.vampnet.masks.config import BeatConfig, MaskConfig
 from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

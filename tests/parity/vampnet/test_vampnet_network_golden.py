@@ -12,7 +12,7 @@ from jukebox_core.families.vampnet.config import LORA_RANK, TransformerConfig
 from jukebox_core.families.vampnet.model.lora import is_lora
 from jukebox_core.families.vampnet.model.positions import bucket_of
 from jukebox_core.families.vampnet.model.transformer import flatten_books
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

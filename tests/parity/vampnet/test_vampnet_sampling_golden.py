@@ -11,7 +11,7 @@ from jukebox_core.families.vampnet.masks.parts import gamma
 from jukebox_core.families.vampnet.sampling.filters import nucleus, typical
 from jukebox_core.families.vampnet.sampling.noise import GeneratorGridNoise
 from jukebox_core.families.vampnet.sampling.passes import Scored, generate
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from jukebox_core.families.vampnet.training.masking import MaskRatios, training_
 from jukebox_core.models.presets import option_data, option_path
 from jukebox_core.training.config import OptimiserConfig, ScheduleConfig
 from jukebox_core.training.optimiser import lr_factor, make_optimiser
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.oom import BatchSizes, is_out_of_memory
 from stages.fetch import fetch_weights
 from stages.sampling.sample import sample_shard
-from tests.helpers.shards import shards
+from tests.helpers.models.shards import shards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from stages import resident
 from stages.fetch import fetch_weights
 from stages.sampling.sample import sample_shard
 from tests.helpers.models.own_model import write_own_model
-from tests.helpers.shards import shards
+from tests.helpers.models.shards import shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -89,7 +89,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str, kind
     """Two halves of every batch, their gradients averaged: the same losses, but for the order of additions."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = TESTS / "helpers/two_trainings.py"
+    script = TESTS / "helpers/processes/two_trainings.py"
     for steps in ("4", "6"):  # the second resumes where the first ended
         arguments = [str(script), str(tmp_path / "two"), strategy, steps, kind]
         subprocess.run([*program, *arguments], env=environment, check=True, timeout=300)

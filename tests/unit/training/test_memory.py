@@ -43,7 +43,7 @@ def test_the_estimate_is_near_what_a_training_of_mini_takes(
     part: str, record_property: Callable[[str, object], None]
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, str(TESTS / "helpers/measured_memory.py"), part]
+    program = [sys.executable, str(TESTS / "helpers/processes/measured_memory.py"), part]
     done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True, timeout=500)
     estimated, measured = (int(word) for word in done.stdout.split()[-2:])
     record_property("figures", f"{part}: {estimated / 1e6:.0f} MB estimated, {measured / 1e6:.0f} MB measured")

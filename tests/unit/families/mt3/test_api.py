@@ -11,7 +11,7 @@ from jukebox_core.errors import AudioError, ConfigError, DownloadError
 from jukebox_core.evaluation.notes import evaluate
 from jukebox_core.families.mt3.config import TranscriptionConfig
 from jukebox_core.notes.notes import Notes
-from tests.helpers.mt3 import bundles, load, notes_of, write_preset
+from tests.helpers.models.mt3 import bundles, load, notes_of, write_preset
 
 if TYPE_CHECKING:
     from pathlib import Path

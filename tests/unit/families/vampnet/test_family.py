@@ -12,7 +12,7 @@ from jukebox_core.families.vampnet.sampling.memory import WORKING_BYTES, weight_
 from jukebox_core.family import Family, open_family, open_varying, varies
 from jukebox_core.models.presets import load_preset
 from jukebox_core.protocols import VaryingFamily
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
 from jukebox_core.models.presets import load_preset
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 from tests.helpers.pages import blocks
 
 if TYPE_CHECKING:

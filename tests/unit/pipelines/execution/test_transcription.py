@@ -29,7 +29,7 @@ from pipelines.settings.common import RunnerSettings
 from pipelines.settings.compose import TRANSCRIBE, compose
 from stages.sound.transcribe import Recording
 from tests.helpers.fake_runs import add_songs, fake_run
-from tests.helpers.mt3 import bundles, write_preset
+from tests.helpers.models.mt3 import bundles, write_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from pipelines.execution.variation import run_settings
 from pipelines.runs.folder import RunFolder, find_run
 from pipelines.runs.removal import Contained
 from pipelines.settings.compose import INPAINT, VAMP, compose
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 from tests.helpers.plain_flows import make_plainly
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from stages.fetch import fetch_checked_weights
 from stages.resident import TranscriberSpec
 from stages.sound.transcribe import Recording, check_transcripts, store_blocks, transcribe_file
 from stages.sound.transcription_pins import is_abandoned
-from tests.helpers.mt3 import bundles, load, notes_of, write_preset
+from tests.helpers.models.mt3 import bundles, load, notes_of, write_preset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

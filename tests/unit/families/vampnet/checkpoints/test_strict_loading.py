@@ -9,7 +9,7 @@ import torch
 
 from jukebox_core.errors import CheckpointError, ConfigError
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
-from tests.helpers import vampnet as gold
+from tests.helpers.models import vampnet as gold
 
 if TYPE_CHECKING:
     from pathlib import Path

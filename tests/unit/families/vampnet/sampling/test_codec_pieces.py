@@ -15,7 +15,7 @@ from jukebox_core.families.vampnet.sampling.codec import (
     encoded,
     encoder_reach,
 )
-from tests.helpers.tiny_vampnet import CODEC
+from tests.helpers.models.tiny_vampnet import CODEC
 
 CONFIGS = [
     CODEC,

@@ -7,7 +7,7 @@ import torch
 from jukebox_core.families.vampnet.model.lora import is_lora, merge_lora
 from jukebox_core.families.vampnet.training.initialise import new_transformer, with_updates
 from jukebox_core.families.vampnet.training.transformer_step import TransformerStep
-from tests.helpers.tiny_vampnet import C2F, COARSE
+from tests.helpers.models.tiny_vampnet import C2F, COARSE
 
 
 def books(count: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
 from jukebox_core.families.vampnet.sampling.grid_model import ChunkState
 from jukebox_core.store.store import TokenStore
-from tests.helpers.tiny_vampnet import Session, piece, tiny
+from tests.helpers.models.tiny_vampnet import Session, piece, tiny
 
 STEPS, BATCH = 90, 2
 SAMPLING = VampSampling(n_samples=BATCH, seed=5, coarse=PassConfig(steps=8), c2f=PassConfig(steps=3), feedback=2)
