@@ -122,7 +122,7 @@ class RunAlignment:
 
     def write(self, run: RunFolder, stages: Stages) -> None:
         """Aligns every song whose files do not exist yet, and records each in the manifest: a kill costs one song."""
-        manifest = run.manifest()
+        manifest = run.current_manifest()
         for sample, song in self.songs.items():
             if self._record(run.path, manifest, sample) is None:
                 manifest = self._align(run, stages, sample, song)
@@ -140,7 +140,7 @@ class RunAlignment:
         report_quality(sample, found)
         record = {"sample": sample, "causes": self._causes(sample), "focus": round(found.focus, 4)}
         record |= {"words": found.words, "estimated": found.estimated}
-        others = [each for each in run.manifest().get("alignment", []) if each["sample"] != sample]
+        others = [each for each in run.current_manifest().get("alignment", []) if each["sample"] != sample]
         files = [recorded(run.path, path) for path in paths]
         return run.update(alignment=sorted([*others, record | {"files": files}], key=lambda each: each["sample"]))
 

@@ -46,7 +46,7 @@ class Originals:
         if not self.settings.output.report:
             return
         for sample in range(len(self.before)):
-            if self._record(run.path, run.manifest(), sample) is None:
+            if self._record(run.path, run.current_manifest(), sample) is None:
                 self._write(run, codec, stages, sample)
 
     def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -60,7 +60,7 @@ class Originals:
         for path in paths:
             make_room(run.path, path)
         audio, waveform, spectrogram, mask, result = (run.path / path for path in paths)
-        manifest = run.manifest()
+        manifest = run.current_manifest()
         known = self._record(run.path, manifest, first) if first != sample else None
         if known is None:
             made = stages.decode_track(codec, 0, self.before[sample][0], store, audio)

@@ -85,7 +85,7 @@ class RunOutputs:
 
     def _write_audio(self, takes: Sequence[Take], stages: Stages, pictures: _Pictures) -> list[dict[str, Any]]:
         """Decodes every level of every song; returns a record for each file, as the manifest keeps it."""
-        records, manifest = [], self.run.manifest()
+        records, manifest = [], self.run.current_manifest()
         known = {record["path"]: record for record in manifest.get("audio", [])}
         for sound in sounds(takes, self.codec.weights.identity, self.output.format):
             record = sound.record(self.run.path, manifest)
@@ -127,7 +127,7 @@ class _Pictures:
 
     def __init__(self, outputs: RunOutputs, stages: Stages) -> None:
         self._outputs, self._stages = outputs, stages
-        self._before = outputs.run.manifest()
+        self._before = outputs.run.current_manifest()
         self._known = {record["path"]: record for record in self._before.get("pictures", [])}
         self._drawn: list[Future[list[dict[str, Any]]]] = []
         self._thread = ThreadPoolExecutor(1, "pictures")
@@ -199,7 +199,7 @@ def _songs(settings: Settings) -> tuple[Mapping[str, str], ...]:
 def _write_report(
     run: RunFolder, heading: Mapping[str, Any], described: Sequence[Mapping[str, str]], stages: Stages
 ) -> None:
-    manifest = run.manifest()
+    manifest = run.current_manifest()
     words = timed_texts(run.path, manifest)
     songs = [
         Song(

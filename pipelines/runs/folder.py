@@ -168,6 +168,19 @@ class RunFolder:
                 f"{self.path} is not a run: it has no manifest.json; name a folder that a run made"
             ) from None
 
+    def current_manifest(self) -> dict[str, Any]:
+        """Returns the manifest of a run that goes on.
+
+        Raises:
+            RunError: it is gone: the folder was removed while its run went on.
+            DamagedRunError: it is damaged.
+        """
+        if not os.path.lexists(self.manifest_path):
+            raise RunError(
+                f"{self.path} was removed while its run went on; what was sampled is stored: run the command again"
+            )
+        return self.manifest()
+
     def known_manifest(self) -> dict[str, Any]:
         """Returns the manifest; empty if it does not exist or is damaged.
 
@@ -200,11 +213,7 @@ class RunFolder:
             RunError: the manifest is gone: the folder was removed while its run went on.
             DamagedRunError: it is damaged.
         """
-        if not os.path.lexists(self.manifest_path):
-            raise RunError(
-                f"{self.path} was removed while its run went on; what was sampled is stored: run the command again"
-            )
-        manifest = self.manifest() | fields
+        manifest = self.current_manifest() | fields
         _write(self.manifest_path, dump_record(manifest))
         return manifest
 

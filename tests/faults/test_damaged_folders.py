@@ -49,7 +49,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for seed, name in enumerate(NAMES):
             with pytest.MonkeyPatch.context() as stop:
                 if name == "interrupted":
-                    stop.setattr(outputs.RunOutputs, "_draw", stopped)
+                    stop.setattr(outputs.RunOutputs, "draw", stopped)
                 try:
                     make_plainly(compose(GENERATE, [*SAME, f"run.name={name}", f"sampling.seed={seed}"]))
                 except StoppedError:
