@@ -79,6 +79,14 @@ def test_transcription_is_measured_in_turns_with_the_original_way() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
+def test_the_memory_of_a_transcription_is_measured_by_length() -> None:
+    result = last_line("benchmarks.transcribe.memory", "--minutes", "0.5", "3", "--threads", "1")
+    short, long = (row["peak_mb"] for row in result["rows"])
+    assert long < short + 100  # three minutes are 16 MB of samples alone, and as much again in every copy
+
+
+@pytest.mark.slow
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)
