@@ -1,7 +1,7 @@
 """Sampling speed: our engines, the peer, and the machine's lower bound, in interleaved rounds of one run.
 
 A decode step reads every weight once, so its lower bound is the size of the weights over the memory bandwidth. Models
-have the official sizes and random weights. Each runs in its own process (`benchmarks.workers`), and rounds are
+have the official sizes and random weights. Each runs in its own process (`benchmarks.workers.process`), and rounds are
 interleaved, so that other load on the machine affects all equally. ``python -m benchmarks.fast --help``.
 """
 
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.full_size import machine
-from benchmarks.peer import has_peer, install
-from benchmarks.workers import Worker
+from benchmarks.workers.peer import has_peer, install
+from benchmarks.workers.process import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +83,7 @@ def measure(
         workers = {
             engine: stack.enter_context(
                 Worker(
-                    ["-m", "benchmarks.fast_worker"],
+                    ["-m", "benchmarks.workers.ours"],
                     path=[REPOSITORY],
                     model=model,
                     part=part,
@@ -96,7 +96,7 @@ def measure(
             for engine in engines
         }
         if peer:
-            command = ["-m", "benchmarks.peer"]
+            command = ["-m", "benchmarks.workers.peer"]
             workers["peer"] = stack.enter_context(
                 Worker(command, path=[REPOSITORY, install()], part=part, threads=threads, depth=depth, device=device)
             )

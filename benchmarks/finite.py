@@ -20,9 +20,9 @@ from unittest import mock
 
 import torch
 
-from benchmarks.fast_worker import Ours
 from benchmarks.fill import fill
 from benchmarks.full_size import machine
+from benchmarks.workers.ours import Ours
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder

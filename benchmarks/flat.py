@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.fast import ENGINES, REPOSITORY
 from benchmarks.full_size import machine
-from benchmarks.workers import Worker
+from benchmarks.workers.process import Worker
 from jukebox_core.families.jukebox.conditioning.labels import SongLabels
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongSpec, plan_song
@@ -52,7 +52,7 @@ def window(part: str, engine: str, *, rounds: int, steps: int, batch: int = 1) -
     last = context - steps - 2
     times: dict[float, list[float]] = {place: [] for place in PLACES}
     with Worker(
-        ["-m", "benchmarks.fast_worker"], path=[REPOSITORY], model=MODEL, part=part, engine=engine, threads=1,
+        ["-m", "benchmarks.workers.ours"], path=[REPOSITORY], model=MODEL, part=part, engine=engine, threads=1,
         depth=DEPTH[part], device="cpu",
     ) as worker:  # fmt: skip
         for _ in range(rounds):

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks import fast
-from benchmarks.fast_worker import random_prior
 from benchmarks.full_size import label_row
-from benchmarks.peer import install
+from benchmarks.workers.ours import random_prior
+from benchmarks.workers.peer import install
 from jukebox_core.families.jukebox.conditioning.lengths import window_hop
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.models.presets import load_preset

@@ -1,8 +1,8 @@
 """Speed of the VQ-VAE and the code conditioner against the peer's: official sizes, random weights, interleaved rounds.
 
-``python -m benchmarks.sound --help``. Each side is a separate process (`benchmarks.workers`); for the peer, librosa is
-replaced by an empty module, as nothing measured here uses it. The machine's rate of matrix products is measured in the
-same run.
+``python -m benchmarks.sound --help``. Each side is a separate process (`benchmarks.workers.process`); for the peer,
+librosa is replaced by an empty module, as nothing measured here uses it. The machine's rate of matrix products is
+measured in the same run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 from benchmarks.fast import matmul_rate
 from benchmarks.fill import fill
 from benchmarks.full_size import machine
-from benchmarks.peer import has_peer, install
-from benchmarks.workers import Worker, serve
+from benchmarks.workers.peer import has_peer, install
+from benchmarks.workers.process import Worker, serve
 from jukebox_core.families.jukebox.engines.native import pack_convolutions
 from jukebox_core.families.jukebox.model.conditioners import CodeConditioner
 from jukebox_core.families.jukebox.model.streaming import tap_major

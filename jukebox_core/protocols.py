@@ -167,6 +167,7 @@ class VaryingFamily(Protocol):
     mask_type: type  # the record of the settings section ``mask``
     sampling_type: type  # of ``sampling``
     level_names: Mapping[int, str]  # in words
+    shortest_seconds: float  # of a recording
 
     def check_variation(self, config: Any, mask: Any, sampling: Any) -> Any:
         """Returns the sampling settings for a model, after a check of mask and sampling that needs no recording.

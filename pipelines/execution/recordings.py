@@ -1,14 +1,20 @@
-"""Recordings that a command names: files, folders of files, and runs, whose songs they are. Nothing is read."""
+"""Recordings that a command names: files, folders of files, and runs, whose songs they are."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jukebox_core.base.paths import files_below, user_path
 from jukebox_core.datasets.songs import AUDIO_SUFFIXES
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import AudioError, ConfigError
 from pipelines.runs.folder import RunFolder, runs_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+log = logging.getLogger("jukebox")
 
 
 def run_of(name: str, root: str) -> RunFolder | None:
@@ -32,6 +38,33 @@ def files_of(name: str, root: str) -> list[tuple[Path, Path, bool]]:
     if given.is_dir():
         return [(path, path.relative_to(given), False) for path in _audio_below(given)]
     return [(given, Path(given.name), True)]
+
+
+def usable(recordings: Iterable[tuple[str, bool]], seconds: Callable[[str], float]) -> dict[str, float]:
+    """Returns the seconds of each recording, by path, in order; those that cannot be used are left out, with a warning.
+
+    Args:
+        recordings: paths, and whether the user named it.
+        seconds: returns the length of one; AudioError: it cannot be used.
+
+    Raises:
+        AudioError: one that the user named cannot be used, or none can.
+    """
+    found: dict[str, float] = {}
+    errors: list[str] = []
+    for path, named in recordings:
+        if path in found:
+            continue
+        try:
+            found[path] = seconds(path)
+        except AudioError as error:
+            if named:
+                raise
+            errors.append(str(error))
+            log.warning("%s is left out: %s", path, error)
+    if not found:
+        raise AudioError(f"none of {len(errors)} recordings can be used; the first: {errors[0]}")
+    return found
 
 
 def songs_of(run: RunFolder) -> list[Path]:

@@ -16,7 +16,7 @@ from jukebox_core.family import open_transcribing
 from jukebox_core.notes.soundfont import check_soundfont
 from jukebox_core.runtime.device import kind_and_memory, resolve_device
 from pipelines.execution.inputs import check_local_weights
-from pipelines.execution.recordings import files_of, run_of
+from pipelines.execution.recordings import files_of, run_of, usable
 from pipelines.execution.runner import check_runner, open_workers, run_units
 from pipelines.licence_prompt import ask
 from stages.resident import TranscriberSpec
@@ -48,34 +48,20 @@ def check(settings: TranscribeSettings) -> list[Recording]:
     check_runner(settings.runner)
     output_folder(settings.folder, [name for name in settings.audio if run_of(name, settings.storage.root) is None])
     shortest = open_transcribing(settings.model.family).shortest_seconds
-    recordings = _readable(find_recordings(settings), shortest)
+    found = find_recordings(settings)
+    lengths = usable([(each.audio, each.named) for each in found], lambda path: _seconds(path, shortest))
+    recordings = [each for each in found if each.audio in lengths]
     _check_machine(settings)
     ask(settings.model.files, settings.weights)
     check_local_weights(settings.model, settings.weights, settings.model.opened.roles(settings.model.config))
     return recordings
 
 
-def _readable(recordings: Sequence[Recording], shortest: float) -> list[Recording]:
-    found, errors = [], []
-    for recording in recordings:
-        try:
-            _check_audio(recording.audio, shortest)
-        except AudioError as error:
-            if recording.named:
-                raise
-            errors.append(str(error))
-            log.warning("%s is left out: %s", recording.audio, error)
-        else:
-            found.append(recording)
-    if not found:
-        raise AudioError(f"none of {len(errors)} recordings can be used; the first: {errors[0]}")
-    return found
-
-
-def _check_audio(path: str, shortest: float) -> None:
+def _seconds(path: str, shortest: float) -> float:
     seconds = audio_seconds(Path(path))
     if seconds < shortest:
         raise AudioError(f"{path} lasts {1000 * seconds:.1f} ms; give at least {1000 * shortest:g} ms")
+    return seconds
 
 
 def find_recordings(settings: TranscribeSettings) -> list[Recording]:

@@ -13,7 +13,7 @@ from jukebox_core.base.paths import output_folder
 from jukebox_core.composer.builtin import BUILTIN_TUNE, read_prompt_audio
 from jukebox_core.composer.tune import TUNE_SECONDS
 from jukebox_core.errors import AudioError, ConfigError
-from pipelines.execution.recordings import files_of, run_of
+from pipelines.execution.recordings import files_of, run_of, usable
 from pipelines.settings.generate import PromptSettings, Settings
 from pipelines.settings.hardware import with_auto_resolved
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pipelines.settings.vamp import VampSettings
 
 log = logging.getLogger("jukebox")
-
-SHORTEST = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +88,9 @@ def run_settings(settings: VampSettings) -> Settings:
 
 
 def _recordings(settings: VampSettings) -> list[_Recording]:
-    """Returns the recordings that are varied; those of a folder that cannot be read are left out, with a warning."""
-    found: dict[str, _Recording] = {}
-    errors: list[str] = []
-    for name in settings.audio:
-        for path, named in _named(name, settings.storage.root):
-            try:
-                found.setdefault(path, _Recording(path, _seconds(settings, path)))
-            except AudioError as error:
-                if named:
-                    raise
-                errors.append(str(error))
-                log.warning("%s is left out: %s", path, error)
-    if not found:
-        raise AudioError(f"none of {len(errors)} recordings can be used; the first: {errors[0]}")
-    return list(found.values())
+    named = [each for name in settings.audio for each in _named(name, settings.storage.root)]
+    lengths = usable(named, lambda path: _seconds(settings, path))
+    return [_Recording(path, seconds) for path, seconds in lengths.items()]
 
 
 def _named(name: str, root: str) -> list[tuple[str, bool]]:
@@ -127,8 +113,11 @@ def _seconds(settings: VampSettings, path: str) -> float:
             f"{path} lasts {whole:.3f} s; it has no {wanted:g} s from {settings.offset_seconds:g} s on: lower seconds "
             "or offset_seconds"
         )
-    if wanted < SHORTEST:
-        raise AudioError(f"{path} gives {1000 * wanted:.1f} ms; a recording to be varied lasts at least 10 ms")
+    least = settings.family.shortest_seconds
+    if wanted < least:
+        raise AudioError(
+            f"{path} gives {1000 * wanted:.1f} ms; a recording to be varied lasts at least {1000 * least:g} ms"
+        )
     return wanted
 
 

@@ -18,7 +18,7 @@ from jukebox_core.audio.files import read_channels
 from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
-from jukebox_core.families.vampnet.config import COARSE_LEVEL, CODEC, FINE_LEVEL, ROLE_OF
+from jukebox_core.families.vampnet.config import COARSE_LEVEL, CODEC, FINE_LEVEL, ROLE_OF, SHORTEST_SECONDS
 from jukebox_core.families.vampnet.masks import parts
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.masks.found import check_found, complete
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from jukebox_core.protocols import TokenModel
     from jukebox_core.runtime.config import HardwareConfig
 
-_SHORTEST = 0.01  # seconds
 _DTYPES = ("auto", "float32")
 _BATCH = 4  # variations sampled at once; it changes no token
 
@@ -260,8 +259,9 @@ class VampNet:
             raise AudioError(f"rate is {given}; give the sample rate in Hz")
         if samples.ndim != 2 or samples.shape[1] > samples.shape[0]:
             raise AudioError(f"audio has shape {samples.shape}; give mono [time] or [time, channels]")
-        if len(samples) < _SHORTEST * given:
-            raise AudioError(f"the recording lasts {1000 * len(samples) / given:.1f} ms; give at least 10 ms")
+        if len(samples) < SHORTEST_SECONDS * given:
+            lasts, least = 1000 * len(samples) / given, 1000 * SHORTEST_SECONDS
+            raise AudioError(f"the recording lasts {lasts:.1f} ms; give at least {least:g} ms")
         if not np.isfinite(samples).all():
             raise AudioError("audio holds values that are not finite; give samples in [-1, 1]")
         return samples, given

@@ -12,6 +12,7 @@ from jukebox_core.errors import ConfigError
 CODEC, COARSE, C2F = "codec", "coarse", "c2f"  # roles: the codec, the coarse and the coarse-to-fine transformer
 FINE_LEVEL, COARSE_LEVEL = 0, 1
 ROLE_OF = {FINE_LEVEL: C2F, COARSE_LEVEL: COARSE}  # which transformer samples a level
+SHORTEST_SECONDS = 0.01  # of a recording
 LORA_RANK = 8  # of the low-rank updates in upstream's files; files with others load as well
 
 

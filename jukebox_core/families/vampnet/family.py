@@ -19,6 +19,7 @@ from jukebox_core.families.vampnet.config import (
     FINE_LEVEL,
     LORA_RANK,
     ROLE_OF,
+    SHORTEST_SECONDS,
     VampNetConfig,
     VampNetNetwork,
 )
@@ -60,6 +61,7 @@ class VampNetFamily:
     codec_role = CODEC
     dtypes = ("float32",)
     mask_type = MaskConfig
+    shortest_seconds = SHORTEST_SECONDS
     level_names = MappingProxyType({FINE_LEVEL: "All codebooks", COARSE_LEVEL: "Coarse codebooks"})
 
     def config(self, name: str, network: VampNetNetwork) -> VampNetConfig:

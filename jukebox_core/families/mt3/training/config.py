@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from jukebox_core.base.checks import require, require_positive
 from jukebox_core.families.mt3.config import TRANSCRIBER
+from jukebox_core.training import unlabelled
 from jukebox_core.training.config import DevicesConfig, Training
 
 
@@ -70,21 +71,7 @@ class TrainingConfig:
         return {TRANSCRIBER: self.transcriber}[role]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoLabels:
+class NoLabels(unlabelled.NoLabels):
     """The section ``labels``, which is empty: MT3 models are not conditioned on labels."""
 
-    artists: dict[str, str | None] = field(default_factory=dict)
-    genres: dict[str, str | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Checks that there are none."""
-        require(
-            not self.artists and not self.genres,
-            "labels are set, but models of the family mt3 know no artists and genres; remove them",
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        """True: no label is added."""
-        return True
+    family = "mt3"

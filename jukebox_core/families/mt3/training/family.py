@@ -8,19 +8,20 @@ from jukebox_core.errors import ConfigError
 from jukebox_core.families.mt3.config import TRANSCRIBER
 from jukebox_core.families.mt3.training.config import NoLabels, TrainingConfig
 from jukebox_core.training.family import RequiredLength
+from jukebox_core.training.unlabelled import Unlabelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from jukebox_core.datasets.songs import Song
-    from jukebox_core.families.mt3.config import MT3Config, MT3Network
+    from jukebox_core.families.mt3.config import MT3Config
     from jukebox_core.training.family import FinishedModel, FinishInputs, PartInputs, SongLength
     from jukebox_core.training.loop import Subject
     from jukebox_core.training.memory import TrainingMemory
 
 
-class MT3Training:
+class MT3Training(Unlabelled):
     """The one network learns from recordings with their notes, or from composed songs."""
 
     training_type = TrainingConfig
@@ -63,9 +64,6 @@ class MT3Training:
                 "not trained here; choose model=mini_mt3 or model=mt3"
             )
 
-    def check_labels(self, config: MT3Config, vocabularies: Mapping[str, Path], songs: Sequence[Song]) -> None:
-        """Checks nothing: these models are not conditioned on labels."""
-
     def song_problem(self, config: MT3Config, song: Song, seconds: float) -> str | None:
         """Returns what is wrong with the MIDI file of a recording."""
         from jukebox_core.families.mt3.training.songs import notes_problem
@@ -79,17 +77,6 @@ class MT3Training:
         return transcriber_memory(config.network, training.transcriber)
 
     # Training
-
-    def add_labels(
-        self,
-        config: MT3Config,
-        network: MT3Network,
-        labels: NoLabels,
-        vocabularies: Mapping[str, Path],
-        folder: Path,
-    ) -> tuple[MT3Network, Mapping[str, Path]]:
-        """Returns the network as it is."""
-        return network, {}
 
     def causes(self, role: str, inputs: PartInputs) -> Mapping[str, Any]:
         """Returns hyperparameters, sizes, and the songs or the album."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 from jukebox_core.base.checks import require, require_positive
 from jukebox_core.families.vampnet.config import C2F, COARSE, CODEC, LORA_RANK, CodebooksConfig, CodecConfig
+from jukebox_core.training import unlabelled
 from jukebox_core.training.config import DevicesConfig, Training
 
 
@@ -166,21 +167,7 @@ class TrainingConfig:
         return self.codec if role == CODEC else self.transformer(role)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoLabels:
+class NoLabels(unlabelled.NoLabels):
     """The section ``labels``, which is empty: VampNet models are not conditioned on labels."""
 
-    artists: dict[str, str | None] = field(default_factory=dict)
-    genres: dict[str, str | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Checks that there are none."""
-        require(
-            not self.artists and not self.genres,
-            "labels are set, but models of the family vampnet know no artists and genres; remove them",
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        """True: no label is added."""
-        return True
+    family = "vampnet"

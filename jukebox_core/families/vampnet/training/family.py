@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 from jukebox_core.families.vampnet.config import C2F, COARSE, CODEC
 from jukebox_core.families.vampnet.training.config import NoLabels, TrainingConfig
 from jukebox_core.training.family import RequiredLength
+from jukebox_core.training.unlabelled import Unlabelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from jukebox_core.datasets.songs import Song
-    from jukebox_core.families.vampnet.config import VampNetConfig, VampNetNetwork
+    from jukebox_core.families.vampnet.config import VampNetConfig
     from jukebox_core.training.family import FinishedModel, FinishInputs, PartInputs, SongLength
     from jukebox_core.training.loop import Subject
     from jukebox_core.training.memory import TrainingMemory
 
 
-class VampNetTraining:
+class VampNetTraining(Unlabelled):
     """The codec learns from recordings; the transformers learn from its codes."""
 
     training_type = TrainingConfig
@@ -60,9 +61,6 @@ class VampNetTraining:
         if CODEC in parts:
             check_codec_training(config, training.codec)
 
-    def check_labels(self, config: VampNetConfig, vocabularies: Mapping[str, Path], songs: Sequence[Song]) -> None:
-        """Checks nothing: these models are not conditioned on labels."""
-
     def song_problem(self, config: VampNetConfig, song: Song, seconds: float) -> None:
         """Returns None: nothing but the audio is needed."""
 
@@ -75,17 +73,6 @@ class VampNetTraining:
         return transformer_memory(config, role, training.transformer(role))
 
     # Training
-
-    def add_labels(
-        self,
-        config: VampNetConfig,
-        network: VampNetNetwork,
-        labels: NoLabels,
-        vocabularies: Mapping[str, Path],
-        folder: Path,
-    ) -> tuple[VampNetNetwork, Mapping[str, Path]]:
-        """Returns the network as it is."""
-        return network, {}
 
     def causes(self, role: str, inputs: PartInputs) -> Mapping[str, Any]:
         """Returns hyperparameters, sizes, and the songs or codes."""

@@ -1,9 +1,10 @@
 """The peer: PyPI's `jukebox-infer`, OpenAI's Jukebox for current PyTorch, measured in a separate process.
 
 `install` installs the package, without most of its dependencies, into the cache folder. This file, run as a program
-with that folder on PYTHONPATH, is a worker of `benchmarks.workers`. Three things are patched, in that process only: a
-check that requires CUDA index tensors accepts those of the CPU; the progress bar around its loops records the time of
-every iteration; and random initialisation, which takes minutes, is skipped. The code that is measured is the package's.
+with that folder on PYTHONPATH, is a worker of `benchmarks.workers.process`. Three things are patched, in that process
+only: a check that requires CUDA index tensors accepts those of the CPU; the progress bar around its loops records the
+time of every iteration; and random initialisation, which takes minutes, is skipped. The code that is measured is the
+package's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.fill import fill
-from benchmarks.workers import serve
+from benchmarks.workers.process import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,7 +67,7 @@ def has_peer() -> bool:
 
 
 class Peer:
-    """The peer's model of one level with random weights; the interface of `benchmarks.fast_worker.Ours`."""
+    """The peer's model of one level with random weights; the interface of `benchmarks.workers.ours.Ours`."""
 
     def __init__(self, part: str, threads: int, depth: int | None, device: str) -> None:
         torch.set_num_threads(threads)

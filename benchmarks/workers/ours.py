@@ -1,4 +1,4 @@
-"""Our model of one level with random weights, as a worker of `benchmarks.fast`; see `benchmarks.workers`."""
+"""Our model of one level with random weights, as a worker of `benchmarks.fast`; see `benchmarks.workers.process`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.fill import fill
-from benchmarks.workers import serve
+from benchmarks.workers.process import serve
 from jukebox_core.families.jukebox.engines.engines import prepare, quantise_projections
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.prior import Condition, Prior

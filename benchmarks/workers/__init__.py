@@ -1,0 +1,1 @@
+"""Models under test in processes of their own: ours, and the peer."""
