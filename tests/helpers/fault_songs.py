@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -186,11 +187,13 @@ class Song:
             assert time.monotonic() < until, self.log[-3000:]
         status = self.server.wait(after) if after and stage != "tokens" else None
         if status is None:
-            os.kill(self.process, signal.SIGKILL)
-            return self.wait() == -signal.SIGKILL
-        assert status == 0, self.log[-3000:]
-        self._count_redrawn()
-        return False
+            with contextlib.suppress(ProcessLookupError):  # it ended, and was reaped, after the last look
+                os.kill(self.process, signal.SIGKILL)
+            status = self.wait()
+        else:
+            self._count_redrawn()
+        assert status in (0, -signal.SIGKILL), self.log[-3000:]
+        return status == -signal.SIGKILL
 
     def _reached(self, stage: str, after: float) -> bool:
         if stage == "tokens":
