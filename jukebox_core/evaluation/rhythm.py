@@ -53,7 +53,8 @@ def onsets(samples_T: Samples, rate: int) -> NDArray[np.float64]:
     mean_S = np.lib.stride_tricks.sliding_window_view(np.pad(strength_S, wide, mode="edge"), 2 * wide + 1).mean(axis=1)
     peaks = np.flatnonzero((strength_S == highest_S) & (strength_S > mean_S + _PEAK_DB))
     apart = np.diff(peaks, prepend=-around - 1) > around  # of a plateau, its first frame
-    return peaks[apart] * (HOP / rate)
+    times: NDArray[np.float64] = peaks[apart] * np.float64(HOP / rate)
+    return times
 
 
 def tempo(samples_T: Samples, rate: int) -> float:
