@@ -66,7 +66,7 @@ def compute_precision(precision: str, accelerator: str = "auto") -> str:
     elif accelerator != "cpu" and torch.backends.mps.is_available():
         fast = False
     else:
-        found = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+        found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
         fast = any(found.get(name) for name in _BFLOAT16_PRODUCTS)
     return "bf16-mixed" if fast else "32-true"
 
