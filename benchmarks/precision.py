@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
 
 from benchmarks.full_size import machine
-from benchmarks.mini import Subject, label_row, window_starts
+from benchmarks.mini.subject import Subject, label_row, window_starts
 from jukebox_core.api import load_model
 from jukebox_core.runtime.config import HardwareConfig
 

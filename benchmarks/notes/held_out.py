@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.mini import HELD_OUT_SEED
+from benchmarks.mini.subject import HELD_OUT_SEED
 from jukebox_core import load_model
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig

@@ -1,4 +1,4 @@
-"""Statistics of codes: codebook usage, unigram and bigram cross-entropies, and repetition. Imports no torch.
+"""Statistics of codes: codebook usage, unigram and bigram cross-entropies. Imports no torch.
 
 Legend: T tokens of one song.
 """
@@ -52,13 +52,6 @@ def bigram_bits_per_token(train: Sequence[Codes], test: Sequence[Codes], vocabul
     probabilities = (pairs + counts / counts.sum()) / (pairs.sum(axis=1, keepdims=True) + 1)
     bits = [-np.log2(probabilities[song_T[:-1], song_T[1:]]) for song_T in test]
     return float(np.concatenate(bits).mean())
-
-
-def repetition_share(song_T: Codes, tokens: int) -> float:
-    """Returns the share of a song that lies within runs of one code, at least `tokens` long."""
-    edges = np.flatnonzero(np.diff(song_T)) + 1
-    runs = np.diff(np.concatenate([[0], edges, [len(song_T)]]))
-    return float(runs[runs >= tokens].sum() / len(song_T))
 
 
 def _smoothed_counts(songs: Sequence[Codes], vocabulary: int) -> NDArray[np.float64]:

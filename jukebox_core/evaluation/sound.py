@@ -1,4 +1,4 @@
-"""Metrics of audio: distances (SI-SDR, multi-resolution spectral), level, clipping, tempo, key. Imports no torch.
+"""Metrics of audio: distances, level, clipping, noise between partials, treble, key, held tones. Imports no torch.
 
 Legend: T samples of time, S spectrogram frames, F frequency bins.
 """
@@ -21,9 +21,13 @@ MU_LAW_BITS = tuple(range(2, 9))  # per sample
 _MU = 255
 _FLOOR_DB = 60.0  # below the loudest bin; lower levels are clamped to it
 _FULL_SCALE = 0.999
-_TEMPOS = (50.0, 200.0)  # range of the search, in beats per minute
-_USUAL_TEMPO, _TEMPO_OCTAVES = 115.0, 0.5  # log-normal weighting of tempos: mean, and width in octaves
-_FLUX_FFT, _FLUX_HOP = 1024, 128
+_PARTIALS_FFT, _PARTIALS_HOP = 4096, 1024
+_PARTIALS_HZ = (100.0, 4000.0)
+_HEARD_DB = 40.0  # below the loudest frame; others are left out of what is measured between partials
+_BLACKMAN_HARRIS = (0.35875, -0.48829, 0.14128, -0.01168)  # a window whose side lobes are below -92 dB
+_TREBLE_HZ = 4000.0
+HELD_SECONDS = 1.5  # for which one pitch is dominant in a held tone
+_SAME_SHARE = 0.9  # of the frames of a held tone, which have its pitch
 _CHROMA_FFT, _CHROMA_HOP = 8192, 2048
 _CHROMA_HZ = (60.0, 2000.0)
 # Key profiles: how well each semitone above the tonic fits a key (Krumhansl and Kessler, 1982).
@@ -92,25 +96,6 @@ def clipped_share(samples_T: Samples) -> float:
     return float(np.mean(np.abs(samples_T) >= _FULL_SCALE))
 
 
-def tempo(samples_T: Samples, rate: int) -> float:
-    """Returns the tempo in beats per minute: the best lag of the onset autocorrelation, weighted by a tempo prior."""
-    levels_SF = np.log10(spectrogram(samples_T, _FLUX_FFT, _FLUX_HOP, _FLUX_FFT) + 1e-3)
-    flux_S = np.maximum(np.diff(levels_SF, axis=0), 0).mean(axis=1)
-    flux_S = flux_S - flux_S.mean()
-    # 1) Autocorrelation of the onset strength (spectral flux), by the power spectrum.
-    power = np.abs(np.fft.rfft(flux_S, 2 * len(flux_S))) ** 2
-    correlation = np.fft.irfft(power)[: len(flux_S)] / np.arange(len(flux_S), 0, -1)
-    # 2) The lag with the highest weighted correlation; the weight decides between a tempo and its double.
-    hops_per_minute = 60 * rate / _FLUX_HOP
-    lags = np.arange(int(hops_per_minute / _TEMPOS[1]), min(int(hops_per_minute / _TEMPOS[0]), len(flux_S) - 2) + 1)
-    usual = np.exp(-0.5 * (np.log2(hops_per_minute / lags / _USUAL_TEMPO) / _TEMPO_OCTAVES) ** 2)
-    best = int(lags[np.argmax(correlation[lags] * usual)])
-    # 3) Parabolic interpolation around it.
-    before, here, after = correlation[best - 1 : best + 2]
-    bend = before - 2 * here + after
-    return float(hops_per_minute / (best + (0.5 * (before - after) / bend if bend < 0 else 0)))
-
-
 def key(samples_T: Samples, rate: int) -> Key:
     """Returns the key whose profile the chroma fits best (Krumhansl and Schmuckler)."""
     chroma = chromagram(samples_T, rate).mean(axis=0)
@@ -139,19 +124,54 @@ def chroma_correlation(one_T: Samples, other_T: Samples, rate: int) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def held_share(samples_T: Samples, rate: int) -> float:
-    """Returns the share of frames whose loudest partial lies in one semitone, that of most frames; 0 for silence.
+def held_share(samples_T: Samples, rate: int, seconds: float = HELD_SECONDS) -> float:
+    """Returns the share of time, 0 to 1, in held tones: `seconds` and more with one semitone as the loudest partial.
 
-    Composed songs have 0.2 to 0.5; one held tone has 0.9 or more. Frames 60 dB below the loudest are left out.
+    One frame of ten may have another, as drums give it. Frames 60 dB below the loudest are not part of a tone.
     """
     in_range, semitones = _semitones(rate)
     magnitudes_SF = spectrogram(samples_T, _CHROMA_FFT, _CHROMA_HOP, _CHROMA_FFT)[:, in_range]
     peaks_S = magnitudes_SF.max(axis=1)
     heard_S = peaks_S > peaks_S.max() * 10 ** (-_FLOOR_DB / 20)
+    loudest_S = np.where(heard_S, semitones[magnitudes_SF.argmax(axis=1)], -1)
+    width = int(np.ceil(seconds * rate / _CHROMA_HOP))
+    held_S = np.zeros(len(loudest_S), bool)
+    if len(loudest_S) < width:
+        return 0.0
+    for pitch in np.unique(loudest_S[heard_S]):
+        counts = np.convolve(loudest_S == pitch, np.ones(width, int), "valid")
+        for first in np.flatnonzero(counts >= _SAME_SHARE * width):
+            held_S[first : first + width] = True
+    return float((held_S & heard_S).mean())
+
+
+def between_partials_db(samples_T: Samples, rate: int) -> float:
+    """Returns the level between partials in dB below the loudest one: the median bin from 100 to 4,000 Hz.
+
+    It is the mean over frames of 4,096 samples that are heard. Sums of steady partials have -60 or less, white noise
+    has about -10. Silence, and audio shorter than a frame, have 0.
+    """
+    if len(samples_T) < _PARTIALS_FFT:
+        return 0.0
+    turns = np.arange(_PARTIALS_FFT) * 2 * np.pi / _PARTIALS_FFT
+    window = sum(share * np.cos(order * turns) for order, share in enumerate(_BLACKMAN_HARRIS))
+    frames = np.lib.stride_tricks.sliding_window_view(samples_T, _PARTIALS_FFT)[::_PARTIALS_HOP]
+    hertz_F = np.fft.rfftfreq(_PARTIALS_FFT, 1 / rate)
+    in_range = (hertz_F >= _PARTIALS_HZ[0]) & (hertz_F <= _PARTIALS_HZ[1])
+    magnitudes_SF = np.abs(np.fft.rfft(frames * window))[:, in_range]
+    peaks_S = magnitudes_SF.max(axis=1)
+    heard_S = peaks_S > peaks_S.max() * 10 ** (-_HEARD_DB / 20)
     if not heard_S.any():
         return 0.0
-    loudest_S = semitones[magnitudes_SF[heard_S].argmax(axis=1)]
-    return float(np.bincount(loudest_S).max() / len(loudest_S))
+    between_S = np.maximum(np.median(magnitudes_SF[heard_S], axis=1), 1e-9)
+    return float(20 * np.log10(between_S / peaks_S[heard_S]).mean())
+
+
+def treble_db(samples_T: Samples, rate: int) -> float:
+    """Returns the energy above 4 kHz in dB relative to all energy, at least -120."""
+    power_F = np.abs(np.fft.rfft(samples_T.astype(np.float64))) ** 2
+    above = power_F[np.fft.rfftfreq(len(samples_T), 1 / rate) > _TREBLE_HZ].sum()
+    return float(10 * np.log10(max(above / max(power_F.sum(), 1e-12), 1e-12)))
 
 
 def _semitones(rate: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -80,7 +80,8 @@ class LoopConfig:
     gradient_accumulation_steps: int = 1  # batches whose gradients are accumulated for one optimiser step
     seed: int = 0
     ema_decay: float | None = 0.99  # of the exponential moving average of the weights; null: no average
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
+    # auto: bf16-mixed on a device with products in bfloat16, 32-true on others, where it would be slower
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more time
     num_workers: int = 0  # processes of the data loader; 0: the main process reads and prepares data
     logging_steps: int = 20

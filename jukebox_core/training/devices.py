@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import distributed
 from torch.utils.checkpoint import checkpoint
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
     from jukebox_core.training.config import DevicesConfig
 
+_BFLOAT16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16")  # instructions of x86 and of ARM
+
 
 def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Module], ...] = ()) -> Fabric:
     """Returns the launched Fabric of a training; several processes must have been started by torchrun.
 
     Args:
         devices: number and kind.
-        precision: of the computation, as Fabric names it.
+        precision: of the computation, as Fabric names it, or ``auto``.
         units: the classes of modules that are sharded one by one with fsdp.
 
     Raises:
@@ -48,10 +51,24 @@ def start_fabric(devices: DevicesConfig, precision: str, units: tuple[type[nn.Mo
         strategy=strategy,
         devices=devices.devices,
         num_nodes=devices.num_nodes,
-        precision=precision,  # type: ignore[arg-type]
+        precision=compute_precision(precision, devices.accelerator),  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+def compute_precision(precision: str, accelerator: str = "auto") -> str:
+    """Returns what ``auto`` stands for on this machine: bf16-mixed if the device multiplies bfloat16, else 32-true."""
+    if precision != "auto":
+        return precision
+    if accelerator != "cpu" and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator != "cpu" and torch.backends.mps.is_available():
+        fast = False
+    else:
+        found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+        fast = any(found.get(name) for name in _BFLOAT16_PRODUCTS)
+    return "bf16-mixed" if fast else "32-true"
 
 
 def _fsdp_strategy(units: tuple[type[nn.Module], ...], processes: int) -> Any:

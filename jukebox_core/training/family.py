@@ -103,6 +103,7 @@ class FinishInputs:
     codes: Path  # folder of codes
     data: str  # a line about the training data
     licence: str  # a line
+    tuned_from: str | None  # the model whose weights it started from; None: random ones
     folder: Path  # of the model
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from jukebox_core.training.devices import enable_gradient_checkpointing
+from jukebox_core.training.devices import compute_precision, enable_gradient_checkpointing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,14 +56,15 @@ def training_memory(
     counted = min(loop.batch_size, _MAX_COUNTED)
     with FakeTensorMode(), LiveBytes() as live:
         module, loss = build(counted)
-        if loop.precision == "bf16-true":
+        precision = compute_precision(loop.precision)
+        if precision == "bf16-true":
             module.to(torch.bfloat16)
         if loop.gradient_checkpointing:
             enable_gradient_checkpointing(module, units)
         parameters = sum(tensor.nbytes for tensor in module.parameters())
         weights = parameters + sum(tensor.nbytes for tensor in module.buffers())
         live.peak = before = live.now
-        with torch.autocast("cpu", torch.bfloat16, enabled=loop.precision != "32-true"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
             total = loss()
         total.backward()  # type: ignore[no-untyped-call]
     batch = (live.peak - before) * loop.batch_size // counted

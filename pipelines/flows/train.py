@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jukebox_core.base.paths import user_path
 from jukebox_core.composer.album import plan_album
 from jukebox_core.datasets.recordings import usable_recordings
+from jukebox_core.datasets.songs import split_of
 from jukebox_core.datasets.source import check_codes_folder, claim, source_of, source_of_codes
 from jukebox_core.models.stored import to_stored
 from jukebox_core.runtime.config import HardwareConfig
@@ -100,8 +101,9 @@ def train(settings: TrainSettings, stages: TrainingStages) -> Path:
                 given={role: handle for role, handle in weights.items() if role not in trained},
                 vocabularies=vocabularies,
                 codes=settings.codes,
-                data=_training_note(settings),
+                data=_training_note(settings, lengths),
                 licence=settings.licence,
+                tuned_from=settings.model.name if settings.start == "model" else None,
             )
             stages.write_model(folder, finished)
             log.info("model in %s", folder)
@@ -198,13 +200,15 @@ def _encode(
     fabric.barrier()
 
 
-def _training_note(settings: TrainSettings) -> str:
-    """Returns one line about the training data."""
+def _training_note(settings: TrainSettings, lengths: list[SongLength]) -> str:
+    """Returns one line about the training data, with how many songs were held out."""
+    held_out = sum(split_of(each.name, settings.data.validation) == "validation" for each in lengths)
+    held = f"{held_out} of them held out" if held_out else "none of them held out"
     album = settings.album
     if album is None:
-        return f"music in {Path(settings.audio or settings.codes).name}, {settings.data.validation:.0%} of it held out"
+        return f"{len(lengths)} songs in {Path(settings.audio or settings.codes).name}, {held}"
     each = "" if settings.streamed is None else ", others in every epoch"
     return (
         f"{album.songs} songs{each} of {album.seconds:g} s on average that the program composed itself "
-        f"(`jukebox compose`, seed {album.seed}), {settings.data.validation:.0%} of them held out"
+        f"(`jukebox compose`, seed {album.seed}), {held}"
     )

@@ -43,6 +43,7 @@ class ModelPlan:
     codes: str  # folder of codes
     data: str  # a line about the training data
     licence: str  # a line
+    tuned_from: str | None  # the model whose weights it started from; None: random ones
 
     def inputs(self, folder: Path) -> FinishInputs:
         """Returns the same with verified local files; CheckpointError if a file is gone or has changed."""
@@ -55,6 +56,7 @@ class ModelPlan:
             codes=Path(self.codes),
             data=self.data,
             licence=self.licence,
+            tuned_from=self.tuned_from,
             folder=folder,
         )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from benchmarks.features import rounding
 from benchmarks.full_size import label_row
-from benchmarks.listening import rounding
 from jukebox_core.families.jukebox.family import JukeboxFamily
 from jukebox_core.families.jukebox.features.activations import layer_outputs
 from jukebox_core.runtime.config import HardwareConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.listening import alignment
+from benchmarks import alignment
 
 
 def test_figures_count_words_without_a_time_as_wrong() -> None:

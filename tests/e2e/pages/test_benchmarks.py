@@ -159,7 +159,7 @@ def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
 @pytest.mark.slow
 def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     result = last_line(
-        "benchmarks.mini", "--songs", "2", "--samples", "1", "--seconds", "1.5",
+        "benchmarks.mini", "--songs", "3", "--generated", "2", "--seconds", "3",
         "--pictures", str(tmp_path / "pictures"), "--audio", str(tmp_path / "audio"),
     )  # fmt: skip
     assert [row["level"] for row in result["reconstruction"]] == [0, 1, 2]
@@ -169,11 +169,14 @@ def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     # The entropy given the previous code is below that of single codes.
     assert 0 < result["prior"]["bigram_entropy"] < result["prior"]["unigram_entropy"] < 9
     assert {row["right"] for row in result["conditioning"]} >= {"artist", "genre"}
-    songs, generated = result["generated"]
+    rows = {row["of"]: row for row in result["music"]}
+    songs, noise = rows["composed"], rows["chance: white noise"]
     assert songs["level_db"] == pytest.approx(-20, abs=4)
-    assert generated["of"] == "generated"
-    assert len([*(tmp_path / "pictures").glob("*.png")]) == 4
-    assert len([*(tmp_path / "audio").glob("*.wav")]) == 1
+    assert songs["tempo_of_genre"] == songs["right_words"] == 1
+    assert songs["between_partials_db"] < rows["codec, level 0"]["between_partials_db"] < noise["between_partials_db"]
+    assert {"generated, defaults", "generated, demo"} < rows.keys()
+    assert len([*(tmp_path / "pictures").glob("*.png")]) == 5
+    assert len([*(tmp_path / "audio").glob("*.wav")]) == 4
 
 
 def test_the_figures_on_the_page_of_mini_were_measured() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.listening import features, probe
-from benchmarks.listening.layers import Layers
+from benchmarks.features import probe, speed
+from benchmarks.features.layers import Layers
 from jukebox_core.families.jukebox.features.activations import layer_outputs
 from tests.e2e.pages.test_benchmarks import last_line
 from tests.helpers.models.tiny_priors import VQVAE, tiny_codes, tiny_condition, tiny_prior
@@ -33,9 +33,9 @@ def test_the_peer_computes_what_ours_does() -> None:
 
 @pytest.mark.slow
 def test_features_are_measured() -> None:
-    result = last_line("benchmarks.listening.features", "--model", "mini", "--quick", "--threads", "1")
+    result = last_line("benchmarks.features", "--model", "mini", "--quick", "--threads", "1")
     window, folder = result["window"], result["folder"]
-    assert [row["name"] for row in window["rows"]] == [features.PEER, *features.PRECISIONS]
+    assert [row["name"] for row in window["rows"]] == [speed.PEER, *speed.PRECISIONS]
     assert not window["whole_window"]
     for row in window["rows"]:
         assert row["cpu_s"] > 0
@@ -58,7 +58,7 @@ def test_a_probe_finds_what_is_there_and_nothing_else() -> None:
 def test_the_accuracy_of_layers_is_measured_and_drawn(tmp_path: Path) -> None:
     drawn = tmp_path / "probe.svg"
     arguments = ("--songs", "12", "--seconds", "0.5", "--picture", str(drawn))
-    result = last_line("benchmarks.listening.probe", *arguments)
+    result = last_line("benchmarks.features.probe", *arguments)
     assert len(result["rows"]) == 2 * 16 + 3 + 2
     assert all(0 <= row[what] <= 1 for row in result["rows"] for what in ("genre", "artist"))
     lines = ET.fromstring(drawn.read_text()).findall("{http://www.w3.org/2000/svg}polyline")

@@ -106,14 +106,14 @@ class Vocabulary:
             LabelError: more than `max_words` words, even if not `strict`; or `strict`, and one is not listed.
         """
         name = self.normalise(genre)
-        words = [name] if self.kind == "v3" else name.split("_")
+        words = self._words(name)
         if len(words) > max_words:
             named = ", ".join(map(repr, words))
             raise LabelError(
                 f"genre {genre!r} has {len(words)} words ({named}); a {self.kind} genre has at most {max_words}; "
                 "leave some out"
             )
-        missing = [word for word in words if not _known(word, self.genres)]
+        missing = self.unlisted_genres(genre)
         if strict and missing:
             of_genre = f" (in {genre!r})" if len(words) > 1 else ""
             noun = "genres" if self.kind == "v3" else "genre words"
@@ -122,6 +122,18 @@ class Vocabulary:
                 f"{self.genres.entries:,} {self.kind} {noun}{_advice(missing[0], self.genres)}"
             )
         return tuple(self.genres.ids.get(word, UNKNOWN_ID) for word in words)
+
+    def unlisted_artists(self, artist: str) -> list[str]:
+        """Returns the artist's name, normalised, if it is not listed."""
+        name = self.normalise(artist)
+        return [] if _known(name, self.artists) else [name]
+
+    def unlisted_genres(self, genre: str) -> list[str]:
+        """Returns those of a genre's names (v3: itself, v2: its words) that are not listed, normalised."""
+        return [word for word in self._words(self.normalise(genre)) if not _known(word, self.genres)]
+
+    def _words(self, name: str) -> list[str]:
+        return [name] if self.kind == "v3" else name.split("_")
 
 
 def _known(name: str, table: NameTable) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.training.batch import PriorBatch
 
+LEAST_SCORE = 0.5  # of a head that follows the lyrics; heads of untrained priors have far less
+
 
 @dataclass(frozen=True, slots=True)
 class AlignmentHead:

@@ -11,7 +11,7 @@ from jukebox_core.datasets.windows import CodeWindows
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
 from jukebox_core.families.jukebox.conditioning.vocabulary import load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, level_of
-from jukebox_core.families.jukebox.training.alignment_head import find_alignment
+from jukebox_core.families.jukebox.training.alignment_head import LEAST_SCORE, find_alignment
 from jukebox_core.families.jukebox.training.batch import collate
 from jukebox_core.families.jukebox.training.label_tables import widen
 from jukebox_core.families.jukebox.training.model_card import model_card
@@ -35,7 +35,10 @@ def finish(inputs: FinishInputs) -> FinishedModel:
     """Returns the network with its alignment head, priors with longer tables, and the card of a trained model."""
     base = inputs.base
     head = _find_alignment(inputs)
-    if head is not None:
+    if head is not None and head.score < LEAST_SCORE:
+        log.warning("no attention head follows the lyrics: the best has a score of %.2f of 1", head.score)
+        head = None
+    elif head is not None:
         log.info("lyrics are followed by head %d of layer %d, score %.2f", head.head, head.layer, head.score)
     widened = {role: _widened(inputs, role, path) for role, path in inputs.given.items()}
     return FinishedModel(

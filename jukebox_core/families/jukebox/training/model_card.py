@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jukebox_core.families.jukebox.config import CODEC, level_of
+from jukebox_core.training.model_card import NOT_MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,12 +27,14 @@ def model_card(inputs: FinishInputs, head: AlignmentHead | None) -> str:
         f"- Trained on: {inputs.data}",
         f"- Licence: {inputs.licence}",
     ]
+    if inputs.tuned_from is not None:
+        lines.append(f"- Tuned from: {inputs.tuned_from}")
     if head is not None:
         lines.append(f"- Lyrics are followed by head {head.head} of layer {head.layer} (score {head.score:.2f})")
     lines += ["", "| part | steps | on held-out music |", "|---|---|---|"]
     for role in model.files.weights:
         part = inputs.trained.get(role)
-        measured = _metrics(role, part.metrics) if part else "unchanged"
+        measured = (_metrics(role, part.metrics) or NOT_MEASURED) if part else "unchanged"
         lines.append(f"| {role} | {part.steps if part else ''} | {measured} |")
     lines += ["", "Sample from it with `jukebox generate model=<this folder>`.", ""]
     return "\n".join(lines)

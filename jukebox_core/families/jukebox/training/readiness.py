@@ -14,10 +14,11 @@ from jukebox_core.families.jukebox.training.guided_attention import guided_head
 from jukebox_core.training.family import RequiredLength, SongLength
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from jukebox_core.datasets.songs import Song
+    from jukebox_core.families.jukebox.conditioning.vocabulary import Vocabulary
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.training.config import TrainingConfig
 
@@ -119,8 +120,28 @@ def check_labels(config: JukeboxConfig, vocabularies: Mapping[str, Path], songs:
                 partial.append(song.name)
     if wrong:
         more = f"\nand {len(wrong) - _NAMED} more songs" if len(wrong) > _NAMED else ""
-        raise LabelError("\n".join(wrong[:_NAMED]) + more)
+        raise LabelError("\n".join(wrong[:_NAMED]) + more + _how_to_add(known.values(), songs))
     if partial:
         log.warning(
             "lyrics of %d songs have characters that the model lacks, first %s: left out", len(partial), partial[0]
         )
+
+
+def _how_to_add(known: Iterable[Vocabulary], songs: Sequence[Song]) -> str:
+    """Returns the overrides that add all artists and genres of the songs that a vocabulary lacks; "" without any."""
+    tables = tuple(known)
+    lacking = {
+        "artists": {name for song in songs for table in tables for name in table.unlisted_artists(song.artist)},
+        "genres": {name for song in songs for table in tables for name in table.unlisted_genres(song.genre)},
+    }
+    overrides = [
+        f"'+labels.{kind}={{{', '.join(f'{_escaped(name)}: null' for name in sorted(names))}}}'"
+        for kind, names in lacking.items()
+        if names
+    ]
+    return f"\nto learn new names, add {' '.join(overrides)}" if overrides else ""
+
+
+def _escaped(name: str) -> str:
+    """Returns a name as a key of a dictionary on the command line, where some characters need a backslash."""
+    return "".join(f"\\{each}" if each in "\\()[]{}:=," else each for each in name)

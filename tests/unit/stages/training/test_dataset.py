@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from jukebox_core.datasets.songs import Song, scan_songs
 from jukebox_core.datasets.source import check_codes_folder, source_of, source_of_codes
 from jukebox_core.datasets.windows import CodeWindows, read_index
 from jukebox_core.errors import AudioError, ConfigError, LabelError, StoreError
+from jukebox_core.families.jukebox.training.config import NewNames
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.tokens.codes import read_codes
+from pipelines.settings.compose import FINETUNE, compose
 from stages.fetch import fetch_vocabularies, fetch_weights
 from stages.resident import CodecSpec
 from stages.sound.encode import encode_audio
@@ -197,13 +200,31 @@ def test_labels_that_the_model_lacks_are_refused_with_near_misses(
 
     check_labels(mini, known, [song("a", artist="Organ", genre="waltz", lyrics="la la")])
     wrong = [song(str(number), artist="orgen") for number in range(5)]
-    with pytest.raises(LabelError, match=r"(?s)^0: artist 'orgen' .*closest: 'organ'.*and 2 more songs$"):
+    with pytest.raises(
+        LabelError, match=r"(?s)^0: artist 'orgen' .*closest: 'organ'.*and 2 more songs\nto learn new .*$"
+    ):
         check_labels(mini, known, wrong)
     with pytest.raises(LabelError, match=r"b: lyrics .* hold no character that the model knows"):
         check_labels(mini, known, [song("b", lyrics="+++")])
     with caplog.at_level("WARNING", logger="jukebox"):
         check_labels(mini, known, [song("c", lyrics="la + la")])
     assert "lyrics of 1 songs have characters that the model lacks, first c" in caplog.text
+
+
+def test_new_labels_are_refused_with_the_override_that_adds_them(tmp_path: Path) -> None:
+    mini = load_preset("mini")
+    known = fetch_vocabularies(mini, WeightsConfig(folder=str(tmp_path)))
+    songs = [
+        Song(name="a", path=Path("a"), artist="My Band, Live", genre="waltz"),
+        Song(name="b", path=Path("b"), artist="organ", genre="polka"),
+        Song(name="c", path=Path("c"), artist="Duo"),
+    ]
+    with pytest.raises(LabelError) as caught:
+        check_labels(mini, known, songs)
+    overrides = shlex.split(str(caught.value).splitlines()[-1].partition("add ")[2])
+    assert overrides == [r"+labels.artists={duo: null, my band\, live: null}", "+labels.genres={polka: null}"]
+    settings = compose(FINETUNE, ["model=mini", f"data.audio={tmp_path}", *overrides])
+    assert settings.labels == NewNames(artists={"duo": None, "my band, live": None}, genres={"polka": None})
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.wav", b"x" * 250 + b".wav", b"line\nbreak.wav", b"\x1b[31mred.wav"])

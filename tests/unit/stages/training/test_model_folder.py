@@ -39,6 +39,7 @@ def made(tmp_path: Path) -> Path:
         codes=str(tmp_path / "codes"),
         data="nothing",
         licence="none",
+        tuned_from="own",
     )
     assert write_model(folder, plan) == folder / "model.yaml"
     return folder
@@ -60,7 +61,7 @@ def test_the_card_names_steps_metrics_and_unchanged_parts(made: Path) -> None:
     card = (made / "README.md").read_text()
     assert "| vqvae | 7 | reconstruction loss 0.500 |" in card
     assert "| level_1 |  | unchanged |" in card
-    assert "- Licence: none" in card
+    assert "- Licence: none\n- Tuned from: own\n" in card
 
 
 def test_a_model_is_written_into_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_model_has_no_credentials_of_the_sources_of_its_base(tmp_path: Path) -
     files = replace(model.files, weight_sources=("https://me:hunter2@host/models?sig=hunter2",))
     plan = ModelPlan(
         base=replace(model, files=files), start_config=model.config, trained=trained, given=weights,
-        vocabularies=vocabularies, codes=str(tmp_path / "codes"), data="nothing", licence="none",
+        vocabularies=vocabularies, codes=str(tmp_path / "codes"), data="nothing", licence="none", tuned_from=None,
     )  # fmt: skip
     text = write_model(folder, plan).read_text()
     assert "hunter2" not in text

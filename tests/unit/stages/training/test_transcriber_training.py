@@ -135,6 +135,7 @@ def test_a_trained_model_is_a_folder_that_transcribes(
         codes="",
         data="tests",
         licence="none",
+        tuned_from=None,
     )
     folder = write_model(tmp_path / "made", finished).parent
     assert "| transcriber | 2 | nats per id" in (folder / "README.md").read_text()

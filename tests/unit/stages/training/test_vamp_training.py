@@ -182,6 +182,7 @@ def test_a_trained_model_is_a_folder_that_varies_music(
         codes="",
         data="tests",
         licence="none",
+        tuned_from=None,
     )
     folder = write_model(tmp_path, finished).parent
     card = (folder / "README.md").read_text()

@@ -8,7 +8,7 @@ import torch
 
 from jukebox_core.families.jukebox.model.attention_patterns import AttentionType, attention_types
 from jukebox_core.families.jukebox.model.prior import Prior
-from jukebox_core.families.jukebox.training.alignment_head import _scores, find_alignment
+from jukebox_core.families.jukebox.training.alignment_head import LEAST_SCORE, _scores, find_alignment
 from jukebox_core.families.jukebox.training.batch import PriorBatch
 from tests.helpers.models.tiny_priors import CONFIGS, VQVAE, label_rows, tiny_codes, tiny_prior, transformer
 
@@ -33,6 +33,7 @@ def test_the_head_that_is_found_is_one_that_attends_to_lyrics() -> None:
         types = attention_types(prior.config.transformer.attention_order, prior.config.transformer.depth)
         assert types[head.layer] in (AttentionType.PRIME, AttentionType.CROSS)
         assert 0 <= head.head < prior.config.transformer.heads
+        assert head.score < LEAST_SCORE  # nothing was learnt
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_head_that_was_planted_is_found(kind: str, depth: int, order: int, lay
     found = find_alignment(prior, PriorBatch(tiny_codes(prior, 3), label_rows(prior, 3), None, PACE))
     assert found is not None
     assert (found.layer, found.head) == (layer, head)
-    assert found.score > 0.5
+    assert found.score > LEAST_SCORE
 
 
 def plant(prior: Prior, layer: int, head: int) -> None:

@@ -2,7 +2,7 @@
 
 A ridge classifier is fitted on standardised features of three quarters of the songs and tested on the last, four times.
 Its regularisation is chosen by leave-one-out among the songs that it is fitted on. ``python -m
-benchmarks.listening.probe --help``; JSON in the last line.
+benchmarks.features.probe --help``; JSON in the last line.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, writes a picture, and prints one line of JSON last."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listening.probe", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features.probe", description=run.__doc__)
     parser.add_argument("--model", default="mini", help="name or file of a model (%(default)s)")
     parser.add_argument("--songs", type=int, default=96, help="number of composed songs (%(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="length that is heard of each (%(default)s)")

@@ -1,6 +1,6 @@
 """Word onsets of mini's held-out songs, whose truth is known: the ways of finding times, and what they are worth.
 
-``python -m benchmarks.listening.alignment --help``. The controls do without the music: `evenly` spreads the characters
+``python -m benchmarks.alignment --help``. The controls do without the music: `evenly` spreads the characters
 over the song, and `other codes` gives the network random codes instead of the song's.
 """
 

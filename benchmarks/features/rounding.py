@@ -1,7 +1,7 @@
 """Error of features in lower precision: activations of every layer against those in float32, of the same codes.
 
 The relative error is the norm of the difference over the norm of the layer, of all rows; the cosine is the mean over
-rows; of a mean over time both are of that mean. ``python -m benchmarks.listening.rounding --help``; JSON in the last
+rows; of a mean over time both are of that mean. ``python -m benchmarks.features.rounding --help``; JSON in the last
 line.
 """
 
@@ -99,7 +99,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listening.rounding", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features.rounding", description=run.__doc__)
     parser.add_argument("--model", default="mini", help="name or file of a model (%(default)s)")
     parser.add_argument("--songs", type=int, default=2, help="number of composed songs (%(default)s)")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each (%(default)s)")

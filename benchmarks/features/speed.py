@@ -3,7 +3,7 @@
 Weights are random, sizes official. Each turn of the window is a process of its own, one after the other in rounds, so
 that peaks of memory are its own and other load of the machine meets all alike. CPU seconds are measured beside wall
 seconds: on a machine that others use, these are what can be compared. The floor is the arithmetic of the window over
-the fastest matrix product of this machine. ``python -m benchmarks.listening.features --help``; JSON in the last line.
+the fastest matrix product of this machine. ``python -m benchmarks.features --help``; JSON in the last line.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from benchmarks.fast import matmul_rate
+from benchmarks.features.layers import Layers
 from benchmarks.fill import fill
 from benchmarks.full_size import Memory, fresh_process, label_row, machine
-from benchmarks.listening.layers import Layers
 from jukebox_core.audio.files import write_audio
 from jukebox_core.families.jukebox.checkpoints.loading import build_prior, build_vqvae, first_layers
 from jukebox_core.families.jukebox.engines.engines import prepare, prepare_vqvae, quantise_projections
@@ -294,7 +294,7 @@ def line(row: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listening.features", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=run.__doc__)
     parser.add_argument("--model", default="5b", help="sizes of the model (%(default)s)")
     parser.add_argument("--layers", type=int, default=36, help="layers of the top prior (%(default)s)")
     parser.add_argument("--codes", type=int, help="codes of the window; all of it by default")
