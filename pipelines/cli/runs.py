@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,19 +10,18 @@ import typer
 
 from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import format_bytes, printable
-from jukebox_core.errors import ConfigError, LabelError, RunError
+from jukebox_core.errors import ConfigError, RunError
 from pipelines.cli.feature_table import feature_details, features_in
-from pipelines.cli.run_table import Summary, details, table, tree
+from pipelines.cli.run_table import details, table, tree
 from pipelines.cli.typer_app import new_app, run_app
 from pipelines.exit_status import working
-from pipelines.runs.config_file import settings_in
-from pipelines.runs.folder import RunFolder, find_run, lock_name, runs_in
-from pipelines.runs.removal import Contained, check_removable, remove_folder, remove_leftovers
+from pipelines.runs.folder import RunFolder, find_run, runs_in
+from pipelines.runs.removal import Contained, check_removable, drop_pin, idle, remove_folder, remove_leftovers
+from pipelines.runs.summary import Summary
 from pipelines.settings.common import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from contextlib import AbstractContextManager
 
     from jukebox_core.store.pins import Pin
     from pipelines.runs.garbage import Garbage
@@ -106,7 +104,7 @@ def remove_run(run: RunName, root: Root = ROOT, yes: Yes = False) -> None:
             raise
         return
     check_removable(found)
-    with _idle(found):
+    with idle(found):
         _remove_folder(found, root, yes=yes)
     remove_leftovers(root)
 
@@ -154,22 +152,6 @@ def _summaries(root: str) -> list[Summary]:
     return [Summary.of(each) for each in runs_in(root)]
 
 
-def _idle(run: RunFolder) -> AbstractContextManager[object]:
-    """Returns the run's lock, so that no process starts to work on it meanwhile; raises RunError if one does now."""
-    from jukebox_core.store.run_lock import RunLock
-
-    manifest = run.known_manifest()
-    if "lock" in manifest and "store" in manifest:
-        return RunLock(manifest["store"], manifest["lock"])
-    settings = settings_in(run.path)
-    if settings is not None:  # the run is damaged, and a process may work on it nevertheless
-        with suppress(LabelError):  # an earlier version made it, from a file that is gone
-            return RunLock(settings.storage.tokens, lock_name(settings))
-    if Summary.of(run).status == "running":
-        raise RunError(f"run {run.name} is running; stop its process first ({manifest.get('process')})")
-    return nullcontext()
-
-
 def _remove_folder(run: RunFolder, root: str, *, yes: bool) -> None:
     contained = Contained.of(run.path)
     branches = [each.run.name for each in _summaries(root) if each.parent.get("run") == run.name]
@@ -180,20 +162,10 @@ def _remove_folder(run: RunFolder, root: str, *, yes: bool) -> None:
     size = format_bytes(contained.bytes)
     if not _confirmed(f"remove run {run.name}: {len(contained.own)} files, {size}, in {run.path}{stay}?", yes=yes):
         return
-    _drop_pin(run)
+    drop_pin(run)
     remove_folder(run, contained)
     kept = f" but for {len(contained.others)} files that it did not make" if contained.others else ""
     _print([f"removed {run.path}{kept}; its tokens stay until `jukebox runs gc`"])
-
-
-def _drop_pin(run: RunFolder) -> None:
-    """Removes the run's pin from its token store: it needs no window any more."""
-    from jukebox_core.store.pins import Pin, Pins
-
-    default = run.path.absolute().parent / ".store"
-    store = run.known_manifest().get("store") or (str(default) if default.is_dir() else None)
-    if store is not None:
-        Pins(store).drop([Pin(run.name, run.place, frozenset())])
 
 
 def _drop_lost(name: str, root: str, *, yes: bool) -> bool:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
-from jukebox_core.errors import RunError
+from jukebox_core.errors import LabelError, RunError
 from pipelines.runs.config_file import CONFIG_NAME, settings_in
-from pipelines.runs.folder import MAKING, MANIFEST_NAME, REMOVED
+from pipelines.runs.folder import MAKING, MANIFEST_NAME, REMOVED, lock_name
+from pipelines.runs.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from pipelines.runs.folder import RunFolder
 
@@ -90,6 +92,36 @@ def remove_folder(run: RunFolder, contained: Contained) -> None:
     for folder, _, _ in sorted(os.walk(run.path), reverse=True):
         with contextlib.suppress(OSError):  # not empty
             Path(folder).rmdir()
+
+
+def idle(run: RunFolder) -> AbstractContextManager[object]:
+    """Returns the run's lock, so that no process starts to work on it meanwhile.
+
+    Raises:
+        RunError: a process works on it now.
+    """
+    from jukebox_core.store.run_lock import RunLock
+
+    manifest = run.known_manifest()
+    if "lock" in manifest and "store" in manifest:
+        return RunLock(manifest["store"], manifest["lock"])
+    settings = settings_in(run.path)
+    if settings is not None:  # the run is damaged, and a process may work on it nevertheless
+        with contextlib.suppress(LabelError):  # an earlier version made it, from a file that is gone
+            return RunLock(settings.storage.tokens, lock_name(settings))
+    if Summary.of(run).status == "running":
+        raise RunError(f"run {run.name} is running; stop its process first ({manifest.get('process')})")
+    return contextlib.nullcontext()
+
+
+def drop_pin(run: RunFolder) -> None:
+    """Removes the run's pin from its token store: it needs no window any more."""
+    from jukebox_core.store.pins import Pin, Pins
+
+    default = run.path.absolute().parent / ".store"
+    store = run.known_manifest().get("store") or (str(default) if default.is_dir() else None)
+    if store is not None:
+        Pins(store).drop([Pin(run.name, run.place, frozenset())])
 
 
 def leftovers(root: str) -> list[Path]:
