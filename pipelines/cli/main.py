@@ -7,10 +7,11 @@ line each.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -82,7 +83,7 @@ COMMANDS = {
     ),
     "runs": Command(
         "runs COMMAND [RUN]",
-        "list, show, resume and remove runs; collect garbage",
+        "list, show, resume, rename and remove runs",
         "pipelines.cli.runs:run",
         is_app=True,
     ),
@@ -257,6 +258,11 @@ def _run(name: str, arguments: list[str]) -> int:
         return 0
     from pipelines.settings.compose import from_command_line
 
+    if "install=bash" in arguments and set(_COMPLETION) & set(arguments):
+        from pipelines.cli.completion import BASH
+
+        print(BASH, end="")
+        return 0
     root, rest = _root(name, arguments)
     if "--help" in rest or "-h" in rest:
         _print_help(name, root, rest)
@@ -310,7 +316,7 @@ def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Prints the completions of the shell's command line: of a command's name, or those of the command itself."""
+    """Prints the completions of the shell's command line, one a line: of a command's name, or of what follows it."""
     program, *words = os.environ.get("COMP_LINE", "jukebox ").split(" ")
     name = words[0] if words else ""
     if len(words) < 2 or name not in COMMANDS:
@@ -321,8 +327,16 @@ def _complete(arguments: list[str]) -> int:
 
         print_completions(import_module(COMMANDS[name].work.partition(":")[0]).app, " ".join(words))
         return 0
-    os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])
-    return _run("generate" if name in _FROM_RUN else name, arguments)
+    from pipelines.cli.completion import names_for
+
+    found = names_for(name, words[1:])
+    if found is None:
+        os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])
+        with redirect_stdout(io.StringIO()) as shown, suppress(SystemExit):
+            _run("generate" if name in _FROM_RUN else name, arguments)
+        found = shown.getvalue().split()
+    print("\n".join(found))
+    return 0
 
 
 def _version() -> str:

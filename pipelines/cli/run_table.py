@@ -30,6 +30,7 @@ class Summary:
     levels: str = ""
     created: str = ""  # ISO time
     parent: Mapping[str, Any] = field(default_factory=dict)
+    sound: str = ""  # the folder of its finished sound
 
     @classmethod
     def of(cls, run: RunFolder) -> Summary:
@@ -49,11 +50,20 @@ class Summary:
                 ),
                 created=datetime.fromisoformat(manifest["created"]).isoformat() if manifest.get("created") else "",
                 parent=manifest.get("parent") or {},
+                sound=_sound(run, manifest),
             )
         except (ConfigError, DamagedRunError):
             return cls(run, "damaged")
         except RunError:
             return cls(run, "newer" if run.manifest_path.exists() else "damaged")
+
+
+def _sound(run: RunFolder, manifest: Mapping[str, Any]) -> str:
+    """Returns the folder of the finest sound of a finished run, below the working directory if it is there."""
+    if manifest.get("status") != "finished" or not manifest.get("audio"):
+        return ""
+    finest = min(manifest["audio"], key=lambda record: record["level"])
+    return str((run.path / finest["path"]).parent)
 
 
 def status(manifest: Mapping[str, Any]) -> str:
@@ -75,7 +85,7 @@ def status(manifest: Mapping[str, Any]) -> str:
 
 def table(summaries: Sequence[Summary]) -> list[str]:
     """Returns the lines of a table, oldest run first."""
-    head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM")
+    head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM", "SOUND")
     rows = [
         (
             each.run.name,
@@ -86,6 +96,7 @@ def table(summaries: Sequence[Summary]) -> list[str]:
             each.levels,
             _local(each.created),
             str(each.parent.get("run", "")),
+            each.sound,
         )
         for each in sorted(summaries, key=lambda each: (each.created, each.run.name))
     ]

@@ -218,7 +218,13 @@ def test_a_wrong_run_is_refused(
         ("jukebox generate seconds=9 prompt=", {"prompt=none", "prompt=tune"}),
         ("jukebox continue first song=", {"song=lantern", "song=unknown"}),
         ("jukebox encode level", {"levels."}),
-        ("jukebox runs ", {"list", "show", "tree", "resume", "rm", "gc"}),
+        ("jukebox continue fi", {"first"}),
+        ("jukebox upsample ", {"first"}),
+        ("jukebox align f", {"first"}),
+        ("jukebox generate song.genre=wa", {"song.genre=waltz"}),
+        ("jukebox generate song.artist=music", {"song.artist=music", "box"}),
+        ("jukebox generate model=nosuch song.genre=wa", set()),
+        ("jukebox runs ", {"list", "show", "tree", "resume", "rename", "rm", "gc"}),
         ("jukebox runs re", {"resume"}),
         ("jukebox runs show --", {"--root", "--help"}),
         ("jukebox runs show fir", {"first"}),
@@ -241,6 +247,17 @@ def test_the_shell_completes(
     words = set(capsys.readouterr().out.split())
     assert expected <= words
     assert not any("=_" in word for word in words)
+
+
+def test_bash_completes_names_with_spaces(tmp_path: Path) -> None:
+    """The function that bash is given, in a real bash."""
+    program = (
+        f'PATH={Path(sys.executable).parent}:$PATH; eval "$(jukebox generate -sc install=bash)"; '
+        'COMP_LINE="jukebox generate song.artist=mu"; COMP_POINT=${#COMP_LINE}; _jukebox_completion; '
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("song.artist=music\\ box\n", "")
 
 
 def test_an_interruption_has_its_own_status(jobs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
