@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jukebox_core.base.hashing import digest, digest_bytes
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, LabelError
 from jukebox_core.models.config import WeightsConfig
+from jukebox_core.models.labels import with_models
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
 from jukebox_core.protocols import WeightFile
@@ -284,7 +285,10 @@ class Model:
 
     def _plan(self, request: _Request, have: Sequence[Take]) -> list[SongPlan]:
         files = obtain_vocabularies(self._settings.files, self._weights)
-        conditioning = self._family.condition(request, {role: file.path for role, file in files.items()})
+        try:
+            conditioning = self._family.condition(request, {role: file.path for role, file in files.items()})
+        except LabelError as error:
+            raise with_models(error, self.config.name, self._weights) from None
         levels = range(request.sampling.stop_level, self.config.top + 1)
         roles = dict.fromkeys(self._family.role_of(level) for level in levels)
         identities = {role: self._weights_of(role).identity for role in roles}

@@ -42,7 +42,11 @@ class ConfigError(JukeboxError, ValueError):
 
 
 class LabelError(JukeboxError, ValueError):
-    """An artist, a genre or lyrics that the model does not know."""
+    """An artist, a genre or lyrics that the model does not know; `kind`, artists or genres, and `name` of a name."""
+
+    def __init__(self, message: str, *, kind: str | None = None, name: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.name = kind, name
 
 
 class AudioError(JukeboxError, ValueError):
@@ -122,5 +126,9 @@ class DamagedRunError(RunError):
 
 def did_you_mean(value: str, choices: Iterable[str], *, limit: int = 3) -> str:
     """Returns ``"; closest: 'a', 'b'"`` for near misses of ``value``, or an empty string if nothing is near."""
-    near = difflib.get_close_matches(value, list(choices), n=limit, cutoff=0.6)
+    listed = list(choices)
+    near = difflib.get_close_matches(value, listed, n=limit, cutoff=0.6)
+    if not near and len(value) > 1:  # a part of a name: its beginning, or what is in it
+        within = [each for each in listed if value.lower() in each.lower()]
+        near = sorted(within, key=lambda each: (not each.lower().startswith(value.lower()), len(each)))[:limit]
     return f"; closest: {', '.join(map(repr, near))}" if near else ""

@@ -44,12 +44,11 @@ def generate(settings: Settings, *, resume: bool = False) -> None:
     Raises:
         JukeboxError: the settings are invalid, or a stage failed; finished windows and files are kept.
     """
-    from pipelines.runs import choice
+    from pipelines.runs import choice, next_commands
 
     run = make(choice.first_part(settings), resume=resume)
     _print_result(run)
-    for line in choice.advice(settings, run):
-        print(line, file=sys.stderr)  # noqa: T201 - for the user
+    _print_next(choice.advice(settings, run) or next_commands.after_run(settings, run))
 
 
 def vamp(settings: VampSettings) -> None:
@@ -59,8 +58,12 @@ def vamp(settings: VampSettings) -> None:
         JukeboxError: the settings or a recording are invalid, or a stage failed; finished windows and files are kept.
     """
     from pipelines.execution.variation import run_settings
+    from pipelines.runs import next_commands
 
-    _print_result(make(run_settings(settings)))
+    song = run_settings(settings)
+    run = make(song)
+    _print_result(run)
+    _print_next(next_commands.after_run(song, run))
 
 
 def inpaint(settings: InpaintSettings) -> None:
@@ -156,6 +159,11 @@ def _print_result(run: RunFolder) -> None:
         print(run.path / record["path"])  # noqa: T201 - the command's answer
 
 
+def _print_next(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201 - for the user
+
+
 def chain(song: Settings, vamp: Sequence[str] = (), transcribe: Sequence[str] = ()) -> list[str]:
     """Makes songs, varies them and transcribes the variations, as one flow; returns the paths of the files of notes.
 
@@ -198,12 +206,17 @@ def encode(settings: EncodeSettings) -> None:
         JukeboxError: the settings or a file are invalid.
     """
     from pipelines.execution import preflight
+    from pipelines.runs import next_commands
 
     preflight.check_encode(settings)
     with _logged(settings.folder, "encode.log"), working():
         from pipelines.flows.codec import encode_flow
 
-        print(*encode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
+        made = encode_flow(settings)
+        print(*made, sep="\n")  # noqa: T201 - the command's answer
+    level = max(settings.levels)
+    coarse = ["decode", f"codes={made[0]}", f"level={level}", "folder=outputs/drafts"] if made else []
+    _print_next(next_commands.after_files("decode", "codes", made, coarse))
 
 
 def decode(settings: DecodeSettings) -> None:
@@ -228,12 +241,16 @@ def transcribe(settings: TranscribeSettings) -> None:
         JukeboxError: the settings or a file are invalid.
     """
     from pipelines.execution import transcription
+    from pipelines.runs import next_commands
 
     recordings = transcription.check(settings)
     with _logged(settings.folder, "transcribe.log"), working():
         from pipelines.flows.transcribe import transcribe_flow
 
-        print(*transcribe_flow(settings, recordings), sep="\n")  # noqa: T201 - the command's answer
+        made = transcribe_flow(settings, recordings)
+        print(*made, sep="\n")  # noqa: T201 - the command's answer
+    page = ["transcribe", f"audio={settings.audio[0]}", "report=true", "folder=outputs/pages"]
+    _print_next(next_commands.after_files("evaluate", "estimate", made, page))
 
 
 def evaluate(settings: EvaluateSettings) -> None:
@@ -336,6 +353,8 @@ def train(settings: TrainSettings) -> None:
     """
     import os
 
+    from pipelines.runs import next_commands
+
     sources = [source.removeprefix("file://") for source in settings.model.files.weight_sources]
     read = [folder for folder in (settings.audio, settings.data.audio, settings.data.codes) if folder is not None]
     read += [source for source in sources if source.startswith("/")]  # the model that is started from
@@ -351,7 +370,9 @@ def train(settings: TrainSettings) -> None:
     with _logged(settings.folder, "train.log"):
         from pipelines.flows.train import train_flow
 
-        print(train_flow(settings))  # noqa: T201 - the command's answer
+        folder = train_flow(settings)
+        print(folder)  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_training(settings.model.opened, folder))
 
 
 @contextmanager

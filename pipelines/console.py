@@ -1,4 +1,4 @@
-"""Logging of a run: short lines on stderr, and the same lines, dated, in the run's log file."""
+"""Logging of a run: short lines on stderr, and the same lines and details, dated, in the run's log file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def shown_log(*others: logging.Handler) -> Iterator[logging.Logger]:
     before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
-    handlers = (*others, _stderr_handler())
+    shown = _stderr_handler()
+    shown.addFilter(lambda record: not getattr(record, "detail", False))
+    handlers = (*others, shown)
     for handler in handlers:
         log.addHandler(handler)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jukebox")
 
+DETAIL = {"detail": True}
+"""`extra` of log lines for the log file only: too many for a terminal."""
+
 
 @functools.cache
 def console() -> Console:
@@ -52,6 +55,7 @@ class Meter:
     bar: Progress | None = None
     _until: dict[int, float] = field(default_factory=dict)  # by level: the time that `seconds` accounts for
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _finished: set[int] = field(default_factory=set)  # levels whose line is logged
 
     def start(self, level: int) -> float:
         """Marks `level` as being sampled; returns the clock for `advance`, in seconds."""
@@ -98,6 +102,24 @@ class Meter:
             f"{new:,}",
             new / max(seconds, 1e-9),
             self.remaining(node.level),
+            format_bytes(peak_memory()),
+            extra=DETAIL,
+        )
+        self._level_done(node.level)
+
+    def _level_done(self, level: int) -> None:
+        """Logs the line of a level once all its tokens are sampled."""
+        with self._lock:
+            if self.left.get(level) != 0 or level in self._finished:
+                return
+            self._finished.add(level)
+        tokens, seconds = self.tokens.get(level, 0), self.seconds.get(level, 0.0)
+        log.info(
+            "level %d is done: %s new tokens in %s, %.0f tokens/s, peak %s",
+            level,
+            f"{tokens:,}",
+            format_seconds(seconds),
+            self.rate(level),
             format_bytes(peak_memory()),
         )
 

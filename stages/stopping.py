@@ -66,8 +66,11 @@ def check_held() -> None:
         hold()
 
 
-def check() -> None:
-    """Checks that this process may continue sampling.
+def check(stored: str = "what was made so far is stored") -> None:
+    """Checks that this process may continue.
+
+    Args:
+        stored: what is kept if it may not, for the message.
 
     Raises:
         StoppedError: it was asked to stop.
@@ -76,4 +79,4 @@ def check() -> None:
     check_held()
     if _flag.is_set():
         _ending.set()
-        raise StoppedError("stopped as asked; what was made so far is stored")
+        raise StoppedError(f"stopped as asked; {stored}")

@@ -18,7 +18,7 @@ class AlignmentConfig:
     head: int | None = None  # of that layer
     hop: float = 0.125  # start of a window after the one before, as a share of the context
     merge: Literal["mean", "first"] = "mean"  # of windows that overlap; first is upstream's
-    formats: tuple[TextFormat, ...] = ("json", "lrc", "srt", "vtt", "TextGrid")
+    formats: tuple[TextFormat, ...] = ("json", "lrc", "srt", "vtt", "TextGrid")  # files of times
     matrix: bool = False  # also write the weights, float32 [codes, characters], as .npy
     upstream: bool = False  # also write the files that upstream's page reads
 

@@ -6,8 +6,9 @@ Audio is float32 in [-1, 1] at a requested sample rate in Hz: mono [T], or multi
 from __future__ import annotations
 
 import math
+import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import soundfile
@@ -19,11 +20,14 @@ from jukebox_core.base.atomic import atomic_write
 from jukebox_core.errors import AudioError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 AudioFormat = Literal["wav", "flac", "mp3"]
 
 _ENCODINGS = {"wav": "PCM_16", "flac": "PCM_16", "mp3": "MPEG_LAYER_III"}
+Tag = Literal["title", "artist", "genre", "comment", "copyright", "software"]
 _RESAMPLER_RADIUS = 1024  # samples of context on each side that a resampled excerpt depends on
 
 
@@ -115,6 +119,7 @@ def write_audio(
     samples: NDArray[np.floating],
     rate: int,
     format: AudioFormat | None = None,  # noqa: A002
+    tags: Mapping[Tag, str] | None = None,
 ) -> Path:
     """Writes samples, mono [T] or [T, C], clipped to [-1, 1], atomically, as 16-bit wav or flac, or mp3.
 
@@ -123,6 +128,7 @@ def write_audio(
         samples: at least one sample, one or two channels.
         rate: in Hz.
         format: None takes it from the suffix of ``path``.
+        tags: what players show of the file; empty ones are left out. Tags of mp3 are ASCII: accents are left out there.
 
     Returns:
         The path.
@@ -146,7 +152,12 @@ def write_audio(
     with atomic_write(path) as file:
         sink = Sink(file)
         try:
-            soundfile.write(sink, np.clip(values, -1, 1), rate, format=container.upper(), subtype=_ENCODINGS[container])
+            form = {"format": container.upper(), "subtype": _ENCODINGS[container]}
+            channels = 1 if values.ndim == 1 else values.shape[1]
+            with soundfile.SoundFile(sink, "w", rate, channels, **form) as sound:
+                for name, text in _written_tags(tags or {}, container).items():
+                    setattr(sound, name, text)
+                sound.write(np.clip(values, -1, 1))
         except (soundfile.SoundFileError, AssertionError) as error:  # the latter after a short write
             if sink.error is None:
                 reason = f"cannot write {path} as {container} at {rate} Hz: {error}; choose another format"
@@ -193,3 +204,21 @@ def _require_finite(samples: NDArray[np.float32], rate: int, path: Path) -> None
         raise AudioError(
             f"the audio of {path} has values that are not finite, the first {where:.2f} s in; export it again"
         )
+
+
+def _written_tags(tags: Mapping[Tag, str], container: str) -> dict[Tag, str]:
+    lines = {name: " ".join(text.split()) for name in get_args(Tag) if (text := tags.get(name))}
+    if container != "mp3":
+        return lines
+    # libsndfile writes UTF-8 into frames that it declares to be Latin-1, and knows no copyright there.
+    plain = {name: unicodedata.normalize("NFKD", text).encode("ascii", "ignore") for name, text in lines.items()}
+    return {name: text.decode() for name, text in plain.items() if text}
+
+
+def read_tags(path: str | Path) -> dict[Tag, str]:
+    """Returns the tags of a wav, flac or mp3 file that `write_audio` writes; AudioError if it cannot be read."""
+    try:
+        with soundfile.SoundFile(path) as sound:
+            return {name: getattr(sound, name) for name in get_args(Tag) if getattr(sound, name)}
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path} has no tags that can be read ({error}); choose a wav, flac or mp3 file") from None

@@ -33,7 +33,8 @@ def build(kind: type[Record], data: object, key: str = "") -> Record:
 
     Args:
         kind: a dataclass whose fields are plain values, literals, `X | None`, `tuple[X, ...]`, `dict[str, X]` or
-            dataclasses of that sort, or `Any`. A class variable ``extensible = True`` allows unknown keys.
+            dataclasses of that sort, or `Any`. A plain value in the place of a list of such is a list of one. A class
+            variable ``extensible = True`` allows unknown keys.
         data: mappings, lists and plain values, as YAML gives them.
         key: dotted key of `data` within the whole, for messages.
 
@@ -90,18 +91,18 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 def unknown_key(kind: type, name: str, key: str = "") -> str:
     """Returns the message for a key `name` that the section `key`, a record of type `kind`, does not have."""
     known = list(field_types(kind))
-    inside = [_join(key, path) for path in _paths(kind) if path.rpartition(".")[2] == name]
+    inside = [_join(key, path) for path in setting_names(kind) if path.rpartition(".")[2] == name]
     hint = did_you_mean(name, known) or (f"; did you mean {' or '.join(inside[:3])}?" if inside else "")
     whole = f"; {key or 'the whole'} consists of {', '.join(known)}"
     return f"{_join(key, name)} is not a setting{hint or whole}"
 
 
-def _paths(kind: type) -> Iterator[str]:
-    """Yields the dotted keys of all settings in a record of type `kind`, apart from those in lists and tables."""
+def setting_names(kind: type) -> Iterator[str]:
+    """Yields the dotted names of all settings in a record of type `kind`, apart from those in lists and tables."""
     for name, type_of in field_types(kind).items():
         yield name
         if get_origin(type_of) not in (tuple, dict) and (record := record_in(type_of)) is not None:
-            yield from (f"{name}.{path}" for path in _paths(record))
+            yield from (f"{name}.{path}" for path in setting_names(record))
 
 
 def record_in(kind: object) -> type | None:
@@ -119,9 +120,12 @@ def _value(kind: Any, value: object, key: str) -> object:
     if origin is Literal:
         return _choice(get_args(kind), value, key)
     if origin is tuple:
+        item_kind = get_args(kind)[0]
+        if isinstance(value, str | int | float) and item_kind in _PLAIN:
+            value = [value]  # one file where a list is expected
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{key} is {value!r}; it must be a list, as in [a, b]")
-        return tuple(_value(get_args(kind)[0], item, _join(key, str(i))) for i, item in enumerate(value))
+        return tuple(_value(item_kind, item, _join(key, str(i))) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key} is {value!r}; it must be a section of names and values")

@@ -13,17 +13,17 @@ from jukebox_core.errors import ConfigError, LabelError
 class AlbumConfig:
     """Songs to compose, and the folder they are written to (root conf/compose.yaml)."""
 
-    songs: int
+    songs: int  # how many
     seconds: float = 30.0  # songs last half to one and a half times as long
-    seed: int = 0
+    seed: int = 0  # another one gives other songs
     artists: tuple[str, ...] = ()  # names of artists; empty: all of the composer's
     genres: tuple[str, ...] = ()  # names of genres; empty: all of the composer's
     instrumental: float = 0.2  # share of songs without lyrics
-    sample_rate: int = 22050
-    channels: int = 1
+    sample_rate: int = 22050  # Hz
+    channels: int = 1  # or 2
     format: Literal["wav", "flac"] = "wav"
     midi: bool = False  # write the notes of each song beside it, as a MIDI file
-    folder: str = "outputs/songs"
+    folder: str = "outputs/songs"  # songs are written here
 
     def __post_init__(self) -> None:
         """Checks ranges and names."""

@@ -12,7 +12,7 @@ from jukebox_core.errors import ConfigError
 class CheckConfig:
     """Thresholds of the checks of recordings."""
 
-    shortest_seconds: float = 6.0
+    shortest_seconds: float = 6.0  # a shorter recording is left out
     silence_db: float = -60.0  # RMS relative to full scale, below which a recording is silent
     clipped_share: float = 0.001  # share of samples at full scale, above which a recording is clipped
     most_unreadable: float = 0.1  # largest share of unreadable files in a folder

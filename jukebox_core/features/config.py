@@ -56,7 +56,7 @@ class FeatureSizes:
 class FeatureConfig:
     """One recipe. Lengths are in seconds of audio; null where a field says so."""
 
-    name: str = "custom"
+    name: str = "custom"  # of the recipe; folders are named after it
     level: int | None = None  # level of the network whose activations are taken; null: the top level
     layers: tuple[int, ...] | None = None  # counted from 1; null: the middle one; empty: none
     final: bool = False  # the activations that the output projection reads
@@ -80,7 +80,7 @@ class FeatureConfig:
     timing: Literal["song", "chunks", "fixed"] = "song"  # true; as sheetsage computes it; `fixed_seconds` from 0 on
     fixed_seconds: float | None = None  # for `fixed`: length of the song that is claimed
     shortest_seconds: float | None = None  # total lengths are moved within these bounds; null: the model's own
-    longest_seconds: float | None = None
+    longest_seconds: float | None = None  # likewise
 
     # Rows
     rate: float | None = None  # rows a second after resampling, Hz; null: one row a code

@@ -98,7 +98,7 @@ class ModelFiles:
 class WeightsConfig:
     """Where files are kept and looked for, and how they are fetched."""
 
-    folder: str | None = None  # fetched files are kept here; None: $JUKEBOX_WEIGHTS, else the user's cache folder
+    folder: str | None = None  # fetched files are kept here; null: $JUKEBOX_WEIGHTS, else the user's cache folder
     mirrors: tuple[str, ...] = ()  # tried before the sources a model names, with the same layout and the same content
     substitute: str | None = None  # the only source of weights; may hold other content, kept apart from the published
     elsewhere: tuple[str, ...] = ()  # folders of other programs with the same layout: used in place, never written to

@@ -17,14 +17,14 @@ from jukebox_core.base.structuring import to_plain
 class OptimiserConfig:
     """Adam as Jukebox was trained with it (docs/upstream.md, Training), or AdamW."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-4  # after the warm-up
     kind: Literal["upstream_adam", "adamw"] = "upstream_adam"  # adamw: torch's (Loshchilov and Hutter 2019)
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # decay rates of the moments
+    epsilon: float = 1e-8  # added to the denominator
+    weight_decay: float = 0.0  # decoupled from the gradient in adamw
     max_grad_norm: float | None = 1.0  # gradients are clipped to this norm; null: never
     muon_learning_rate: float | None = None  # of the matrices of layers, by Muon instead of Adam; null: all by Adam
-    muon_momentum: float = 0.95
+    muon_momentum: float = 0.95  # of Muon
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -47,7 +47,7 @@ class OptimiserConfig:
 class ScheduleConfig:
     """Learning rate schedule: a linear warm-up, then decay. Counted in optimiser steps."""
 
-    warmup_steps: int = 100
+    warmup_steps: int = 100  # over which the rate rises from 0
     kind: Literal["step", "linear", "noam"] = "step"  # noam: the warm-up ends at the full rate, which then falls with
     # the square root of the steps (Vaswani et al. 2017)
     decay_start: int = 0  # linear: the step at which the decay begins
@@ -75,19 +75,19 @@ class ScheduleConfig:
 class LoopConfig:
     """Length of a training, batch size, precision, and how often it logs, saves and evaluates."""
 
-    max_steps: int
+    max_steps: int  # optimiser steps, after which the training ends
     batch_size: int  # items of one forward pass on one device
     gradient_accumulation_steps: int = 1  # batches whose gradients are accumulated for one optimiser step
-    seed: int = 0
+    seed: int = 0  # of the order of the data, and of new weights
     ema_decay: float | None = 0.99  # of the exponential moving average of the weights; null: no average
     # auto: bf16-mixed on a device with products in bfloat16, 32-true on others, where it would be slower
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more time
     num_workers: int = 0  # processes of the data loader; 0: the main process reads and prepares data
-    logging_steps: int = 20
-    save_steps: int = 500
+    logging_steps: int = 20  # steps between two lines of the log
+    save_steps: int = 500  # steps between two checkpoints
     eval_steps: int = 500  # steps between two evaluations: losses on held-out data, and logged samples
-    eval_batches: int = 4
+    eval_batches: int = 4  # of each evaluation
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -135,7 +135,7 @@ class DevicesConfig:
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # ddp: a full replica on each device; fsdp: sharded
     devices: int = 1  # on this machine; torchrun starts them
-    num_nodes: int = 1
+    num_nodes: int = 1  # machines
 
     def __post_init__(self) -> None:
         """Checks ranges."""

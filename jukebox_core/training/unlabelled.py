@@ -20,8 +20,8 @@ class NoLabels:
 
     family: ClassVar[str]
 
-    artists: dict[str, str | None] = field(default_factory=dict)
-    genres: dict[str, str | None] = field(default_factory=dict)
+    artists: dict[str, str | None] = field(default_factory=dict)  # as in {me: null, my band: the beatles}
+    genres: dict[str, str | None] = field(default_factory=dict)  # likewise
 
     def __post_init__(self) -> None:
         """Checks that there are none."""

@@ -7,10 +7,11 @@ line each.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -82,7 +83,7 @@ COMMANDS = {
     ),
     "runs": Command(
         "runs COMMAND [RUN]",
-        "list, show, resume and remove runs; collect garbage",
+        "list, show, resume, rename and remove runs",
         "pipelines.cli.runs:run",
         is_app=True,
     ),
@@ -152,7 +153,7 @@ OVERRIDES are Hydra's: name=value, group=option, ~name, lists in [ ], in any ord
   jukebox continue mini-1a2b3c4d seconds=12
   jukebox vamp 'audio=[song.wav]' sampling.n_samples=4
   jukebox generate --multirun sampling.seed=1,2,3
-  jukebox generate --help             the settings and the options of every group
+  jukebox generate --help             the settings of a command, and three examples
   jukebox generate --cfg job          the settings as they would be used
   eval "$(jukebox generate -sc install=bash)"   completion, for all commands
 """
@@ -210,6 +211,8 @@ def dispatch(arguments: list[str]) -> int:
     Raises:
         JukeboxError: as the command does; ConfigError for an unknown command.
     """
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help", *arguments[2:]]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
@@ -221,7 +224,11 @@ def dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
-        raise ConfigError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}{hint}")
+        song = "; a song is made with: jukebox generate song.genre=waltz seconds=12" if " " in name else ""
+        raise ConfigError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}{hint}{song}")
+    if "--version" in rest:
+        print(_version())
+        return 0
     _check_current_folder()
     return _run(name, rest)
 
@@ -251,7 +258,15 @@ def _run(name: str, arguments: list[str]) -> int:
         return 0
     from pipelines.settings.compose import from_command_line
 
+    if "install=bash" in arguments and set(_COMPLETION) & set(arguments):
+        from pipelines.cli.completion import BASH
+
+        print(BASH, end="")
+        return 0
     root, rest = _root(name, arguments)
+    if "--help" in rest or "-h" in rest:
+        _print_help(name, root, rest)
+        return 0
     jobs = from_command_line(root, rest)
     if not jobs:
         return 0
@@ -261,6 +276,17 @@ def _run(name: str, arguments: list[str]) -> int:
             print(f"jukebox: job {number} of {len(jobs)}", file=sys.stderr)
         work(settings)
     return 0
+
+
+def _print_help(name: str, root: Root[Any], arguments: list[str]) -> None:
+    """Prints the help of a command; words after the flag name the sections that are shown."""
+    from pipelines.cli import help as helping
+    from pipelines.settings.arguments import is_override
+
+    place = next(place for place, argument in enumerate(arguments) if argument in helping.FLAGS)
+    sections = [each for each in arguments[place:] if not each.startswith("-") and not is_override(each)]
+    given = [each for each in arguments if is_override(each)]
+    print(helping.help_of(name, COMMANDS[name].usage, root, given, sections), end="")
 
 
 def _work(name: str) -> Work:
@@ -290,7 +316,7 @@ def _root(name: str, arguments: list[str]) -> tuple[Root[Any], list[str]]:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Prints the completions of the shell's command line: of a command's name, or those of the command itself."""
+    """Prints the completions of the shell's command line, one a line: of a command's name, or of what follows it."""
     program, *words = os.environ.get("COMP_LINE", "jukebox ").split(" ")
     name = words[0] if words else ""
     if len(words) < 2 or name not in COMMANDS:
@@ -301,8 +327,16 @@ def _complete(arguments: list[str]) -> int:
 
         print_completions(import_module(COMMANDS[name].work.partition(":")[0]).app, " ".join(words))
         return 0
-    os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])
-    return _run("generate" if name in _FROM_RUN else name, arguments)
+    from pipelines.cli.completion import names_for
+
+    found = names_for(name, words[1:])
+    if found is None:
+        os.environ["COMP_LINE"] = " ".join([program, *(words[2:] if name in _FROM_RUN else words[1:])])
+        with redirect_stdout(io.StringIO()) as shown, suppress(SystemExit):
+            _run("generate" if name in _FROM_RUN else name, arguments)
+        found = shown.getvalue().split()
+    print("\n".join(found))
+    return 0
 
 
 def _version() -> str:

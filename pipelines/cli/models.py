@@ -1,4 +1,4 @@
-"""``jukebox models``: lists, fetches, verifies, removes and copies the files of models.
+"""``jukebox models``: lists, fetches, verifies, removes and copies the files of models, and lists their labels.
 
 Imports no Prefect, torch only for `memory`, and Hydra only for overrides that are not plain values: each command
 answers at once, except those that transfer or hash gigabytes.
@@ -17,6 +17,7 @@ from jukebox_core.base.text import format_bytes, format_table, printable
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.family import open_transcribing, transcribes
 from jukebox_core.models import catalogue
+from jukebox_core.models.labels import matching, names_of
 from jukebox_core.models.presets import is_path, load_preset, option_names
 from pipelines.cli.typer_app import new_app, run_app
 from pipelines.cli.weights_settings import weights_settings
@@ -31,7 +32,7 @@ _RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
 _MACHINES = {"cuda": (8, 16, 24, 80), "cpu": (8, 16, 32)}  # GiB: GPUs, and laptops that sample on their CPU
 
 app = new_app(
-    "List, fetch, verify, remove and copy the files of models.\n\n"
+    "List, fetch, verify, remove and copy the files of models, and list the names that they know.\n\n"
     "NAMES are models, aliases (small, best), model files (.yaml), or all. OVERRIDES are settings of the section "
     "weights, as in weights.folder=/data weights.accept_licence=true; both may be mixed in any order.",
     subcommand_metavar="COMMAND [NAMES] [OVERRIDES]",
@@ -151,6 +152,19 @@ def import_models(words: FolderAndNames = None) -> None:
     folder, *models = _required(names, "import")
     weights = replace(weights, offline=True)
     _print(*catalogue.import_(user_path(folder), weights, models or [catalogue.ALL]))
+
+
+@app.command()
+def labels(words: Names = None) -> None:
+    """Print the artists and genres that a model knows; MODEL [WORD]: those that contain a word."""
+    names, weights = _parsed(words)
+    model, *wanted = _required(names, "labels")
+    found = names_of(load_preset(catalogue.resolve([model])[0]), weights)
+    for word in wanted:
+        kept = set(matching([name for listed in found.values() for name in listed], word))
+        found = {kind: [name for name in listed if name in kept] for kind, listed in found.items()}
+    for kind, listed in found.items():
+        _print(*(f"{kind.removesuffix('s'):<6}  {name}" for name in listed))
 
 
 @app.command()

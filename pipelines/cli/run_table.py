@@ -19,7 +19,7 @@ _LYRICS = 60  # characters of lyrics that are shown
 
 def table(summaries: Sequence[Summary]) -> list[str]:
     """Returns the lines of a table, oldest run first."""
-    head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM")
+    head = ("RUN", "MODEL", "STATUS", "SECONDS", "SAMPLES", "LEVELS", "CREATED", "FROM", "SOUND")
     rows = [
         (
             each.run.name,
@@ -30,6 +30,7 @@ def table(summaries: Sequence[Summary]) -> list[str]:
             each.levels,
             _local(each.created),
             str(each.parent.get("run", "")),
+            each.sound,
         )
         for each in sorted(summaries, key=lambda each: (each.created, each.run.name))
     ]

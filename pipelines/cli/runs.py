@@ -1,4 +1,4 @@
-"""``jukebox runs``: lists, shows, resumes and removes runs, and collects garbage. Imports neither torch nor Prefect."""
+"""``jukebox runs``: lists, shows, resumes, renames and removes runs, and collects garbage. No torch, no Prefect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOURS = 24.0  # younger objects are not collected
 ROOT = StorageSettings().root
 _FEW = 5  # files that are listed by name
 
-app = new_app("List, show, resume and remove runs, and collect garbage.")
+app = new_app("List, show, resume, rename and remove runs, and collect garbage.")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -92,6 +92,22 @@ def resume(
     from pipelines import commands
 
     commands.generate(settings, resume=True)
+
+
+@app.command("rename")
+def rename_run(
+    run: RunName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the new name", show_default=False)],
+    root: Root = ROOT,
+) -> None:
+    """Give a run another name; runs that continue it follow."""
+    from pipelines.runs.renaming import check_renamable, rename
+
+    found = find_run(run, root)
+    target = check_renamable(found, name)
+    with _idle(found):
+        rename(found, target, root)
+    _print([f"run {found.name} is now {target.name}, in {target.path}"])
 
 
 @app.command("rm")

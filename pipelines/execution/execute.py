@@ -13,7 +13,7 @@ from jukebox_core.sampling.windows import FlushPolicy
 from jukebox_core.store.spooled import open_store
 from pipelines.execution.runner import open_workers, run_units
 from pipelines.orchestration import artifacts
-from stages.progress import meter, metering
+from stages.progress import DETAIL, meter, metering
 from stages.sampling.sample import SamplingJob
 from stages.sampling.shard import WorkerContext
 
@@ -114,7 +114,7 @@ class _Tally:
         self._since: dict[int, float] = {}  # levels that are being sampled
         for level, new in self._new.items():
             reused = self._reused[level]
-            log.info("level %d: %d windows, %d of them reused", level, len(new) + reused, reused)
+            log.info("level %d: %d windows, %d of them reused", level, len(new) + reused, reused, extra=DETAIL)
 
     def left(self) -> dict[int, int]:
         """Returns the tokens to be sampled, by level."""

@@ -19,6 +19,7 @@ from stages.sound.report import Report, Song, Timing, Track
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jukebox_core.audio.files import Tag
     from jukebox_core.tokens.graph import Take
     from pipelines.execution.alignment import RunAlignment
     from pipelines.execution.originals import Originals
@@ -92,7 +93,8 @@ class RunOutputs:
             if record is None:
                 make_room(self.run.path, sound.path)
                 path = self.run.path / sound.path
-                made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path)
+                tags = self._tags(sound.sample)
+                made = stages.decode_track(self.codec, sound.level, sound.track, self.store, path, tags)
                 record = {"path": sound.path, "level": sound.level, "sample": sound.sample, "tokens": sound.tokens}
                 record |= {"sha256": made.sha256, "seconds": made.seconds, "peak": made.peak, "rms": made.rms}
                 known[sound.path] = record
@@ -100,6 +102,18 @@ class RunOutputs:
             records.append(record)
             pictures.draw(record)
         return records
+
+    def _tags(self, sample: int) -> dict[Tag, str]:
+        """Returns the tags of the sounds of one song."""
+        song, several = self.songs[sample], f", sample {sample}" if len(self.songs) > 1 else ""
+        model, licence = self.heading["model"], self.heading["licence"]
+        named: dict[Tag, str] = {name: song.get(name, "") for name in ("artist", "genre")}
+        return {name: text for name, text in named.items() if text != "unknown"} | {
+            "title": f"{self.heading['title']}{several}",
+            "comment": f"made by the model {model}; licence: {licence}",
+            "copyright": licence,
+            "software": "jukebox-pipelines",
+        }
 
     def _write_codes(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         records = []

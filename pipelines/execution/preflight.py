@@ -15,8 +15,9 @@ from jukebox_core.base.paths import output_folder
 from jukebox_core.base.text import format_bytes
 from jukebox_core.datasets.songs import scan_songs
 from jukebox_core.datasets.source import check_codes_folder, source_of
-from jukebox_core.errors import DeviceError, DownloadError
+from jukebox_core.errors import DeviceError, DownloadError, LabelError
 from jukebox_core.family import varies
+from jukebox_core.models.labels import with_models
 from jukebox_core.store.spooled import open_store
 from jukebox_core.store.store import TokenStore
 from pipelines.execution.alignment import RunAlignment, check_alignment
@@ -137,7 +138,7 @@ def prepare(given: Settings, *, resume: bool = False) -> Prepared:
     prepared = Prepared(
         settings=settings,
         recordings=recordings,
-        conditioning=settings.family.condition(settings, paths),
+        conditioning=_conditioning(settings, paths),
         weights=None,
         plan=None,
         hardware=settings.hardware,
@@ -153,6 +154,14 @@ def prepare(given: Settings, *, resume: bool = False) -> Prepared:
     if resume and prepared.plan is not None:
         check_prompts(settings, prepared.plan.prompts)
     return replace(prepared, settings=named(settings, given, prepared.contents))
+
+
+def _conditioning(settings: Settings, vocabularies: Mapping[str, Path]) -> tuple[Any, ...]:
+    """Returns the conditioning of every song; LabelError also says which other models know a name."""
+    try:
+        return settings.family.condition(settings, vocabularies)
+    except LabelError as error:
+        raise with_models(error, settings.model.name, settings.weights) from None
 
 
 def finished(prepared: Prepared) -> RunFolder | None:

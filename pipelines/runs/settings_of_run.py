@@ -137,6 +137,7 @@ def _root(overrides: Sequence[str]) -> str:
 def _chosen_songs(stored: Mapping[str, Any], overrides: Sequence[str]) -> list[Any]:
     """Returns the stored entries of `songs`, or those of the samples that `overrides` choose."""
     songs, chosen = list(stored.get("songs", ())), override_value(overrides, "source.samples")
+    chosen = [chosen] if isinstance(chosen, int) else chosen
     if not songs or not isinstance(chosen, list) or not all(c in range(len(songs)) for c in chosen):
         return songs
     count = override_value(overrides, "sampling.n_samples") or stored.get("sampling", {}).get("n_samples")

@@ -27,6 +27,7 @@ class Summary:
     levels: str = ""
     created: str = ""  # ISO time
     parent: Mapping[str, Any] = field(default_factory=dict)
+    sound: str = ""  # the folder of its finished sound
 
     @classmethod
     def of(cls, run: RunFolder) -> Summary:
@@ -46,11 +47,20 @@ class Summary:
                 ),
                 created=datetime.fromisoformat(manifest["created"]).isoformat() if manifest.get("created") else "",
                 parent=manifest.get("parent") or {},
+                sound=_sound(run, manifest),
             )
         except (ConfigError, DamagedRunError):
             return cls(run, "damaged")
         except RunError:
             return cls(run, "newer" if run.manifest_path.exists() else "damaged")
+
+
+def _sound(run: RunFolder, manifest: Mapping[str, Any]) -> str:
+    """Returns the folder of the finest sound of a finished run, below the working directory if it is there."""
+    if manifest.get("status") != "finished" or not manifest.get("audio"):
+        return ""
+    finest = min(manifest["audio"], key=lambda record: record["level"])
+    return str((run.path / finest["path"]).parent)
 
 
 def status(manifest: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ class EncodeSettings:
     audio: tuple[str, ...]  # files to encode, one codes file each
     seconds: float | None = None  # length of the excerpt of each file; null: all of it
     offset_seconds: float = 0.0  # start within each file
-    levels: tuple[int, ...] = (0, 1, 2)
+    levels: tuple[int, ...] = (0, 1, 2)  # those wanted, 0 the finest
     folder: str = "outputs/codes"  # codes files are written here
 
     def __post_init__(self) -> None:

@@ -78,8 +78,8 @@ class StorageSettings:
 class OutputSettings:
     """Output files of a finished run."""
 
-    format: AudioFormat = "wav"
-    report: bool = True  # write report.html
+    format: AudioFormat = "wav"  # of the sound files
+    report: bool = True  # write report.html, with players and pictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

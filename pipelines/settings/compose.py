@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import hydra
 import yaml
-from hydra._internal.config_repository import ConfigRepository  # the only place that lists the options of a group
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -30,10 +29,12 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
-from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes, varies
-from jukebox_core.models.presets import choices, chosen_data, is_finetune, is_path, option_names, option_path
+from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family
+from jukebox_core.models.presets import chosen_data, is_finetune, is_path, option_names, option_path
 from jukebox_core.models.stored import to_stored
 from pipelines.settings.align import AlignSettings
+from pipelines.settings.arguments import check_arguments, is_override
+from pipelines.settings.choices import listing_choices
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
@@ -92,12 +93,27 @@ def compose(root: Root[T], overrides: Sequence[str] = ()) -> T:
         ConfigError: an override, a file or a value that does not fit; all known errors, one a line.
     """
     with _hydra_errors_as_config_error(root, overrides):
-        readable = overrides_as_text(root.kind, overrides, lambda: _family(root, overrides).name)
-        selected = _with_files(root, readable)
-        _check_added_files(override_value(readable, "hydra.searchpath"))
-        with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):
-            config = hydra.compose(root.name, selected)
-        return _checked(root, config)
+        return _checked(root, _composed(root, overrides))
+
+
+def unchecked(root: Root[Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the plain settings that `root` and `overrides` make, ``???`` where a value must be given; for help.
+
+    Raises:
+        ConfigError: as `compose`, apart from values that are missing or out of range.
+    """
+    with _hydra_errors_as_config_error(root, overrides):
+        config = _composed(root, overrides)
+        check_references(OmegaConf.to_container(config, resolve=False))
+        return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
+
+
+def _composed(root: Root[Any], overrides: Sequence[str]) -> DictConfig:
+    readable = overrides_as_text(root.kind, overrides, lambda: _family(root, overrides).name)
+    selected = _with_files(root, readable)
+    _check_added_files(override_value(readable, "hydra.searchpath"))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base=_HYDRA_VERSION), _odd_input_refused(overrides):
+        return hydra.compose(root.name, selected)
 
 
 def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
@@ -120,12 +136,13 @@ def from_command_line(root: Root[T], arguments: Sequence[str]) -> list[T]:
         except (ConfigError, OmegaConfBaseException) as error:
             refused.append(_explained(error, root, overrides))
 
-    flags = [a for a in arguments if not _is_override(a)]
+    check_arguments(root.kind, root.name, arguments)
+    flags = [a for a in arguments if not is_override(a)]
     _check_added_files([f.partition("=")[2] or following for f, following in pairwise([*flags, ""]) if _adds_files(f)])
-    overrides = [a for a in arguments if _is_override(a)]
+    overrides = [a for a in arguments if is_override(a)]
     if not flags and not any(o.startswith("hydra.") for o in overrides):
         return [compose(root, overrides)]  # one job, in half the time of `hydra.main`
-    with _hydra_errors_as_config_error(root, overrides), _listing_choices(root):
+    with _hydra_errors_as_config_error(root, overrides), listing_choices(root.kind):
         readable = overrides_as_text(
             root.kind, overrides, lambda: _family(root, overrides).name, sweep=_sweeps(arguments)
         )
@@ -236,10 +253,6 @@ def _forget(options: dict[str, Any]) -> None:
             del options[name]
 
 
-def _is_override(argument: str) -> bool:
-    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
-
-
 def _adds_files(flag: str) -> bool:
     return flag.partition("=")[0] in ("--config-dir", "-cd", "--config-path", "-cp")
 
@@ -277,34 +290,6 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
             os.environ.pop("HYDRA_FULL_ERROR")
             if full is not None:
                 os.environ["HYDRA_FULL_ERROR"] = full
-
-
-@contextmanager
-def _listing_choices(root: Root[Any]) -> Iterator[None]:
-    """Omits options that the command cannot select from Hydra's help and completion.
-
-    These are files that only other files include, and models that do something else: make music, vary or transcribe it.
-    """
-    listed = ConfigRepository.get_group_options
-
-    def selectable(repository: ConfigRepository, group_name: str, *args: Any, **kwargs: Any) -> list[str]:
-        names = choices(listed(repository, group_name, *args, **kwargs))
-        return [name for name in names if group_name != "model" or _suits(root, name)]
-
-    ConfigRepository.get_group_options = selectable  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        ConfigRepository.get_group_options = listed  # type: ignore[method-assign]
-
-
-def _suits(root: Root[Any], model: str) -> bool:
-    if model not in option_names("model"):  # found by a search path
-        return True
-    family = family_of(chosen_data(model, "model"))
-    if varies(family):
-        return root.kind in (VampSettings, InpaintSettings, TrainSettings)
-    return transcribes(family) == (root.kind is TranscribeSettings) and root.kind not in (VampSettings, InpaintSettings)
 
 
 def _groups() -> list[str]:

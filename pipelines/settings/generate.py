@@ -39,7 +39,7 @@ _DAY = 86_400  # seconds
 class PromptSettings:
     """Audio that the songs start with."""
 
-    files: tuple[str, ...] = ()  # one a sample, repeated in order if fewer; empty: no prompt
+    files: tuple[str, ...] = ()  # recordings to continue: one a sample, repeated in order if fewer; empty: none
     seconds: float | None = None  # length of the excerpt of each file; null: all of it, at most the song's length
     offset_seconds: float = 0.0  # start within each file
 
@@ -122,7 +122,7 @@ class Settings:
     hardware: HardwareConfig
     seconds: float  # length of the music, prompt included; rounded down to whole top-level tokens
     song: Any = None  # the family's `song_type`
-    songs: tuple[Any, ...] = ()  # one of the family's `song_overrides_type` for each sample, or none
+    songs: tuple[Any, ...] = ()  # what differs from `song` in each sample, as in [{genre: waltz}, {genre: march}]
     prompt: PromptSettings = PromptSettings()
     storage: StorageSettings = field(default_factory=StorageSettings)
     weights: WeightsConfig
@@ -131,7 +131,7 @@ class Settings:
     choose: ChooseSettings = ChooseSettings()
     align: bool = False  # bring the words in time with the music, as `alignment` says
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    source: SourceSettings | None = None
+    source: SourceSettings | None = None  # set by continue and upsample
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def _as_text(kind: type, override: str, family: Callable[[], str], *, sweep: boo
         return found["name"] + quoted(_TEXT_MISSING)
     pieces = found["name"] + "".join(map(_quoted_piece, _PIECES.findall(found["value"])))
     whole = found["name"] + quoted(found["value"].strip())
-    can_be_pieces, can_be_whole = _parsed(pieces) is not None, _is_text(kind, found["key"], family)
+    can_be_pieces = _parsed(pieces) is not None
+    can_be_whole = _is_text(kind, found["key"], family, one=not {"[", ","} & set(found["value"]))
     if can_be_whole and not (sweep and can_be_pieces):
         return whole
     return pieces if can_be_pieces else override
@@ -168,8 +169,8 @@ def _quoted_piece(piece: str) -> str:
     return piece.replace(text, quoted(text))
 
 
-def _is_text(kind: Any, dotted: str, family: Callable[[], str]) -> bool:
-    """Whether a dotted key is a setting whose value is text, or text or null."""
+def _is_text(kind: Any, dotted: str, family: Callable[[], str], *, one: bool = False) -> bool:
+    """Whether a dotted key is a setting whose value is text, or text or null; with `one`, or a list of texts."""
     here: Any = kind
     data: Mapping[str, Any] | None = None
     for name in dotted.split("."):
@@ -180,7 +181,7 @@ def _is_text(kind: Any, dotted: str, family: Callable[[], str]) -> bool:
         else:
             data = data or {"family": family(), "model": {"family": family()}}
             here = field_types(record, data).get(name)
-    return here is str or set(get_args(here)) == {str, type(None)}
+    return here is str or set(get_args(here)) == {str, type(None)} or (one and here == tuple[str, ...])
 
 
 def _refuse(*_: object) -> None:

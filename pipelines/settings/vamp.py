@@ -79,8 +79,8 @@ class VampSettings(_Recordings):
 class InpaintSettings(_Recordings):
     """All settings of `inpaint`: a part of a recording is made again."""
 
-    start: float  # seconds
-    stop: float
+    start: float  # seconds: where the part that is made again begins ...
+    stop: float  # ... and where it ends
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,18 +18,22 @@ from stages.handles import FileHandle, SoundHandle
 from stages.sound.encode import maker_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from jukebox_core.audio.files import Tag
     from jukebox_core.family import ModelConfig
     from jukebox_core.tokens.graph import Track
     from stages.resident import CodecSpec
 
 
-def decode_track(codec: CodecSpec, level: int, track: Track, store: str, path: Path) -> SoundHandle:
-    """Writes one level of one song as audio, and returns the file's handle."""
-    return _write_sound(codec, level, read_spans(open_store(store), tuple(track)), path)
+def decode_track(
+    codec: CodecSpec, level: int, track: Track, store: str, path: Path, tags: Mapping[Tag, str] | None = None
+) -> SoundHandle:
+    """Writes one level of one song as audio with these tags, and returns the file's handle."""
+    return _write_sound(codec, level, read_spans(open_store(store), tuple(track)), path, tags)
 
 
 def decode_file(codec: CodecSpec, codes_file: str, level: int, path: Path) -> SoundHandle:
@@ -72,9 +76,11 @@ def read_level(
     return tokens
 
 
-def _write_sound(codec: CodecSpec, level: int, tokens: NDArray[np.int32], path: Path) -> SoundHandle:
+def _write_sound(
+    codec: CodecSpec, level: int, tokens: NDArray[np.int32], path: Path, tags: Mapping[Tag, str] | None = None
+) -> SoundHandle:
     audio, rate = decode_codes(codec, level, tokens), codec.config.sample_rate
-    write_audio(path, audio, rate)
+    write_audio(path, audio, rate, tags=tags)
     return SoundHandle(
         **asdict(FileHandle.of(path, digest_file(path))),
         seconds=len(audio) / rate,

@@ -146,7 +146,7 @@ def _run(plan: PartPlan, subject: Subject, settings: str) -> None:
     checkpoints = f"{plan.checkpoints.rstrip('/')}/{plan.role}" if plan.checkpoints is not None else None
     outcome = TrainingLoop(fabric, subject, how, plan.log_folder, log.info, checkpoints).run(stopping.stop_requested)
     if not outcome.finished:
-        stopping.check()
+        stopping.check(f"{plan.role} is stored at step {outcome.step:,} of {how.loop.max_steps:,}")
     weights = half_weights(subject.network if subject.network is not None else subject.step, subject.exact)
     if fabric.is_global_zero:
         about = {"role": plan.role, "model": plan.config.name, "steps": outcome.step, "trained": True}

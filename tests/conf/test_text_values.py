@@ -109,6 +109,14 @@ def test_names_in_lists_and_sections_need_none_either() -> None:
     assert compose(GENERATE, ["model=mini", "run.name=Älteres Stück"]).run.name == "Älteres Stück"
 
 
+def test_one_file_is_a_list_of_one() -> None:
+    assert compose(ENCODE, ["audio=clip.wav", "levels=2"]).audio == ("clip.wav",)
+    assert compose(ENCODE, ["audio=clip.wav", "levels=2"]).levels == (2,)
+    assert compose(GENERATE, ["prompt.files=my clip (1) é.mp3"]).prompt.files == ("my clip (1) é.mp3",)
+    with pytest.raises(ConfigError, match=r"for a list write audio=\[a.wav,b.wav\]"):
+        compose(ENCODE, ["audio=a.wav,b.wav"])
+
+
 def test_a_sweep_stays_a_sweep() -> None:
     jobs = from_command_line(GENERATE, ["--multirun", "song.artist=Beyoncé,organ", "song.lyrics=la!"])
     assert [job.song.artist for job in jobs] == ["Beyoncé", "organ"]

@@ -130,6 +130,15 @@ class JukeboxFamily:
         """Returns the length of the music in audio samples: whole top-level tokens, so that all levels end together."""
         return music_length(request.config, request.seconds, stop_level=request.sampling.stop_level)
 
+    def names(self, config: JukeboxConfig, vocabularies: Mapping[str, Path]) -> dict[str, list[str]]:
+        """Returns the artists and genres of the top prior, by kind; none of a prior without labels."""
+        labels = config.priors[config.top].labels
+        known = load_vocabularies(vocabularies)
+        if labels is None or labels.vocabulary not in known:
+            return {}
+        tables = {"artists": known[labels.vocabulary].artists, "genres": known[labels.vocabulary].genres}
+        return {kind: [name for name in table.ids if name not in ("", UNKNOWN)] for kind, table in tables.items()}
+
     def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[tuple[SongLabels, ...], ...]:
         """Returns the labels of every song, one for each level, bottom level first.
 

@@ -82,12 +82,15 @@ def fetch_file(
 
 
 def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Source:
-    """Returns the source that completed the transfer; those that fail for good are dropped, the others retried."""
+    """Returns the source that completed the transfer; those that fail for good are dropped, the others retried.
+
+    If no host's name is known, there is no network: this is said at once, without retries.
+    """
     answers: dict[str, str] = {}
     willing = list(sources)
-    pauses = iter(PAUSES)
+    pauses, first = iter(PAUSES), transfer.most
     while willing:
-        most = transfer.most
+        most, without_network = transfer.most, True
         for source in list(willing):
             while True:
                 before = transfer.most
@@ -95,6 +98,7 @@ def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Sourc
                     transfer.run(source)
                 except SourceError as error:
                     answers[source.name] = str(error)
+                    without_network &= error.unknown
                     if error.final:
                         willing.remove(source)
                     elif transfer.most > before:
@@ -104,7 +108,7 @@ def _first_that_delivers(transfer: Transfer, sources: Sequence[Source]) -> Sourc
         if transfer.most > most:
             pauses = iter(PAUSES)
         pause = next(pauses, None)
-        if pause is None:
+        if pause is None or (without_network and transfer.most == first):
             break
         if willing:
             time.sleep(pause)

@@ -16,11 +16,12 @@ Read = Callable[[int], bytes]
 
 
 class SourceError(Exception):
-    """A source did not deliver; with `final`, a retry is pointless."""
+    """A source did not deliver; with `final`, a retry is pointless; with `unknown`, its host's name is not known."""
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
+    def __init__(self, message: str, *, final: bool = False, unknown: bool = False) -> None:
         super().__init__(message)
         self.final = final
+        self.unknown = unknown
 
 
 class ChangedError(SourceError):

@@ -7,6 +7,7 @@ import binascii
 import http.client
 import io
 import re
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -76,7 +77,8 @@ def connected(made: urllib.request.Request) -> Iterator[Answer]:
             yield Answer(error.code, error.headers, io.BytesIO().read, redirects.linked)
             return
     except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"no answer ({getattr(error, 'reason', None) or error})") from error
+        reason = getattr(error, "reason", None) or error
+        raise SourceError(f"no answer ({reason})", unknown=isinstance(reason, socket.gaierror)) from error
     with closing(response):
         # Only what has arrived is read at a time, so that a break loses none of it.
         yield Answer(response.status, response.headers, guarded(response.read1), redirects.linked)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.audio.files import read_audio, write_audio
+from jukebox_core.audio.files import AudioFormat, Tag, read_audio, read_tags, write_audio
 from jukebox_core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -28,6 +28,24 @@ def test_a_file_at_the_wanted_rate_is_read_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_audio(tmp_path / "a.wav", rate=RATE, seconds=0.1, offset=0.2), samples[8820:13230]
     )
+
+
+@pytest.mark.parametrize("container", ["wav", "flac", "mp3"])
+def test_tags_are_read_back(tmp_path: Path, container: AudioFormat) -> None:
+    tags: dict[Tag, str] = {"title": "Älteres Stück", "artist": "organ", "genre": "", "comment": "two\nlines"}
+    path = write_audio(tmp_path / f"a.{container}", sine(440, 0.5, RATE), RATE, tags={**tags, "copyright": "mine"})
+    found = read_tags(path)
+    assert found["title"] == ("Alteres Stuck" if container == "mp3" else "Älteres Stück")
+    assert (found["artist"], found["comment"]) == ("organ", "two lines")
+    assert "genre" not in found
+    assert found.get("copyright") == (None if container == "mp3" else "mine")
+
+
+def test_tags_change_no_sample(tmp_path: Path) -> None:
+    samples = sine(440, 0.5, RATE)
+    plain, tagged = write_audio(tmp_path / "a.wav", samples, RATE), tmp_path / "b.wav"
+    write_audio(tagged, samples, RATE, tags={"title": "b"})
+    np.testing.assert_array_equal(read_audio(plain, rate=RATE), read_audio(tagged, rate=RATE))
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

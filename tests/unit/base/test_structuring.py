@@ -30,6 +30,7 @@ class Outer:
     on: bool = False
     maybe: Inner | None = None
     many: tuple[Inner, ...] = ()
+    words: tuple[str, ...] = ()
     named: dict[str, Inner] = field(default_factory=dict)
 
 
@@ -58,8 +59,13 @@ def test_plain_data_hold_nothing_but_mappings_lists_and_values() -> None:
         "on": False,
         "maybe": None,
         "many": [{"size": 1, "ratio": 0.5}],
+        "words": [],
         "named": {},
     }
+
+
+def test_one_plain_value_is_a_list_of_one() -> None:
+    assert build(Outer, {"name": "x", "words": "song.wav"}).words == ("song.wav",)
 
 
 def test_a_whole_number_is_a_number_too() -> None:
@@ -74,7 +80,10 @@ def test_a_whole_number_is_a_number_too() -> None:
         ({"name": 1}, "name is 1; it must be text"),
         ({"name": None}, "name is null; it must be text"),
         ({"name": "x", "nam": 1}, "nam is not a setting; closest: 'name', 'named'"),
-        ({"name": "x", "sizes": 1}, "sizes is not a setting; the whole consists of name, kind, on, maybe, many, named"),
+        (
+            {"name": "x", "sizes": 1},
+            "sizes is not a setting; the whole consists of name, kind, on, maybe, many, words, named",
+        ),
         ({"name": "x", "size": 1}, "size is not a setting; did you mean maybe.size?"),
         ({"name": "x", "kind": "c"}, "kind is 'c'; choose one of 'a', 'b'"),
         ({"name": "x", "on": 1}, "on is 1; it must be true or false"),
@@ -83,13 +92,15 @@ def test_a_whole_number_is_a_number_too() -> None:
         ({"name": "x", "maybe": {"size": -1}}, "maybe.size is -1; it cannot be negative"),
         ({"name": "x", "maybe": {"size": 0}}, "maybe: the ratio is above the size"),
         ({"name": "x", "many": "ab"}, "many is 'ab'; it must be a list, as in [a, b]"),
+        ({"name": "x", "words": {"a": "b"}}, "words is {'a': 'b'}; it must be a list, as in [a, b]"),
+        ({"name": "x", "words": 3}, "words.0 is 3; it must be text"),
         ({"name": "x", "many": [{"size": 1}, {"size": 1.0}]}, "many.1.size is 1.0; it must be a whole number"),
         ({"name": "x", "named": []}, "named is []; it must be a section of names and values"),
         (
             {"name": "x", "named": {"k": {"size": 1, "x": 2}}},
             "named.k.x is not a setting; named.k consists of size, ratio",
         ),
-        ([], "Outer is []; it must be a section with name, kind, on, maybe, many, named"),
+        ([], "Outer is []; it must be a section with name, kind, on, maybe, many, words, named"),
     ],
     ids=str,
 )

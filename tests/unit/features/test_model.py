@@ -117,7 +117,7 @@ def test_only_the_layers_that_are_asked_for_are_read(
     ("asked", "error", "message"),
     [
         ({"layers": (4,)}, ConfigError, r"layers names 4, but the network of level 2 has layers 1 to 3"),
-        ({"layers": 4}, ConfigError, r"features.layers is 4; it must be a list"),
+        ({"layers": 4}, ConfigError, r"layers names 4, but the network of level 2 has layers 1 to 3"),
         ({"codes": (3,)}, ConfigError, r"codes names level 3; choose among 0 to 2"),
         ({"level": 3}, ConfigError, r"level is 3; choose one of 0 to 2"),
         (

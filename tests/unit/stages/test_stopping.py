@@ -28,6 +28,8 @@ def test_a_request_raises_and_says_that_nothing_is_lost() -> None:
     stopping.request_stop()
     with pytest.raises(stopping.StoppedError, match="what was made so far is stored"):
         stopping.check()
+    with pytest.raises(stopping.StoppedError, match="stopped as asked; level_2 is stored at step 3 of 9"):
+        stopping.check("level_2 is stored at step 3 of 9")
     stopping.clear_request()
     stopping.check()
 

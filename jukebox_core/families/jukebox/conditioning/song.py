@@ -13,9 +13,9 @@ from jukebox_core.errors import ConfigError, LabelError
 class Song:
     """Conditioning of a song: artist, genre, lyrics, and the position of the music in the whole song."""
 
-    artist: str = "unknown"
-    genre: str = "unknown"
-    lyrics: str = ""
+    artist: str = "unknown"  # who plays; `jukebox models labels MODEL` lists the names
+    genre: str = "unknown"  # the style, from the same list
+    lyrics: str = ""  # the words of the whole song
     lyrics_file: str | None = None  # a text file with the lyrics, instead of `lyrics`
     total_seconds: float | None = None  # length of the whole song; null: that of a usual song of the model
     offset_seconds: float = 0.0  # start of the music in that song

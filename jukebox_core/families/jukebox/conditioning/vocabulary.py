@@ -95,7 +95,9 @@ class Vocabulary:
         if strict and not _known(name, self.artists):
             raise LabelError(
                 f"artist {artist!r} is not among the {self.artists.entries:,} {self.kind} artists"
-                f"{_advice(name, self.artists)}"
+                f"{_advice(name, self.artists)}",
+                kind="artists",
+                name=artist,
             )
         return self.artists.ids.get(name, UNKNOWN_ID)
 
@@ -119,7 +121,9 @@ class Vocabulary:
             noun = "genres" if self.kind == "v3" else "genre words"
             raise LabelError(
                 f"genre {', '.join(map(repr, missing)) if of_genre else repr(genre)}{of_genre} is not among the "
-                f"{self.genres.entries:,} {self.kind} {noun}{_advice(missing[0], self.genres)}"
+                f"{self.genres.entries:,} {self.kind} {noun}{_advice(missing[0], self.genres)}",
+                kind="genres",
+                name=missing[0],
             )
         return tuple(self.genres.ids.get(word, UNKNOWN_ID) for word in words)
 

@@ -14,7 +14,7 @@ MOST_SAMPLES = 100_000  # of a run: every window of each is planned in memory
 class LevelSampling(DrawConfig):
     """How one level is sampled: how its tokens are drawn, and how far its windows overlap."""
 
-    temperature: float = 0.99
+    temperature: float = 0.99  # above 1 more varied, below 1 more regular
     hop_fraction: float = 0.5  # start of a window after the one before, as a share of the context
 
     def __post_init__(self) -> None:
@@ -28,8 +28,8 @@ class LevelSampling(DrawConfig):
 class SamplingConfig:
     """Settings of sampling: seed, number of songs, last level, and how each level draws its tokens."""
 
-    seed: int = 0
-    n_samples: int = 1
+    seed: int = 0  # another one gives other music
+    n_samples: int = 1  # songs, sampled side by side
     stop_level: int = 0  # the last level that is sampled: 2 samples the top level only, 0 all levels
     level_0: LevelSampling = LevelSampling()
     level_1: LevelSampling = LevelSampling()

@@ -31,9 +31,9 @@ class Bandwidths:
 class Resolution:
     """One short-time Fourier transform; sizes in samples."""
 
-    n_fft: int
-    hop: int
-    window: int
+    n_fft: int  # length of the transform
+    hop: int  # between two transforms
+    window: int  # that is transformed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,15 +41,15 @@ class LossConfig:
     """Weights of the losses. The defaults are the released VQ-VAE's."""
 
     bandwidths: Bandwidths = Bandwidths()
-    l1: float = 0.0
-    l2: float = 1.0
-    linf: float = 0.02
+    l1: float = 0.0  # weight of the absolute residual
+    l2: float = 1.0  # weight of the squared residual
+    linf: float = 0.02  # weight of the largest squared residuals
     linf_k: int = 2048  # how many of an item's largest squared residuals linf averages
-    spectral: float = 0.0
-    multispectral: float = 1.0
-    commit: float = 0.02
+    spectral: float = 0.0  # weight of the difference of spectra at `resolution`
+    multispectral: float = 1.0  # weight of the same at all of `resolutions`
+    commit: float = 0.02  # weight of the distance of encodings from their codes
     resolution: Resolution = Resolution(n_fft=2048, hop=256, window=1536)
-    resolutions: tuple[Resolution, ...] = (
+    resolutions: tuple[Resolution, ...] = (  # of multispectral
         Resolution(n_fft=2048, hop=240, window=1200),
         Resolution(n_fft=1024, hop=120, window=600),
         Resolution(n_fft=512, hop=50, window=240),
@@ -133,8 +133,8 @@ class TrainingConfig:
 class NewNames:
     """New names (section ``labels``): each maps to a known name, whose row it shares, or to null for a new row."""
 
-    artists: dict[str, str | None] = field(default_factory=dict)
-    genres: dict[str, str | None] = field(default_factory=dict)
+    artists: dict[str, str | None] = field(default_factory=dict)  # as in {me: null, my band: the beatles}
+    genres: dict[str, str | None] = field(default_factory=dict)  # likewise
 
     @property
     def is_empty(self) -> bool:

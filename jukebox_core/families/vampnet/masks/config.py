@@ -32,12 +32,12 @@ class BeatConfig:
     source: str | None = None  # librosa: found in the recording; a file of times, or a folder of these; null: `times`
     times: tuple[float, ...] = ()  # of all beats, in seconds; empty without a source: beats keep nothing
     bars: tuple[float, ...] = ()  # those of them that begin bars
-    before_seconds: float = 0.0
-    after_seconds: float = 0.02
+    before_seconds: float = 0.0  # kept before each beat
+    after_seconds: float = 0.02  # kept after each beat
     upbeats: bool = True  # keep beats that begin no bar
     downbeats: bool = True  # keep beats that begin bars
     every: int = 1  # of the upbeats, each how-manieth is kept
-    every_downbeat: int = 1
+    every_downbeat: int = 1  # of the downbeats, likewise
     dropout: float = 0.0  # probability that a step is not kept
     invert: bool = False  # generate what is around beats, and keep the rest
 

@@ -15,8 +15,8 @@ class PassConfig:
     temperature: float = 1.0  # of tokens; 0 is greedy (in parity: the same as 1)
     top_p: float | None = None  # keep the most likely tokens up to this cumulative probability; null: all
     typical: bool = True  # typical filtering (without effect in parity)
-    typical_mass: float = 0.15
-    typical_min_tokens: int = 64
+    typical_mass: float = 0.15  # probability that the typical tokens have together
+    typical_min_tokens: int = 64  # kept at least
     cutoff: float = 1.0  # share of the passes that draw tokens; later ones take the most likely
     mask_temperature: float = 10.5  # of the choice of tokens that are kept from a pass
 
@@ -38,7 +38,7 @@ class PassConfig:
 class VampSampling:
     """How music is varied (conf/sampling/_vamp.yaml)."""
 
-    seed: int = 0
+    seed: int = 0  # another one gives other variations
     n_samples: int = 1  # variations of each recording
     stop_level: int = 0  # 1 makes the coarse codebooks only
     feedback: int = 1  # rounds of the coarse model, each over the result of the one before

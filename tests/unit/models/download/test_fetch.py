@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -157,6 +158,20 @@ def test_sources_are_tried_in_order_and_the_error_has_their_answers(site: Site, 
             assert words in str(caught.value)
         assert fetch_file(EXACT, [*failing, site.url], tmp_path / "c").read_bytes() == CONTENT
         assert len(empty.requests) == 3  # once a call: a missing file stays missing
+
+
+def test_without_a_network_nothing_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def unknown(host: object, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(fetch, "PAUSES", (1000.0,))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DownloadError, match="Name or service not known"):
+        fetch_file(EXACT, ["https://one.example", "https://two.example"], tmp_path)
+    assert asked == ["one.example", "two.example"]
 
 
 def test_a_busy_server_is_asked_again_but_not_forever(site: Site, tmp_path: Path) -> None:

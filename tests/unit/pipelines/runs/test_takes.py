@@ -156,7 +156,7 @@ def test_names_do_not_grow_with_each_generation() -> None:
         (["source.samples=[2]"], "source.samples names 2, but run first has samples 0 to 1"),
         (["source.samples=[0,1,1]"], "source.samples names 3 samples but sampling.n_samples is 2; set sampling.n_sam"),
         (["source.samples=[-1]"], "source.samples is [-1]; samples are counted from 0"),
-        (["source.samples=1"], "source.samples is 1; it must be a list"),
+        (["source.samples=2"], "source.samples names 2, but run first has samples 0 to 1"),
         (["sampling.n_samples=3"], "run first has 2 samples but sampling.n_samples is 3; leave that override out, or"),
         (["source.keep_seconds=7"], "source.keep_seconds is 7, but sample 0 of run first has 5.999 s"),
         (["source.keep_seconds=0"], "source.keep_seconds is 0.0; it must be above 0"),
