@@ -105,7 +105,7 @@ def rename_run(
 
     found = find_run(run, root)
     target = check_renamable(found, name)
-    with _idle(found):
+    with idle(found):
         rename(found, target, root)
     _print([f"run {found.name} is now {target.name}, in {target.path}"])
 
