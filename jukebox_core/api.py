@@ -9,65 +9,39 @@ from __future__ import annotations
 import gc
 import math
 import os
-import uuid
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from jukebox_core.base.hashing import digest, digest_bytes
-from jukebox_core.errors import ConfigError, LabelError
+from jukebox_core.composer.builtin import read_prompt_audio
+from jukebox_core.errors import LabelError
+from jukebox_core.generation import Generation, Progress, free, integers, open_store, seal_start
 from jukebox_core.models.config import WeightsConfig
-from jukebox_core.models.labels import with_models
+from jukebox_core.models.labels import names_of, with_models
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
+from jukebox_core.music import Music, Piece, composite
+from jukebox_core.progress_bar import Bar
 from jukebox_core.protocols import WeightFile
+from jukebox_core.request import ModelMaker, Request, make_request
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
 from jukebox_core.runtime.precision import SamplingMemory, choose_dtype, max_batch_size
-from jukebox_core.sampling.schedule import Schedule, plan_units
-from jukebox_core.sampling.windows import FlushPolicy, Unobserved, sample_nodes
-from jukebox_core.store.spans import read_spans
-from jukebox_core.store.store import TokenStore
-from jukebox_core.tokens.graph import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from jukebox_core.features.config import FeatureConfig
     from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
+    from jukebox_core.music import Audio, Codes
     from jukebox_core.protocols import Codec, FeatureExtractor, SongPlan, TokenModel
     from jukebox_core.tokens.graph import Take
-
-    Codes = NDArray[np.int64]
-    Audio = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Music:
-    """The result of `Model.generate`."""
-
-    codes: Mapping[int, Codes]  # by level, those that were sampled: int64 [samples, tokens]
-    audio: Audio  # float32 [samples, time], decoded from the lowest of these levels; may exceed 1
-    sample_rate: int  # Hz
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Request:
-    """A `RunRequest` of `Model.generate`."""
-
-    config: Any
-    sampling: Any
-    seconds: float
-    dtype: str
-    songs: Sequence[Any]
-
-    def song_of(self, sample: int) -> Any:
-        return self.songs[sample]
 
 
 def load_model(
@@ -149,7 +123,7 @@ class Model:
         Raises:
             ConfigError: values outside the codebook, or a level that the model does not have.
         """
-        tokens, codec = np.atleast_1d(_integers(codes, "codes")), self._open_codec()
+        tokens, codec = np.atleast_1d(integers(codes, "codes")), self._open_codec()
         return codec.decode(_batch(tokens, codec.code_axes), level).reshape(*tokens.shape[: -codec.code_axes], -1)
 
     def generate(
@@ -161,10 +135,13 @@ class Model:
         seed: int | None = None,
         sampling: Any = None,
         start: Mapping[int, Codes] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], None] | Literal["bar"] | None = "bar",
     ) -> Music:
         """Makes music, all samples as one batch where memory allows.
 
-        The same settings give the same tokens as ``jukebox generate``.
+        The same settings give the same tokens as ``jukebox generate``. Ctrl-C ends sampling and returns what is there,
+        as music whose `finished` is false.
 
         Args:
             songs: conditioning: one song for all samples, or one for each; by default the family's defaults. A song
@@ -173,25 +150,91 @@ class Model:
             n_samples: number of samples; by default `sampling.n_samples`, or one for each of several songs.
             seed: of the noise; by default `sampling.seed`.
             sampling: temperatures, filters, hops and the last level to sample.
-            start: codes that the music starts with, by level, [samples, tokens] or [tokens], as `encode` returns them.
+            start: codes that the music starts with, by level, [samples, tokens] or [tokens], as `encode` and `prompt`
+                return them.
+            store: a token store that outlasts this call, as ``outputs/.store``: its keys are those of the command line,
+                so that nothing is sampled twice, and an interrupted call goes on where it was. None: in memory.
+            on_progress: called after every step of the model; ``bar`` shows a bar in a notebook or on a terminal.
 
         Raises:
             ConfigError: lengths that the model cannot make, or a start that does not fit.
             LabelError: an artist, genre or lyrics that the model does not know.
             DownloadError, CheckpointError: the model's files cannot be downloaded, or are invalid.
+            KeyboardInterrupt: Ctrl-C before there was any token.
         """
         request = self._request(songs, seconds, n_samples, seed, sampling)
-        store = TokenStore(f"memory://jukebox-{uuid.uuid4().hex}")
+        made, finished = self._generation(request, start, store), True
         try:
-            have = self._seal_start(store, start or {}, self._family.length(request), request.sampling.n_samples)
-            plans = self._plan(request, have)
-            self._sample(request, plans, store)
-            takes = [plan.take for plan in plans]
-            levels = range(request.sampling.stop_level, self.config.top + 1)
-            codes = {level: np.stack([_track(store, take[level]) for take in takes]) for level in levels}
+            try:
+                with Bar() if on_progress == "bar" else nullcontext(on_progress) as told:
+                    for _ in made.windows(told):
+                        pass
+            except KeyboardInterrupt:
+                finished = False
+            codes = made.codes()
+            if not codes:
+                raise KeyboardInterrupt
         finally:
-            store.remove(*store.keys())
-        return Music(codes, self.decode(codes[levels[0]], levels[0]), self.config.sample_rate)
+            made.close()
+        maker = ModelMaker(self, self._settings, request)
+        sound = self.decode(codes[min(codes)], min(codes)) if finished else composite(codes, maker, self.config.hops)
+        return Music(codes, sound, self.config.sample_rate, finished, maker)
+
+    def stream(
+        self,
+        songs: Any = None,
+        *,
+        seconds: float,
+        n_samples: int | None = None,
+        seed: int | None = None,
+        sampling: Any = None,
+        start: Mapping[int, Codes] | None = None,
+        store: str | os.PathLike[str] | None = None,
+    ) -> Iterator[Piece]:
+        """Yields after every window how far the music is, and how it sounds so far; the last piece is all of it.
+
+        Arguments and errors are those of `generate`; the settings are checked before the first piece is asked for.
+        """
+        request = self._request(songs, seconds, n_samples, seed, sampling)
+        made, maker = self._generation(request, start, store), ModelMaker(self, self._settings, request)
+        return self._pieces(made, maker)
+
+    def _pieces(self, made: Generation, maker: ModelMaker) -> Iterator[Piece]:
+        config = self.config
+        try:
+            for level in made.windows():
+                codes = made.codes()
+                tokens = codes[level].shape[-1] if level in codes else 0
+                yield Piece(level, config.seconds(level, tokens), codes, maker, config.hops)
+        finally:
+            made.close()
+
+    def prompt(
+        self, path: str | os.PathLike[str], *, seconds: float | None = None, offset_seconds: float = 0.0
+    ) -> dict[int, Codes]:
+        """Returns the codes of the beginning of a recording, int64 [tokens] by level, for `start` of `generate`.
+
+        Args:
+            path: a wav, flac, ogg or mp3 file, any that ffmpeg reads, or ``builtin:tune``.
+            seconds: length; None: to its end.
+            offset_seconds: start within the recording.
+
+        Raises:
+            AudioError: it cannot be read, or is too short.
+        """
+        sound = read_prompt_audio(os.fspath(path), rate=self.config.sample_rate, seconds=seconds, offset=offset_seconds)
+        top = self.config.hops[self.config.top]
+        return self.encode(sound[: len(sound) // top * top])
+
+    @property
+    def artists(self) -> tuple[str, ...]:
+        """The artists that the model knows, sorted; ConfigError if it knows none."""
+        return tuple(names_of(self._settings, self._weights)["artists"])
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """The genres that the model knows, sorted; ConfigError if it knows none."""
+        return tuple(names_of(self._settings, self._weights)["genres"])
 
     def features(
         self,
@@ -255,35 +298,35 @@ class Model:
         extractor: FeatureExtractor = self._network[1]
         return extractor
 
-    def _request(
-        self,
-        songs: Any,
-        seconds: float,
-        n_samples: int | None,
-        seed: int | None,
-        sampling: Any,
-        *,
-        whole_song: bool = False,
-    ) -> _Request:
-        """Returns what is asked for; with `whole_song`, a song without a length ends with the music."""
-        kind = self._family.song_type
-        asked = (songs if songs is not None else kind(),) if songs is None or isinstance(songs, kind) else tuple(songs)
-        how = sampling or self._family.sampling_type()
-        count = n_samples if n_samples is not None else len(asked) if len(asked) != 1 else how.n_samples
-        if len(asked) not in (1, count):
-            raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")
-        how = replace(how, n_samples=count, seed=how.seed if seed is None else seed)
-        songs = asked if len(asked) == count else asked * count
-        usual = None if whole_song else self._settings.usual_seconds
-        completed = {
-            song: self._family.complete_song(self.config, song, seconds, usual) for song in dict.fromkeys(songs)
-        }
-        for song in completed.values():
-            self._family.check_song(self.config, song, seconds)
-        songs = tuple(completed[song] for song in songs)
-        return _Request(config=self.config, sampling=how, seconds=seconds, dtype=self._hardware.dtype, songs=songs)
+    def _request(self, songs: Any, seconds: float, n_samples: int | None, seed: int | None, sampling: Any) -> Request:
+        dtype = self._hardware.dtype
+        return make_request(
+            self._settings, dtype, songs=songs, seconds=seconds, n_samples=n_samples, seed=seed, sampling=sampling
+        )
 
-    def _plan(self, request: _Request, have: Sequence[Take]) -> list[SongPlan]:
+    def _generation(
+        self, request: Request, start: Mapping[int, Codes] | None, store: str | os.PathLike[str] | None
+    ) -> Generation:
+        """Returns the planned windows of a request, over a store that holds its start."""
+        opened, samples = open_store(None if store is None else os.fspath(store)), request.sampling.n_samples
+        try:
+            have = seal_start(opened, self.config, start or {}, self._family.length(request), samples)
+            plans = self._plan(request, have)
+        except BaseException:
+            free(opened)
+            raise
+        levels = sorted({node.level for plan in plans for node in plan.nodes})
+        return Generation(
+            family=self._family,
+            config=self.config,
+            sampling=request.sampling,
+            plans=plans,
+            store=opened,
+            batch=self._hardware.batch_size or self._fitting_batch(levels, plans),
+            open_network=self._open_network,
+        )
+
+    def _plan(self, request: Request, have: Sequence[Take]) -> list[SongPlan]:
         files = obtain_vocabularies(self._settings.files, self._weights)
         try:
             conditioning = self._family.condition(request, {role: file.path for role, file in files.items()})
@@ -293,26 +336,6 @@ class Model:
         roles = dict.fromkeys(self._family.role_of(level) for level in levels)
         identities = {role: self._weights_of(role).identity for role in roles}
         return self._family.plan(request, conditioning, identities, have)
-
-    def _sample(self, request: _Request, plans: Sequence[SongPlan], store: TokenStore) -> None:
-        """Samples every window of the plans, level by level."""
-        nodes = {node.key for plan in plans for node in plan.nodes}
-        batch = self._hardware.batch_size or self._fitting_batch(
-            sorted({n.level for p in plans for n in p.nodes}), plans
-        )
-        schedule = Schedule(plan_units(plans, batch), nodes, "by_level")
-        while (unit := schedule.take()) is not None:
-            role = self._family.role_of(unit.level)
-            sample_nodes(
-                lambda role=role: self._open_network(role),  # type: ignore[misc]
-                unit.nodes,
-                store,
-                request.sampling,
-                FlushPolicy(tokens=2**62, seconds=math.inf),
-                Unobserved(),
-                work=f"{self.config.name}, level {unit.level}",
-            )
-            schedule.finish(unit)
 
     def _fitting_batch(self, levels: Sequence[int], plans: Sequence[SongPlan]) -> int:
         """Returns the batch size that fits the free memory, where that of the loaded network counts as free."""
@@ -341,51 +364,10 @@ class Model:
         network: TokenModel = self._network[1]
         return network
 
-    def _seal_start(self, store: TokenStore, start: Mapping[int, Codes], length: int, samples: int) -> list[Take]:
-        """Seals the codes that each song starts with; returns their takes, with empty tracks for the other levels."""
-        hops = self.config.hops
-        for level in start:
-            if level not in range(len(hops)):
-                raise ConfigError(f"start has level {level}; its levels are {', '.join(map(str, range(len(hops))))}")
-        tracks = [[Track()] * len(hops) for _ in range(samples)]
-        for level, given in start.items():
-            for sample, codes in enumerate(self._start(given, level, length, samples)):
-                if len(codes):
-                    causes = {"start": digest_bytes(codes.tobytes()), "level": level}
-                    store.seal(digest(causes), codes, first=0, causes=causes)
-                    tracks[sample][level] = Track().extend(digest(causes), len(codes))
-        return [tuple(each) for each in tracks]
-
-    def _start(self, given: ArrayLike, level: int, length: int, samples: int) -> NDArray[np.int32]:
-        codes, bins = np.atleast_2d(_integers(given, f"start[{level}]")), self.config.bins
-        most = length // self.config.hops[level]
-        if codes.ndim != 2 or codes.shape[0] not in (1, samples):
-            raise ConfigError(
-                f"start[{level}] has shape {codes.shape}; give [{samples}, tokens], or [tokens] for all samples"
-            )
-        if codes.shape[1] > most:
-            raise ConfigError(
-                f"start[{level}] has {codes.shape[1]} tokens but the music only {most}; make more seconds"
-            )
-        if codes.size and not 0 <= codes.min() <= codes.max() < bins:
-            raise ConfigError(f"start[{level}] holds {codes.min()} to {codes.max()}; codes are from 0 to {bins - 1}")
-        return np.broadcast_to(codes, (samples, codes.shape[1])).astype(np.int32)
-
     def _weights_of(self, role: str) -> LocalFile:
         return obtain_weights(self._settings, self._weights, roles=(role,))[role]
-
-
-def _integers(values: ArrayLike, name: str) -> Codes:
-    found = np.asarray(values)
-    if found.size and not np.issubdtype(found.dtype, np.integer):
-        raise ConfigError(f"{name} holds {found.dtype} values; codes are integers")
-    return found.astype(np.int64)
 
 
 def _batch(values: NDArray[Any], axes: int) -> NDArray[Any]:
     """Returns an array [..., *item] with all but its last `axes` axes as one, [batch, *item]."""
     return values.reshape(math.prod(values.shape[:-axes]), *values.shape[-axes:])
-
-
-def _track(store: TokenStore, track: Track) -> Codes:
-    return read_spans(store, tuple(track)).astype(np.int64)

@@ -23,8 +23,11 @@ _MOST_MODELS = 3  # named in an error
 class LabelledFamily(Protocol):
     """What a family with names of artists and genres has beside the methods of `Family`."""
 
+    def has_names(self, config: Any) -> bool:
+        """Whether the model has labels."""
+
     def names(self, config: Any, vocabularies: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
-        """Returns the names by kind, ``artists`` and ``genres``; none of a model without labels."""
+        """Returns the names by kind, ``artists`` and ``genres``."""
 
 
 def names_of(model: ModelSettings, weights: WeightsConfig) -> dict[str, list[str]]:
@@ -34,12 +37,11 @@ def names_of(model: ModelSettings, weights: WeightsConfig) -> dict[str, list[str
         ConfigError: it knows none.
         DownloadError: a vocabulary cannot be fetched.
     """
-    if not hasattr(model.opened, "names"):
+    family = cast("LabelledFamily", model.opened)
+    if not (hasattr(family, "has_names") and family.has_names(model.config)):
         raise ConfigError(f"model {model.name} knows no artists and genres; choose another, as mini or 1b_lyrics")
     files = obtain_vocabularies(model.files, weights)
-    found = cast("LabelledFamily", model.opened).names(model.config, {role: file.path for role, file in files.items()})
-    if not any(found.values()):
-        raise ConfigError(f"model {model.name} knows no artists and genres; choose another, as mini or 1b_lyrics")
+    found = family.names(model.config, {role: file.path for role, file in files.items()})
     return {kind: sorted(names) for kind, names in found.items()}
 
 

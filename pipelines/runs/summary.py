@@ -59,7 +59,7 @@ def _sound(run: RunFolder, manifest: Mapping[str, Any]) -> str:
     """Returns the folder of the finest sound of a finished run, below the working directory if it is there."""
     if manifest.get("status") != "finished" or not manifest.get("audio"):
         return ""
-    finest = min(manifest["audio"], key=lambda record: record["level"])
+    finest = min(manifest["audio"], key=lambda record: record.get("level", 0))
     return str((run.path / finest["path"]).parent)
 
 

@@ -34,6 +34,8 @@ PUBLIC = {
     "JukeboxError",
     "LevelSampling",
     "Music",
+    "Piece",
+    "Progress",
     "SamplingConfig",
     "Song",
     "load_features",

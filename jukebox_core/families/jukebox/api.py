@@ -12,15 +12,16 @@ from jukebox_core.api import Model
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.alignment.heads import alignment_head
 from jukebox_core.models.resolve import obtain_vocabularies
+from jukebox_core.request import make_request
 
 if TYPE_CHECKING:
-    from jukebox_core.api import Audio, Codes
     from jukebox_core.families.jukebox.conditioning.song import Song
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
+    from jukebox_core.music import Audio, Codes
     from jukebox_core.protocols import Aligner, AlignmentFamily
 
 
@@ -76,7 +77,16 @@ class Jukebox(Model):
         tokens = np.asarray(codes) if audio is None else self.encode(audio, [top])[top]
         if tokens.ndim != 1 or not len(tokens):
             raise ConfigError(f"the music has shape {tokens.shape}; give one recording, [time], or codes, [tokens]")
-        request = self._request(song, config.seconds(top, len(tokens)), 1, None, None, whole_song=True)
+        request = make_request(
+            self._settings,
+            self._hardware.dtype,
+            songs=song,
+            seconds=config.seconds(top, len(tokens)),
+            n_samples=1,
+            seed=None,
+            sampling=None,
+            whole_song=True,
+        )
         files = obtain_vocabularies(self._settings.files, self._weights)
         (conditioning,) = self._family.condition(request, {role: file.path for role, file in files.items()})
         text = family.aligned_text(config, conditioning)

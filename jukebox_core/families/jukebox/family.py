@@ -130,13 +130,16 @@ class JukeboxFamily:
         """Returns the length of the music in audio samples: whole top-level tokens, so that all levels end together."""
         return music_length(request.config, request.seconds, stop_level=request.sampling.stop_level)
 
+    def has_names(self, config: JukeboxConfig) -> bool:
+        """Whether the top prior has labels."""
+        return config.priors[config.top].labels is not None
+
     def names(self, config: JukeboxConfig, vocabularies: Mapping[str, Path]) -> dict[str, list[str]]:
-        """Returns the artists and genres of the top prior, by kind; none of a prior without labels."""
+        """Returns the artists and genres of the top prior, which has labels, by kind."""
         labels = config.priors[config.top].labels
-        known = load_vocabularies(vocabularies)
-        if labels is None or labels.vocabulary not in known:
-            return {}
-        tables = {"artists": known[labels.vocabulary].artists, "genres": known[labels.vocabulary].genres}
+        assert labels is not None, "has_names says so"
+        known = load_vocabularies(vocabularies)[labels.vocabulary]
+        tables = {"artists": known.artists, "genres": known.genres}
         return {kind: [name for name in table.ids if name not in ("", UNKNOWN)] for kind, table in tables.items()}
 
     def condition(self, request: RunRequest, vocabularies: Mapping[str, Path]) -> tuple[tuple[SongLabels, ...], ...]:

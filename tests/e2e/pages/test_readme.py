@@ -12,11 +12,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from jukebox_core.audio.files import write_audio
 from jukebox_core.composer.tune import tune
 from pipelines.settings.compose import GENERATE, compose
+from tests.helpers.models.small_model import write_small_model
 from tests.helpers.pages import ROOT, Command, blocks, commands
 
 if TYPE_CHECKING:
@@ -58,19 +58,6 @@ def shrunk(command: Command) -> Command:
         if not any(word.startswith("model=") for word in words):
             words.append(SHRUNK_MODEL)
     return tuple(words)
-
-
-def write_small_model(path: Path) -> None:
-    """mini with shorter upsampler windows, which its trained weights do not fit; it draws its own."""
-    model = yaml.safe_load((ROOT / "conf" / "model" / "mini.yaml").read_text())
-    priors = model["network"]["priors"]
-    priors["level_0"]["context"], priors["level_1"]["context"] = 256, 128
-    files, empty = model["files"], {"bytes": None, "sha256": None, "sources": []}
-    files["weight_sources"] = ["seed:1"]
-    files["weights"] = {
-        role: entry | empty | {"path": "small/seeded.safetensors"} for role, entry in files["weights"].items()
-    }
-    path.write_text(yaml.safe_dump(model | {"name": "small", "trained": False}))
 
 
 class Shell:

@@ -238,7 +238,7 @@ def test_show_prints_settings_takes_and_files(capsys: pytest.CaptureFixture[str]
         (["rm", "firrt"], "closest: 'first'"),
         (
             ["lst"],
-            "jukebox: there is no command 'runs lst'; choose one of list, show, tree, resume, rm, gc; closest: 'l",
+            "jukebox: there is no command 'runs lst'; choose one of list, show, tree, resume, rename, rm, gc; closest:",
         ),
         (["show"], "jukebox: runs show needs RUN; write: jukebox runs show [OPTIONS] RUN\n"),
         (["list", "--al"], "jukebox: runs list has no option --al; choose one of --root, --help"),
