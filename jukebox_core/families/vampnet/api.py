@@ -18,6 +18,7 @@ from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
 from jukebox_core.families.vampnet.config import COARSE_LEVEL, CODEC, FINE_LEVEL, ROLE_OF, SHORTEST_SECONDS
+from jukebox_core.families.vampnet.engine import DTYPES, check_parity, converted
 from jukebox_core.families.vampnet.masks import parts
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.masks.found import check_found, complete
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from jukebox_core.protocols import TokenModel
     from jukebox_core.runtime.config import HardwareConfig
 
-_DTYPES = ("auto", "float32")
 _BATCH = 4  # variations sampled at once; it changes no token
 
 AudioLike = str | os.PathLike[str] | np.ndarray
@@ -64,8 +64,9 @@ class VampNet:
         """Checks device and precision; loads nothing. `jukebox_core.load_model` is the usual constructor."""
         self._settings, self._hardware, self._weights = settings, hardware, weights
         self._device = resolve_device(hardware.device)
-        if hardware.dtype not in _DTYPES:
-            raise ConfigError(f"hardware.dtype is {hardware.dtype!r}; a VampNet model computes in {', '.join(_DTYPES)}")
+        self._dtype = "float32" if hardware.dtype == "auto" else hardware.dtype
+        if self._dtype not in DTYPES:
+            raise ConfigError(f"hardware.dtype is {hardware.dtype!r}; a VampNet model computes in {', '.join(DTYPES)}")
         self._codec: Codec | None = None
         self._networks: dict[int, GridModel] = {}
         use_threads(hardware)
@@ -161,13 +162,15 @@ class VampNet:
             sampling: number of variations, seed, passes, rounds.
 
         Raises:
-            ConfigError: the mask is not of the shape of the codes, or audio and codes are both given or both missing.
+            ConfigError: the mask is not of the shape of the codes, audio and codes are both given or both missing, or
+                parity is asked for in another precision than float32.
             AudioError: as `encode`.
             DownloadError, CheckpointError: the model's files cannot be downloaded, or are invalid.
         """
         if (audio is None) == (codes is None):
             raise ConfigError("give either audio or codes, one recording of either")
         how = sampling or VampSampling()
+        check_parity(self._dtype, parity=how.parity)
         source = self._codes(codes) if codes is not None else self.encode(audio, rate=rate)  # type: ignore[arg-type]
         books = self.config.network.codec.n_codebooks
         if source.ndim != 2 or source.shape[0] != books or not source.shape[1]:
@@ -193,7 +196,7 @@ class VampNet:
             store.seal(digest(causes), source, first=0, causes=causes)
             track = Track((Span(digest(causes), 0, source.shape[1]),))
             plans = [
-                plan_variation(Variation(self.config, weights, sampling, "float32", sample, track, mask, stretch))
+                plan_variation(Variation(self.config, weights, sampling, self._dtype, sample, track, mask, stretch))
                 for sample in range(sampling.n_samples)
             ]
             self._run(plans, store, sampling)
@@ -224,7 +227,8 @@ class VampNet:
     def _open(self, level: int) -> TokenModel:
         if level not in self._networks:
             path = self._file(ROLE_OF[level]).path
-            self._networks[level] = GridModel(self.config, load_transformer(path, self.codec, device=self._device))
+            model = load_transformer(path, self.codec, device=self._device)
+            self._networks[level] = GridModel(self.config, converted(model, self._dtype))
         return self._networks[level]
 
     def _file(self, role: str) -> LocalFile:

@@ -59,7 +59,7 @@ class VampNetFamily:
     song_type = Varied
     song_overrides_type = VariedOverride
     codec_role = CODEC
-    dtypes = ("float32",)
+    dtypes = ("float32", "bfloat16", "int8")
     mask_type = MaskConfig
     shortest_seconds = SHORTEST_SECONDS
     level_names = MappingProxyType({FINE_LEVEL: "All codebooks", COARSE_LEVEL: "Coarse codebooks"})
@@ -217,13 +217,15 @@ class VampNetFamily:
         hardware: HardwareConfig,
         library: Path | None,
     ) -> GridModel:
-        """Returns the transformer of `role` over the codebooks of the codec."""
+        """Returns the transformer of `role` over the codebooks of the codec, in the precision of `hardware.dtype`."""
         from jukebox_core.families.vampnet.checkpoints.loading import load_codec, load_transformer
+        from jukebox_core.families.vampnet.engine import converted
         from jukebox_core.families.vampnet.sampling.grid_model import GridModel
         from jukebox_core.runtime.device import resolve_device
 
         codec = load_codec(files[CODEC].path)
-        return GridModel(config, load_transformer(files[role].path, codec, device=resolve_device(hardware.device)))
+        model = load_transformer(files[role].path, codec, device=resolve_device(hardware.device))
+        return GridModel(config, converted(model, hardware.dtype))
 
     def estimate_bytes(
         self, config: VampNetConfig, levels: Sequence[int], dtype: str, batch: int, *, together: bool

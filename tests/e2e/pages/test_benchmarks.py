@@ -87,6 +87,26 @@ def test_the_memory_of_a_transcription_is_measured_by_length() -> None:
 
 
 @pytest.mark.slow
+def test_variations_are_measured_in_turns_with_the_original_way() -> None:
+    result = last_line(
+        *("benchmarks.vamp", "--layers", "1", "--threads", "1", "--turns", "1", "--items", "2"),
+        *("--ways", "float32", "int8"),
+    )
+    rows = result["rows"]
+    assert list(rows) == ["original", "float32", "float32, batch of 2", "int8", "int8, batch of 2"]
+    assert rows["original"]["faster"] == rows["original"]["of_alone"] == 1.0
+    assert all(row["wall"] > 0 < row["cpu"] for row in rows.values())
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_variation_is_measured_beside_its_estimate() -> None:
+    result = last_line("benchmarks.vamp.memory", "--layers", "2", "--ways", "float32")
+    assert [row["role"] for row in result["rows"]] == ["coarse", "c2f"]
+    assert all(row["held"] <= row["peak"] for row in result["rows"])
+    assert all(0.5 < row["peak"] / row["estimate"] < 1.5 for row in result["rows"])
+
+
+@pytest.mark.slow
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)

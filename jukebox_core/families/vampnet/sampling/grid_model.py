@@ -6,7 +6,7 @@ Legend: B items, K codebooks, T time.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -66,7 +66,9 @@ class ChunkState:
         if done == self.passes.steps:
             return None
         behind = [chunk for chunk in self.chunks if chunk.state.done == done]
-        for group in self._groups(behind):
+        for chunk in filter(self._is_kept, behind):
+            chunk.state = replace(chunk.state, done=done + 1)
+        for group in self._groups([chunk for chunk in behind if not self._is_kept(chunk)]):
             self._advance(group)
         new = self.chunks[0].node.window.new
         return new * (done + 1) // self.passes.steps - new * done // self.passes.steps
@@ -87,6 +89,13 @@ class ChunkState:
 
     def restore_cache(self, saved: Mapping[str, Any]) -> None:
         """Does nothing."""
+
+    def _is_kept(self, chunk: Chunk) -> bool:
+        """Returns whether nothing of a chunk is generated, so that its passes need no model; not in parity.
+
+        There each pass moves the generator on, whose numbers later chunks use.
+        """
+        return not self.sampling.parity and not int(chunk.state.masked_B[0])
 
     def _groups(self, chunks: list[Chunk]) -> list[list[Chunk]]:
         """Returns the items that share a pass: those of one round, or in parity each alone."""

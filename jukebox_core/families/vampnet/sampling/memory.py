@@ -31,8 +31,8 @@ def estimate_bytes(config: VampNetConfig, levels: Sequence[int], dtype: str, bat
 
 
 @lru_cache(maxsize=16)
-def weight_bytes(config: VampNetConfig, role: str, dtype: str) -> int:  # noqa: ARG001 - all are float32 today
-    """Returns the bytes that a transformer takes in memory, with merged updates."""
+def weight_bytes(config: VampNetConfig, role: str, dtype: str) -> int:  # noqa: ARG001 - all are read in float32
+    """Returns the bytes that a transformer takes while it is loaded, with merged updates; it is converted later."""
     return sum(parameter.numel() * 4 for parameter in build_transformer(config.sizes(role)).parameters())
 
 

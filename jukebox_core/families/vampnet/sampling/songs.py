@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jukebox_core.families.vampnet.config import CODEC, FINE_LEVEL, varies_only
+from jukebox_core.families.vampnet.engine import check_parity
 from jukebox_core.families.vampnet.masks import parts
 from jukebox_core.families.vampnet.masks.build import build_mask
 from jukebox_core.families.vampnet.masks.draws import GeneratorDraws
@@ -59,8 +60,9 @@ def plan_songs(
         have: the codes of the recording of each variation.
 
     Raises:
-        ConfigError: a variation has no recording, or its mask does not fit it.
+        ConfigError: a variation has no recording, or its mask does not fit it, or parity in another precision.
     """
+    check_parity(dtype, parity=sampling.parity)
     masks: dict[Any, NDArray[np.bool_]] = {}
     plans = []
     for song, take in zip(songs, have, strict=True):

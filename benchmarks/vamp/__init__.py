@@ -1,0 +1,1 @@
+"""Variations at the official sizes: speed in turns with the original way, and memory (`python -m benchmarks.vamp`)."""
