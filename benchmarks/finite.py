@@ -1,7 +1,9 @@
 """The cost of looking for numbers that are not finite: ``python -m benchmarks.finite``.
 
-In loading: priors are loaded with the check and without it, in turns. In steps: the CPU time of the checks within that
-of the steps that they belong to. All of it is CPU time of one thread, which other load on the machine alters little.
+In loading: priors are loaded with the check and without it, in turns. In the first start with a file of weights: they
+are loaded, prepared for sampling, and kept so for later starts, which check nothing, since the copy is bound by digests
+to what was checked. In steps: the CPU time of the checks within that of the steps that they belong to. All of it is CPU
+time, which other load on the machine alters little.
 Prints a table, and one line of JSON last. Models have the official sizes, a few layers and random weights: in a step of
 all layers the share is smaller.
 """
@@ -24,6 +26,7 @@ from benchmarks.fill import fill
 from benchmarks.full_size import machine
 from benchmarks.workers.ours import Ours
 from jukebox_core.families.jukebox.checkpoints.loading import load_prior
+from jukebox_core.families.jukebox.checkpoints.prepared import Source, sampling_prior
 from jukebox_core.families.jukebox.model.prior import Prior
 from jukebox_core.families.jukebox.sampling.decoder import WindowDecoder
 from jukebox_core.models.checkpoints import checkpoint
@@ -45,8 +48,13 @@ def _copy(source: Tensor, target: Tensor) -> bool:
     return True
 
 
-def loading(model: str, depth: int | None, dtype: str, rounds: int, scratch: str | None = None) -> dict[str, Any]:
-    """Returns the CPU seconds of loading a prior with the check and without it, medians of turns, and their ratio."""
+def loading(
+    model: str, depth: int | None, dtype: str, rounds: int, scratch: str | None = None, *, first: bool = False
+) -> dict[str, Any]:
+    """Returns the CPU seconds of loading a prior with the check and without it, medians of turns, and their ratio.
+
+    With `first`, those of all that the first start with a file does before it samples.
+    """
     config, level = _with_depth(load_preset(model).config, depth), 2
     with tempfile.TemporaryDirectory(prefix="finite-", dir=scratch) as folder:
         path = Path(folder) / "prior.safetensors"
@@ -57,16 +65,23 @@ def loading(model: str, depth: int | None, dtype: str, rounds: int, scratch: str
         del prior
         times: dict[bool, list[float]] = {True: [], False: []}
         for turn in range(2 * rounds + 2):
-            with mock.patch.object(checkpoint, "copy_finite", checkpoint.copy_finite if turn % 2 else _copy):
-                began = time.thread_time()
-                load_prior(config, level, path, dtype=dtype)
-                times[bool(turn % 2)].append(time.thread_time() - began)
+            with (
+                mock.patch.object(checkpoint, "copy_finite", checkpoint.copy_finite if turn % 2 else _copy),
+                tempfile.TemporaryDirectory(dir=folder) as library,
+            ):
+                began = time.process_time()
+                if first:
+                    source = Source(path, "0" * 64, Path(library))
+                    sampling_prior(config, level, source, device=torch.device("cpu"), dtype=dtype, engine="native")
+                else:
+                    load_prior(config, level, path, dtype=dtype)
+                times[bool(turn % 2)].append(time.process_time() - began)
     # The first turn of each reads the file from the disk. Noise only adds: the shares of neighbours show the spread.
     pairs = [on / off - 1 for on, off in zip(times[True][1:], times[False][1:], strict=True)]
     with_it, without = median(times[True][1:]), median(times[False][1:])
     return {
-        "what": "loading", "model": model, "layers": depth, "dtype": dtype, "bytes": size, "with_s": with_it,
-        "without_s": without, "share": with_it / without - 1, "spread": [min(pairs), max(pairs)],
+        "what": "first start" if first else "loading", "model": model, "layers": depth, "dtype": dtype, "bytes": size,
+        "with_s": with_it, "without_s": without, "share": with_it / without - 1, "spread": [min(pairs), max(pairs)],
     }  # fmt: skip
 
 
@@ -110,9 +125,10 @@ def run(models: Sequence[str], rounds: int, count: int, scratch: str | None) -> 
     """Measures every model; returns the machine and the rows."""
     torch.set_num_threads(1)
     rows = [
-        loading(model, PARTS.get(model, 8), dtype, rounds, scratch)
+        loading(model, PARTS.get(model, 8), dtype, rounds, scratch, first=first)
         for model in models
         for dtype in ("float32", "bfloat16")
+        for first in (False, True)
     ]
     for batch in (1, 4):
         rows += [steps(model, PARTS.get(model, 8), "native:float32", batch, count, rounds) for model in models]
@@ -122,11 +138,12 @@ def run(models: Sequence[str], rounds: int, count: int, scratch: str | None) -> 
 def line(row: dict[str, Any]) -> str:
     """Returns a row of the table."""
     low, high = row["spread"]
-    how = row["dtype"] if row["what"] == "loading" else f"{row['engine']} x{row['batch']}"
-    size = f"{row['with_s']:.3f} s" if row["what"] == "loading" else f"{row['ms']:.2f} ms"
+    loads = row["what"] != "steps"
+    how = row["dtype"] if loads else f"{row['engine']} x{row['batch']}"
+    size = f"{row['with_s']:.3f} s" if loads else f"{row['ms']:.2f} ms"
     layers = "all" if row["layers"] is None else row["layers"]
     return (
-        f"{row['what']:8} {row['model']:10} layers {layers!s:4} {how:18} {size:>10}  share {row['share']:7.3%}  "
+        f"{row['what']:11} {row['model']:10} layers {layers!s:4} {how:18} {size:>10}  share {row['share']:7.3%}  "
         f"({low:.2%} to {high:.2%})"
     )
 

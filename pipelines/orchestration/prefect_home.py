@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NAMED_SECONDS = 2.0  # within which a server that the user named must answer
 NAMED_ATTEMPTS = 3  # if it accepts the connection
+HEALTH_SECONDS = 2.0  # within which a server says that it is well, unless it is busy
 _RECORD = "server.json"
 _FILES = (_RECORD, own_server.LOG, *DATABASE_FILES)  # of ours, in Prefect's folder
 
@@ -206,13 +207,22 @@ def _status_of_busy(url: str) -> int:
 
 
 def running_server(home: Path) -> str | None:
-    """Returns the API address of the server that was recorded in `home`, if it answers."""
+    """Returns the API address of the server that was recorded in `home`, if it answers, or is too busy to do so.
+
+    A second server beside a busy one would make both slower, and they would wait for each other's database.
+    """
     try:
         record = read_json(home / _RECORD)
         url, process = str(record["url"]), str(record.get("process", ""))
     except (OSError, RecordError, LookupError, TypeError, AttributeError):
         return None
-    return url if not is_dead(process) and answers(url) else None
+    try:
+        running = not is_dead(process) and _status(f"{url}/health", HEALTH_SECONDS) == 200
+    except TimeoutError:  # its process lives, and it accepts connections
+        running = True
+    except (OSError, ValueError):
+        running = False
+    return url if running else None
 
 
 def record_server(home: Path, url: str) -> None:
@@ -236,7 +246,7 @@ def trust(home: Path, url: str) -> None:
         refresh_global_settings_context()
 
 
-def answers(url: str, timeout: float = 2.0) -> bool:
+def answers(url: str, timeout: float = HEALTH_SECONDS) -> bool:
     """Whether a Prefect server answers at the API address `url`."""
     try:
         return _status(f"{url}/health", timeout) == 200

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jukebox_core.base.atomic import atomic_replace
+from jukebox_core.base.atomic import atomic_replace, write_error
 from jukebox_core.base.locks import locked
 from jukebox_core.errors import DownloadError
 from jukebox_core.models.download.replies import SourceError
@@ -75,9 +75,7 @@ def fetch_file(
             records.add(target, transfer.part.sha256, source.name)
             transfer.part.forget()
     except OSError as error:
-        raise DownloadError(
-            f"cannot write {target}: {error.strerror}; make room there or set weights.folder to another disk"
-        ) from error
+        raise DownloadError(f"{write_error(target, error)}; weights.folder names the place") from error
     return target
 
 

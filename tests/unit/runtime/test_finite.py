@@ -66,3 +66,13 @@ def test_a_copy_finds_a_number_that_the_new_type_cannot_hold() -> None:
     assert not copy_finite(torch.tensor([1.0, 1e6]), torch.empty(2, dtype=torch.float16))
     assert copy_finite(torch.tensor([1.0, 1e6]), torch.empty(2, dtype=torch.bfloat16))
     assert copy_finite(torch.tensor([1, 2]), torch.empty(2, dtype=torch.int64))
+    assert not copy_finite(torch.tensor([-65520.0]), torch.empty(1, dtype=torch.float16))
+    assert copy_finite(torch.tensor([-65519.0]), torch.empty(1, dtype=torch.float16))
+
+
+def test_a_copy_finds_a_bad_number_beside_any_other_and_of_any_type() -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        source = torch.full((300,), 6e4, dtype=dtype)  # whose squares sum to more than half precision holds
+        for target in (torch.empty(300, dtype=torch.float16), torch.empty(300)):
+            assert copy_finite(source, target)
+            assert not copy_finite(torch.where(torch.arange(300) == 299, -torch.inf, source), target)

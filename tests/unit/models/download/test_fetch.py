@@ -300,8 +300,12 @@ def test_a_full_disk_is_an_error_before_the_first_byte(
 
 def test_a_folder_that_cannot_be_written_is_an_error(site: Site, tmp_path: Path) -> None:
     (tmp_path / "5b").write_text("a file where the folder should be")
-    with pytest.raises(DownloadError, match=r"cannot write .*: .* no folder is in its path; move that away"):
+    with pytest.raises(
+        DownloadError, match=r"5b.* cannot be written: .* no folder is in its path; move that away"
+    ) as e:
         fetch_file(EXACT, [site.url], tmp_path)
+    assert str(e.value).count("written") == 1, "the reason and the remedy are said once"
+    assert str(e.value).endswith("; weights.folder names the place")
 
 
 def test_damaged_records_are_an_error(tmp_path: Path) -> None:

@@ -105,6 +105,20 @@ def test_a_record_of_a_process_that_has_ended_is_not_used_though_another_program
     assert "PREFECT_API_AUTH_STRING" not in os.environ
 
 
+def test_a_server_that_is_too_busy_to_answer_is_used_and_no_second_one_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[list[str]]
+) -> None:
+    monkeypatch.setattr(prefect_home, "HEALTH_SECONDS", 0.2)
+    home = prefect_home.set_environment(str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        url = f"http://127.0.0.1:{busy.getsockname()[1]}/api"
+        prefect_home.record_server(home, url)
+        connection = prefect_home.connect(str(tmp_path))
+        assert (connection.url, connection.process) == (url, None)
+    assert started == []
+    assert prefect_home.running_server(home) is None, "nobody listens there any more"
+
+
 @pytest.mark.parametrize("kind", ["folder", "full folder", "pipe", "dangling link", "loop", "device"])
 def test_what_is_in_the_place_of_a_file_of_prefects_folder_is_kept_under_another_name(
     tmp_path: Path, kind: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
