@@ -48,7 +48,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
     library = folder / "full_disk.so"
     source = TESTS / "faults" / "full_disk.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
-    with open_fork_server(folder, {"LD_PRELOAD": str(library)}) as server:
+    with open_fork_server(folder, {**os.environ, "LD_PRELOAD": str(library)}) as server:
         yield server
 
 

@@ -46,7 +46,7 @@ class ForkServer:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                env={**os.environ, **(environment or {})},
+                env=environment,
             )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -87,7 +87,7 @@ class ForkServer:
 
 @contextmanager
 def fork_server(folder: Path, environment: dict[str, str] | None = None) -> Iterator[ForkServer]:
-    """A fork server that ends with the block; `environment` has further variables for it."""
+    """A fork server that ends with the block; `environment`: its own; None: this process's."""
     server = ForkServer(folder / "fork_server.log", environment)
     try:
         yield server
@@ -149,8 +149,8 @@ class Song:
             f"output.report={self.report}",
             *self.more,
         ]
-        order: dict[str, Any] = {"overrides": overrides, "drawn": str(self.drawn), "log": str(self._log_path)}
-        self.process = self.server.start(order | {"environment": self.environment, "full": self.full})
+        order: dict[str, Any] = {"overrides": overrides, "how": "plain", "log": str(self._log_path), "full": self.full}
+        self.process = self.server.start(order | {"drawn": str(self.drawn), "environment": self.environment})
 
     def wait(self) -> int:
         """Waits until the process ends; returns its exit status.

@@ -1,10 +1,11 @@
-"""Fork server of runs that tests kill: the same as `jukebox generate` without Prefect's server, with draws logged.
+"""Fork server of runs that tests kill: the same as `jukebox generate`, with draws logged.
 
-Reads a line of JSON for each run to start (`overrides`, `drawn`, `log`, `environment`, `full`) and forks: the child is
-an ordinary process, except that torch, which takes seconds to import, is imported already. Answers
-``began PID``, and ``ended STATUS`` when that process has ended. Every token is appended to the file `drawn` as it is
-drawn, so that a test can count those drawn twice. With `full` (a folder, a number of calls, an error number; the server
-runs below tests/faults/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
+Reads a line of JSON for each run to start (`overrides`, `how`, `drawn`, `log`, `environment`, `full`) and forks: the
+child is an ordinary process, except that torch, which takes seconds to import, is imported already. Answers
+``began PID``, and ``ended STATUS`` when that process has ended. `how` is as of `pipelines.orchestration.flow_runs`;
+None: as the command. Every token is appended to the file `drawn` as it is drawn, so that a test can count those drawn
+twice; None: to no file. With `full` (a folder, a number of calls, an error number; the server runs below
+tests/faults/full_disk.c) the disk fails from that call on, and the number of calls is written to the log.
 What the first run that ends well has imported, the server imports too, so that later children need not: that is most of
 the time until a killed process samples.
 """
@@ -43,7 +44,6 @@ _LATER = (generate, preflight)  # imported here so that the first children need 
 
 def main() -> None:
     torch.set_num_threads(1)
-    commands.make = functools.partial(commands.make, how="plain")
     with tempfile.TemporaryDirectory() as folder:
         pictures.spectrogram_png(np.zeros(100), 100, Path(folder) / "a.png")  # imports matplotlib
         modules, imported = Path(folder) / "modules", False  # those of the first run that ended well
@@ -76,7 +76,9 @@ def _run(order: dict[str, Any]) -> int:
     os.environ.update(order["environment"])
     for number in (1, 2):
         os.dup2(os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    _log_draws(order["drawn"])
+    commands.make = functools.partial(commands.make, how=order["how"])
+    if order["drawn"] is not None:
+        _log_draws(order["drawn"])
     if order["full"] is None:
         return cli.main(["generate", *order["overrides"]])
     library, (folder, first, error) = ctypes.CDLL(None), order["full"]
