@@ -30,6 +30,7 @@ from jukebox_core.base.structuring import build, to_plain
 from jukebox_core.base.yaml_files import load_yaml
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.errors import ConfigError
+from jukebox_core.export.family import ExportFamily
 from jukebox_core.family import DEFAULT_FAMILY, Family, family_of, open_family, transcribes, varies
 from jukebox_core.models.presets import choices, chosen_data, is_finetune, is_path, option_names, option_path
 from jukebox_core.models.stored import to_stored
@@ -37,6 +38,7 @@ from pipelines.settings.align import AlignSettings
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
+from pipelines.settings.export import ExportSettings
 from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
@@ -78,10 +80,12 @@ TRANSCRIBE = Root("transcribe", TranscribeSettings)
 VAMP = Root("vamp", VampSettings)
 INPAINT = Root("inpaint", InpaintSettings)
 EVALUATE = Root("evaluate", EvaluateSettings)
+EXPORT = Root("export", ExportSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
 ROOTS: tuple[Root[Any], ...] = (
-    GENERATE, VAMP, INPAINT, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+    GENERATE, VAMP, INPAINT, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, EXPORT,
+    TRAIN, FINETUNE,
 )  # fmt: skip
 
 
@@ -302,6 +306,8 @@ def _suits(root: Root[Any], model: str) -> bool:
     if model not in option_names("model"):  # found by a search path
         return True
     family = family_of(chosen_data(model, "model"))
+    if root.kind is ExportSettings:
+        return isinstance(family, ExportFamily)
     if varies(family):
         return root.kind in (VampSettings, InpaintSettings, TrainSettings)
     return transcribes(family) == (root.kind is TranscribeSettings) and root.kind not in (VampSettings, InpaintSettings)
