@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from jukebox_core.errors import ConfigError, did_you_mean
+from jukebox_core.export.family import ExportFamily
 from jukebox_core.protocols import AlignmentFamily
 
 if TYPE_CHECKING:
@@ -340,6 +341,18 @@ def open_varying(name: str) -> VaryingFamily:
 def varies(family: Family) -> bool:
     """Whether the models of a family vary recordings, instead of making music from nothing."""
     return hasattr(type(family), "mask_type")
+
+
+def open_exporting(name: str) -> ExportFamily:
+    """Returns the family called `name`, whose models can be exported.
+
+    Raises:
+        ConfigError: no family has that name, or its models have no graphs.
+    """
+    family = open_family(name)
+    if not isinstance(family, ExportFamily):
+        raise ConfigError(f"models of the family {name} have no graphs to export; choose one that has, as model=mini")
+    return family
 
 
 def family_names() -> list[str]:

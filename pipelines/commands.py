@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.settings.align import AlignSettings
     from pipelines.settings.codec import DecodeSettings, EncodeSettings
     from pipelines.settings.dataset import DatasetSettings
+    from pipelines.settings.export import ExportSettings
     from pipelines.settings.features import FeaturesSettings
     from pipelines.settings.generate import Settings
     from pipelines.settings.train import TrainSettings
@@ -313,6 +314,21 @@ def align(settings: AlignSettings) -> None:
         stack.enter_context(shown_log())
         stack.enter_context(working())
         print(*execution.align(prepared), sep="\n")  # noqa: T201 - the command's answer
+
+
+def export(settings: ExportSettings) -> None:
+    """Exports the graphs of a model; prints their paths. Finished graphs are kept.
+
+    Raises:
+        JukeboxError: the settings are invalid, or a graph does not compute what the model does.
+    """
+    from pipelines.execution import export as execution
+
+    execution.check(settings)
+    with _logged(settings.folder, "export.log"), working():
+        from pipelines.flows.export import export_flow
+
+        print(*export_flow(settings), sep="\n")  # noqa: T201 - the command's answer
 
 
 def compose(settings: AlbumConfig) -> None:

@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from tests.helpers import engines
+from tests.helpers.exports import Exports
 from tests.helpers.golden import golden_source, unpack
 from tests.helpers.paths import SHARED
 
@@ -202,3 +203,10 @@ def plain_loggers() -> None:
         logger = logging.getLogger(name)
         logger.propagate, logger.disabled = True, False
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def exports(request: pytest.FixtureRequest) -> Exports:
+    """Graphs of small models, kept in pytest's cache folder, which workers share."""
+    assert request.config.cache is not None
+    return Exports.below(request.config.cache.mkdir("exports"))

@@ -18,7 +18,7 @@ log = logging.getLogger("jukebox")
 LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
 _LONGEST_GIVEN = 200  # of a name that others are made from: of locks, of temporary files, of runs that continue it
 _LONGEST_PATH = 4095  # bytes, of Linux; elsewhere the error of the system is shown
-_PARTS = ("native", "spool")  # folders in the cache folder that do not belong to the weights library
+_PARTS = ("native", "spool", "graphs")  # folders in the cache folder that do not belong to the weights library
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
@@ -162,7 +162,8 @@ def cache_dir(part: str = "") -> Path:
     in the latter whatever the variable said: it is still used where it holds a library and the former does not.
 
     Args:
-        part: ``native`` (compiled kernels) or ``spool`` (tokens that wait for their store); empty for the library.
+        part: ``native`` (compiled kernels), ``spool`` (tokens that wait for their store), ``graphs`` (exported ones);
+            empty for the library.
     """
     old = user_path("~/.cache/jukebox")
     new = user_path(os.environ.get("XDG_CACHE_HOME") or old.parent) / "jukebox"

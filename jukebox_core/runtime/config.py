@@ -24,7 +24,9 @@ class HardwareConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:<index> or mps
     # auto: as suits the device and its memory; int8: weight-only, activations are bfloat16
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    engine: Literal["auto", "eager", "native", "compiled", "graph"] = "auto"  # implementation of decode steps
+    # implementation of decode steps; onnx: all networks, as exported graphs in onnxruntime
+    engine: Literal["auto", "eager", "native", "compiled", "graph", "onnx"] = "auto"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of onnxruntime, the preferred first; for engine=onnx
     batch_size: int | None = None  # largest batch of samples; null: as many as fit
     prefill_chunk: int = 512  # tokens per forward pass of the prefill
     threads: int | None = None  # CPU threads; null: torch's default
@@ -38,6 +40,8 @@ class HardwareConfig:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1, or null for as many as fit")
         if self.prefill_chunk < 1:
             raise ConfigError(f"prefill_chunk is {self.prefill_chunk}; it must be at least 1")
+        if not self.providers:
+            raise ConfigError("providers is empty; name at least one, as CPUExecutionProvider")
         if self.threads is not None and not 1 <= self.threads <= _THREADS:
             raise ConfigError(
                 f"threads is {self.threads}; it must be from 1 to {_THREADS:,}, or null for torch's default"

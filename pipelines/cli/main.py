@@ -131,6 +131,12 @@ COMMANDS = {
         "pipelines.commands:train",
         again="the same command continues from the last checkpoint",
     ),
+    "export": Command(
+        "export model=MODEL [OVERRIDES]",
+        "write a model's networks as graphs for programs without Python",
+        "pipelines.commands:export",
+        again=_SKIPS,
+    ),
     "serve": Command(
         "serve [--cron CRON] [OVERRIDES]",
         "make songs on demand and by schedule",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.models.config import WeightsConfig
 
+GRAPHS = "format=onnx"
 _RELEASED = ("1b_lyrics", "5b", "5b_lyrics")
 _MACHINES = {"cuda": (8, 16, 24, 80), "cpu": (8, 16, 32)}  # GiB: GPUs, and laptops that sample on their CPU
 
@@ -139,10 +140,33 @@ def rm(words: Names = None) -> None:
 
 @app.command()
 def export(words: FolderAndNames = None) -> None:
-    """Copy models to a folder, for a machine without network."""
+    """Copy models to a folder, for a machine without network.
+
+    With format=onnx, write their networks as graphs, each model in a folder of its own; other OVERRIDES are those of
+    `jukebox export`, as in dtype=int8.
+    """
+    if GRAPHS in (words or ()):
+        _export_graphs(words or [])
+        return
     names, weights = _parsed(words)
     folder, *models = _required(names, "export")
     _print(*catalogue.export(_required(models, f"export {folder}"), user_path(folder), weights))
+
+
+def _export_graphs(words: Sequence[str]) -> None:
+    overrides = [each for each in words if "=" in each and not is_path(each.partition("=")[0])]
+    folder, *models = _required([each for each in words if each not in overrides], "export")
+    from pipelines import commands  # needs Hydra
+    from pipelines.settings.compose import EXPORT, compose
+    from pipelines.settings.overrides import quoted
+
+    chosen = catalogue.resolve(_required(models, f"export {folder}"))
+    made = [
+        compose(EXPORT, [f"model={name}", f"folder={quoted(str(user_path(folder) / name))}", *overrides])
+        for name in chosen
+    ]
+    for settings in made:  # all are checked before any is exported
+        commands.export(settings)
 
 
 @app.command("import")

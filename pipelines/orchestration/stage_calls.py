@@ -7,7 +7,7 @@ and worker processes. Imports no Prefect.
 
 from __future__ import annotations
 
-from stages import fetch
+from stages import export, fetch
 from stages.features import extract
 from stages.sampling import shard
 from stages.sound import align, decode, encode, render, report, transcribe, transcription_unit
@@ -36,6 +36,7 @@ class Stages:
     check_songs = staticmethod(dataset.check_songs)
     encode_songs = staticmethod(dataset.encode_songs)
     extract_features = staticmethod(extract.extract_features)
+    export_graph = staticmethod(export.export_graph)
 
     @classmethod
     def names(cls) -> list[str]:

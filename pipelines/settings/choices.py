@@ -9,8 +9,10 @@ from hydra._internal.config_repository import ConfigRepository  # the only place
 
 from jukebox_core.base.paths import conf_dir
 from jukebox_core.base.yaml_files import load_yaml
+from jukebox_core.export.family import ExportFamily
 from jukebox_core.family import family_of, transcribes, varies
 from jukebox_core.models.presets import choices, chosen_data, option_names
+from pipelines.settings.export import ExportSettings
 from pipelines.settings.train import TrainSettings
 from pipelines.settings.transcribe import TranscribeSettings
 from pipelines.settings.vamp import InpaintSettings, VampSettings
@@ -65,6 +67,8 @@ def _suits(kind: type, model: str) -> bool:
     if model not in option_names("model"):  # found by a search path
         return True
     family = family_of(chosen_data(model, "model"))
+    if kind is ExportSettings:
+        return isinstance(family, ExportFamily)
     if varies(family):
         return kind in (VampSettings, InpaintSettings, TrainSettings)
     return transcribes(family) == (kind is TranscribeSettings) and kind not in (VampSettings, InpaintSettings)

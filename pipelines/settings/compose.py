@@ -38,6 +38,7 @@ from pipelines.settings.choices import listing_choices
 from pipelines.settings.codec import DecodeSettings, EncodeSettings
 from pipelines.settings.compose_errors import explain
 from pipelines.settings.dataset import DatasetSettings
+from pipelines.settings.export import ExportSettings
 from pipelines.settings.features import FeaturesSettings
 from pipelines.settings.generate import Settings
 from pipelines.settings.hardware import with_auto_resolved
@@ -79,10 +80,12 @@ TRANSCRIBE = Root("transcribe", TranscribeSettings)
 VAMP = Root("vamp", VampSettings)
 INPAINT = Root("inpaint", InpaintSettings)
 EVALUATE = Root("evaluate", EvaluateSettings)
+EXPORT = Root("export", ExportSettings)
 TRAIN = Root("train", TrainSettings)
 FINETUNE = Root("finetune", TrainSettings)
 ROOTS: tuple[Root[Any], ...] = (
-    GENERATE, VAMP, INPAINT, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, TRAIN, FINETUNE,
+    GENERATE, VAMP, INPAINT, ENCODE, DECODE, FEATURES, ALIGN, TRANSCRIBE, EVALUATE, COMPOSE, DATASET, EXPORT,
+    TRAIN, FINETUNE,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipelines.settings.compose import (
     COMPOSE,
     DATASET,
     EVALUATE,
+    EXPORT,
     FINETUNE,
     GENERATE,
     INPAINT,
@@ -33,6 +34,7 @@ ROOTS = {
     "vamp": VAMP,
     "inpaint": INPAINT,
     "evaluate": EVALUATE,
+    "export": EXPORT,
 }
 TRAININGS = {"train": TRAIN, "finetune": FINETUNE}
 RUN_BY_ANOTHER_TEST = ("README.md", "docs/guide.md", "docs/features.md", "docs/alignment.md")

@@ -9,7 +9,9 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import ConfigError
+from jukebox_core.export.engine import ENGINE, open_graphs
 from jukebox_core.families.jukebox.alignment.heads import alignment_head
 from jukebox_core.families.jukebox.conditioning.labels import label_levels
 from jukebox_core.families.jukebox.conditioning.lengths import music_length, song_seconds, song_times
@@ -17,17 +19,21 @@ from jukebox_core.families.jukebox.conditioning.lyrics import alphabet
 from jukebox_core.families.jukebox.conditioning.song import Song, SongOverride
 from jukebox_core.families.jukebox.conditioning.vocabulary import UNKNOWN, load_vocabularies
 from jukebox_core.families.jukebox.config import CODEC, JukeboxConfig, JukeboxNetwork, level_of
+from jukebox_core.families.jukebox.export.names import graphs_of
 from jukebox_core.families.jukebox.features.labels import feature_sizes, label_row
 from jukebox_core.families.jukebox.sampling.config import SamplingConfig
 from jukebox_core.families.jukebox.sampling.song_plan import SongPlan, SongSpec, plan_song
+from jukebox_core.protocols import WeightFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from jukebox_core.export.graph import Graph
     from jukebox_core.families.jukebox.alignment.aligner import PriorAligner
     from jukebox_core.families.jukebox.api import Jukebox
     from jukebox_core.families.jukebox.conditioning.labels import SongLabels
+    from jukebox_core.families.jukebox.export.engine import GraphCodec
     from jukebox_core.families.jukebox.features.extractor import PriorExtractor
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
@@ -36,7 +42,6 @@ if TYPE_CHECKING:
     from jukebox_core.features.config import FeatureSizes
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
@@ -208,13 +213,21 @@ class JukeboxFamily:
 
         return Jukebox(preset, hardware, weights)
 
-    def open_codec(self, config: JukeboxConfig, path: Path, hardware: HardwareConfig) -> VQVAECodec:
+    def open_codec(self, config: JukeboxConfig, path: Path, hardware: HardwareConfig) -> VQVAECodec | GraphCodec:
         """Returns the VQ-VAE, prepared for the device and the engine."""
         from jukebox_core.families.jukebox.checkpoints.loading import load_vqvae
         from jukebox_core.families.jukebox.engines.engines import prepare_vqvae
         from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
         from jukebox_core.runtime.device import resolve_device
 
+        if hardware.engine == ENGINE:
+            from jukebox_core.families.jukebox.checkpoints.loading import build_vqvae
+            from jukebox_core.families.jukebox.export.engine import graph_codec
+
+            files = {CODEC: WeightFile(path, digest_file(path))}
+            names = [name for name, roles in graphs_of(config).items() if roles == (CODEC,)]
+            sessions = open_graphs(self.name, config, names, files, hardware, self.open_graph)
+            return graph_codec(config, build_vqvae(config), sessions)
         loaded = load_vqvae(config, path, device=resolve_device(hardware.device))
         return VQVAECodec(prepare_vqvae(loaded, hardware.engine))
 
@@ -235,6 +248,13 @@ class JukeboxFamily:
         from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
         from jukebox_core.runtime.device import resolve_device
 
+        if hardware.engine == ENGINE:
+            from jukebox_core.families.jukebox.export.engine import GraphPrior
+
+            names = [name for name, roles in graphs_of(config).items() if roles == (role,)]
+            given = {role: files[role]}
+            sessions = open_graphs(self.name, config, names, given, hardware, self.open_graph)
+            return PriorModel(GraphPrior(config.priors[level_of(role)], sessions), None)
         prior = sampling_prior(
             config,
             level_of(role),
@@ -244,6 +264,16 @@ class JukeboxFamily:
             engine=hardware.engine,
         )
         return PriorModel(prior, hardware.prefill_chunk)
+
+    def graphs(self, config: JukeboxConfig) -> Mapping[str, tuple[str, ...]]:
+        """Returns encoder and decoder of each level, and of each prior conditioning, prefill and step."""
+        return graphs_of(config)
+
+    def open_graph(self, config: JukeboxConfig, name: str, files: Mapping[str, WeightFile]) -> Graph:
+        """Returns a graph of a model."""
+        from jukebox_core.families.jukebox.export.graphs import open_graph
+
+        return open_graph(config, name, files)
 
     def estimate_bytes(
         self, config: JukeboxConfig, levels: Sequence[int], dtype: str, batch: int, *, together: bool

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import CheckpointError
+from jukebox_core.export.engine import ENGINE, open_graphs
+from jukebox_core.export.engine import check_hardware as check_graphs
 from jukebox_core.families.mt3.config import (
     HALVINGS,
     SHORTEST_SECONDS,
@@ -20,11 +23,14 @@ from jukebox_core.families.mt3.config import (
     generates_nothing,
     is_sequential,
 )
+from jukebox_core.families.mt3.export.names import graph_names
+from jukebox_core.protocols import WeightFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from jukebox_core.export.graph import Graph
     from jukebox_core.families.mt3.api import TranscriptionModel
     from jukebox_core.families.mt3.training.family import MT3Training
     from jukebox_core.families.mt3.transcription.transcriber import Transcriber
@@ -110,6 +116,9 @@ class MT3Family:
         """Checks that a kind of device can compute in the chosen precision, with the chosen engine."""
         from jukebox_core.families.mt3.engines.engines import check_engine
 
+        if hardware.engine == ENGINE:
+            check_graphs(hardware)
+            return
         check_engine(hardware.dtype, hardware.engine, kind)
 
     def transcription_bytes(self, config: MT3Config, settings: TranscriptionConfig, dtype: str) -> int:
@@ -133,10 +142,28 @@ class MT3Family:
         from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
         from jukebox_core.runtime.device import resolve_device
 
+        if hardware.engine == ENGINE:
+            from jukebox_core.families.mt3.export.engine import GraphMT3, check_has_encoder
+
+            check_has_encoder(config)
+            files = {TRANSCRIBER: WeightFile(path, digest_file(path))}
+            names = graph_names(config.network)
+            sessions = open_graphs(self.name, config, names, files, hardware, self.open_graph)
+            return open_transcriber(GraphMT3(config.network, sessions))
         device = resolve_device(hardware.device)
         self.check_hardware(hardware, device.type)
         model = load_model(config.network, path, device=device)
         return open_transcriber(prepare(model, hardware.dtype, hardware.engine))
+
+    def graphs(self, config: MT3Config) -> Mapping[str, tuple[str, ...]]:
+        """Returns encoder, memory, start and step, all of one file."""
+        return dict.fromkeys(graph_names(config.network), (TRANSCRIBER,))
+
+    def open_graph(self, config: MT3Config, name: str, files: Mapping[str, WeightFile]) -> Graph:
+        """Returns a graph of a model."""
+        from jukebox_core.families.mt3.export.graphs import open_graph
+
+        return open_graph(config, name, files)
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> TranscriptionModel:
         """Returns the model for Python programs."""

@@ -10,7 +10,9 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.errors import CheckpointError, ConfigError
+from jukebox_core.export.engine import ENGINE, open_graphs
 from jukebox_core.families.vampnet.config import (
     C2F,
     COARSE,
@@ -23,9 +25,11 @@ from jukebox_core.families.vampnet.config import (
     VampNetConfig,
     VampNetNetwork,
 )
+from jukebox_core.families.vampnet.export.names import DECODER, ENCODER, ROLE_OF_GRAPH
 from jukebox_core.families.vampnet.masks.config import MaskConfig, TimeRange
 from jukebox_core.families.vampnet.sampling.config import VampSampling
 from jukebox_core.families.vampnet.sampling.song import Varied, VariedOverride, check_mask_of, described
+from jukebox_core.protocols import WeightFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jukebox_core.export.graph import Graph
     from jukebox_core.families.vampnet.api import VampNet
     from jukebox_core.families.vampnet.sampling.codec import GridCodec
     from jukebox_core.families.vampnet.sampling.graph import VariationPlan
@@ -42,7 +47,6 @@ if TYPE_CHECKING:
     from jukebox_core.family import RunRequest
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.protocols import WeightFile
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.tokens.graph import Take
 
@@ -203,10 +207,16 @@ class VampNetFamily:
 
     def open_codec(self, config: VampNetConfig, path: Path, hardware: HardwareConfig) -> GridCodec:
         """Returns the codec on its device."""
-        from jukebox_core.families.vampnet.checkpoints.loading import load_codec
+        from jukebox_core.families.vampnet.checkpoints.loading import load_codec, stored_codec
         from jukebox_core.families.vampnet.sampling.codec import GridCodec
         from jukebox_core.runtime.device import resolve_device
 
+        if hardware.engine == ENGINE:
+            from jukebox_core.families.vampnet.export.engine import GraphCodec
+
+            files = {CODEC: WeightFile(path, digest_file(path))}
+            sessions = open_graphs(self.name, config, (ENCODER, DECODER), files, hardware, self.open_graph)
+            return GridCodec(GraphCodec(stored_codec(path), sessions), config.network.coarse.n_codebooks)
         return GridCodec(load_codec(path, device=resolve_device(hardware.device)), config.network.coarse.n_codebooks)
 
     def open_model(
@@ -223,9 +233,25 @@ class VampNetFamily:
         from jukebox_core.families.vampnet.sampling.grid_model import GridModel
         from jukebox_core.runtime.device import resolve_device
 
+        if hardware.engine == ENGINE:
+            from jukebox_core.families.vampnet.export.engine import GraphTransformer
+
+            given = {each: files[each] for each in self.files_of(role)}
+            session = open_graphs(self.name, config, (role,), given, hardware, self.open_graph)[role]
+            return GridModel(config, GraphTransformer(config.sizes(role), session))
         codec = load_codec(files[CODEC].path)
         model = load_transformer(files[role].path, codec, device=resolve_device(hardware.device))
         return GridModel(config, converted(model, hardware.dtype))
+
+    def graphs(self, config: VampNetConfig) -> Mapping[str, tuple[str, ...]]:
+        """Returns the codec's encoder and decoder, and the transformers."""
+        return {name: self.files_of(role) for name, role in ROLE_OF_GRAPH.items() if role in self.roles(config)}
+
+    def open_graph(self, config: VampNetConfig, name: str, files: Mapping[str, WeightFile]) -> Graph:
+        """Returns a graph of a model."""
+        from jukebox_core.families.vampnet.export.graphs import open_graph
+
+        return open_graph(name, files)
 
     def estimate_bytes(
         self, config: VampNetConfig, levels: Sequence[int], dtype: str, batch: int, *, together: bool

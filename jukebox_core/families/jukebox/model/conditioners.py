@@ -64,7 +64,8 @@ class TimingEmbedding(nn.Module):
         """
         total_B1, start_B1, length_B1 = (labels_BN[:, column, None] for column in (TOTAL, OFFSET, LENGTH))
         total_B1, start_B1, stop_B1 = total_B1.float(), start_B1.float(), (start_B1 + length_B1).float()
-        self._check(total_B1, start_B1, stop_B1)
+        if not torch.compiler.is_compiling():  # a graph cannot raise
+            self._check(total_B1, start_B1, stop_B1)
         # Bins are computed in float32, in this order of operations: another order moves tokens at a bin's edge.
         along_T = torch.arange(tokens, dtype=torch.float32, device=labels_BN.device) / tokens
         absolute_BT = start_B1 + (stop_B1 - start_B1) * along_T
@@ -112,7 +113,7 @@ class CodeConditioner(nn.Module):
     def forward(self, codes_BU: Tensor) -> Tensor:
         """Returns [B, T, W]: `stride**times` vectors for each code above."""
         x_BUC = self.embedding(codes_BU)
-        if torch.is_grad_enabled() and x_BUC.requires_grad:
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and x_BUC.requires_grad):
             return cast("Tensor", self.norm(self.upsampler(x_BUC.transpose(1, 2)).transpose(1, 2)))
         rows = [self.norm(Stream([self.upsampler]).feed(x_UC, last=True).float()) for x_UC in x_BUC]
         return rows[0][None] if len(rows) == 1 else torch.stack(rows)  # saves a copy of 60 MB a window

@@ -125,6 +125,11 @@ class Prior(nn.Module):
         """Number of logits: codes, and lyric characters where they share the sequence."""
         return self.output.out_features
 
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights."""
+        return self.output.weight.device
+
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Sets the dtype that the transformer computes in, and converts its projections to it; all else stays float32.
 
@@ -151,7 +156,8 @@ class Prior(nn.Module):
             LabelError: A row has a wrong length, an id is not in the tables, or a time is out of range.
         """
         config = self.config
-        self._check_labels(labels_BN)
+        if not torch.compiler.is_compiling():  # a graph cannot raise
+            self._check_labels(labels_BN)
         if (self.above is None) != (codes_above_BU is None):
             need = "takes no codes of a level above" if self.above is None else "needs the codes of the level above"
             raise ConfigError(f"the prior of level {config.level} {need}; call condition accordingly")
@@ -189,7 +195,7 @@ class Prior(nn.Module):
         """
         if codes_BT.shape[1] != self.config.context:
             raise ConfigError(f"{codes_BT.shape[1]} codes are not a full window; give {self.config.context}")
-        signal_BPW = self._signal(condition)
+        signal_BPW = self.signal(condition)
         out_BPW, recorded = self.body(
             self.sequence(codes_BT, condition),
             condition.start_B1W,
@@ -290,7 +296,7 @@ class Prior(nn.Module):
         genres_BG = labels_BN[:, FIRST_GENRE : FIRST_GENRE + config.max_genre_words]
         return cast("Tensor", self.labels(labels_BN[:, ARTIST], genres_BG))
 
-    def _signal(self, condition: Condition) -> Tensor | None:
+    def signal(self, condition: Condition) -> Tensor | None:
         """Returns the signal at every position: zeros at the lyric positions before the music."""
         if condition.signal_BTW is None or not self.config.lyric_positions:
             return condition.signal_BTW

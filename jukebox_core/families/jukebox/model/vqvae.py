@@ -72,6 +72,17 @@ class LevelCodec(nn.Module):
             features_BCT = block(features_BCT)
         return cast("Tensor", self.output(features_BCT))[:, 0]
 
+    def encoder_reach(self) -> int:
+        """Returns how many tokens on either side of a token share audio with it, at most."""
+        reach, hop = 0, 1
+        for block in reversed(self.encoder):
+            sizes = cast("Downsampler", block)
+            reach += 1
+            for _ in range(sizes.times):
+                reach = (reach + sizes.radius + 2) * sizes.stride
+                hop *= sizes.stride
+        return -(-reach // hop) + 1
+
     def decoder_reach(self) -> int:
         """Returns how many tokens beyond its own an audio sample depends on, to either side."""
         reach = 1  # the output convolution looks one sample to either side
@@ -211,14 +222,8 @@ class VQVAE(nn.Module):
             yield row_T[start : start + chunk].to(device), start + chunk >= len(row_T)
 
     def _nearest(self, features_NC: Tensor, codec: LevelCodec) -> Tensor:
-        codebook_VC = codec.codebook.float()
-        norms_V = codebook_VC.square().sum(-1)
-        codes_N = [
-            # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (docs/upstream.md, VQ-VAE).
-            (part_NC @ codebook_VC.T).mul_(-2).add_(part_NC.square().sum(-1, keepdim=True)).add_(norms_V).argmin(-1)
-            for part_NC in torch.split(features_NC.float(), QUANTISED_ROWS)
-        ]
-        return torch.cat(codes_N)
+        parts = torch.split(features_NC.float(), QUANTISED_ROWS)
+        return torch.cat([nearest(part_NC, codec.codebook.float()) for part_NC in parts])
 
     def _codec(self, level: int) -> LevelCodec:
         if level not in range(self.config.levels):
@@ -246,6 +251,14 @@ class VQVAE(nn.Module):
                     f"codes reach from {low} to {high}; this codebook has 0 to {self.config.bins - 1}: "
                     "decode with the VQ-VAE that the codes were made for"
                 )
+
+
+def nearest(features_NC: Tensor, codebook_VC: Tensor) -> Tensor:
+    """Returns the nearest codebook entry of every feature vector, int64 [N]; the lowest index wins a tie."""
+    norms_V = codebook_VC.square().sum(-1)
+    # |x|^2 - 2 x.k + |k|^2, in this order: rounding decides near ties (docs/upstream.md, VQ-VAE).
+    distance_NV = (features_NC @ codebook_VC.T).mul_(-2).add_(features_NC.square().sum(-1, keepdim=True))
+    return distance_NV.add_(norms_V).argmin(-1)
 
 
 def _check_finite(values: Tensor, label: str) -> None:

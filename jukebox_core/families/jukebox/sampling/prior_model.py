@@ -84,7 +84,7 @@ class PriorWindow:
         self._decoder = open_window(model.prior, inputs)
         self._drawn, self._blocks, self._new = drawn, list[np.ndarray](), inputs.window.new
         self._failed = False  # logits were not finite: no token after `_drawn` counts
-        level, device = nodes[0].level, next(model.prior.parameters()).device
+        level, device = nodes[0].level, model.prior.device
         self._tokens = sample_window(  # lazily: a cache may be restored before the first step
             self._decoder,
             inputs,

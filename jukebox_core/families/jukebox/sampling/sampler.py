@@ -49,7 +49,7 @@ def open_window(prior: Prior, inputs: WindowInputs) -> WindowDecoder:
 
     Samples with identical conditioning share one computation, broadcast over the batch.
     """
-    device, songs = next(prior.parameters()).device, len(inputs.labels_BN)
+    device, songs = prior.device, len(inputs.labels_BN)
     different = slice(1 if inputs.same_conditioning else songs)
     above = None if inputs.above_BT is None else inputs.above_BT[different].to(device)
     condition = prior.condition(inputs.labels_BN[different].to(device), above)
@@ -71,7 +71,7 @@ def sample_window(
     `forced_BT` are tokens of an interrupted attempt: the same steps are repeated with them, without a draw, and they
     are not yielded. Single-sequence priors can yield negative values, which `clamp_codes` replaces at the end.
     """
-    device = next(decoder.prior.parameters()).device
+    device = decoder.prior.device
     shared = decoder.prior.config.lyric_positions + inputs.common_prefix if inputs.same_conditioning else 0
     return draw_codes(
         decoder,

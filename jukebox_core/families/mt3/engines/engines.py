@@ -31,7 +31,7 @@ def check_engine(dtype: str, engine: str, kind: str) -> None:
     if dtype not in DTYPES:
         raise ConfigError(f"hardware.dtype is {dtype!r}; transcription computes in one of {', '.join(DTYPES)}")
     if engine not in ("auto", "eager", "native"):
-        raise DeviceError(f"hardware.engine is {engine!r}; transcription has auto, eager, and native on the CPU")
+        raise DeviceError(f"hardware.engine is {engine!r}; transcription has auto, eager, onnx, and native on the CPU")
     if engine == "native" and kind != "cpu":
         raise DeviceError(f"hardware.engine=native does not work on {kind}; choose auto")
 

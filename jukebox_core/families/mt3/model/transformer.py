@@ -200,6 +200,11 @@ class MT3(nn.Module):
         if isinstance(config.front_end, LinearFrontEndConfig):  # YourMT3's files hold its window
             self.register_buffer("window", torch.hann_window(config.front_end.fft))
 
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights."""
+        return self.embedding.weight.device
+
     def encode(self, frames_GFM: Tensor) -> Tensor:
         """Returns the encoded frames of each sequence, [B, F, W].
 

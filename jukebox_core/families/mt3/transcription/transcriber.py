@@ -92,7 +92,7 @@ class Transcriber:
         if len(audio) < SHORTEST_SECONDS * self._rate:
             lasts, least = 1000 * len(audio) / self._rate, 1000 * SHORTEST_SECONDS
             raise AudioError(f"the recording lasts {lasts:.1f} ms; give at least {least:g} ms")
-        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.embedding.weight.device)
+        audio_T = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.model.device)
         settings = replace(settings, max_tokens=settings.max_tokens or self.network.transformer.max_tokens)
         make = self._sequential_rows if self.is_sequential(settings) else self._independent_rows
         yield from self._placed(chain(known, make(audio_T, settings, known)), settings)
@@ -267,7 +267,7 @@ def open_transcriber(model: MT3) -> Transcriber:
     """Returns the transcriber of a loaded model, on its device."""
     config = model.config.front_end
     made = LinearFrontEnd(config, model.window) if isinstance(config, LinearFrontEndConfig) else FrontEnd(config)
-    return Transcriber(model, made.to(model.embedding.weight.device))
+    return Transcriber(model, made.to(model.device))
 
 
 def _limit(settings: TranscriptionConfig) -> int:

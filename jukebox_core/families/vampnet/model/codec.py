@@ -161,6 +161,15 @@ class Codec(nn.Module):
         """Returns the vectors of the first `count` codebooks, which have one width, [K, V, D]."""
         return torch.stack([each.codebook.weight for each in self.books[:count]])
 
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights."""
+        return self.books[0].codebook.weight.device
+
+    def codes(self, audio_B1N: Tensor, first: int = 0, stop: int | None = None) -> Tensor:
+        """Returns the codes [B, K, T] of the tokens from `first` to `stop` of audio of whole tokens."""
+        return self.quantise(self.encoder(audio_B1N)[..., first:stop]).codes_BKT
+
     def encode(self, audio_B1N: Tensor, n_quantizers: int | None = None) -> Encoded:
         """Returns codes, latents and losses of audio, which is padded with zeros to whole tokens.
 

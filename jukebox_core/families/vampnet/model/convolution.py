@@ -79,3 +79,28 @@ class Residual(nn.Module):
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Returns [B, C, T]."""
         return x_BCT + self.conv_2(self.snake_2(self.conv_1(self.snake_1(x_BCT))))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def fold_norms(model: nn.Module) -> None:
+    """Replaces the convolutions with weight normalisation in a model by plain ones that compute the same."""
+    for parent in list(model.modules()):
+        for name, each in list(parent.named_children()):
+            if isinstance(each, WNConv1d | WNConvTranspose1d):
+                setattr(parent, name, _plain(each))
+
+
+def _plain(conv: WNConv1d | WNConvTranspose1d) -> nn.Module:
+    weight = normalised(conv.weight_v, conv.weight_g)
+    first, second, kernel = weight.shape
+    plain: nn.Conv1d | nn.ConvTranspose1d
+    if isinstance(conv, WNConv1d):
+        plain = nn.Conv1d(
+            second, first, kernel, conv.stride, conv.padding, conv.dilation, device="meta", dtype=weight.dtype
+        )
+    else:
+        plain = nn.ConvTranspose1d(
+            first, second, kernel, conv.stride, conv.stride // 2, device="meta", dtype=weight.dtype
+        )
+    plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), conv.bias
+    return plain

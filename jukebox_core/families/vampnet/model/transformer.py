@@ -130,6 +130,11 @@ class VampTransformer(nn.Module):
             "codebooks_KVD", torch.zeros(config.n_codebooks, config.vocab_size, config.latent_dim), persistent=False
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Device of its weights."""
+        return self.codebooks_KVD.device
+
     def bias(self, length: int) -> Tensor:
         """Returns the relative bias of attention, [1, H, T, T]."""
         ids_TT = buckets(length).to(self.positions.weight.device)

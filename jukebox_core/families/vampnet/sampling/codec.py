@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,18 +24,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jukebox_core.families.vampnet.config import CodecConfig
-    from jukebox_core.families.vampnet.model.codec import Codec
 
 PIECE = 1500  # tokens that are computed at once, about 26 s of the released models
 _ENCODER_UNITS = 3 * (1 + 3 + 9)  # samples on one side that three residual units of kernel 7 see
 _DECODER_UNITS = 5 * (1 + 3 + 5) + 3 * 5  # and three residual units of kernel 11
 
 
+class AnyCodec(Protocol):
+    """A codec, whatever computes it."""
+
+    @property
+    def config(self) -> CodecConfig:
+        """Its sizes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where audio and codes are."""
+        ...
+
+    def codes(self, audio_B1N: Tensor, first: int = 0, stop: int | None = None) -> Tensor:
+        """Returns the codes [B, K, T] of the tokens from `first` to `stop` of audio of whole tokens."""
+        ...
+
+    def decode(self, codes_BKT: Tensor) -> Tensor:
+        """Returns audio [B, 1, N] of the codes of the first K codebooks."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GridCodec:
     """A codec on its device."""
 
-    codec: Codec
+    codec: AnyCodec
     coarse: int  # codebooks of level 1
     piece: int = PIECE
     code_axes: int = field(default=2, init=False)
@@ -75,24 +96,24 @@ class GridCodec:
         return decoder_reach(self.codec.config)
 
 
-def encoded(codec: Codec, audio_B1N: Tensor, piece: int = PIECE) -> Tensor:
+def encoded(codec: AnyCodec, audio_B1N: Tensor, piece: int = PIECE) -> Tensor:
     """Returns the codes [B, K, T] of prepared audio, which is computed in pieces of `piece` tokens."""
-    device, stride = _device(codec), math.prod(codec.config.encoder_rates)
+    device, stride = codec.device, math.prod(codec.config.encoder_rates)
     reach, total = encoder_reach(codec.config), codec.config.frames(audio_B1N.shape[-1])
     if total <= piece + 2 * reach:
-        return codec.encode(audio_B1N.to(device)).codes_BKT
+        padding = codec.config.padded(audio_B1N.shape[-1]) - audio_B1N.shape[-1]
+        return codec.codes(torch.nn.functional.pad(audio_B1N.to(device), (0, padding)))
     made = []
     for at in range(0, total, piece):
         first, stop = max(0, at - reach), min(total, at + piece)
         last = audio_B1N.shape[-1] if stop + reach >= total else (stop + reach) * stride
-        part_BWT = codec.encoder(audio_B1N[..., first * stride : last].to(device))
-        made.append(codec.quantise(part_BWT[..., at - first : stop - first]).codes_BKT)
+        made.append(codec.codes(audio_B1N[..., first * stride : last].to(device), at - first, stop - first))
     return torch.cat(made, 2)
 
 
-def decoded(codec: Codec, codes_BKT: Tensor, piece: int = PIECE) -> Tensor:
+def decoded(codec: AnyCodec, codes_BKT: Tensor, piece: int = PIECE) -> Tensor:
     """Returns audio [B, N] of codes, on the CPU, which is computed in pieces of `piece` tokens."""
-    device, stride = _device(codec), codec.config.hop
+    device, stride = codec.device, codec.config.hop
     reach, total = decoder_reach(codec.config), codes_BKT.shape[2]
     if total <= piece + 2 * reach:
         return codec.decode(codes_BKT.to(device))[:, 0].float().cpu()
@@ -122,7 +143,3 @@ def decoder_reach(config: CodecConfig) -> int:
         hop *= rate
         reach += _DECODER_UNITS / hop
     return math.ceil(reach + 3 / hop) + 1
-
-
-def _device(codec: Codec) -> torch.device:
-    return next(codec.parameters()).device

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jukebox_core.families.vampnet.config import VampNetConfig
-    from jukebox_core.families.vampnet.model.transformer import VampTransformer
     from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling
     from jukebox_core.families.vampnet.sampling.noise import GridNoise
+    from jukebox_core.families.vampnet.sampling.passes import MaskedModel
     from jukebox_core.protocols import Progress
     from jukebox_core.tokens.graph import Node
 
@@ -55,7 +55,7 @@ class Chunk:
 class ChunkState:
     """The sampling state of one chunk of a batch of variations; `jukebox_core.protocols.WindowState`."""
 
-    model: VampTransformer
+    model: MaskedModel
     chunks: list[Chunk]
     passes: PassConfig
     sampling: VampSampling
@@ -130,7 +130,7 @@ class GridModel:
     """One transformer of a model, on its device."""
 
     config: VampNetConfig
-    model: VampTransformer
+    model: MaskedModel
 
     def start(
         self,
@@ -170,7 +170,7 @@ class GridModel:
             codes_BKT = torch.cat([torch.from_numpy(inputs["reads"]).long(), codes_BKT[..., known:]], 2)
         padding = self._length(nodes[0]) - codes_BKT.shape[2]
         padded_BKT: Tensor = torch.nn.functional.pad(codes_BKT, (0, padding))
-        return padded_BKT.to(self.model.codebooks_KVD.device)
+        return padded_BKT.to(self.model.device)
 
     def _mask(self, node: Node, steps: int) -> Tensor:
         """Returns the mask [K, T]; steps beyond the end of the piece, in parity, are generated."""
@@ -180,7 +180,7 @@ class GridModel:
             node.causes["mask"], sizes.n_codebooks, window.stop - window.start
         )
         mask_KT[: sizes.n_conditioning_codebooks] = False
-        return torch.from_numpy(mask_KT).to(self.model.codebooks_KVD.device)
+        return torch.from_numpy(mask_KT).to(self.model.device)
 
     def _length(self, node: Node) -> int:
         """Returns the steps that the transformer sees: upstream pads those of the coarse-to-fine one."""

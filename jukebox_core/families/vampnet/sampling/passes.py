@@ -11,7 +11,7 @@ The functions are pure. Legend: B items, K codebooks, P predicted, T time, N = T
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,9 +26,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jukebox_core.families.vampnet.config import TransformerConfig
-    from jukebox_core.families.vampnet.model.transformer import VampTransformer
     from jukebox_core.families.vampnet.sampling.config import PassConfig
     from jukebox_core.families.vampnet.sampling.noise import GridNoise, PassNoise
+
+
+class MaskedModel(Protocol):
+    """A transformer, whatever computes it."""
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Its sizes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where codes and logits are."""
+        ...
+
+    def __call__(self, codes_BKT: Tensor) -> Tensor:
+        """Returns logits [B, N, V] of grids with masked tokens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +92,7 @@ def start(config: TransformerConfig, codes_BKT: Tensor, mask_BKT: Tensor | None,
 
 @torch.inference_mode()
 def advance(
-    model: VampTransformer,
+    model: MaskedModel,
     state: GridState,
     config: PassConfig,
     noise: GridNoise,
@@ -165,7 +182,7 @@ def filtered(logits_BNV: Tensor, config: PassConfig, *, parity: bool = False) ->
 
 
 def generate(
-    model: VampTransformer,
+    model: MaskedModel,
     codes_BKT: Tensor,
     mask_BKT: Tensor | None,
     config: PassConfig,

@@ -30,6 +30,7 @@ NEEDED = {
     "features": ["audio=[a.wav]"],
     "align": ["run=sung"],
     "dataset": ["audio=music"],
+    "export": [],
     "train": ["data.audio=music"],
 }
 FOLDERS = {

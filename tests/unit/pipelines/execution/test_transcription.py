@@ -58,7 +58,7 @@ def settings(tmp_path: Path, chain: Path, *audio: object, **options: object) -> 
 
 def test_hardware_that_cannot_transcribe_is_refused_before_anything_is_read(tmp_path: Path, chain: Path) -> None:
     audio = sound(tmp_path / "one.wav")
-    with pytest.raises(DeviceError, match="'graph'; transcription has auto, eager, and native on the CPU"):
+    with pytest.raises(DeviceError, match="'graph'; transcription has auto, eager, onnx, and native on the CPU"):
         check(settings(tmp_path, chain, audio, **{"hardware.engine": "graph"}))
 
 

@@ -153,7 +153,13 @@ def test_sizes_that_kernels_cannot_have_are_said() -> None:
     ("dtype", "engine", "kind", "error", "words"),
     [
         ("float16", "auto", "cpu", ConfigError, "'float16'; transcription computes in one of auto, float32, bfloat16"),
-        ("float32", "graph", "cuda", DeviceError, "'graph'; transcription has auto, eager, and native on the CPU"),
+        (
+            "float32",
+            "graph",
+            "cuda",
+            DeviceError,
+            "'graph'; transcription has auto, eager, onnx, and native on the CPU",
+        ),
         ("int8", "native", "cuda", DeviceError, "native does not work on cuda; choose auto"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Graphs of models for programs without Python: export, comparison with the model, records, sessions."""

@@ -1,0 +1,1 @@
+"""MT3's networks as graphs: spectrogram, encoder, memory, start, step."""

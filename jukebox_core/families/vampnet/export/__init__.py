@@ -1,0 +1,1 @@
+"""VampNet's networks as graphs: encoder, decoder, coarse, c2f."""

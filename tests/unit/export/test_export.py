@@ -1,0 +1,245 @@
+"""Exports without a family: a graph of two layers, refused when it is wrong, resumed, never partial."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jukebox_core.errors import CheckpointError, ConfigError, DeviceError, DiskError, NumericsError
+from jukebox_core.export import export, extra
+from jukebox_core.export.compare import TOLERANCES, compare, reasons_against, signal_to_noise
+from jukebox_core.export.config import ExportConfig
+from jukebox_core.export.export import export_graph
+from jukebox_core.export.graph import Graph, Port
+from jukebox_core.export.record import graph_key, is_finished, read_graph_record
+from jukebox_core.export.session import Session
+from jukebox_core.export.weights import find_tensors, tensors_of
+from jukebox_core.family import open_exporting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Generator
+
+    from jukebox_core.export.graph import Sizes
+
+SOURCE = {"key": "k" * 64, "model": "tiny", "family": "none", "weights": {"net": "a" * 64}}
+
+
+class Net(nn.Module):
+    """A table, a product and a convolution that can become one; one tensor is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.table = nn.Embedding(7, 8)
+            self.inner = nn.Linear(8, 16)
+            self.classifier = nn.Conv1d(16, 7, 1)
+            self.idle = nn.Linear(3, 3)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        self.idle(torch.ones(3))
+        x_BTW = self.inner(self.table(ids_BT)).tanh()
+        return self.classifier(x_BTW.mT).mT
+
+
+def graph_of(module: nn.Module | None = None, **changed: Any) -> Graph:
+    def draw(sizes: Sizes, generator: Generator) -> tuple[Tensor, ...]:
+        return (torch.randint(7, (sizes["batch"], sizes["time"]), generator=generator),)
+
+    fields: dict[str, Any] = {
+        "name": "net",
+        "module": (module or Net()).eval().requires_grad_(requires_grad=False),
+        "inputs": (Port("ids", ("batch", "time"), "int64"),),
+        "outputs": (Port("logits", ("batch", "time", 7), "float32", "logits"),),
+        "example": {"batch": 2, "time": 5},
+        "cases": ({"batch": 1, "time": 1}, {"batch": 3, "time": 40}),
+        "draw": draw,
+        "quantised": ("classifier",),
+        "facts": {"sample_rate": 100},
+    }
+    return Graph(**(fields | changed))
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+class FakeSession:
+    """Gives what a module computes, plus an error."""
+
+    def __init__(self, module: nn.Module, error: float) -> None:
+        self.module, self.error = module, error
+
+    def run(self, inputs: Mapping[str, Any]) -> list[Any]:
+        return [self.module(*(torch.from_numpy(each) for each in inputs.values())).numpy() + self.error]
+
+
+@pytest.mark.parametrize(("error", "good"), [(0.0, True), (9e-5, True), (2e-4, False), (np.nan, False)])
+def test_logits_may_differ_by_little(error: float, good: bool) -> None:
+    graph = graph_of()
+    results = compare(graph, FakeSession(graph.module, error), TOLERANCES["float32"])  # type: ignore[arg-type]
+    assert [each.good for each in results] == [good, good]
+    assert bool(reasons_against(results, TOLERANCES["float32"])) != good
+
+
+def test_an_output_of_another_shape_is_not_good() -> None:
+    graph = graph_of()
+    session = FakeSession(nn.Sequential(graph.module, nn.Flatten()), 0.0)
+    assert not any(each.good for each in compare(graph, session, TOLERANCES["int8"]))  # type: ignore[arg-type]
+
+
+def test_the_ratio_of_signal_to_noise() -> None:
+    sound = np.full(1000, 0.5, np.float32)
+    assert signal_to_noise(sound, sound) is None
+    assert signal_to_noise(sound, sound + np.float32(0.005)) == pytest.approx(40, abs=0.01)
+
+
+def test_tensors_are_found_by_value() -> None:
+    tensors = tensors_of(Net())
+    arrays = {name: each.detach().numpy() for name, each in tensors.items()}
+    table = np.concatenate([np.zeros((2, 8), np.float32), arrays["table.weight"]])
+    constants = [arrays["inner.weight"].T, arrays["inner.bias"], arrays["classifier.weight"][:, :, 0], table]
+    found = find_tensors(tensors, constants)
+    assert set(found.found) == {"inner.weight", "inner.bias", "classifier.weight", "table.weight"}
+    assert set(found.missing) == {"classifier.bias", "idle.weight", "idle.bias"}
+    changed = arrays["inner.weight"].T.copy()
+    changed[0, 0] += 1e-6
+    assert "inner.weight" in find_tensors(tensors, [changed]).missing
+    assert find_tensors({"bias": torch.zeros(3)}, []).zeros == ("bias",)
+
+
+def test_a_family_without_graphs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jukebox_core.family.open_family", lambda _name: object())
+    with pytest.raises(ConfigError, match="models of the family dummy have no graphs to export"):
+        open_exporting("dummy")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"opset": 17}, "opset is 17; it must be from 18 to 20"),
+        ({"graphs": ()}, "graphs is empty"),
+        ({"inline_bytes": 3_000_000_000}, "inline_bytes is 3000000000"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExportConfig(**values)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(
+        ConfigError, match=r"onnxscript, which is not installed; pip install 'jukebox-pipelines\[onnx\]'"
+    ):
+        export_graph(graph_of, tmp_path, "net", ExportConfig(), SOURCE)
+    assert not written(tmp_path)
+
+
+def test_a_key_is_of_weights_and_settings() -> None:
+    keys = {
+        graph_key("f", {"width": 3}, name, {"net": weights}, ExportConfig(dtype=dtype))
+        for name in ("a", "b")
+        for weights in ("x", "y")
+        for dtype in ("float32", "int8")
+    }
+    assert len(keys) == 8
+    assert graph_key("f", {}, "a", {}, ExportConfig(graphs=("a",))) == graph_key("f", {}, "a", {}, ExportConfig())
+
+
+def test_a_session_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no graph .*absent\.onnx; export the model again"):
+        Session(tmp_path / "absent.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    with pytest.raises(CheckpointError, match=r"bad\.onnx cannot be loaded"):
+        Session(tmp_path / "bad.onnx")
+    with pytest.raises(DeviceError, match="onnxruntime has no provider 'CUDAExecutionProvidr' here; choose one of"):
+        Session(tmp_path / "bad.onnx", ("CUDAExecutionProvidr",))
+
+
+def test_a_full_disk_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _folder: type("Usage", (), {"free": 100}))
+    with pytest.raises(DiskError, match=r"net needs about .* kB in .*, where 100 B are free"):
+        export_graph(graph_of, tmp_path, "net", ExportConfig(), SOURCE)
+    assert not written(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [18, 20])
+def test_a_graph_is_written_with_its_record_once(tmp_path: Path, opset: int) -> None:
+    (tmp_path / ".net.partial").mkdir()  # of a process that was killed
+    (tmp_path / ".net.partial/net.onnx").write_bytes(b"half")
+    config = ExportConfig(opset=opset)
+    path = export_graph(graph_of, tmp_path, "net", config, SOURCE)
+    assert written(tmp_path) == ["net.json", "net.onnx"]
+    record = read_graph_record(path)
+    assert record["report"]["tensors"] == 5
+    assert record["report"]["unused"] == ["idle.bias", "idle.weight"]
+    assert record["inputs"] == [{"name": "ids", "shape": ["batch", "time"], "dtype": "int64"}]
+    assert (record["opset"], record["application"], record["weights"]) == (
+        opset,
+        {"sample_rate": 100},
+        SOURCE["weights"],
+    )
+    assert all(each["good"] and each["error"] < 1e-5 for each in record["report"]["cases"])
+    assert b"/work/" not in (tmp_path / "net.onnx").read_bytes(), "the graph holds paths of this machine"
+
+    def unexpected() -> Graph:
+        raise AssertionError("the graph is there")
+
+    assert export_graph(unexpected, tmp_path, "net", config, SOURCE) == path
+    (tmp_path / "net.onnx").write_bytes(b"damaged")
+    assert not is_finished(tmp_path, "net", SOURCE["key"])
+    assert not is_finished(tmp_path, "net", "another")
+
+
+@pytest.mark.slow
+def test_a_graph_that_computes_something_else_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrong = Net()
+    torch.nn.init.ones_(wrong.table.weight)
+    monkeypatch.setattr(export, "compare", lambda _graph, *rest: compare(graph_of(wrong), *rest))
+    with pytest.raises(NumericsError, match="net does not compute what the model does, and was not kept"):
+        export_graph(graph_of, tmp_path, "net", ExportConfig(), SOURCE)
+    assert not written(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_weights_beside_a_graph(tmp_path: Path, dtype: Any) -> None:
+    config = ExportConfig(inline_bytes=1024, dtype=dtype)
+    path = export_graph(lambda: graph_of(wide()), tmp_path, "net", config, SOURCE)
+    assert written(tmp_path) == ["net.json", "net.onnx", "net.onnx.data"]
+    assert set(json.loads(path.read_text())["files"]) == {"net.onnx", "net.onnx.data"}
+    Session(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx.data").unlink()
+    with pytest.raises(CheckpointError, match=r"net\.onnx\.data is missing, which holds the weights of net\.onnx"):
+        Session(tmp_path / "net.onnx")
+
+
+def wide() -> nn.Module:
+    """A network with more weights, which int8 makes smaller."""
+    net = Net()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net.table, net.inner, net.classifier = nn.Embedding(7, 64), nn.Linear(64, 64), nn.Conv1d(64, 7, 1)
+    return net
+
+
+@pytest.mark.slow
+def test_int8_quantises_the_classifier_too(tmp_path: Path) -> None:
+    import onnx
+
+    export_graph(lambda: graph_of(wide()), tmp_path, "net", ExportConfig(dtype="int8"), SOURCE)
+    model = onnx.load(tmp_path / "net.onnx")
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("MatMulInteger") == 2
+    assert "Conv" not in kinds

@@ -1,0 +1,40 @@
+"""Settings of `jukebox export`: wrong ones are one clear error."""
+
+from __future__ import annotations
+
+import pytest
+
+from jukebox_core.errors import ConfigError
+from jukebox_core.export.config import ExportConfig
+from pipelines.settings.compose import EXPORT, compose
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["graphs=[decod]"], "graphs names 'decod'; mini_vamp has encoder, decoder, coarse, c2f; closest: 'decoder'"),
+        (["opset=17"], "opset is 17; it must be from 18 to 20"),
+        (["format=tflite"], "format is 'tflite'"),
+        (["dtype=int4"], "dtype is 'int4'"),
+        (["folder=''"], "folder is empty"),
+        (["model=small"], None),
+    ],
+    ids=str,
+)
+def test_wrong_settings(overrides: list[str], message: str | None) -> None:
+    if message is None:
+        assert "step_2" in compose(EXPORT, overrides).chosen
+        return
+    with pytest.raises(ConfigError) as caught:
+        compose(EXPORT, overrides)
+    assert message in str(caught.value)
+
+
+def test_each_family_names_its_graphs() -> None:
+    assert list(compose(EXPORT, []).chosen) == ["encoder", "decoder", "coarse", "c2f"]
+    assert list(compose(EXPORT, ["model=mini_mt3"]).chosen) == ["encoder", "start", "step"]
+    assert list(compose(EXPORT, ["model=mr_mt3"]).chosen) == ["encoder", "memory", "start", "step"]
+    assert list(compose(EXPORT, ["model=yourmt3"]).chosen) == ["start", "step"]
+    jukebox = compose(EXPORT, ["model=5b_lyrics", "graphs=[step_2,decoder_0]", "dtype=int8"])
+    assert jukebox.chosen == {"decoder_0": ("vqvae",), "step_2": ("level_2",)}
+    assert jukebox.how == ExportConfig(dtype="int8")
