@@ -36,7 +36,7 @@ class Maker(Protocol):
     def again(self, music: Music, changes: Mapping[str, Any], *, keep_seconds: float | None, finer: bool) -> Music:
         """Returns other music that starts with this: longer, or with its lower levels (`finer`)."""
 
-    def tags(self, sample: int) -> dict[Tag, str]:
+    def tags(self, sample: int, title: str) -> dict[Tag, str]:
         """Returns the tags of the sound of one sample."""
 
 
@@ -101,8 +101,10 @@ class Music:
         named = self.samples or tuple(range(len(self)))
         paths = [given] if len(self) == 1 else [given.with_stem(f"{given.stem}_{sample}") for sample in named]
         for sample, each, sound in zip(named, paths, self.audio, strict=True):
-            tags: dict[Tag, str] = {} if self.maker is None else self.maker.tags(sample)
-            write_audio(each, sound, self.sample_rate, tags={"title": each.stem, **tags})
+            tags: dict[Tag, str] = {"title": each.stem}
+            if self.maker is not None:
+                tags = self.maker.tags(sample, each.stem)
+            write_audio(each, sound, self.sample_rate, tags=tags)
         return paths
 
     def continue_(self, seconds: float, *, keep_seconds: float | None = None, **changes: Any) -> Music:

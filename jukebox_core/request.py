@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.audio.tags import song_tags
 from jukebox_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,16 +81,10 @@ class ModelMaker:
         """Returns the sound of one level's codes."""
         return self.model.decode(codes, level)
 
-    def tags(self, sample: int) -> dict[Tag, str]:
-        """Returns artist and genre of the song, the model and its licence."""
-        model = self.settings
-        song = model.opened.describe(self.request.song_of(sample))
-        named: dict[Tag, str] = {"artist": song.get("artist", ""), "genre": song.get("genre", "")}
-        return {name: text for name, text in named.items() if text != "unknown"} | {
-            "comment": f"made by the model {model.name}; licence: {model.files.licence}",
-            "copyright": model.files.licence,
-            "software": "jukebox-pipelines",
-        }
+    def tags(self, sample: int, title: str) -> dict[Tag, str]:
+        """Returns the tags of the sound of one sample of the request."""
+        song = self.settings.opened.describe(self.request.song_of(sample))
+        return song_tags(song, title=title, model=self.settings.name, licence=self.settings.files.licence)
 
     def again(self, music: Music, changes: Mapping[str, Any], *, keep_seconds: float | None, finer: bool) -> Music:
         """Returns music that starts with `music`; errors as of `Model.generate`."""

@@ -114,7 +114,8 @@ class _Tally:
         self._since: dict[int, float] = {}  # levels that are being sampled
         for level, new in self._new.items():
             reused = self._reused[level]
-            log.info("level %d: %d windows, %d of them reused", level, len(new) + reused, reused, extra=DETAIL)
+            shown = None if reused else DETAIL  # what is reused explains why a command is quick
+            log.info("level %d: %d windows, %d of them reused", level, len(new) + reused, reused, extra=shown)
 
     def left(self) -> dict[int, int]:
         """Returns the tokens to be sampled, by level."""

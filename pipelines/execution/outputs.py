@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from jukebox_core.audio.tags import song_tags
 from jukebox_core.family import varies
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.alignment import timed_texts
@@ -105,15 +106,9 @@ class RunOutputs:
 
     def _tags(self, sample: int) -> dict[Tag, str]:
         """Returns the tags of the sounds of one song."""
-        song, several = self.songs[sample], f", sample {sample}" if len(self.songs) > 1 else ""
-        model, licence = self.heading["model"], self.heading["licence"]
-        named: dict[Tag, str] = {name: song.get(name, "") for name in ("artist", "genre")}
-        return {name: text for name, text in named.items() if text != "unknown"} | {
-            "title": f"{self.heading['title']}{several}",
-            "comment": f"made by the model {model}; licence: {licence}",
-            "copyright": licence,
-            "software": "jukebox-pipelines",
-        }
+        heading, several = self.heading, f", sample {sample}" if len(self.songs) > 1 else ""
+        title = f"{heading['title']}{several}"
+        return song_tags(self.songs[sample], title=title, model=heading["model"], licence=heading["licence"])
 
     def _write_codes(self, takes: Sequence[Take], stages: Stages) -> list[dict[str, Any]]:
         records = []

@@ -37,7 +37,7 @@ def groups_of(kind: type, name: str) -> dict[str, list[str]]:
 
 @contextmanager
 def listing_choices(kind: type) -> Iterator[None]:
-    """Omits options that a command cannot select from Hydra's help and completion; `kind` is that of its settings.
+    """Omits options that a command cannot select from Hydra's completion; `kind` is that of its settings.
 
     These are files that only other files include, and models that do something else: make music, vary or transcribe it.
     """

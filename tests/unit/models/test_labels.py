@@ -25,7 +25,7 @@ def test_names_of_a_model_are_sorted_by_kind(weights: WeightsConfig) -> None:
     assert "unknown" not in found["artists"]
 
 
-@pytest.mark.parametrize("model", ["mini_mt3", "small"])
+@pytest.mark.parametrize("model", ["mini_mt3", "small_prior"])
 def test_a_model_without_names_says_so(model: str, weights: WeightsConfig) -> None:
     with pytest.raises(ConfigError, match=f"model {model} knows no artists and genres; choose another"):
         names_of(load_preset(model), weights)

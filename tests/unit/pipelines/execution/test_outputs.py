@@ -65,7 +65,10 @@ class FakeStages:
         self.made.append(name)
         return path
 
-    def decode_track(self, _codec: object, _level: int, _track: object, _store: str, path: Path) -> Made:
+    def decode_track(
+        self, _codec: object, _level: int, _track: object, _store: str, path: Path, tags: dict[str, str]
+    ) -> Made:
+        assert tags["title"]
         return Made(digest_file(self._write(path)))
 
     def write_song_codes(self, _take: object, _store: str, _about: object, path: Path) -> None:
