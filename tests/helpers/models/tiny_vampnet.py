@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import yaml
 
 from jukebox_core.base.hashing import digest_bytes
 from jukebox_core.families.vampnet.config import (
@@ -23,6 +24,7 @@ from jukebox_core.families.vampnet.model.transformer import VampTransformer
 from jukebox_core.families.vampnet.sampling.graph import Variation, VariationPlan, plan_variation
 from jukebox_core.families.vampnet.sampling.grid_model import GridModel
 from jukebox_core.families.vampnet.sampling.interface import Interface
+from jukebox_core.models.checkpoints.checkpoint import save_safetensors
 from jukebox_core.sampling.schedule import plan_units
 from jukebox_core.sampling.windows import FlushPolicy, Unobserved, sample_nodes
 from jukebox_core.store.spans import read_spans
@@ -31,6 +33,7 @@ from jukebox_core.tokens.graph import Span, Track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -72,6 +75,29 @@ def grid_model(level: int) -> GridModel:
 def piece(steps: int, seed: int = 0) -> NDArray[np.int32]:
     """Codes of all codebooks, [K, T]."""
     return np.random.default_rng(seed).integers(12, size=(5, steps), dtype=np.int32)
+
+
+def write_preset(folder: Path) -> Path:
+    """A model of other tiny sizes that reads sound at 8,000 Hz, as files with random weights; returns its preset."""
+    codec_config = CodecConfig(
+        sample_rate=8000, encoder_dim=4, encoder_rates=(4, 20), decoder_dim=8, decoder_rates=(20, 4), n_codebooks=5,
+        codebook_size=12, codebook_dim=3,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        parts: dict[str, torch.nn.Module] = {"codec": Codec(codec_config)}
+        parts |= {role: VampTransformer(sizes) for role, sizes in (("coarse", COARSE), ("c2f", C2F))}
+    for role, part in parts.items():
+        sizes = codec_config if role == "codec" else {"coarse": COARSE, "c2f": C2F}[role]
+        save_safetensors(part.state_dict(), folder / f"{role}.safetensors", {"kwargs": asdict(sizes)})
+    network = replace(NETWORK, codec=codec_config.codebooks)
+    weights = {role: {"path": f"{role}.safetensors", "bytes": None, "sha256": None} for role in parts}
+    files = {"weight_sources": [str(folder)], "weights": weights, "licence": "none, it is noise", "terms": None}
+    path = folder / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump({"defaults": ["vampnet"], "name": "tiny", "network": asdict(network), "files": files})
+    )
+    return path
 
 
 @dataclass
