@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from jukebox_core.base.paths import shortened
+from jukebox_core.base.paths import shortened, user_path
 from jukebox_core.base.text import printable
 from jukebox_core.base.waiting import share_cores
 from jukebox_core.errors import ConfigError, JukeboxError, did_you_mean
@@ -240,15 +240,16 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _check_current_folder() -> None:
-    """Checks that there is one: paths are relative to it.
+    """Checks that there is one, with a path that can be used: others are relative to it.
 
     Raises:
-        ConfigError: it was removed, or access to it is refused.
+        ConfigError: it was removed, access to it is refused, or as `user_path`.
     """
     try:
-        os.getcwd()  # noqa: PTH109 - only this is asked
+        here = os.getcwd()  # noqa: PTH109 - only this is asked
     except OSError as error:
         raise ConfigError(f"the current folder cannot be used ({error.strerror}); change to another one (cd)") from None
+    user_path(here)
 
 
 def help_text() -> str:

@@ -131,3 +131,14 @@ def test_a_current_folder_that_was_removed_is_named(
     assert (
         said == "jukebox: the current folder cannot be used (No such file or directory); change to another one (cd)\n"
     )
+
+
+def test_a_current_folder_whose_path_cannot_be_used_is_named_before_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a\nb").mkdir()
+    monkeypatch.chdir(tmp_path / "a\nb")
+    assert cli.main(["runs", "list"]) == exit_status.REFUSED
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("jukebox: path ")
+    assert line.endswith(r"a\nb' has the control character '\n'; leave it out, or rename the file")
