@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jukebox_core.base.hashing import digest_file
 from jukebox_core.export.record import graph_key
 from jukebox_core.family import open_exporting
 from jukebox_core.protocols import WeightFile
@@ -48,6 +49,4 @@ def export_graph(
         "weights": identities,
     }
     path = export(open_graph, Path(folder), name, config, source)
-    from jukebox_core.base.hashing import digest_file
-
     return FileHandle.of(path, digest_file(path))

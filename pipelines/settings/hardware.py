@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jukebox_core.base.text import format_bytes
 from jukebox_core.errors import DeviceError
+from jukebox_core.export.engine import ENGINE, check_hardware
 
 if TYPE_CHECKING:
     from jukebox_core.runtime.config import HardwareConfig
@@ -28,7 +29,14 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # Nvidia, any under 
 
 
 def with_auto_resolved(settings: Settings) -> Settings:
-    """Returns the settings with ``hardware.dtype=auto`` replaced by a precision."""
+    """Returns the settings with ``hardware.dtype=auto`` replaced by a precision.
+
+    Raises:
+        ConfigError, DeviceError: ``engine=onnx`` cannot compute as the settings ask for.
+    """
+    if settings.hardware.engine == ENGINE:
+        check_hardware(settings.hardware)
+        return replace(settings, hardware=replace(settings.hardware, dtype="float32"))
     if settings.hardware.dtype != "auto":
         return settings
     dtype: Precision = "float32" if _certainly_float32(settings) else _chosen(settings)

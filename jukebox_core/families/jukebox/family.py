@@ -254,7 +254,7 @@ class JukeboxFamily:
             names = [name for name, roles in graphs_of(config).items() if roles == (role,)]
             given = {role: files[role]}
             sessions = open_graphs(self.name, config, names, given, hardware, self.open_graph)
-            return PriorModel(GraphPrior(config.priors[level_of(role)], sessions), None)
+            return PriorModel(GraphPrior(config.priors[level_of(role)], sessions), None, snapshots=False)
         prior = sampling_prior(
             config,
             level_of(role),

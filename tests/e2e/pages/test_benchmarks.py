@@ -217,3 +217,14 @@ def test_the_figures_on_the_page_of_mini_were_measured() -> None:
     assert generated["standing_share"] <= 0.05
     for value in (prior["bits"], prior["bigram_of_training"], generated["key_fit"]):
         assert f"{value:.2f}" in page
+
+
+@pytest.mark.slow
+def test_graphs_are_measured() -> None:
+    result = last_line(
+        *("benchmarks.onnx", "--model", "mini_mt3", "--graphs", "start", "--dtypes", "float32", "--threads", "1")
+    )
+    [row] = result["rows"]
+    assert row["error"] <= 1e-4
+    assert row["megabytes"] < 1
+    assert row["torch_ms"] > 0 < row["onnx_ms"]

@@ -97,7 +97,9 @@ def test_codes_of_golden_signals(exports: Exports, golden_vampnet: Path, tmp_pat
         padded = functional.pad(audio, (0, config.padded(audio.shape[-1]) - audio.shape[-1]))
         gold.same(torch.from_numpy(encoder.run({"audio": padded.numpy()})[0]), arrays[f"{case}.codes"])
     made = [name.removesuffix(".audio") for name in arrays if name.endswith(".audio") and "forward" not in name]
-    for case in made:
+    whole = [case for case in made if arrays[f"{case}.codes"].shape[1] == config.n_codebooks]
+    assert whole
+    for case in whole:
         sound = decoder.run({"codes": arrays[f"{case}.codes"].numpy()})[0]
         gold.close(torch.from_numpy(sound), arrays[f"{case}.audio"], gold.AUDIO)
 

@@ -47,6 +47,7 @@ class PriorModel:
 
     prior: Prior
     prefill_chunk: int | None  # known tokens per forward pass of the prefill; None is all
+    snapshots: bool = True  # the state of a window can be continued by any engine that makes snapshots
 
     def start(
         self,
@@ -81,7 +82,7 @@ class PriorWindow:
         sampling: SamplingConfig,
     ) -> None:
         """Prepares to continue after `drawn`, int32 [songs, time], the tokens of an interrupted attempt."""
-        self._decoder = open_window(model.prior, inputs)
+        self._decoder, self._snapshots = open_window(model.prior, inputs), model.snapshots
         self._drawn, self._blocks, self._new = drawn, list[np.ndarray](), inputs.window.new
         self._failed = False  # logits were not finite: no token after `_drawn` counts
         level, device = nodes[0].level, model.prior.device
@@ -119,12 +120,16 @@ class PriorWindow:
         return list(clamp_codes(torch.from_numpy(self._gathered())).numpy())
 
     def save_cache(self) -> Mapping[str, Tensor]:
-        """Returns the decoder's caches, by name."""
-        return self._decoder.save()
+        """Returns the decoder's caches, by name; nothing of an engine without snapshots."""
+        return self._decoder.save() if self._snapshots else {}
 
     def restore_cache(self, saved: Mapping[str, Tensor]) -> None:
-        """Continues from caches that `save_cache` returned after a prefix of the same tokens."""
-        self._decoder.restore(saved)
+        """Continues from caches that `save_cache` returned after a prefix of the same tokens.
+
+        An engine without snapshots repeats the steps instead.
+        """
+        if self._snapshots:
+            self._decoder.restore(saved)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

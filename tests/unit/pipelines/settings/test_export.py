@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.errors import ConfigError, DeviceError
 from jukebox_core.export.config import ExportConfig
-from pipelines.settings.compose import EXPORT, compose
+from pipelines.settings.compose import EXPORT, GENERATE, compose
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,15 @@ def test_wrong_settings(overrides: list[str], message: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
         compose(EXPORT, overrides)
     assert message in str(caught.value)
+
+
+def test_the_engine_is_checked_before_anything_is_loaded() -> None:
+    made = compose(GENERATE, ["hardware.engine=onnx"])
+    assert (made.hardware.engine, made.hardware.dtype) == ("onnx", "float32")
+    with pytest.raises(DeviceError, match="dtype is bfloat16, but engine=onnx computes in float32"):
+        compose(GENERATE, ["hardware.engine=onnx", "hardware.dtype=bfloat16"])
+    with pytest.raises(DeviceError, match="has no provider 'MyProvider' here"):
+        compose(GENERATE, ["hardware.engine=onnx", "hardware.providers=[MyProvider]"])
 
 
 def test_each_family_names_its_graphs() -> None:
