@@ -42,11 +42,12 @@ class Bar:
             self._show(f"level {progress.level}: {progress.tokens:,} of {progress.total:,} tokens", share)
 
     def _in_cell(self, text: str, share: float) -> None:
-        from IPython.display import HTML, display
+        import IPython.display as notebook  # without type hints
 
-        shown = HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
+        untyped: Any = notebook
+        shown = untyped.HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
         if self._handle is None:
-            self._handle = display(shown, display_id=True)
+            self._handle = untyped.display(shown, display_id=True)
         else:
             self._handle.update(shown)
 
