@@ -180,7 +180,10 @@ def import_models(words: FolderAndNames = None) -> None:
 
 @app.command()
 def labels(words: Names = None) -> None:
-    """Print the artists and genres that a model knows; MODEL [WORD]: those that contain a word."""
+    """Print the artists and genres that a model knows.
+
+    MODEL [WORD]: those that contain the word.
+    """
     names, weights = _parsed(words)
     model, *wanted = _required(names, "labels")
     found = names_of(load_preset(catalogue.resolve([model])[0]), weights)
