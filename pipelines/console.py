@@ -116,8 +116,8 @@ def _stderr_handler() -> logging.Handler:
 
 
 class _Printable(logging.Formatter):
-    """Escapes what names of files can hold: escape codes, and bytes that are not UTF-8. Lines stay lines."""
+    """Escapes what names of files can hold: line breaks, escape codes, and bytes that are not UTF-8."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
-        """Returns the line or lines of a record."""
-        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
+        """Returns the line of a record."""
+        return printable(super().formatMessage(record))

@@ -45,8 +45,7 @@ def write_error(path: Path, error: OSError) -> DiskError:
     if isinstance(error, DiskError):
         return error
     if error.errno in FULL:
-        what = "inodes" if _has_no_inodes(path) else "space"
-        message = f"no {what} left in {path.parent} for {path.name}; free some or choose another place"
+        message = f"no {lacking(path)} left in {path.parent} for {path.name}; free some or choose another place"
         return DiskError(f"{message} (what is stored is valid, and the same command continues)", error.errno)
     reason = _REASONS.get(error.errno or 0)
     if reason is None:
@@ -167,10 +166,10 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _has_no_inodes(path: Path) -> bool:
-    """Whether the file system of `path` has space but no inodes left."""
+def lacking(path: Path) -> str:
+    """Returns what the full file system of `path`, a file, has none of: "inodes" or "space"."""
     for folder in path.parents:
         with contextlib.suppress(OSError):
             found = os.statvfs(folder)
-            return bool(found.f_files and not found.f_favail and found.f_bavail)
-    return False
+            return "inodes" if found.f_files and not found.f_favail and found.f_bavail else "space"
+    return "space"

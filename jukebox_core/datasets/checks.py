@@ -14,6 +14,7 @@ import numpy as np
 
 from jukebox_core.audio.files import read_whole
 from jukebox_core.base.hashing import digest_bytes
+from jukebox_core.base.text import printable
 from jukebox_core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -167,5 +168,5 @@ class Checks:
                 of_problem: Sequence[Finding] = [finding for finding in self.findings if finding.problem == problem]
                 named = ", ".join(f"{finding.name} ({finding.detail})" for finding in of_problem[:_NAMED])
                 more = f", and {len(of_problem) - _NAMED} more" if len(of_problem) > _NAMED else ""
-                lines.append(f"{counts[problem]} {problem}: {named}{more}")
+                lines.append(printable(f"{counts[problem]} {problem}: {named}{more}"))
         return lines

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jukebox_core.base.atomic import FULL, write_error
+from jukebox_core.base.atomic import FULL, lacking, write_error
 from jukebox_core.base.locks import UNSUPPORTED
 from jukebox_core.errors import DiskError, StoreError, UnreachableError
 
@@ -99,8 +100,9 @@ def translate(uri: str, error: Exception) -> StoreError:
     if isinstance(error, DiskError):
         return error
     if code in FULL or status == _FULL_STATUS:
+        what = "space" if "://" in uri else lacking(Path(uri, "object"))
         return DiskError(
-            f"no space left in {uri}; free some or choose another place (what is stored there is valid)", code
+            f"no {what} left in {uri}; free some or choose another place (what is stored there is valid)", code
         )
     if names & _CREDENTIAL_NAMES:
         return StoreError(

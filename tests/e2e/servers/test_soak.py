@@ -22,9 +22,10 @@ import pytest
 
 from pipelines.orchestration import own_server, prefect_home, reconcile
 from pipelines.orchestration.database import KEEP_RUNS, prepare_database
+from pipelines.orchestration.journal import ENDING, FOLDER
 from tests.helpers.fault_songs import ForkServer, fork_server
 from tests.helpers.models.own_model import write_own_model
-from tests.helpers.servers.prefect_site import environment
+from tests.helpers.servers.prefect_site import environment, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +127,9 @@ def test_many_runs_on_one_server(home: Path, tmp_path: Path, record_property: py
             list(pool.map(make, range(RUNS)))
     assert failures == []
     assert len([*tmp_path.glob("outputs/run-*/audio/level_0/sample_0.wav")]) == RUNS
+
+    wait("the record of every run", lambda: not [*(home / FOLDER).glob(f"*{ENDING}")], END_SECONDS)
+    assert not [*(home / FOLDER).glob("*.refused")]
 
     from prefect.client.orchestration import get_client
 

@@ -178,3 +178,15 @@ def test_workers_share_the_count_and_end_with_one_line(music: Path) -> None:
         list(_with_plain_errors(loader))
     assert "Traceback" not in str(caught.value)
     assert len(found._unreadable) == 2
+
+
+def test_names_forge_no_lines_of_the_summary(music: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("short\n1 of 1 files can be used.wav", "short \x1b[31m\udce9.wav")):
+        write_song(music / "song.wav", 0.1, seed)
+        (music / "song.wav").rename(music / name)
+    checks = check(music, tmp_path / "record")
+    lines = checks.summary()
+    assert [line.split()[1] for line in lines] == ["of", "short:"]
+    assert r"short\n1 of 1 files can be used.wav (0.10 s" in lines[1]
+    assert r"short \x1b[31m\udce9.wav (0.10 s" in lines[1]
+    assert {finding.name for finding in checks.findings} == {path.name for path in music.glob("short*")}

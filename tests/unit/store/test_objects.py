@@ -84,6 +84,20 @@ def test_probe_explains_a_disk_that_fails(
     assert _files(tmp_path) == [_name(KEY)]  # nothing half written, not even a temporary file
 
 
+def test_a_disk_without_inodes_is_distinguished_from_one_without_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = list(os.statvfs(tmp_path))
+    found[7] = 0  # f_favail
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(found))
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match=r"no inodes left in .*free some"):
+        TokenStore(tmp_path).probe()
+
+
 def test_probe_names_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/store is no folder, or lies below a file .*choose another place"):

@@ -102,7 +102,7 @@ def test_an_error_of_the_system_is_one_line(
 def test_names_cannot_steer_the_terminal_or_forge_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    name = "a\x1b[31m\u202egnp caf\udce9 ünë"
+    name = "a\x1b[31m\u202egnp\njukebox: caf\udce9 ünë"
 
     def work() -> int:
         with console.run_log(tmp_path / "run.log") as log:
@@ -112,10 +112,11 @@ def test_names_cannot_steer_the_terminal_or_forge_lines(
 
     assert ending(monkeypatch, work) == exit_status.FAILED
     captured = capsys.readouterr()
-    shown = r"a\x1b[31m\u202egnp caf\udce9 ünë"
+    shown = r"a\x1b[31m\u202egnp\njukebox: caf\udce9 ünë"
     assert f"read {shown}" in captured.err
     assert f"INFO read {shown}" in (tmp_path / "run.log").read_text("utf-8")
     assert "\x1b" not in captured.err
+    assert len(captured.err.splitlines()) == 2
     assert logging.getLogger("jukebox").handlers == []
 
 
