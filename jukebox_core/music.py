@@ -69,9 +69,8 @@ class Music:
 
     def __getitem__(self, chosen: int | slice) -> Music:
         """Returns the music of one sample, or of a range of samples; IndexError if there is no such sample."""
-        rows = range(len(self))[chosen]
-        kept = rows if isinstance(chosen, slice) else [rows]
-        index = list(kept)  # type: ignore[call-overload]
+        rows = range(len(self))
+        index = list(rows[chosen]) if isinstance(chosen, slice) else [rows[chosen]]
         codes = {level: each[index] for level, each in self.codes.items()}
         named = self.samples or tuple(range(len(self)))
         samples = tuple(named[row] for row in index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,11 +43,10 @@ class Bar:
             self._show(f"level {progress.level}: {progress.tokens:,} of {progress.total:,} tokens", share)
 
     def _in_cell(self, text: str, share: float) -> None:
-        from IPython.display import HTML, display
-
-        shown = HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
+        notebook = import_module("IPython.display")
+        shown = notebook.HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
         if self._handle is None:
-            self._handle = display(shown, display_id=True)
+            self._handle = notebook.display(shown, display_id=True)
         else:
             self._handle.update(shown)
 

@@ -372,7 +372,7 @@ def train(settings: TrainSettings) -> None:
 
         folder = train_flow(settings)
         print(folder)  # noqa: T201 - the command's answer
-    _print_next(next_commands.after_training(settings.model.opened, folder))
+    _print_next(next_commands.after_training(settings.model.opened, str(folder)))
 
 
 @contextmanager
