@@ -169,8 +169,8 @@ class Model:
         try:
             try:
                 shown = Bar() if isinstance(on_progress, str) else nullcontext(on_progress)
-                with shown as told:
-                    for _ in made.windows(told):
+                with shown as report:
+                    for _ in made.windows(report):
                         pass
             except KeyboardInterrupt:
                 finished = False
