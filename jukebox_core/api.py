@@ -32,6 +32,7 @@ from jukebox_core.runtime.precision import SamplingMemory, choose_dtype, max_bat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -163,11 +164,13 @@ class Model:
             KeyboardInterrupt: Ctrl-C before there was any token.
         """
         request = self._request(songs, seconds, n_samples, seed, sampling)
+        shown: AbstractContextManager[Callable[[Progress], None] | None]
         made, finished = self._generation(request, start, store), True
         try:
             try:
-                with Bar() if on_progress == "bar" else nullcontext(on_progress) as told:
-                    for _ in made.windows(told):
+                shown = Bar() if isinstance(on_progress, str) else nullcontext(on_progress)
+                with shown as report:
+                    for _ in made.windows(report):
                         pass
             except KeyboardInterrupt:
                 finished = False

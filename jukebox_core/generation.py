@@ -31,7 +31,7 @@ _IN_MEMORY = "memory://"
 
 
 class Progress(NamedTuple):
-    """How far sampling is, as `on_progress` is told it after every step."""
+    """How far sampling is, as `on_progress` receives it after every step."""
 
     level: int  # that is sampled
     tokens: int  # sampled at that level, all samples together
@@ -54,7 +54,7 @@ class Generation:
         """Samples every window that is not stored, level by level; yields the level after each batch of windows."""
         nodes = {node.key: node for plan in self.plans for node in plan.nodes}
         missing = self.store.missing(set(nodes))
-        observer = _Told(on_progress, [node for key, node in nodes.items() if key in missing])
+        observer = _Reporting(on_progress, [node for key, node in nodes.items() if key in missing])
         kept = FlushPolicy() if self.is_kept else FlushPolicy(tokens=2**62, seconds=math.inf)
         schedule = Schedule(plan_units(self.plans, self.batch), missing, "by_level")
         while (unit := schedule.take()) is not None:
@@ -106,20 +106,20 @@ class Generation:
         free(self.store)
 
 
-class _Told(Unobserved):
-    """An observer that tells a caller how far sampling is."""
+class _Reporting(Unobserved):
+    """An observer that reports how far sampling is."""
 
-    def __init__(self, told: Callable[[Progress], None] | None, nodes: Sequence[Any]) -> None:
-        self._told, self._done = told, dict.fromkeys({node.level for node in nodes}, 0)
+    def __init__(self, report: Callable[[Progress], None] | None, nodes: Sequence[Any]) -> None:
+        self._report, self._done = report, dict.fromkeys({node.level for node in nodes}, 0)
         self._total = dict.fromkeys(self._done, 0)
         for node in nodes:
             self._total[node.level] += node.window.new
 
     def drew(self, level: int, tokens: int) -> None:
         """Counts the tokens of a step."""
-        if self._told is not None:
+        if self._report is not None:
             self._done[level] += tokens
-            self._told(Progress(level, self._done[level], max(self._total[level], self._done[level])))
+            self._report(Progress(level, self._done[level], max(self._total[level], self._done[level])))
 
 
 def is_kept(store: TokenStore) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,38 +17,36 @@ _CELLS = 30
 
 
 class Bar:
-    """A context manager whose `tell` takes `Progress`; None where nobody looks."""
+    """A context manager whose `show` takes `Progress`; None where nobody looks."""
 
     def __init__(self) -> None:
-        self._show: Callable[[str, float], None] | None = None
+        self._write: Callable[[str, float], None] | None = None
         self._shown = -_EVERY
         self._handle: Any = None
         if _in_notebook():
-            self._show = self._in_cell
+            self._write = self._in_cell
         elif sys.stderr is not None and sys.stderr.isatty():
-            self._show = _on_terminal
+            self._write = _on_terminal
 
     def __enter__(self) -> Callable[[Progress], None] | None:
-        return None if self._show is None else self.tell
+        return None if self._write is None else self.show
 
     def __exit__(self, *_: object) -> None:
-        if self._show is _on_terminal and self._shown > 0:
+        if self._write is _on_terminal and self._shown > 0:
             sys.stderr.write("\r\x1b[K")
 
-    def tell(self, progress: Progress) -> None:
+    def show(self, progress: Progress) -> None:
         """Shows the progress of one level, a few times a second, and its end."""
         now, share = time.monotonic(), progress.tokens / max(progress.total, 1)
-        if self._show is not None and (share >= 1 or now - self._shown >= _EVERY):
+        if self._write is not None and (share >= 1 or now - self._shown >= _EVERY):
             self._shown = now
-            self._show(f"level {progress.level}: {progress.tokens:,} of {progress.total:,} tokens", share)
+            self._write(f"level {progress.level}: {progress.tokens:,} of {progress.total:,} tokens", share)
 
     def _in_cell(self, text: str, share: float) -> None:
-        import IPython.display as notebook  # without type hints
-
-        untyped: Any = notebook
-        shown = untyped.HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
+        notebook = import_module("IPython.display")
+        shown = notebook.HTML(f'<progress max="1" value="{share:.3f}"></progress> {text}')
         if self._handle is None:
-            self._handle = untyped.display(shown, display_id=True)
+            self._handle = notebook.display(shown, display_id=True)
         else:
             self._handle.update(shown)
 

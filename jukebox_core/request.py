@@ -95,7 +95,7 @@ class ModelMaker:
             start = _cut(start, config.hops, keep_seconds, config.sample_rate)
         sampling = replace(request.sampling, stop_level=0) if finer else request.sampling
         songs = [request.asked[row] for row in rows]
-        same = {
+        same: dict[str, Any] = {
             "songs": songs[0] if len(set(songs)) == 1 else songs,
             "seconds": request.seconds,
             "n_samples": len(rows),

@@ -37,7 +37,8 @@ def _of_class(kind: type) -> dict[str, str]:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):  # a frozen program, or a class made at run time
         return {}
-    comments, alone = {}, set()
+    comments: dict[int, str] = {}
+    alone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             comments[token.start[0]] = _cleaned(token.string)

@@ -39,7 +39,7 @@ def names_of(model: ModelSettings, weights: WeightsConfig) -> dict[str, list[str
     """
     family = cast("LabelledFamily", model.opened)
     if not (hasattr(family, "has_names") and family.has_names(model.config)):
-        raise ConfigError(f"model {model.name} knows no artists and genres; choose another, as mini or 1b_lyrics")
+        raise ConfigError(f"model {model.name} knows no artists and genres; choose another, such as mini")
     files = obtain_vocabularies(model.files, weights)
     found = family.names(model.config, {role: file.path for role, file in files.items()})
     return {kind: sorted(names) for kind, names in found.items()}

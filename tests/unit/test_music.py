@@ -52,7 +52,7 @@ def same(left: jukebox.Music, right: jukebox.Music) -> bool:
     )
 
 
-def test_a_stream_tells_every_window_and_ends_with_the_music(own: jukebox.Jukebox, music: jukebox.Music) -> None:
+def test_a_stream_reports_every_window_and_ends_with_the_music(own: jukebox.Jukebox, music: jukebox.Music) -> None:
     pieces = list(own.stream(SONG, seconds=SECONDS, n_samples=2, seed=3))
     levels = [piece.level for piece in pieces]
     assert levels == sorted(levels, reverse=True)
@@ -81,11 +81,11 @@ def test_a_stream_that_is_left_frees_its_tokens(own: jukebox.Jukebox) -> None:
     assert len(TokenStore("memory://").keys()) == before
 
 
-def test_progress_is_told_to_the_end_of_every_level(own: jukebox.Jukebox) -> None:
-    told: list[jukebox.Progress] = []
-    own.generate(SONG, seconds=SECONDS, n_samples=2, on_progress=told.append)
+def test_progress_is_reported_to_the_end_of_every_level(own: jukebox.Jukebox) -> None:
+    reported: list[jukebox.Progress] = []
+    own.generate(SONG, seconds=SECONDS, n_samples=2, on_progress=reported.append)
     for level in (2, 1, 0):
-        found = [each for each in told if each.level == level]
+        found = [each for each in reported if each.level == level]
         assert [each.tokens for each in found] == sorted(each.tokens for each in found)
         assert found[-1].tokens == found[-1].total == 2 * (34 << 2 * (2 - level))
 
@@ -117,10 +117,10 @@ def test_ctrl_c_returns_what_is_there_and_a_store_goes_on(
     assert 0 < known < music.codes[1].shape[1]
     np.testing.assert_array_equal(part.codes[1], music.codes[1][:, :known])
     assert part.seconds == pytest.approx(music.seconds)  # from the coarser level to its end
-    told: list[jukebox.Progress] = []
-    whole = own.generate(SONG, seconds=SECONDS, n_samples=2, seed=3, store=tmp_path, on_progress=told.append)
+    reported: list[jukebox.Progress] = []
+    whole = own.generate(SONG, seconds=SECONDS, n_samples=2, seed=3, store=tmp_path, on_progress=reported.append)
     assert same(whole, music)
-    assert {each.level for each in told} == {1, 0}
+    assert {each.level for each in reported} == {1, 0}
 
 
 def test_ctrl_c_before_the_first_token_is_raised(own: jukebox.Jukebox) -> None:
@@ -149,10 +149,10 @@ def test_a_store_has_the_keys_of_the_command_line(own: jukebox.Jukebox, own_yaml
     ]
     run_plainly(compose(GENERATE, overrides))
     before = TokenStore(store).keys()
-    told: list[jukebox.Progress] = []
+    reported: list[jukebox.Progress] = []
     song = jukebox.Song(genre="waltz")
-    own.generate(song, seconds=SECONDS, seed=3, sampling=TOP, store=store, on_progress=told.append)
-    assert told == []
+    own.generate(song, seconds=SECONDS, seed=3, sampling=TOP, store=store, on_progress=reported.append)
+    assert reported == []
     assert TokenStore(store).keys() == before
 
 
@@ -244,9 +244,9 @@ def test_a_terminal_has_a_bar_and_a_file_none(monkeypatch: pytest.MonkeyPatch) -
 
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with Bar() as told:
-            assert (told is not None) == shown
-            if told is not None:
-                told(Progress(2, 17, 34))
-                told(Progress(2, 34, 34))
+        with Bar() as reported:
+            assert (reported is not None) == shown
+            if reported is not None:
+                reported(Progress(2, 17, 34))
+                reported(Progress(2, 34, 34))
         assert ("[###############...............] level 2: 17 of 34 tokens" in stream.getvalue()) == shown

@@ -19,7 +19,7 @@ from tests.helpers.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHRINK = 0.006
+SHRINK = 0.01
 KNOWN = {'"1b_lyrics"': '"./small.yaml"', '"The Beatles"': '"music box"', '"Rock"': '"waltz"'}
 PAGES = ("docs/from_transformers.md", "docs/from_jukebox_infer.md")
 

@@ -29,7 +29,7 @@ class SamplingConfig:
     """Settings of sampling: seed, number of songs, last level, and how each level draws its tokens."""
 
     seed: int = 0  # another one gives other music
-    n_samples: int = 1  # songs, sampled side by side
+    n_samples: int = 1  # songs, sampled in one batch
     stop_level: int = 0  # the last level that is sampled: 2 samples the top level only, 0 all levels
     level_0: LevelSampling = LevelSampling()
     level_1: LevelSampling = LevelSampling()
