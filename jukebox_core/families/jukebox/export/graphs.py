@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.protocols import WeightFile
 
+_MANY = 64
 _ANY_LENGTH = {AttentionType.DENSE, AttentionType.PRIME, AttentionType.CROSS}
 
 
@@ -62,7 +63,7 @@ def prior_graph(prior: Prior, part: str, sample_rate: int, hop: int) -> Graph:
         tokens: Axis = config.positions if least == most else f"{unit}*rows"
         given = (Port("tokens", ("batch", tokens), "int64"), Port("known", (1,), "int64"), *condition)
         rows = {"rows": (least, most)} if least < most else {}
-        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, (), rows)
+        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, None, rows)
     given = (Port("token", ("batch",), "int64"), Port("position", (1,), "int64"), *condition, *caches)
     logits = Port("logits", ("batch", prior.vocabulary), "float32", "logits")
     changed = tuple(
@@ -89,6 +90,8 @@ def _graph(
         {"batch": batch, **({"rows": sizes} if rows else {})}
         for batch, sizes in zip((1, 2, 3, 1), (most, *named.get("rows", (1, 1, 1))), strict=True)
     ]
+    if quantised is not None:
+        cases.append({"batch": _MANY})  # rows enough to count how many of the likeliest tokens int8 changes
     return Graph(
         name=name,
         module=module.eval(),
