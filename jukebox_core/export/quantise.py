@@ -70,10 +70,12 @@ def _as_product(model: Any, name: str) -> None:
     turned = np.ascontiguousarray(weight[:, :, 0].T)
     model.graph.initializer.remove(weights[conv.input[1]])
     model.graph.initializer.append(numpy_helper.from_array(turned, f"{name}.weight_IO"))
+    bias = list(conv.input[2:3])  # none where it was zeros
+    product = f"{name}.product" if bias else f"{name}.y_BTO"
     made = [
         helper.make_node("Transpose", [conv.input[0]], [f"{name}.x_BTI"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", [f"{name}.x_BTI", f"{name}.weight_IO"], [f"{name}.product"]),
-        helper.make_node("Add", [f"{name}.product", conv.input[2]], [f"{name}.y_BTO"]),
+        helper.make_node("MatMul", [f"{name}.x_BTI", f"{name}.weight_IO"], [product]),
+        *([helper.make_node("Add", [product, *bias], [f"{name}.y_BTO"])] if bias else []),
         helper.make_node("Transpose", [f"{name}.y_BTO"], [conv.output[0]], perm=[0, 2, 1]),
     ]
     model.graph.node.remove(conv)
