@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.protocols import WeightFile
 
-_MANY = 64
 _ANY_LENGTH = {AttentionType.DENSE, AttentionType.PRIME, AttentionType.CROSS}
 
 
@@ -57,13 +56,13 @@ def prior_graph(prior: Prior, part: str, sample_rate: int, hop: int) -> Graph:
     caches = _caches(config)
     if part == CONDITION:
         given = tuple(ports[name] for name in ("labels", "above") if name in ports)
-        return _graph(f"{part}_{config.level}", ConditionGraph(prior), given, condition, draws, facts, None)
+        return _graph(f"{part}_{config.level}", ConditionGraph(prior), given, condition, draws, facts)
     if part == PREFILL:
         unit, least, most = _unit(config)
         tokens: Axis = config.positions if least == most else f"{unit}*rows"
         given = (Port("tokens", ("batch", tokens), "int64"), Port("known", (1,), "int64"), *condition)
         rows = {"rows": (least, most)} if least < most else {}
-        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, None, rows)
+        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, rows)
     given = (Port("token", ("batch",), "int64"), Port("position", (1,), "int64"), *condition, *caches)
     logits = Port("logits", ("batch", prior.vocabulary), "float32", "logits")
     changed = tuple(
@@ -71,7 +70,7 @@ def prior_graph(prior: Prior, part: str, sample_rate: int, hop: int) -> Graph:
         for port, kind in zip(caches, kinds_of(config), strict=True)
         if kind is not AttentionType.CROSS
     )
-    return _graph(f"{part}_{config.level}", StepGraph(prior), given, (logits, *changed), draws, facts, ())
+    return _graph(f"{part}_{config.level}", StepGraph(prior), given, (logits, *changed), draws, facts)
 
 
 def _graph(
@@ -81,7 +80,6 @@ def _graph(
     outputs: tuple[Port, ...],
     draws: _Draws,
     facts: dict[str, Any],
-    quantised: tuple[str, ...] | None,
     rows: Mapping[str, tuple[int, int]] | None = None,
 ) -> Graph:
     least, most = (rows or {}).get("rows", (1, 1))
@@ -90,8 +88,6 @@ def _graph(
         {"batch": batch, **({"rows": sizes} if rows else {})}
         for batch, sizes in zip((1, 2, 3, 1), (most, *named.get("rows", (1, 1, 1))), strict=True)
     ]
-    if quantised is not None:
-        cases.append({"batch": _MANY})  # rows enough to count how many of the likeliest tokens int8 changes
     return Graph(
         name=name,
         module=module.eval(),
@@ -102,7 +98,6 @@ def _graph(
         draw=lambda sizes, generator: draws.of(inputs, sizes, generator),
         limits={name: most for name, (_, most) in (rows or {}).items()},
         least={name: least for name, (least, _) in (rows or {}).items()},
-        quantised=quantised,
         facts=facts,
     )
 
