@@ -171,7 +171,8 @@ def _unit(config: PriorConfig) -> tuple[int, int, int]:
     kinds, fold = set(kinds_of(config)), fold_of(config)
     keys = min(fold.prime_keys, fold.positions) if AttentionType.PRIME in kinds else 1
     unit = 1 if kinds <= _ANY_LENGTH else fold.columns
-    return unit, max(2, -(-keys // unit)), fold.positions // unit
+    least = 2 if unit > 1 else 3  # of 2 tokens one has a token before it, and a size of 1 becomes a constant
+    return unit, max(least, -(-keys // unit)), fold.positions // unit
 
 
 def _caches(config: PriorConfig) -> tuple[Port, ...]:
