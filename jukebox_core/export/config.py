@@ -19,7 +19,7 @@ class ExportConfig:
     """How graphs are written."""
 
     format: Literal["onnx"] = "onnx"
-    dtype: Literal["float32", "int8"] = "float32"  # int8: weights of transformers; codecs stay float32
+    dtype: Literal["float32", "int8"] = "float32"  # int8: of graphs that can be quantised; others stay float32
     opset: int = 18
     graphs: tuple[str, ...] | None = None  # names of the graphs; null: all of the model
     inline_bytes: int = 2_000_000_000  # weights of more bytes are written to a file beside the graph

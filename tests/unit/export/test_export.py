@@ -16,6 +16,7 @@ from jukebox_core.export.compare import TOLERANCES, compare, reasons_against, si
 from jukebox_core.export.config import ExportConfig
 from jukebox_core.export.export import export_graph
 from jukebox_core.export.graph import Graph, Port
+from jukebox_core.export.quantise import quantise
 from jukebox_core.export.record import graph_key, is_finished, read_graph_record
 from jukebox_core.export.session import Session
 from jukebox_core.export.weights import find_tensors, tensors_of
@@ -234,12 +235,28 @@ def wide() -> nn.Module:
     return net
 
 
-@pytest.mark.slow
-def test_int8_quantises_the_classifier_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_int8_quantises_the_classifier_too(tmp_path: Path, bias: bool) -> None:
+    """A convolution whose bias is zeros has none in the graph."""
     import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
-    export_graph(lambda: graph_of(wide()), tmp_path, "net", ExportConfig(dtype="int8"), SOURCE)
-    model = onnx.load(tmp_path / "net.onnx")
-    kinds = [node.op_type for node in model.graph.node]
-    assert kinds.count("MatMulInteger") == 2
+    weight = np.random.default_rng(0).normal(size=(7, 64, 1)).astype(np.float32)
+    given = [numpy_helper.from_array(weight, "classifier.weight")]
+    given += [numpy_helper.from_array(np.ones(7, np.float32), "classifier.bias")] if bias else []
+    nodes = [helper.make_node("Conv", ["x", *(each.name for each in given)], ["y"])]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width, "time"])
+        for name, width in (("x", 64), ("y", 7))
+    ]
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], given)
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    x = np.random.default_rng(1).normal(size=(2, 64, 5)).astype(np.float32)
+    [before] = Session(path).run({"x": x})
+    quantise(path, ("classifier",), inline_bytes=10_000_000)
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert "MatMulInteger" in kinds
     assert "Conv" not in kinds
+    [after] = Session(path).run({"x": x})
+    assert 0 < np.abs(before - after).max() < 0.02 * np.abs(before).max()

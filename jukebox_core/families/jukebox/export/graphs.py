@@ -56,13 +56,13 @@ def prior_graph(prior: Prior, part: str, sample_rate: int, hop: int) -> Graph:
     caches = _caches(config)
     if part == CONDITION:
         given = tuple(ports[name] for name in ("labels", "above") if name in ports)
-        return _graph(f"{part}_{config.level}", ConditionGraph(prior), given, condition, draws, facts, None)
+        return _graph(f"{part}_{config.level}", ConditionGraph(prior), given, condition, draws, facts)
     if part == PREFILL:
         unit, least, most = _unit(config)
         tokens: Axis = config.positions if least == most else f"{unit}*rows"
         given = (Port("tokens", ("batch", tokens), "int64"), Port("known", (1,), "int64"), *condition)
         rows = {"rows": (least, most)} if least < most else {}
-        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, (), rows)
+        return _graph(f"{part}_{config.level}", PrefillGraph(prior), given, caches, draws, facts, rows)
     given = (Port("token", ("batch",), "int64"), Port("position", (1,), "int64"), *condition, *caches)
     logits = Port("logits", ("batch", prior.vocabulary), "float32", "logits")
     changed = tuple(
@@ -70,7 +70,7 @@ def prior_graph(prior: Prior, part: str, sample_rate: int, hop: int) -> Graph:
         for port, kind in zip(caches, kinds_of(config), strict=True)
         if kind is not AttentionType.CROSS
     )
-    return _graph(f"{part}_{config.level}", StepGraph(prior), given, (logits, *changed), draws, facts, ())
+    return _graph(f"{part}_{config.level}", StepGraph(prior), given, (logits, *changed), draws, facts)
 
 
 def _graph(
@@ -80,7 +80,6 @@ def _graph(
     outputs: tuple[Port, ...],
     draws: _Draws,
     facts: dict[str, Any],
-    quantised: tuple[str, ...] | None,
     rows: Mapping[str, tuple[int, int]] | None = None,
 ) -> Graph:
     least, most = (rows or {}).get("rows", (1, 1))
@@ -99,7 +98,6 @@ def _graph(
         draw=lambda sizes, generator: draws.of(inputs, sizes, generator),
         limits={name: most for name, (_, most) in (rows or {}).items()},
         least={name: least for name, (least, _) in (rows or {}).items()},
-        quantised=quantised,
         facts=facts,
     )
 
@@ -173,7 +171,8 @@ def _unit(config: PriorConfig) -> tuple[int, int, int]:
     kinds, fold = set(kinds_of(config)), fold_of(config)
     keys = min(fold.prime_keys, fold.positions) if AttentionType.PRIME in kinds else 1
     unit = 1 if kinds <= _ANY_LENGTH else fold.columns
-    return unit, max(2, -(-keys // unit)), fold.positions // unit
+    least = 2 if unit > 1 else 3  # of 2 tokens one has a token before it, and a size of 1 becomes a constant
+    return unit, max(least, -(-keys // unit)), fold.positions // unit
 
 
 def _caches(config: PriorConfig) -> tuple[Port, ...]:

@@ -146,7 +146,7 @@ def _graph(
     facts: dict[str, Any],
 ) -> Graph:
     memory = network.memory.length if network.memory else 0  # so many vectors are kept of the ids before
-    least = {"tokens": memory} if name == MEMORY else {}
+    least = {"tokens": memory + 1} if name == MEMORY else {}
     names = {axis for port in inputs for axis in port.axes if isinstance(axis, str)}
     segment, most = network.front_end.segment_frames, network.transformer.max_tokens
     cases = (
@@ -176,7 +176,6 @@ def _graph(
         cases=tuple({axis: size for axis, size in case.items() if axis in names} for case in cases),
         draw=draw,
         least=least,
-        quantised=(),
         facts=facts,
     )
 
