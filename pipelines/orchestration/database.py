@@ -278,5 +278,7 @@ async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> No
         before = start - timedelta(microseconds=1)  # no two states of a run share their time
         for kinds, at in (([StateType.PENDING], before), ([StateType.RUNNING], start), (list(TERMINAL_STATES), end)):
             if at is not None:
-                where = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
-                await session.execute(sa.update(state).where(where).values(timestamp=at))
+                of_kind = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
+                # One of them, since no two may share a time: a state that was set twice is there twice.
+                first = sa.select(state.id).where(of_kind).order_by(state.timestamp).limit(1).scalar_subquery()
+                await session.execute(sa.update(state).where(state.id == first).values(timestamp=at))
