@@ -267,6 +267,7 @@ async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> No
     import sqlalchemy as sa
     from prefect.server.database import provide_database_interface
     from prefect.server.schemas.states import TERMINAL_STATES, StateType
+    from sqlalchemy.orm import aliased
 
     db = provide_database_interface()
     values: dict[str, Any] = {"start_time": start, "expected_start_time": start}
@@ -281,4 +282,6 @@ async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> No
                 of_kind = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
                 # One of them, since no two may share a time: a state that was set twice is there twice.
                 first = sa.select(state.id).where(of_kind).order_by(state.timestamp).limit(1).scalar_subquery()
-                await session.execute(sa.update(state).where(state.id == first).values(timestamp=at))
+                other = aliased(state)
+                taken = sa.select(other.id).where(other.flow_run_id == run, other.timestamp == at).exists()
+                await session.execute(sa.update(state).where(state.id == first, ~taken).values(timestamp=at))
