@@ -26,6 +26,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK = FULL | {errno.EROFS, errno.EIO, errno.EFBIG}
 """Error numbers that come from a disk, whatever is written."""
 
+_FEW = 8  # inodes
+_MUCH = 1_000_000  # bytes
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _REASONS = {
     errno.EROFS: "its disk is read-only; choose another place",
@@ -171,5 +173,6 @@ def lacking(path: Path) -> str:
     for folder in path.parents:
         with contextlib.suppress(OSError):
             found = os.statvfs(folder)
-            return "inodes" if found.f_files and not found.f_favail and found.f_bavail else "space"
+            few = found.f_files and found.f_favail < _FEW  # not none: what could not be completed was removed again
+            return "inodes" if few and found.f_bavail * found.f_frsize > _MUCH else "space"
     return "space"

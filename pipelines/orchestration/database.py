@@ -267,6 +267,7 @@ async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> No
     import sqlalchemy as sa
     from prefect.server.database import provide_database_interface
     from prefect.server.schemas.states import TERMINAL_STATES, StateType
+    from sqlalchemy.orm import aliased
 
     db = provide_database_interface()
     values: dict[str, Any] = {"start_time": start, "expected_start_time": start}
@@ -278,5 +279,9 @@ async def _correct_times(run: UUID, start: datetime, end: datetime | None) -> No
         before = start - timedelta(microseconds=1)  # no two states of a run share their time
         for kinds, at in (([StateType.PENDING], before), ([StateType.RUNNING], start), (list(TERMINAL_STATES), end)):
             if at is not None:
-                where = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
-                await session.execute(sa.update(state).where(where).values(timestamp=at))
+                of_kind = sa.and_(state.flow_run_id == run, state.type.in_(kinds))
+                # One of them, since no two may share a time: a state that was set twice is there twice.
+                first = sa.select(state.id).where(of_kind).order_by(state.timestamp).limit(1).scalar_subquery()
+                other = aliased(state)
+                taken = sa.select(other.id).where(other.flow_run_id == run, other.timestamp == at).exists()
+                await session.execute(sa.update(state).where(state.id == first, ~taken).values(timestamp=at))

@@ -126,6 +126,7 @@ class _Reader:
         self._artifacts: dict[str, dict[str, Any]] = {}  # by key
         self._shown: dict[str, tuple[str, int]] = {}  # identifier and time of change of what is published
         self._ends: set[str] = set()  # tasks whose end is reported
+        self._state = ""  # type of the flow run's state
         self._over = False
 
     def step(self, *, ended: bool) -> bool:
@@ -188,7 +189,8 @@ class _Reader:
         }
         made = self._api.ask("POST", "flow_runs/", run)
         self._run, self._start = made["id"], line["at"]
-        if made["state"] is None or made["state"]["type"] == "PENDING":
+        self._state = "PENDING" if made["state"] is None else str(made["state"]["type"])
+        if self._state == "PENDING":
             self._set_state("RUNNING", "")
         self._correct_times(None)
 
@@ -197,13 +199,15 @@ class _Reader:
             events = [self._state_event(task, "CRASHED", line["message"], line["at"]) for task in self._tasks.values()]
             self._send(events)
             self._ends.update(self._tasks)
-        self._set_state(line["state"], line["message"])
+        if self._state != line["state"]:  # else a follower before has set it, though it was not told so
+            self._set_state(line["state"], line["message"])
         self._correct_times(line["at"])
         self._over = True
 
     def _set_state(self, state: str, message: str) -> None:
         body = {"state": {"type": state, "message": message or None}, "force": state == "CRASHED"}
         self._api.ask("POST", f"flow_runs/{self._run}/set_state", body)
+        self._state = state
 
     def _correct_times(self, end: str | None) -> None:
         if self._correct is not None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NICENESS = 10  # of a server that nobody waits for
 POLL_SECONDS = 0.2  # between two looks at the parent and at the journals
+AGAIN_SECONDS = 2.0  # after a journal could not be reported, since the server is busy
 LAST_SECONDS = 120.0  # that it records after its parent has ended
 LOG_BYTES = 1_000_000  # after which the log is begun again, and the part before is kept as ``.old``
 
@@ -70,16 +71,17 @@ class _Parent(threading.Thread):
 
     def run(self) -> None:
         """Records, until the parent has ended and its journals are recorded, or cannot be within `LAST_SECONDS`."""
-        follower, left = None, 1
+        follower, left, again = None, 1, 0.0
         while True:
             self._look()
-            if self._servers and self._servers[0].started:
+            if self._servers and self._servers[0].started and time.monotonic() >= again:
                 if follower is None:
                     api = Api(self._url, os.environ["PREFECT_SERVER_API_AUTH_STRING"])
                     follower = Follower(self._home, None, api, correct_times)
                 try:
                     left = follower.step(mine=lambda process: process == self._parent, ended=self._has_ended)
                 except Exception as error:
+                    again = time.monotonic() + AGAIN_SECONDS
                     print(f"{type(error).__name__}: {error}")  # noqa: T201 - to the log
             if self._ended is not None and not (left and self._waiting()):
                 break

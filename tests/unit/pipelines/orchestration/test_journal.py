@@ -242,3 +242,29 @@ def test_each_line_of_a_journal_is_json_with_its_time(tmp_path: Path) -> None:
     assert (first["flow"], first["parameters"], first["process"]) == ("generate", {"a": 1}, own_name())
     assert (last["state"], last["message"]) == ("CRASHED", "KeyboardInterrupt")
     assert first["at"] <= last["at"]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_an_end_whose_answer_was_lost_is_not_set_again(tmp_path: Path, server: Server, killed: bool) -> None:
+    Journal(tmp_path, "generate", {}, None).end(None)
+    real = server.ask
+
+    def lost(method: str, path: str, body: Any = None) -> Any:
+        answer = real(method, path, body)
+        if path.endswith("set_state") and body["state"]["type"] == "COMPLETED":
+            raise TimeoutError("timed out")
+        return answer
+
+    server.ask = lost  # type: ignore[method-assign]
+    follower = Follower(tmp_path, None, server)  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        follower.step(mine=lambda _: True)
+    server.ask = real  # type: ignore[method-assign]
+    if killed:
+        for lock, _ in follower._open.values():
+            lock.release()
+        follower = Follower(tmp_path, None, server)  # type: ignore[arg-type]
+    assert follower.step(mine=lambda _: True) == 0
+    set_to = [body["state"]["type"] for _, path, body in server.asked if path.endswith("set_state")]
+    assert set_to == ["RUNNING", "COMPLETED"]
+    assert not [*(tmp_path / "records").glob("*.jsonl")]
