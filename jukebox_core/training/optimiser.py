@@ -43,12 +43,14 @@ def make_optimiser(
     Args:
         parameters: all that are trained.
         config: the settings.
-        matrices: those of layers among them, which Muon can train.
+        matrices: those of layers among them, which Muon can train. If there is nothing else, as with low-rank
+            updates, Adam trains them: such updates have few singular values.
 
     Raises:
         ConfigError: Muon is asked for, and parameters are sharded.
     """
-    if config.muon_learning_rate is not None:
+    parameters = list(parameters)
+    if config.muon_learning_rate is not None and len(parameters) > len(matrices):
         if any(is_sharded(each) for each in matrices):
             raise ConfigError(
                 f"optimiser.muon_learning_rate is {config.muon_learning_rate}, but Muon needs whole matrices, which "

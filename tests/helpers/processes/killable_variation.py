@@ -38,13 +38,14 @@ def main(uri: str, log: str) -> None:
         passes, moment = line.split()
         child = os.fork()
         if not child:
-            _kill_after(int(passes), moment, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            kill_after(int(passes), moment, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             sampled(uri)
             os._exit(0)
         print(os.waitpid(child, 0)[1], flush=True)
 
 
-def _kill_after(passes: int, moment: str, log: int) -> None:
+def kill_after(passes: int, moment: str, log: int) -> None:
+    """Logs every pass of this process, which kills itself in pass number `passes`; 0: never."""
     step, done = ChunkState.step, 0
 
     def logged(self: ChunkState) -> int | None:
