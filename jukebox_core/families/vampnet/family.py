@@ -216,7 +216,7 @@ class VampNetFamily:
 
             files = {CODEC: WeightFile(path, digest_file(path))}
             sessions = open_graphs(self.name, config, (ENCODER, DECODER), files, hardware, self.open_graph)
-            return GridCodec(GraphCodec(stored_codec(path), sessions), config.network.coarse.n_codebooks)
+            return GridCodec(GraphCodec(stored_codec(path), sessions, path), config.network.coarse.n_codebooks)
         return GridCodec(load_codec(path, device=resolve_device(hardware.device)), config.network.coarse.n_codebooks)
 
     def open_model(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from jukebox_core.errors import ConfigError
+from jukebox_core.families.vampnet.checkpoints.loading import load_codec
 from jukebox_core.families.vampnet.export.names import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from jukebox_core.export.session import Session
     from jukebox_core.families.vampnet.config import CodecConfig, TransformerConfig
+    from jukebox_core.families.vampnet.model.codec import Codec
 
 _HOST = torch.device("cpu")  # where sessions take and leave tensors, whatever computes
 
@@ -39,6 +42,7 @@ class GraphCodec:
 
     config: CodecConfig
     sessions: Mapping[str, Session]
+    path: Path  # of the weights
     device: torch.device = _HOST
 
     def codes(self, audio_B1N: Tensor, first: int = 0, stop: int | None = None) -> Tensor:
@@ -49,12 +53,13 @@ class GraphCodec:
     def decode(self, codes_BKT: Tensor) -> Tensor:
         """Returns audio [B, 1, N] of the codes of the first K codebooks, as `Codec.decode`.
 
-        Raises:
-            ConfigError: K is not the codec's number of codebooks, which graphs have.
+        The graph takes all codebooks; of fewer, as the coarse ones alone, plain torch makes the sound.
         """
         if codes_BKT.shape[1] != self.config.n_codebooks:
-            raise ConfigError(
-                f"codes have {codes_BKT.shape[1]} codebooks, but the graph of the decoder takes "
-                f"{self.config.n_codebooks}; set hardware.engine=eager"
-            )
+            return _plain(self.path).decode(codes_BKT)
         return torch.from_numpy(self.sessions[DECODER].run({"codes": codes_BKT.contiguous().numpy()})[0])
+
+
+@lru_cache(maxsize=1)
+def _plain(path: Path) -> Codec:
+    return load_codec(path)
