@@ -126,7 +126,7 @@ class DamagedRunError(RunError):
 
 def did_you_mean(value: str, choices: Iterable[str], *, limit: int = 3) -> str:
     """Returns ``"; closest: 'a', 'b'"`` for near misses of ``value``, or an empty string if nothing is near."""
-    listed = list(choices)
+    listed = list(dict.fromkeys(choices))
     near = difflib.get_close_matches(value, listed, n=limit, cutoff=0.6)
     if not near and len(value) > 1:  # a part of a name: its beginning, or what is in it
         within = [each for each in listed if value.lower() in each.lower()]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import sweep
 from jukebox_core.base.paths import output_folder, user_path
 from jukebox_core.base.processes import own_name
-from jukebox_core.errors import ConfigError, JukeboxError, RunError
+from jukebox_core.errors import JukeboxError, RunError
 from jukebox_core.models.stored import to_stored
+from pipelines.console import logged, prefect_errors_hidden, run_log, shown_log
 from pipelines.exit_status import working
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from jukebox_core.composer.config import AlbumConfig
     from jukebox_core.store.run_lock import RunLock
@@ -116,7 +117,6 @@ def _run_lock(settings: Settings) -> RunLock:
 
 
 def _make(prepared: Prepared, how: How | None) -> RunFolder:
-    from pipelines.console import prefect_errors_hidden, run_log
     from pipelines.runs.contents import for_any_folder
     from pipelines.runs.folder import open_run
     from pipelines.runs.output_files import make_room
@@ -178,7 +178,6 @@ def chain(song: Settings, vamp: Sequence[str] = (), transcribe: Sequence[str] = 
     Raises:
         JukeboxError: as the parts; what they finished is kept.
     """
-    from pipelines.console import prefect_errors_hidden
     from pipelines.execution import transcription
     from pipelines.execution.variation import run_settings
     from pipelines.flows.transcribe import transcribe_files
@@ -210,7 +209,7 @@ def encode(settings: EncodeSettings) -> None:
     from pipelines.runs import next_commands
 
     preflight.check_encode(settings)
-    with _logged(settings.folder, "encode.log"), working():
+    with logged(settings.folder, "encode.log"), working():
         from pipelines.flows.codec import encode_flow
 
         made = encode_flow(settings)
@@ -229,7 +228,7 @@ def decode(settings: DecodeSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_decode(settings)
-    with _logged(settings.folder, "decode.log"), working():
+    with logged(settings.folder, "decode.log"), working():
         from pipelines.flows.codec import decode_flow
 
         print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -245,7 +244,7 @@ def transcribe(settings: TranscribeSettings) -> None:
     from pipelines.runs import next_commands
 
     recordings = transcription.check(settings)
-    with _logged(settings.folder, "transcribe.log"), working():
+    with logged(settings.folder, "transcribe.log"), working():
         from pipelines.flows.transcribe import transcribe_flow
 
         made = transcribe_flow(settings, recordings)
@@ -282,7 +281,7 @@ def features(settings: FeaturesSettings) -> None:
         print(f"{settings.path} is finished; nothing is left to do", file=sys.stderr)  # noqa: T201 - for the user
         print(settings.path)  # noqa: T201 - the command's answer
         return
-    with _logged(str(settings.path), "features.log"), working():
+    with logged(str(settings.path), "features.log"), working():
         lock = FileLock(settings.path / ".lock")
         if not lock.acquire():
             raise RunError(f"another process writes to {settings.path}; wait until it ends, or name another folder")
@@ -302,7 +301,6 @@ def align(settings: AlignSettings) -> None:
     Raises:
         JukeboxError: the run does not exist, is not finished at its top level, or has no lyrics.
     """
-    from pipelines.console import shown_log
     from pipelines.execution import align as execution
     from stages import stopping
 
@@ -325,7 +323,7 @@ def export(settings: ExportSettings) -> None:
     from pipelines.execution import export as execution
 
     execution.check(settings)
-    with _logged(settings.folder, "export.log"), working():
+    with logged(settings.folder, "export.log"), working():
         from pipelines.flows.export import export_flow
 
         print(*export_flow(settings), sep="\n")  # noqa: T201 - the command's answer
@@ -337,7 +335,6 @@ def compose(settings: AlbumConfig) -> None:
     Raises:
         JukeboxError: the folder holds other things, or cannot be written.
     """
-    from pipelines.console import shown_log
     from stages.training.album import write_album
 
     with shown_log():
@@ -353,7 +350,7 @@ def dataset(settings: DatasetSettings) -> None:
     from pipelines.execution import preflight
 
     preflight.check_dataset(settings)
-    with _logged(settings.folder, "dataset.log"):
+    with logged(settings.folder, "dataset.log"):
         from pipelines.flows.dataset import dataset_flow
 
         print(dataset_flow(settings))  # noqa: T201 - the command's answer
@@ -383,27 +380,9 @@ def train(settings: TrainSettings) -> None:
 
         train_plain(settings, PLAIN)
         return
-    with _logged(settings.folder, "train.log"):
+    with logged(settings.folder, "train.log"):
         from pipelines.flows.train import train_flow
 
         folder = train_flow(settings)
         print(folder)  # noqa: T201 - the command's answer
     _print_next(next_commands.after_training(settings.model.opened, str(folder)))
-
-
-@contextmanager
-def _logged(folder: str, name: str) -> Iterator[None]:
-    """Makes an output folder with a log in it, of the flow in the block."""
-    from pipelines.console import prefect_errors_hidden, run_log
-
-    path = user_path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
-    with ExitStack() as log, prefect_errors_hidden():
-        try:
-            log.enter_context(run_log(path / name))
-        except OSError as error:
-            raise ConfigError(str(error)) from None
-        yield

@@ -11,13 +11,31 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.atomic import write_error
+from jukebox_core.base.paths import user_path
 from jukebox_core.base.text import printable
+from jukebox_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _PREFECT = ("prefect.flow_runs", "prefect.task_runs")  # loggers
+
+
+@contextmanager
+def logged(folder: str, name: str) -> Iterator[None]:
+    """Makes an output folder with a log in it, of the flow in the block; ConfigError if it cannot be made."""
+    path = user_path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {path} ({error.strerror}); choose another one") from None
+    with contextlib.ExitStack() as log, prefect_errors_hidden():
+        try:
+            log.enter_context(run_log(path / name))
+        except OSError as error:
+            raise ConfigError(str(error)) from None
+        yield
 
 
 @contextmanager

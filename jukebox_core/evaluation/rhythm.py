@@ -61,7 +61,7 @@ def tempo(samples_T: Samples, rate: int) -> float:
     """Returns the tempo in beats per minute, 80 to 160; 80 for silence.
 
     It has the highest mean autocorrelation of the onset strength at its first four beats, weighted by how usual it is.
-    One octave is searched: in many pieces nothing tells a tempo from its half or double.
+    One octave is searched: in many pieces nothing distinguishes a tempo from its half or double.
     """
     correlation_S = _autocorrelation(onset_strength(samples_T, rate))
     tempos = np.geomspace(*_TEMPOS, 400)

@@ -20,7 +20,7 @@ class ExportConfig:
 
     format: Literal["onnx"] = "onnx"
     dtype: Literal["float32", "int8"] = "float32"  # int8: of graphs that can be quantised; others stay float32
-    opset: int = 18
+    opset: int = 18  # version of ONNX's operations, 18 to 20
     graphs: tuple[str, ...] | None = None  # names of the graphs; null: all of the model
     inline_bytes: int = 2_000_000_000  # weights of more bytes are written to a file beside the graph
 

@@ -131,6 +131,15 @@ HELP = {
         ),
         ("estimate", "reference", "granularity", "json", "folder"),
     ),
+    "export": Help(
+        "Writes the networks of a model as ONNX graphs, each compared with the network before it is kept.",
+        (
+            "export model=mini_vamp",
+            "export model=mini_mt3 folder=graphs",
+            "export model=mini graphs=[decoder_0,prefill_2]",
+        ),
+        ("model", "graphs", "dtype", "folder", "opset", "inline_bytes", "format"),
+    ),
     "features": Help(
         "Takes codes and activations of recordings as numpy arrays. audio= names files, folders, patterns and tables.",
         (
@@ -173,7 +182,7 @@ HELP = {
         (
             "finetune data.audio=songs",
             "finetune data.audio=songs '+labels.artists={me: null}' name=mine",
-            "finetune data.audio=songs model=small_prior parts=[level_2]",
+            "finetune data.audio=songs parts=[level_2,level_1]",
         ),
         ("data", "name", "folder", "parts", "start", "labels", "licence", "checkpoints"),
     ),

@@ -199,7 +199,7 @@ class _Reader:
             events = [self._state_event(task, "CRASHED", line["message"], line["at"]) for task in self._tasks.values()]
             self._send(events)
             self._ends.update(self._tasks)
-        if self._state != line["state"]:  # else a follower before has set it, though it was not told so
+        if self._state != line["state"]:  # else a follower before has set it, though the answer was lost
             self._set_state(line["state"], line["message"])
         self._correct_times(line["at"])
         self._over = True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import (
+    ConfigTypeError,
     GrammarParseError,
     InterpolationResolutionError,
     MissingMandatoryValue,
@@ -63,8 +64,17 @@ def _message(error: Exception, kind: type, overrides: Sequence[str], data: Mappi
         )
     if found := _UNKNOWN.search(text):
         return _unknown(kind, found["key"], data)
+    if isinstance(error.__cause__, ConfigTypeError) and error.__cause__.full_key:
+        key, rule = error.__cause__.full_key, _rule(error.__cause__)
+        value = next((each.partition("=")[2] for each in overrides if each.startswith(f"{key}=")), "something else")
+        return f"{key} is {value}; it must be {rule}"
     given = f" (given: {' '.join(overrides)})" if overrides else ""
     return " ".join(text.split()) + given
+
+
+def _rule(error: ConfigTypeError) -> str:
+    """Returns what a setting must be into which something of another type was to be merged."""
+    return "a list, as in [a, b]" if "with ListConfig" in str(error) else "a section of names and values"
 
 
 def _unknown(kind: Any, dotted: str, data: Mapping[str, Any]) -> str:

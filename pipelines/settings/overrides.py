@@ -89,7 +89,7 @@ def _as_text(kind: type, override: str, family: Callable[[], str], *, sweep: boo
     pieces = found["name"] + "".join(map(_quoted_piece, _PIECES.findall(found["value"])))
     whole = found["name"] + quoted(found["value"].strip())
     can_be_pieces = _parsed(pieces) is not None
-    can_be_whole = _is_text(kind, found["key"], family, one=not {"[", ","} & set(found["value"]))
+    can_be_whole = _is_text(kind, found["key"], family, one=not set("[{,") & set(found["value"]))
     if can_be_whole and not (sweep and can_be_pieces):
         return whole
     return pieces if can_be_pieces else override

@@ -48,7 +48,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["song.artist=7"], "song.artist is 7; it must be text"),
     (["output.report=1"], "output.report is 1; it must be true or false"),
     (["output.format=ogg"], "output.format is 'ogg'; choose one of 'wav', 'flac', 'mp3'"),
-    (["prompt.files={a: b}"], "prompt.files is {'a': 'b'}; it must be a list, as in [a, b]"),
+    (["prompt.files={a: b}"], "prompt.files is {a: b}; it must be a list, as in [a, b]"),
     (
         ["songs=[5]"],
         "songs.0 is 5; it must be a section with artist, genre, lyrics, lyrics_file, total_seconds, offset_seconds",
