@@ -28,7 +28,7 @@ class Row(NamedTuple):
 def rows(kind: type, data: Mapping[str, Any], prefix: str = "") -> list[Row]:
     """Returns the settings of a record, those of its sections included, in the order of its fields.
 
-    Sections that are numbered and of one type, such as ``level_0`` and ``level_1``, share rows: ``level_N``.
+    Sections of one type that are numbered share rows, in which ``N`` stands for the number.
 
     Args:
         kind: the record.

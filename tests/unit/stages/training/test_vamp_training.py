@@ -154,7 +154,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     asked = iter([False, True])
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "stop_requested", lambda: next(asked))
-        patch.setattr(stopping, "check", lambda: (_ for _ in ()).throw(StoppedError("stopped")))
+        patch.setattr(stopping, "check", lambda stored: (_ for _ in ()).throw(StoppedError(stored)))
         with pytest.raises(StoppedError):
             train_part(plan(model, tmp_path / "parts", role, **inputs))
     assert len(losses(tmp_path / "parts", role)) == 2
