@@ -32,6 +32,7 @@ log = logging.getLogger("jukebox")
 _lock = threading.Lock()
 _held: dict[tuple[str, str], dict[tuple[object, ...], Any]] = {}  # (kind, device) -> models, least recently used first
 _networks = 1  # held on each device
+_least = 1  # held on each device, whatever a run asks for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +95,7 @@ class NetworkSpec:
             files = {role: WeightFile(self.weights[role].read(), self.weights[role].identity) for role in roles}
             return family.open_model(self.config, self.role, files, hardware, library)
 
-        network: TokenModel = _resident("network", str(device), identity, _networks, load)
+        network: TokenModel = _resident("network", str(device), identity, max(_networks, _least), load)
         return network
 
 
@@ -157,7 +158,7 @@ class FeatureSpec:
                 deepest=plan.deepest,
             )
 
-        extractor: FeatureExtractor = _resident("network", str(device), identity, _networks, load)
+        extractor: FeatureExtractor = _resident("network", str(device), identity, max(_networks, _least), load)
         return extractor
 
 
@@ -192,7 +193,7 @@ class AlignerSpec:
                 head=self.head,
             )
 
-        aligner: Aligner = _resident("network", str(device), identity, _networks, load)
+        aligner: Aligner = _resident("network", str(device), identity, max(_networks, _least), load)
         return aligner
 
 
@@ -200,6 +201,12 @@ def keep_networks(count: int) -> None:
     """Sets the number of networks that this process holds on each device; takes effect when the next one is opened."""
     global _networks
     _networks = count
+
+
+def keep_at_least(count: int) -> None:
+    """Lets this process hold `count` networks on each device from now on, even where a run needs fewer at a time."""
+    global _least
+    _least = count
 
 
 def release() -> None:

@@ -143,6 +143,13 @@ COMMANDS = {
         "pipelines.cli.serve:run",
         is_app=True,
     ),
+    "web": Command(
+        "web [--port PORT] [OVERRIDES]",
+        "make songs on a page in the browser",
+        "pipelines.cli.web:run",
+        is_app=True,
+        again="the same command continues the jobs that were not over",
+    ),
     "models": Command(
         "models COMMAND [NAMES]",
         "list, fetch, verify, remove and copy models",

@@ -25,16 +25,20 @@ _USER = "jukebox"
 _FORM = re.compile(r"[^\s:]+:[!-~]{16,200}")
 
 
-def own_password(home: Path) -> str:
-    """Returns the password of servers of `home`, PREFECT_HOME: the user's variable, or that in the file ``password``.
+def own_password(home: Path, variable: str = "PREFECT_SERVER_API_AUTH_STRING") -> str:
+    """Returns the password of servers of a folder: the user's variable, or that in the folder's file ``password``.
 
     A file that others could read is made private; one without a password in it is replaced, and anything else, such as
     a folder or a pipe, is renamed.
 
+    Args:
+        home: the folder, PREFECT_HOME for Prefect's.
+        variable: of the environment.
+
     Raises:
         OSError: the file cannot be read or written.
     """
-    given = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    given = os.environ.get(variable)
     if given:
         return given
     path = home / FILE

@@ -67,11 +67,15 @@ class Session:
 
     def open(self, page: Path, width: int, height: int, *, dark: bool = False) -> None:
         """Opens a page from disk, in a window of this size, and waits until it is parsed."""
+        self.visit(page.as_uri(), width, height, dark=dark)
+
+    def visit(self, address: str, width: int, height: int, *, dark: bool = False) -> None:
+        """Opens an address, in a window of this size, and waits until its page is parsed."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page.as_uri())
-        while self.run("[location.href, document.readyState]") != [page.as_uri(), "complete"]:
+        self.call("Page.navigate", url=address)
+        while self.run("[location.href, document.readyState]") != [address, "complete"]:
             pass
 
     def run(self, script: str) -> Any:

@@ -1,0 +1,1 @@
+"""``jukebox web``: pages and an API on which people make songs. The process that answers never samples."""

@@ -1,0 +1,1 @@
+"""Jobs: command lines that wait, and the one process that runs them."""
