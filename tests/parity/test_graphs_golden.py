@@ -45,8 +45,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PARTS = (CONDITION, PREFILL, STEP)
-DEEP = {"p5bl", "p1bl"}  # tens of layers: each of their exports takes minutes
-GOLDEN = [pytest.param(kind, marks=pytest.mark.endurance) if kind in DEEP else kind for kind in FILES]
+QUICK = {"up0"}  # exports of the others, some of tens of layers, take up to minutes
+GOLDEN = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.endurance) for kind in FILES]
+TRAINED = [
+    name if name.endswith("_2") else pytest.param(name, marks=pytest.mark.endurance)
+    for name in graphs_of(load_preset("mini").config)
+]  # the others are of the same kinds
 RATE, HOP = 1000, 4
 
 
@@ -210,7 +214,7 @@ def test_500_steps_of_the_golden_priors(exports: Exports, golden: Path, kind: st
     check_tokens(make, folder, 500, rate, hop)
 
 
-@pytest.mark.parametrize("name", graphs_of(load_preset("mini").config))
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
     record = read_graph_record(record_path(exports.folder("mini", name), name))
     assert all(each["good"] for each in record["report"]["cases"])
@@ -218,7 +222,7 @@ def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("level", [*(pytest.param(level, marks=pytest.mark.endurance) for level in (0, 1)), 2])
 def test_music_of_any_length_through_the_codec(exports: Exports, level: int) -> None:
     preset = load_preset("mini")
     vqvae = load_vqvae(preset.config, files(preset, "vqvae")["vqvae"][0])

@@ -104,7 +104,7 @@ def test_codes_of_golden_signals(exports: Exports, golden_vampnet: Path, tmp_pat
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("seconds", "batch"), [(1, 3), (7.3, 2), (60, 1)])
+@pytest.mark.parametrize(("seconds", "batch"), [(1, 3), (7.3, 2), pytest.param(60, 1, marks=pytest.mark.endurance)])
 def test_music_of_any_length(exports: Exports, seconds: float, batch: int) -> None:
     """Up to a minute, in one piece: codes equal, and sound of the same codes."""
     folder = exports.folder("mini_vamp", "encoder", "decoder")
