@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PARTS = (CONDITION, PREFILL, STEP)
-QUICK = {"up0"}  # exports of the others, some of tens of layers, take up to minutes
+QUICK = {"up0"}  # exports of the others take minutes, as some have tens of layers
 GOLDEN = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.endurance) for kind in FILES]
 TRAINED = [
     name if name.endswith("_2") else pytest.param(name, marks=pytest.mark.endurance)
