@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args, get_origin
 
+from jukebox_core.base.meanings import meanings
 from jukebox_core.base.structuring import field_types, record_in, to_plain
 
 _PLAIN: dict[Any, dict[str, Any]] = {
@@ -25,15 +26,17 @@ def schema(kind: Any, data: dict[str, Any] | None = None) -> dict[str, Any]:
         data: plain settings that decide the types of some sections, such as ``{"model": {"family": "jukebox"}}``.
     """
     properties: dict[str, Any] = {}
-    types, required = field_types(kind, data or {}), []
+    types, required, said = field_types(kind, data or {}), [], meanings(kind)
     for field in dataclasses.fields(kind):
-        found = _of(types[field.name], data)
+        found = _of(types[field.name], (data or {}).get(field.name))
         if field.default is not dataclasses.MISSING:
-            found = {**found, "default": to_plain(field.default)}
+            found = {**found, "default": _plain(field.default)}
         elif field.default_factory is not dataclasses.MISSING:
-            found = {**found, "default": to_plain(field.default_factory())}
+            found = {**found, "default": _plain(field.default_factory())}
         else:
             required.append(field.name)
+        if text := said.get(field.name):
+            found = {**found, "description": text}
         properties[field.name] = found
     extensible = getattr(kind, "extensible", False)
     return {
@@ -61,3 +64,9 @@ def _of(kind: Any, data: dict[str, Any] | None) -> dict[str, Any]:
         return {"anyOf": [_of(each, data) for each in arguments]}
     record = record_in(kind)
     return {} if record is None else schema(record, data)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_plain(value)
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -72,7 +72,8 @@ class Supervisor:
                 process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._thread.join(END_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(END_SECONDS)
 
     def wake(self) -> None:
         """Gives the worker the next job, if it has none; called after a job was added."""
