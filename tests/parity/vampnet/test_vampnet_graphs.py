@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GRAPHS = ("encoder", "decoder", "coarse", "c2f")
 
 
-@pytest.fixture(scope="session", params=["golden", "mini_vamp"])
+@pytest.fixture(scope="session", params=["golden", pytest.param("mini_vamp", marks=pytest.mark.endurance)])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     if request.param != "golden":
         return str(request.param)
