@@ -87,7 +87,6 @@ def test_any_pass(
 @pytest.mark.parametrize(
     ("place", "least"),
     [
-        ("disk", 10),
         pytest.param("disk", 100, marks=pytest.mark.endurance),
         pytest.param("s3", 12, marks=pytest.mark.endurance),
     ],

@@ -87,6 +87,7 @@ def test_the_memory_of_a_transcription_is_measured_by_length() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_variations_are_measured_in_turns_with_the_original_way() -> None:
     result = last_line(
         *("benchmarks.vamp", "--layers", "1", "--threads", "1", "--turns", "1", "--items", "2"),
@@ -99,6 +100,7 @@ def test_variations_are_measured_in_turns_with_the_original_way() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_the_memory_of_a_variation_is_measured_beside_its_estimate() -> None:
     result = last_line("benchmarks.vamp.memory", "--layers", "2", "--ways", "float32")
     assert [row["role"] for row in result["rows"]] == ["coarse", "c2f"]
