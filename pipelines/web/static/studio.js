@@ -13,6 +13,9 @@ const found = () => {
   return { run, take: run?.takes[sample] };
 };
 const jobOf = (run) => [...state.jobs.values()].find((job) => job.run === run && !["finished", "stopped", "failed"].includes(job.status));
+// How a take was made: the job that runs, or else the last one of its run that this server knows.
+const commandOf = (run) => (jobOf(run) || [...state.jobs.values()].filter((job) => job.run === run).sort((a, b) => a.created.localeCompare(b.created)).at(-1))?.command || `jukebox runs show ${run}`;
+const drawTake = (run, take, again) => draw(run, take, jobOf(run.name), state.copied, commandOf(run.name), again);
 const runs = () => [...state.runs.values()];
 const stamp = (run, take) => (take.preview && run.status !== "finished" ? take.preview : take.sounds[0]?.sha256?.slice(0, 16));
 
@@ -26,7 +29,7 @@ async function show({ from = 0, play = false } = {}) {
   $("take").hidden = !take && !state.wanted;
   $("welcome").hidden = Boolean(take || state.wanted);
   if (!take) return;
-  draw(run, take, jobOf(run.name), state.copied);
+  drawTake(run, take);
   const mark = stamp(run, take);
   if (mark) await player.load(run.name, take.sample, mark, { title: tree.title(run, take), from, play, keep: !play && !from && state.loaded === state.chosen });
   else player.unload(tree.title(run, take));
@@ -96,8 +99,8 @@ function jobChanged(job) {
   if (job.status === "failed") complain(new Error(job.error));
   if (job.status === "finished") say(`${job.title} is finished.`);
   const { run, take } = found();
-  if (run && take && job.run === run.name) draw(run, take, jobOf(run.name), state.copied);
-  if (job.status === "finished" && job.command.startsWith("jukebox transcribe") && run) draw(run, take, jobOf(run.name), state.copied, true);
+  if (run && take && job.run === run.name) drawTake(run, take);
+  if (job.status === "finished" && job.command.startsWith("jukebox transcribe") && run) drawTake(run, take, true);
 }
 
 const post = (what, body) => ask(`runs/${encodeURIComponent(found().run.name)}/${what}`, { method: "POST", body });
@@ -105,7 +108,7 @@ const mark = guarded(async (fields) => {
   const { run, take } = found();
   Object.assign(take, await ask(path(run.name, take.sample), { method: "PATCH", body: fields }));
   drawTree();
-  draw(run, take, jobOf(run.name), state.copied);
+  drawTake(run, take);
 });
 const withTake = (work) => guarded(async () => { const { run, take } = found(); if (take) await work(run, take); });
 
@@ -143,7 +146,7 @@ const acts = {
   "region-keep": () => acts["go-on"](),
   "region-copy": withTake((run, take) => {
     state.copied = { run: run.name, sample: take.sample, from_seconds: player.chosen().start, to_seconds: player.chosen().end };
-    draw(run, take, jobOf(run.name), state.copied);
+    drawTake(run, take);
     say("Copied. Choose a take and a moment, then insert it.");
   }),
   "region-cut": withTake((run, take) => {

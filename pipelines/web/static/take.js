@@ -6,7 +6,7 @@ let timed = [];  // words with times
 let shownWords = "";
 let picture = "";
 
-export function draw(run, take, job, copied, again = false) {
+export function draw(run, take, job, copied, command, again = false) {
   const busy = Boolean(job) || run.status === "running";
   $("take-title").textContent = title(run, take);
   $("take-facts").textContent = [run.model, run.seconds ? exact(run.seconds) : "", take.artist !== "unknown" ? take.artist : "", take.genre !== "unknown" ? take.genre : "", run.seed === null ? "" : `seed ${run.seed}`, take.parent ? `from ${take.parent.replace("/", " · ")}, ${exact(take.begins)} kept` : ""].filter(Boolean).join(" · ");
@@ -25,7 +25,7 @@ export function draw(run, take, job, copied, again = false) {
   for (const id of ["vary", "transcribe"]) $(id).hidden = !complete;
   $("paste").hidden = !copied;
   $("delete").disabled = busy;
-  $("command").textContent = job?.command || `jukebox runs show ${run.name}`;
+  $("command").textContent = command;
   words(run, take, again);
   downloads(run, take, complete);
   spectrogram(run, take);
