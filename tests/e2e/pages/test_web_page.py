@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, needs_browser]
+pytestmark = [pytest.mark.slow, pytest.mark.endurance, needs_browser]
 UNNAMED = """[...document.querySelectorAll('button, a, input, select, textarea')].filter(each => each.checkVisibility()
   && !(each.ariaLabel || each.innerText || each.labels?.length || each.getAttribute('aria-labelledby'))).length"""
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
