@@ -25,6 +25,7 @@ GRAPHS = {"encoder": ("codec",), "decoder": ("codec",), "coarse": ("coarse", "co
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_variations_are_those_of_the_other_engine(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
