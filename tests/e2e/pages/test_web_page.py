@@ -110,7 +110,8 @@ def test_a_persons_hour(person: Person, client: Client, folder: Path) -> None:
     assert "light the lantern" in person.text("words")
     assert "jukebox generate" in person.text("command")
 
-    person.press(" ")
+    if person.page.run("document.getElementById('sound').paused"):  # it plays by itself, once it can be heard
+        person.press(" ")
     person.sees("document.getElementById('sound').currentTime > 0.1")
     person.press("g")  # go on, with other words
     person.types("lyrics", "morning comes to the end of night")
