@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's usual name
 
 from benchmarks.full_size import machine
 from benchmarks.mini.subject import Subject, label_row, window_starts
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.runtime.config import HardwareConfig
 
 if TYPE_CHECKING:

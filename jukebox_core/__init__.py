@@ -13,7 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jukebox_core.api import load_model
+    from jukebox_core.api.generation import Progress
+    from jukebox_core.api.model import load_model
+    from jukebox_core.api.music import Music, Piece
     from jukebox_core.audio.files import read_audio, write_audio
     from jukebox_core.errors import JukeboxError
     from jukebox_core.families.jukebox.api import Jukebox
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from jukebox_core.features.config import FeatureConfig
     from jukebox_core.features.folder import load_features
     from jukebox_core.features.results import Features
-    from jukebox_core.generation import Progress
-    from jukebox_core.music import Music, Piece
     from jukebox_core.runtime.config import HardwareConfig
 
 _HOMES = {
@@ -35,13 +35,13 @@ _HOMES = {
     "JukeboxConfig": "jukebox_core.families.jukebox.config",
     "JukeboxError": "jukebox_core.errors",
     "LevelSampling": "jukebox_core.families.jukebox.sampling.config",
-    "Music": "jukebox_core.music",
-    "Piece": "jukebox_core.music",
-    "Progress": "jukebox_core.generation",
+    "Music": "jukebox_core.api.music",
+    "Piece": "jukebox_core.api.music",
+    "Progress": "jukebox_core.api.generation",
     "SamplingConfig": "jukebox_core.families.jukebox.sampling.config",
     "Song": "jukebox_core.families.jukebox.conditioning.song",
     "load_features": "jukebox_core.features.folder",
-    "load_model": "jukebox_core.api",
+    "load_model": "jukebox_core.api.model",
     "read_audio": "jukebox_core.audio.files",
     "write_audio": "jukebox_core.audio.files",
 }

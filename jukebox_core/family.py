@@ -228,7 +228,7 @@ class Family(Protocol):
         ...
 
     def open_api(self, preset: ModelSettings, hardware: HardwareConfig, weights: WeightsConfig) -> Any:
-        """Returns the model for Python programs, a `jukebox_core.api.Model` or more."""
+        """Returns the model for Python programs, a `jukebox_core.api.model.Model` or more."""
         ...
 
     def code_lengths(self, config: Any, codec: Path, samples: int) -> tuple[int, ...]:

@@ -344,6 +344,19 @@ class Aligner(Protocol):
 
 
 @runtime_checkable
+class LabelledFamily(Protocol):
+    """What a family implements besides `jukebox_core.family.Family` if its models know artists and genres by name."""
+
+    def has_names(self, config: Any) -> bool:
+        """Whether the model has labels."""
+        ...
+
+    def names(self, config: Any, vocabularies: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
+        """Returns the artists and genres by kind, plural, from vocabularies by role; LabelError if one is unreadable."""
+        ...
+
+
+@runtime_checkable
 class AlignmentFamily(Protocol):
     """What a family implements besides `jukebox_core.family.Family` if it can align texts with music."""
 

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING
 
 from jukebox_core.base.text import printable
 from jukebox_core.errors import ConfigError, JukeboxError, LabelError, did_you_mean
 from jukebox_core.models.presets import load_preset, option_names
 from jukebox_core.models.resolve import obtain_vocabularies
+from jukebox_core.protocols import LabelledFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from jukebox_core.models.config import WeightsConfig
     from jukebox_core.models.presets import ModelSettings
 
 _MOST_MODELS = 3  # named in an error
-
-
-class LabelledFamily(Protocol):
-    """What a family with names of artists and genres has beside the methods of `Family`."""
-
-    def has_names(self, config: Any) -> bool:
-        """Whether the model has labels."""
-
-    def names(self, config: Any, vocabularies: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
-        """Returns the names by kind, ``artists`` and ``genres``."""
 
 
 def names_of(model: ModelSettings, weights: WeightsConfig) -> dict[str, list[str]]:
@@ -37,8 +27,8 @@ def names_of(model: ModelSettings, weights: WeightsConfig) -> dict[str, list[str
         ConfigError: it knows none.
         DownloadError: a vocabulary cannot be fetched.
     """
-    family = cast("LabelledFamily", model.opened)
-    if not (hasattr(family, "has_names") and family.has_names(model.config)):
+    family = model.opened
+    if not (isinstance(family, LabelledFamily) and family.has_names(model.config)):
         raise ConfigError(f"model {model.name} knows no artists and genres; choose another, such as mini")
     files = obtain_vocabularies(model.files, weights)
     found = family.names(model.config, {role: file.path for role, file in files.items()})

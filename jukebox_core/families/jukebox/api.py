@@ -1,4 +1,4 @@
-"""A Jukebox model in Python: `jukebox_core.api.Model`, and access to its networks."""
+"""A Jukebox model in Python: `jukebox_core.api.model.Model`, and access to its networks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from jukebox_core.alignment.times import Alignment
-from jukebox_core.api import Model
+from jukebox_core.api.model import Model
+from jukebox_core.api.request import make_request
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.jukebox.alignment.heads import alignment_head
 from jukebox_core.models.resolve import obtain_vocabularies
-from jukebox_core.request import make_request
 
 if TYPE_CHECKING:
+    from jukebox_core.api.music import Audio, Codes
     from jukebox_core.families.jukebox.conditioning.song import Song
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.vqvae import VQVAE
     from jukebox_core.families.jukebox.sampling.codec import VQVAECodec
     from jukebox_core.families.jukebox.sampling.prior_model import PriorModel
-    from jukebox_core.music import Audio, Codes
     from jukebox_core.protocols import Aligner, AlignmentFamily
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from jukebox_core.api.music import Music
 from jukebox_core.audio.files import read_channels
 from jukebox_core.base.hashing import digest, digest_bytes
 from jukebox_core.errors import AudioError, ConfigError
@@ -30,7 +31,6 @@ from jukebox_core.families.vampnet.sampling.song import check_mask_of
 from jukebox_core.families.vampnet.sampling.songs import mask_of
 from jukebox_core.families.vampnet.sound.front_end import prepare
 from jukebox_core.models.resolve import obtain_weights
-from jukebox_core.music import Music
 from jukebox_core.runtime.device import resolve_device, use_threads
 from jukebox_core.sampling.schedule import Schedule, plan_units
 from jukebox_core.sampling.windows import FlushPolicy, Unobserved, sample_nodes

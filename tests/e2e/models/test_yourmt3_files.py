@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.errors import ConfigError
 from jukebox_core.families.mt3.config import TranscriptionConfig
 from jukebox_core.notes.notes import read_notes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jukebox_core.music import Codes
+    from jukebox_core.api.music import Codes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from jukebox_core.api import Model
+from jukebox_core.api.model import Model
 from jukebox_core.base.hashing import digest
 from jukebox_core.errors import CheckpointError, ConfigError, LabelError
 from jukebox_core.tokens.graph import Node, Take, make_node

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jukebox_core import models
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_weights

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.audio.files import read_audio
 from jukebox_core.errors import AudioError, ConfigError, DownloadError
 from jukebox_core.evaluation.notes import evaluate

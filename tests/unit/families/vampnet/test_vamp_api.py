@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.errors import AudioError, ConfigError
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling

@@ -9,7 +9,7 @@ import pytest
 from jukebox_core.store.pins import Pins
 from pipelines.runs.folder import find_run
 from tests.helpers.fake_runs import fake_run
-from tests.unit.pipelines.cli.test_runs import SHORT, STORE, branch, keys, refused, shown
+from tests.helpers.run_commands import SHORT, STORE, branch, keys, refused, shown
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,72 +17,22 @@ from jukebox_core.base.processes import own_name
 from jukebox_core.store.pins import Pin, Pins
 from jukebox_core.store.run_lock import RunLock
 from jukebox_core.store.store import TokenStore
-from pipelines import exit_status as status
-from pipelines.cli import main as cli
 from pipelines.runs.folder import RunFolder, runs_in
-from pipelines.runs.settings_of_run import resume_root, run_root
-from pipelines.runs.takes import note_plan, starting_takes
+from pipelines.runs.settings_of_run import resume_root
 from pipelines.settings.compose import compose
-from tests.helpers.fake_runs import fake_run, made_up_take, plan_fake_run, seal
+from tests.helpers.fake_runs import fake_run
 from tests.helpers.paths import ROOT
+from tests.helpers.run_commands import SHORT, STORE, branch, keys, refused, seal_all, sealed_run, shown
 
 if TYPE_CHECKING:
     from pipelines.settings.generate import Settings
 
-STORE = "outputs/.store"
-SHORT = ("seconds=6", "sampling.n_samples=2")
 DAY = 86_400
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def branch(run: str, name: str, *overrides: str) -> RunFolder:
-    """A run that continues another one, and adds a window to each track."""
-    settings = compose(run_root("continue", run, overrides), overrides)
-    settings = replace(settings, run=replace(settings.run, name=name))
-    start = starting_takes(settings)
-    added = made_up_take(settings, name, windows=1)
-    takes = [
-        tuple(track.extend(new.spans[0].key, len(new)) for track, new in zip(take, added, strict=True))
-        for take in start
-    ]
-    made = plan_fake_run(settings, takes)
-    note_plan(settings, made, start, takes)
-    return made
-
-
-def sealed_run(name: str, *overrides: str) -> RunFolder:
-    run = fake_run(name, *overrides)
-    seal_all(run)
-    return run
-
-
-def seal_all(run: RunFolder) -> None:
-    for take in run.takes():
-        for track in take:
-            seal(STORE, [span for span in track if not TokenStore(STORE).sealed(span.key)])
-
-
-def keys(run: RunFolder) -> set[str]:
-    return {span.key for take in run.takes() for track in take for span in track}
-
-
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    status = cli.main(["runs", *arguments])
-    printed = capsys.readouterr()
-    assert status == 0, printed.err
-    return printed.out
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main(["runs", *arguments]) == status.REFUSED
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    return printed.err
 
 
 def make_old(seconds: float = 2 * DAY) -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from jukebox_core.api import load_model
+from jukebox_core.api.model import load_model
 from jukebox_core.errors import AudioError, ConfigError, JukeboxError
 from jukebox_core.families.vampnet.masks.config import MaskConfig
 from jukebox_core.families.vampnet.sampling.config import PassConfig, VampSampling

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 
 import jukebox_core as jukebox
+from jukebox_core.api.generation import Progress
+from jukebox_core.api.progress_bar import Bar
 from jukebox_core.audio.files import read_tags
 from jukebox_core.errors import ConfigError
-from jukebox_core.generation import Progress
-from jukebox_core.progress_bar import Bar
 from jukebox_core.store.store import TokenStore
 from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.models.own_model import SECONDS, write_own_model

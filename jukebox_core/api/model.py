@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from jukebox_core.api.generation import Generation, Progress, free, integers, open_store, seal_start
+from jukebox_core.api.music import Music, Piece, composite
+from jukebox_core.api.progress_bar import Bar
+from jukebox_core.api.request import ModelMaker, Request, make_request
 from jukebox_core.composer.builtin import read_prompt_audio
 from jukebox_core.errors import LabelError
-from jukebox_core.generation import Generation, Progress, free, integers, open_store, seal_start
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.labels import names_of, with_models
 from jukebox_core.models.presets import load_preset
 from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights
-from jukebox_core.music import Music, Piece, composite
-from jukebox_core.progress_bar import Bar
 from jukebox_core.protocols import WeightFile
-from jukebox_core.request import ModelMaker, Request, make_request
 from jukebox_core.runtime.config import HardwareConfig
 from jukebox_core.runtime.device import free_memory, kind_and_memory, resolve_device, use_threads
 from jukebox_core.runtime.precision import SamplingMemory, choose_dtype, max_batch_size
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from jukebox_core.api.music import Audio, Codes
     from jukebox_core.features.config import FeatureConfig
     from jukebox_core.features.plan import FeaturePlan
     from jukebox_core.models.library import LocalFile
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.music import Audio, Codes
     from jukebox_core.protocols import Codec, FeatureExtractor, SongPlan, TokenModel
     from jukebox_core.tokens.graph import Take
 

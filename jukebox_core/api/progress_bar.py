@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jukebox_core.generation import Progress
+    from jukebox_core.api.generation import Progress
 
 _EVERY = 0.2  # seconds between two refreshes
 _CELLS = 30

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from jukebox_core.api import Model
+    from jukebox_core.api.model import Model
+    from jukebox_core.api.music import Audio, Codes, Music
     from jukebox_core.audio.files import Tag
     from jukebox_core.models.presets import ModelSettings
-    from jukebox_core.music import Audio, Codes, Music
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
