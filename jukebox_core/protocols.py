@@ -352,7 +352,7 @@ class LabelledFamily(Protocol):
         ...
 
     def names(self, config: Any, vocabularies: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
-        """Returns the artists and genres by kind, plural, from vocabularies by role; LabelError if one is unreadable."""
+        """Returns the artists and genres by kind, from vocabularies by role; LabelError if one is unreadable."""
         ...
 
 
