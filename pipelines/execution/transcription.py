@@ -71,8 +71,9 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     level that they have, written to a subfolder with the run's name.
 
     Raises:
-        ConfigError: a folder holds no audio, a run no songs, two recordings would be written to one file, or one's name
-            would be too long, or the soundfont cannot be played.
+        ConfigError: a folder holds no audio, a run no songs, two recordings would be written to one file, or the
+            soundfont cannot be played; or one has a name from which that of its notes cannot be made. Of a folder,
+            such a one is left out, with a warning, unless there is no other.
         DamagedRunError: a run is damaged.
     """
     folder = user_path(settings.folder)
@@ -80,7 +81,13 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
     found: dict[Path, Recording] = {}
     for name in settings.audio:
         for file, place, named in files_of(name, settings.storage.root):
-            target = user_path((folder / place).with_suffix(".json"))
+            try:
+                target = user_path((folder / place).with_suffix(".json"))
+            except ConfigError as error:
+                if named:
+                    raise
+                log.warning("%s is left out: %s", file, error)
+                continue
             if target in found:
                 raise ConfigError(f"{found[target].audio} and {file} would both become {target}; rename one")
             found[target] = Recording(
@@ -88,6 +95,8 @@ def find_recordings(settings: TranscribeSettings) -> list[Recording]:
                 report=settings.report, named=named,
                 soundfont=soundfont,
             )  # fmt: skip
+    if not found:
+        raise ConfigError("no recording has a name from which that of its notes could be made; rename one")
     return list(found.values())
 
 

@@ -194,7 +194,8 @@ def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     rows = {row["of"]: row for row in result["music"]}
     songs, noise = rows["composed"], rows["chance: white noise"]
     assert songs["level_db"] == pytest.approx(-20, abs=4)
-    assert songs["tempo_of_genre"] == songs["right_words"] == 1
+    assert songs["tempo_of_genre"] == 1
+    assert songs["right_words"] is None, "three seconds hold too few words to compare"
     assert songs["between_partials_db"] < rows["codec, level 0"]["between_partials_db"] < noise["between_partials_db"]
     assert {"generated, defaults", "generated, demo"} < rows.keys()
     assert len([*(tmp_path / "pictures").glob("*.png")]) == 5

@@ -69,7 +69,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in ("preflight", "transcription", "features"):
         monkeypatch.setattr(f"pipelines.execution.{module}.check_local_weights", begins)
-    monkeypatch.setattr(commands, "_logged", begins)
+    monkeypatch.setattr(commands, "logged", begins)
     monkeypatch.setattr("pipelines.execution.align.fetch_vocabularies", begins)
 
 

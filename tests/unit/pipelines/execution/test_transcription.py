@@ -89,6 +89,22 @@ def test_files_folders_and_runs_are_found(tmp_path: Path, chain: Path, monkeypat
         find_recordings(settings(tmp_path, chain, "silent", **root))
 
 
+def test_a_name_that_notes_cannot_have_leaves_the_others_of_the_folder(
+    tmp_path: Path, chain: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "music"
+    odd = [sound(folder / "two\nlines.wav"), sound(folder / f"{'x' * 251}.wav")]
+    with pytest.raises(ConfigError, match="no recording has a name from which that of its notes could be made"):
+        find_recordings(settings(tmp_path, chain, folder))
+    sound(folder / "one.wav")
+    caplog.clear()
+    [found] = find_recordings(settings(tmp_path, chain, folder))
+    assert found.audio == str(folder / "one.wav")
+    assert [record.args[0] for record in caplog.records if record.args] == sorted(odd)  # type: ignore[index]
+    with pytest.raises(ConfigError, match="has a part of 256 bytes"):
+        find_recordings(settings(tmp_path, chain, odd[1]))
+
+
 def test_what_cannot_be_transcribed_is_refused_before_the_work(tmp_path: Path, chain: Path) -> None:
     (tmp_path / "empty").mkdir()
     Notes.of([Note(0, 1, 60)]).to_midi(tmp_path / "x.mid")
