@@ -18,6 +18,7 @@ from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig
 from jukebox_core.composer.styles import GENRES
 from jukebox_core.composer.transcript import score_notes
+from jukebox_core.evaluation.rhythm import tempo_is
 from jukebox_core.evaluation.scores import average, statistics
 from jukebox_core.notes.notes import Notes
 from jukebox_core.runtime.config import HardwareConfig
@@ -32,7 +33,6 @@ SHOWN = (
     "notes_per_second", "instruments", "key_clarity", "tempo", "tempo_of_genre", "polyphony", "most_at_once", "silence",
     "median_length", "long_length", "loop_seconds", "loop_share",
 )  # fmt: skip
-_TOLERANCE = 0.05  # of a tempo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,14 +71,10 @@ def run(songs: int, seconds: float, *, threads: int = 1) -> list[dict[str, Any]]
 
 def _row(name: str, found: Sequence[ScoreStatistics], scores: Sequence[Any]) -> dict[str, Any]:
     means = average(found)
-    fits = [_fits(each.tempo, score.genre) for each, score in zip(found, scores, strict=True) if each.tempo]
+    pairs = zip(found, scores, strict=True)
+    fits = [tempo_is(each.tempo, GENRES[score.genre].tempos) for each, score in pairs if each.tempo]
     means["tempo_of_genre"] = float(np.mean(fits)) if fits else None
     return {"of": name, **{key: _rounded(means[key]) for key in SHOWN}}
-
-
-def _fits(tempo: float, genre: str) -> bool:
-    """Whether a tempo is one of a genre's, or half or double of it."""
-    return any(abs(tempo / (beats * times) - 1) < _TOLERANCE for beats in GENRES[genre].tempos for times in (0.5, 1, 2))
 
 
 def _rounded(value: float | None) -> float | None:
