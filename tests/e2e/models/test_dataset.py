@@ -70,5 +70,7 @@ def test_each_mistake_is_one_clear_line(tmp_path: Path, prefect_api: str) -> Non
     )
     done = jukebox(tmp_path, prefect_api, "dataset", "audio=music", "folder=codes", "encode=false")
     assert done.returncode == 2
-    assert "genre 'walz' is not among the 7 v3 genres; closest: 'waltz'" in done.stderr.splitlines()[-1]
+    *_, refused, remedy = done.stderr.splitlines()
+    assert "genre 'walz' is not among the 7 v3 genres; closest: 'waltz'" in refused
+    assert remedy == "jukebox: to learn new names, add '+labels.genres={walz: null}'"
     assert not (tmp_path / "codes" / "songs.json").exists()

@@ -133,4 +133,4 @@ def check_model(folder: Path, model: ModelSettings, kind: str) -> None:
     lyrics = model.network.priors[1].lyrics
     assert (lyrics is not None) == ("enc_dec" in kind)
     if lyrics is not None:
-        assert lyrics.alignment_layer == {"small_single_enc_dec_prior": 15, "small_sep_enc_dec_prior": 9}[kind]
+        assert lyrics.alignment_layer is None, "no head follows the lyrics after so few steps"

@@ -26,7 +26,8 @@ DELAY = 5.0  # seconds, in all
 PROGRAM = """
 import json, logging, sys, time
 
-logging.basicConfig(format="%(message)s")
+logging.getLogger("jukebox").addHandler(logging.StreamHandler())  # as the commands do
+logging.getLogger("jukebox").propagate = False
 from jukebox_core.tokens.graph import Node
 from jukebox_core.tokens.plan import Window
 from pipelines.orchestration import artifacts, recorder
