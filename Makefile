@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
-# Two workers, one thread of torch each: more threads than cores would wait for each other.
-BOTH := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
+# Workers with one thread of torch each: more threads than cores would wait for each other. Fast tests wait for
+# loopback servers a third of their time, so that a third worker fills both cores of a small machine.
+WORKERS := OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile
+BOTH := $(WORKERS) -n 2
 
 .PHONY: demo test test-slow test-pipelines test-native test-endurance test-all check fix bench hooks clean
 
@@ -20,7 +22,7 @@ demo: $(READY)  ## six seconds twice with the embedded model: a tune continued, 
 	$(BIN)/jukebox transcribe audio=[outputs/waltz]
 
 test: $(READY)  ## fast tests
-	$(BOTH) -m "not slow"
+	$(WORKERS) -n 3 -m "not slow"
 
 test-slow: test-pipelines test-native  ## end to end with real servers and killed processes; parity of the native engine
 
@@ -28,7 +30,7 @@ test-pipelines: $(READY)
 	$(BOTH) -m "slow and not endurance"
 
 test-native: $(READY)
-	$(PYTEST) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
+	$(BOTH) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
 test-endurance: $(READY)  ## clusters, deployments, long trainings; property tests with other examples each time
 	$(BOTH) -m endurance

@@ -69,7 +69,15 @@ def remote_song(fork_server: ForkServer, model: Path, folder: Path, s3: S3Server
     return Song(fork_server, model, folder, f"s3://songs/{folder.name}", more=overrides, environment=environment)
 
 
-@pytest.mark.parametrize("mode", ["500", "503", "refuse", "stall", "slow", "lose", "cut"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "500",
+        "refuse",
+        "cut",
+        *(pytest.param(mode, marks=pytest.mark.endurance) for mode in ("503", "stall", "slow", "lose")),
+    ],
+)
 def test_a_bucket_that_fails_for_a_while_changes_nothing(
     mode: str, fork_server: ForkServer, model: Path, plain: Song, s3: S3Server, gate: Gate, tmp_path: Path
 ) -> None:

@@ -51,10 +51,7 @@ TRAINED = [
     name if name in ("encoder_2", "decoder_2", "step_2") else pytest.param(name, marks=pytest.mark.endurance)
     for name in graphs_of(load_preset("mini").config)
 ]
-KINDS = [
-    kind if kind in ("upsampler", "lyrics", "one_sequence") else pytest.param(kind, marks=pytest.mark.endurance)
-    for kind in CONFIGS
-]
+KINDS = [kind if kind == "lyrics" else pytest.param(kind, marks=pytest.mark.endurance) for kind in CONFIGS]
 RATE, HOP = 1000, 4
 
 

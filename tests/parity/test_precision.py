@@ -47,6 +47,7 @@ def test_bits_per_token(golden: Path, kind: str, precision: str, record_property
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_bits_per_token_of_a_trained_model(record_property: pytest.RecordProperty) -> None:
     result = trained.run("mini", songs=3)
     print(trained.table(result))

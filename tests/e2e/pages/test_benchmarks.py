@@ -109,6 +109,7 @@ def test_the_memory_of_a_variation_is_measured_beside_its_estimate() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_sound_is_measured() -> None:
     result = last_line("benchmarks.sound", "--seconds", "0.5", "--above", "16", "--turns", "1", "--no-peer")
     assert [row["work"] for row in result["rows"]] == list(sound.WORKS)
@@ -154,6 +155,7 @@ def test_the_look_for_numbers_that_are_not_finite_is_measured(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_start_up_is_measured_with_the_time_to_read_the_file(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.start", "--model", "mini", "--least", "0", "--dtypes", "int8", "--rounds", "1", "--known", "8",

@@ -32,6 +32,7 @@ def test_the_peer_computes_what_ours_does() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_features_are_measured() -> None:
     result = last_line("benchmarks.features", "--model", "mini", "--quick", "--threads", "1")
     window, folder = result["window"], result["folder"]

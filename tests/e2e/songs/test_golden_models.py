@@ -29,7 +29,9 @@ SILENCE = 1e-3  # root of the mean square of sound that is as good as none; 16 b
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
-        metafunc.parametrize("kind", zoo.kinds(metafunc.config), scope="module")
+        cheapest, *others = zoo.kinds(metafunc.config)
+        kinds = [cheapest, *(pytest.param(kind, marks=pytest.mark.endurance) for kind in others)]
+        metafunc.parametrize("kind", kinds, scope="module")
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,13 @@ def test_a_killed_training_resumes_with_the_losses_of_an_uninterrupted_one(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize(
     ("strategy", "kind"),
     [
         ("ddp", "one_sequence"),
-        pytest.param("ddp", "transcriber", marks=pytest.mark.endurance),
-        pytest.param("fsdp", "one_sequence", marks=pytest.mark.endurance),
+        ("ddp", "transcriber"),
+        ("fsdp", "one_sequence"),
     ],
 )
 def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str, kind: str) -> None:

@@ -74,6 +74,7 @@ def compiled_and_plain_logits() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_compiled_steps() -> None:
     """In a separate process: torch.compile loads setuptools, which conflicts with modules loaded before it."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
