@@ -216,11 +216,14 @@ def test_the_figures_on_the_page_of_mini_were_measured() -> None:
         assert shown.replace("-", "\N{MINUS SIGN}") in page
     prior = recorded["prior"]
     assert prior["bits"] < prior["bigram_entropy"] < prior["bigram_of_training"] < prior["unigram_of_training"]
-    songs, generated = recorded["generated"]
-    assert abs(generated["level_db"] - songs["level_db"]) < 3
-    assert generated["clipped_share"] == 0
-    assert generated["standing_share"] <= 0.05
-    for value in (prior["bits"], prior["bigram_of_training"], generated["key_fit"]):
+    rows = {row["of"]: row for row in recorded["music"]}
+    assert rows["composed"]["tempo_of_genre"] == rows["composed"]["right_words"] == 1
+    for name in ("generated, defaults", "generated, demo"):
+        assert abs(rows[name]["level_db"] - rows["composed"]["level_db"]) < 3
+        assert rows[name]["clipped_share"] == 0
+        for key in ("beat_strength", "key_fit"):
+            assert f"{rows[name][key]:.2f}" in page
+    for value in (prior["bits"], prior["bigram_of_training"]):
         assert f"{value:.2f}" in page
 
 
