@@ -94,6 +94,29 @@ def test_ids_of_music(exports: Exports) -> None:
     assert sum(map(len, ours)) > 50
 
 
+@pytest.mark.endurance
+@pytest.mark.parametrize(("dtype", "share", "equal"), [("int8", 0.3, 0.97), ("float16", 0.55, 0.999)])
+@torch.inference_mode()
+def test_weights_in_fewer_bits(exports: Exports, dtype: str, share: float, equal: float) -> None:
+    """Likeliest ids on music, after the ids that the model finds, of encoder, start and step together."""
+    model = mini()
+    whole, small = exports.folder("mini_mt3", *NAMES), exports.folder("mini_mt3", *NAMES, dtype=dtype)
+    for name in NAMES:
+        assert (small / f"{name}.onnx").stat().st_size <= share * (whole / f"{name}.onnx").stat().st_size
+    frames = open_transcriber(model).front_end(torch.from_numpy(tune(12.0, model.config.front_end.sample_rate)))
+    encoded = Session(small / "encoder.onnx").run({"frames": frames.numpy()})[0]
+    cross = Session(small / "start.onnx").run({"source": encoded})[0]
+    step, past, same = Session(small / "step.onnx"), cross[:, :, :, :, :0], []
+    rows = [list(row.ids) for row in decode_rows(model, model.encode(frames), max_tokens=200)]
+    before = np.zeros(len(rows), np.int64)
+    for at in range(max(map(len, rows))):
+        logits, past = step.run({"ids": before, "past": past, "cross": cross})
+        same += [row[at] == found for row, found in zip(rows, logits.argmax(-1), strict=True) if at < len(row)]
+        before = np.array([row[at] if at < len(row) else 0 for row in rows])
+    assert len(same) > 300
+    assert np.mean(same) >= equal
+
+
 def test_the_engine_transcribes_as_the_model_does(exports: Exports) -> None:
     """Segments that end at different steps leave the batch, in greedy decoding and in beam search."""
     model = mini()
