@@ -65,11 +65,13 @@ class Compared:
 def compare(graph: Graph, session: Session, tolerance: Tolerance) -> list[Compared]:
     """Returns how the graph in `session` compares with its module, on every case and output.
 
+    Shares of equal numbers that are of all cases together are counted in more of them.
+
     Raises:
         NumericsError: the module itself computes numbers that are not finite.
     """
     results = []
-    for number, sizes in enumerate(graph.cases):
+    for number, sizes in enumerate((*graph.cases, *(graph.counted if tolerance.together else ()))):
         inputs = graph.draw(sizes, torch.Generator().manual_seed(_SEED + number))
         with torch.inference_mode():
             ours = graph.module(*(each.clone() for each in inputs))

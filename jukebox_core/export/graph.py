@@ -49,6 +49,7 @@ class Graph:
     outputs: tuple[Port, ...]
     example: Sizes  # of the inputs with which the module is traced; above 1, so that no size is taken for a constant
     cases: tuple[Sizes, ...]  # of the inputs on which the graph and the module are compared
+    counted: tuple[Sizes, ...] = ()  # more of them, if differences are counted over all cases together
     draw: Callable[[Sizes, Generator], tuple[Tensor, ...]]  # inputs of these sizes
     least: Mapping[str, int] = field(default_factory=dict)  # smallest value of a named size, where it is not 1
     limits: Mapping[str, int] = field(default_factory=dict)  # largest value, where it has one

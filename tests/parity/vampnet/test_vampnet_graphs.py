@@ -23,7 +23,7 @@ from jukebox_core.families.vampnet.sampling.config import PassConfig
 from jukebox_core.families.vampnet.sampling.noise import CounterGridNoise, PassNoise
 from jukebox_core.families.vampnet.sampling.passes import generate
 from jukebox_core.models.presets import load_preset
-from tests.helpers.exports import files, opened
+from tests.helpers.exports import files, opened, stored_once
 from tests.helpers.models import vampnet as gold
 from tests.helpers.near_ties import differences
 from tests.helpers.scripts import run_example
@@ -58,7 +58,9 @@ def test_every_weight_is_in_the_graph(exports: Exports, model: str, name: str) -
     folder = exports.folder(model, name)
     tensors = tensors_of(opened(model, name).module)
     stored = onnx.load(folder / f"{name}.onnx").graph.initializer
-    found = find_tensors(tensors, [onnx.numpy_helper.to_array(each) for each in stored])
+    arrays = [onnx.numpy_helper.to_array(each) for each in stored]
+    found = find_tensors(tensors, arrays)
+    stored_once(arrays, tensors)
     last = max((key.split(".")[2] for key in tensors if key.startswith("codec.quantizers.")), key=int, default="")
     unused = {
         "encoder": {f"codec.quantizers.{last}.out_proj.{leaf}" for leaf in ("weight", "bias")},

@@ -158,8 +158,9 @@ def _graph(
         {"batch": 3, "frames": 17, "source": 20, "past": 1, "tokens": most},
         {"batch": 2, "frames": segment, "source": segment, "past": 63, "tokens": most},
         {"batch": 1, "frames": segment, "source": segment, "past": most - 2, "tokens": most},
-        {"batch": 200, "frames": 2, "source": 9, "past": 12, "tokens": most},  # so many likeliest ids
     )
+
+    many = {"batch": 200, "frames": 2, "source": 9, "past": 12, "tokens": most}
 
     def draw(sizes: Sizes, generator: Generator) -> tuple[Tensor, ...]:
         if isinstance(module, StepGraph):
@@ -181,6 +182,7 @@ def _graph(
         outputs=outputs,
         example={axis: _EXAMPLE[axis] + least.get(axis, 0) for axis in names},
         cases=tuple({axis: size for axis, size in case.items() if axis in names} for case in cases),
+        counted=({axis: size for axis, size in many.items() if axis in names},),
         draw=draw,
         least=least,
         quantised=(),
