@@ -72,7 +72,8 @@ def _large(model: Any) -> list[Any]:
 
 def _channels(model: Any) -> dict[str, int]:
     """Returns the axis of the channels of each constant that is a matrix of a product, or a table."""
-    axes, tables = {}, {}
+    axes: dict[str, int] = {}
+    tables: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type == "MatMul":
             axes[node.input[1]] = 1
