@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jukebox_core.export.graph import Graph
 
 _ROUNDS = 5
-_DTYPES = ("float32", "int8")
+_DTYPES = ("float32", "float16", "int8")
 
 
 def random_transformer(name: str, model: str, layers: int | None) -> Graph:

@@ -1,11 +1,11 @@
 """Compares a graph with its module on the same tensors, and says whether it computes the same.
 
-| measure | float32 | int8 |
-|---|---|---|
-| tokens | at most one of 1,000 differs, so that of fewer none does | - |
-| logits | error at most 1e-4, likeliest number as tokens | likeliest number equal in 95 %, of all inputs together |
-| sound | ratio of signal to noise at least 100 dB | - |
-| values | error at most 1e-4 of the largest value, or of 1 | - |
+| measure | float32 | float16 | int8 |
+|---|---|---|---|
+| tokens | at most one of 1,000 differs, so that of fewer none does | 99 % equal, of all inputs together | - |
+| logits | error at most 1e-4, likeliest number as tokens | likeliest number as tokens | 95 % likewise |
+| sound | ratio of signal to noise at least 100 dB | 40 dB | - |
+| values | error at most 1e-4 of the largest value, or of 1 | ratio as of sound | 15 dB |
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ class Tolerance:
     different: float  # share of tokens, or of places with another likeliest number
     together: bool = False  # the share is of all inputs, not of each
     error: float | None  # of logits, and of values relative to the largest
-    snr_db: float | None
+    snr_db: float | None  # least, of sound; and of values that have no limit of their error
 
 
 TOLERANCES = {
     "float32": Tolerance(different=1 / _PER_MILLE, error=1e-4, snr_db=100.0),
-    "int8": Tolerance(different=0.05, together=True, error=None, snr_db=None),
+    "float16": Tolerance(different=0.01, together=True, error=None, snr_db=40.0),
+    "int8": Tolerance(different=0.05, together=True, error=None, snr_db=15.0),
 }
 
 
@@ -57,18 +58,20 @@ class Compared:
     different: int = 0  # of these
     equal: float | None = None  # share of equal tokens, or of equal likeliest numbers
     error: float | None = None  # largest absolute one
-    snr_db: float | None = None  # None: no noise, or no sound
+    snr_db: float | None = None  # None: no noise, or not looked at
     good: bool = True
 
 
 def compare(graph: Graph, session: Session, tolerance: Tolerance) -> list[Compared]:
     """Returns how the graph in `session` compares with its module, on every case and output.
 
+    Shares of equal numbers that are of all cases together are counted in more of them.
+
     Raises:
         NumericsError: the module itself computes numbers that are not finite.
     """
     results = []
-    for number, sizes in enumerate(graph.cases):
+    for number, sizes in enumerate((*graph.cases, *(graph.counted if tolerance.together else ()))):
         inputs = graph.draw(sizes, torch.Generator().manual_seed(_SEED + number))
         with torch.inference_mode():
             ours = graph.module(*(each.clone() for each in inputs))
@@ -105,7 +108,7 @@ def _compared(port: Port, sizes: Sizes, mine: NDArray[Any], other: NDArray[Any],
         error = float(np.abs(mine - other).max(initial=0.0))
         scale = max(1.0, float(np.abs(mine).max(initial=0.0))) if port.measure == "values" else 1.0
         good &= tolerance.error is None or error <= tolerance.error * scale
-    if port.measure == "sound":
+    if port.measure == "sound" or (port.measure == "values" and tolerance.error is None):
         snr_db = signal_to_noise(mine, other)
         good &= tolerance.snr_db is None or snr_db is None or snr_db >= tolerance.snr_db
     return Compared(

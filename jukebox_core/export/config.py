@@ -7,7 +7,7 @@ from typing import Literal
 
 from jukebox_core.base.checks import require
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Incremented whenever a change of the code can change graphs or their records; part of every graph's key."""
 
 OLDEST_OPSET, NEWEST_OPSET = 18, 20
@@ -19,7 +19,7 @@ class ExportConfig:
     """How graphs are written."""
 
     format: Literal["onnx"] = "onnx"
-    dtype: Literal["float32", "int8"] = "float32"  # int8: of graphs that can be quantised; others stay float32
+    dtype: Literal["float32", "float16", "int8"] = "float32"  # of weights; int8: some graphs stay float32
     opset: int = 18  # version of ONNX's operations, 18 to 20
     graphs: tuple[str, ...] | None = None  # names of the graphs; null: all of the model
     inline_bytes: int = 2_000_000_000  # weights of more bytes are written to a file beside the graph

@@ -24,6 +24,7 @@ from jukebox_core.export.extra import EXPORTING, require_packages, versions
 from jukebox_core.export.quantise import quantise
 from jukebox_core.export.record import SCHEMA, GraphRecord, is_finished, record_path
 from jukebox_core.export.session import Session, data_file
+from jukebox_core.export.storage import store_bytes, store_halves
 from jukebox_core.export.weights import tensors_of
 
 if TYPE_CHECKING:
@@ -79,12 +80,16 @@ def export_graph(
 def _export(graph: Graph, partial: Path, folder: Path, config: ExportConfig, source: Mapping[str, Any]) -> None:
     _check_room(graph, folder)
     path = partial / f"{graph.name}.onnx"
-    dtype = "float32" if graph.quantised is None else config.dtype
+    dtype = _dtype(graph, config)
     log.info("exporting %s", graph.name)
     found = write_graph(graph, path, config)
     if found.missing:
         raise NumericsError(f"{graph.name} lacks the weights {', '.join(found.missing)}; it was not kept")
-    if dtype == "int8":
+    if dtype == "float16":
+        store_halves(path, inline_bytes=config.inline_bytes)
+    elif dtype == "int8" and graph.weights_only:
+        store_bytes(path, inline_bytes=config.inline_bytes)
+    elif dtype == "int8":
         quantise(path, graph.quantised or (), inline_bytes=config.inline_bytes)
     tolerance = TOLERANCES[dtype]
     results = compare(graph, Session(path), tolerance)
@@ -121,7 +126,7 @@ def _record(
             family=source["family"],
             graph=graph.name,
             files=files,
-            dtype="float32" if graph.quantised is None else config.dtype,
+            dtype=_dtype(graph, config),
             opset=config.opset,
             versions=versions(),
             weights=dict(source["weights"]),
@@ -138,6 +143,11 @@ def _record(
             },
         )
     )
+
+
+def _dtype(graph: Graph, config: ExportConfig) -> str:
+    """Returns what the weights of a graph are stored in."""
+    return "float32" if config.dtype == "int8" and graph.quantised is None else config.dtype
 
 
 @contextmanager

@@ -49,10 +49,12 @@ class Graph:
     outputs: tuple[Port, ...]
     example: Sizes  # of the inputs with which the module is traced; above 1, so that no size is taken for a constant
     cases: tuple[Sizes, ...]  # of the inputs on which the graph and the module are compared
+    counted: tuple[Sizes, ...] = ()  # more of them, if differences are counted over all cases together
     draw: Callable[[Sizes, Generator], tuple[Tensor, ...]]  # inputs of these sizes
     least: Mapping[str, int] = field(default_factory=dict)  # smallest value of a named size, where it is not 1
     limits: Mapping[str, int] = field(default_factory=dict)  # largest value, where it has one
     quantised: tuple[str, ...] | None = None  # int8: convolutions that are matrix products too; None: stays float32
+    weights_only: bool = False  # int8: activations stay float32, since too much changes otherwise
     facts: Mapping[str, Any] = field(default_factory=dict)  # what an application has to know
 
 

@@ -19,8 +19,11 @@ from stages.handles import FileHandle
 from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
 
     from jukebox_core.export.graph import Graph
     from jukebox_core.models.presets import ModelSettings
@@ -86,3 +89,9 @@ def opened(model: str | Path, name: str) -> Graph:
     family = open_exporting(preset.family)
     roles = family.graphs(preset.config)[name]
     return family.open_graph(preset.config, name, {k: WeightFile(*v) for k, v in files(preset, *roles).items()})
+
+
+def stored_once(arrays: Sequence[NDArray[Any]], tensors: Mapping[str, Tensor]) -> None:
+    """No weight is in a graph twice, as it is and transposed: its constants are no larger than the module."""
+    largest = 1.01 * sum(each.nbytes for each in tensors.values()) + 4096
+    assert sum(each.nbytes for each in arrays) <= largest

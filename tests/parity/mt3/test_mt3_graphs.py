@@ -15,6 +15,7 @@ from jukebox_core.export.config import ExportConfig
 from jukebox_core.export.export import export_graph
 from jukebox_core.export.record import read_graph_record, record_path
 from jukebox_core.export.session import Session
+from jukebox_core.export.weights import tensors_of
 from jukebox_core.families.mt3.checkpoints.loading import load_model
 from jukebox_core.families.mt3.config import EOS_ID, TranscriptionConfig
 from jukebox_core.families.mt3.export.engine import GraphMT3
@@ -23,7 +24,7 @@ from jukebox_core.families.mt3.export.names import graph_names
 from jukebox_core.families.mt3.transcription.loop import decode_rows
 from jukebox_core.families.mt3.transcription.transcriber import open_transcriber
 from jukebox_core.models.presets import load_preset
-from tests.helpers.exports import files
+from tests.helpers.exports import files, opened, stored_once
 from tests.helpers.models.mt3 import bundles, checkpoint_in, load, network, tensors
 from tests.helpers.scripts import run_example
 
@@ -64,7 +65,12 @@ def greedy(folder: Path, source: NDArray[np.float32], most: int) -> list[list[in
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
-    record = read_graph_record(record_path(exports.folder("mini_mt3", name), name))
+    import onnx
+
+    folder = exports.folder("mini_mt3", name)
+    stored = onnx.load(folder / f"{name}.onnx").graph.initializer
+    stored_once([onnx.numpy_helper.to_array(each) for each in stored], tensors_of(opened("mini_mt3", name).module))
+    record = read_graph_record(record_path(folder, name))
     of_source = {"start": unused(mini(), cross=False), "step": unused(mini(), cross=True)}
     assert set(record["report"]["unused"]) == of_source.get(name, {"model.embedding.weight"})
     assert all(each["good"] for each in record["report"]["cases"])
@@ -92,6 +98,29 @@ def test_ids_of_music(exports: Exports) -> None:
     ours = [row.ids for row in decode_rows(model, encoded, max_tokens=most)]
     assert greedy(folder, found, most) == [list(each) for each in ours]
     assert sum(map(len, ours)) > 50
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize(("dtype", "share", "equal"), [("int8", 0.3, 0.97), ("float16", 0.55, 0.999)])
+@torch.inference_mode()
+def test_weights_in_fewer_bits(exports: Exports, dtype: str, share: float, equal: float) -> None:
+    """Likeliest ids on music, after the ids that the model finds, of encoder, start and step together."""
+    model = mini()
+    whole, small = exports.folder("mini_mt3", *NAMES), exports.folder("mini_mt3", *NAMES, dtype=dtype)
+    for name in NAMES:
+        assert (small / f"{name}.onnx").stat().st_size <= share * (whole / f"{name}.onnx").stat().st_size
+    frames = open_transcriber(model).front_end(torch.from_numpy(tune(12.0, model.config.front_end.sample_rate)))
+    encoded = Session(small / "encoder.onnx").run({"frames": frames.numpy()})[0]
+    cross = Session(small / "start.onnx").run({"source": encoded})[0]
+    step, past, same = Session(small / "step.onnx"), cross[:, :, :, :, :0], []
+    rows = [list(row.ids) for row in decode_rows(model, model.encode(frames), max_tokens=200)]
+    before = np.zeros(len(rows), np.int64)
+    for at in range(max(map(len, rows))):
+        logits, past = step.run({"ids": before, "past": past, "cross": cross})
+        same += [row[at] == found for row, found in zip(rows, logits.argmax(-1), strict=True) if at < len(row)]
+        before = np.array([row[at] if at < len(row) else 0 for row in rows])
+    assert len(same) > 300
+    assert np.mean(same) >= equal
 
 
 def test_the_engine_transcribes_as_the_model_does(exports: Exports) -> None:

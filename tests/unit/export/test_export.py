@@ -19,6 +19,7 @@ from jukebox_core.export.graph import Graph, Port
 from jukebox_core.export.quantise import quantise
 from jukebox_core.export.record import graph_key, is_finished, read_graph_record
 from jukebox_core.export.session import Session
+from jukebox_core.export.storage import store_bytes, store_halves
 from jukebox_core.export.weights import find_tensors, tensors_of
 from jukebox_core.family import open_exporting
 
@@ -260,3 +261,68 @@ def test_int8_quantises_the_classifier_too(tmp_path: Path, bias: bool) -> None:
     assert "Conv" not in kinds
     [after] = Session(path).run({"x": x})
     assert 0 < np.abs(before - after).max() < 0.02 * np.abs(before).max()
+
+
+def tied_graph(path: Path) -> dict[str, Any]:
+    """A table that is also the matrix of a product, one of a product alone, and a bias; returns an input."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    table, inner = (random.normal(size=size).astype(np.float32) for size in ((50, 64), (64, 64)))
+    given = [("table", table), ("inner", inner), ("bias", np.ones(64, np.float32))]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "inner"], ["y"]),
+        helper.make_node("Add", ["y", "bias"], ["z"]),
+        helper.make_node("Gemm", ["z", "table"], ["logits"], transB=1),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 50])
+    graph = helper.make_graph(nodes, "net", [ids], [logits], [numpy_helper.from_array(x, name) for name, x in given])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return {"ids": np.arange(7)}
+
+
+@pytest.mark.parametrize(
+    ("store", "share", "error"), [(store_halves, 0.55, 1e-3), (store_bytes, 0.32, 2e-2)], ids=["float16", "int8"]
+)
+@pytest.mark.parametrize("inline_bytes", [1024, 10_000_000])
+def test_weights_in_fewer_bits_are_stored_once(
+    tmp_path: Path, store: Any, share: float, error: float, inline_bytes: int
+) -> None:
+    path = tmp_path / "net.onnx"
+    given = tied_graph(path)
+    [before], size = Session(path).run(given), path.stat().st_size
+    store(path, inline_bytes=inline_bytes)
+    beside = tmp_path / "net.onnx.data"
+    assert beside.exists() == (inline_bytes == 1024)
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) < share * size + 1000
+    [after] = Session(path).run(given)
+    assert 0 < np.abs(before - after).max() < error * np.abs(before).max()
+
+
+def test_weights_that_halves_cannot_hold_stay(tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    path = tmp_path / "net.onnx"
+    tied_graph(path)
+    model = onnx.load(path)
+    [inner] = [each for each in model.graph.initializer if each.name == "inner"]
+    inner.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(inner) * np.float32(1e6), "inner"))
+    onnx.save(model, path)
+    store_halves(path, inline_bytes=10_000_000)
+    kinds = {each.name: each.data_type for each in onnx.load(path).graph.initializer}
+    assert (kinds["inner"], kinds["table.float16"]) == (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_graph_with_weights_in_fewer_bits(tmp_path: Path, dtype: Any) -> None:
+    config = ExportConfig(dtype=dtype)
+    record = read_graph_record(
+        export_graph(lambda: graph_of(wide(), weights_only=True), tmp_path, "net", config, SOURCE)
+    )
+    assert record["dtype"] == dtype
+    assert all(each["good"] and each["error"] > 0 for each in record["report"]["cases"])

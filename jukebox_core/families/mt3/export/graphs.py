@@ -89,8 +89,7 @@ class StartGraph(_Part):
 
     def forward(self, source_BSW: Tensor) -> Tensor:
         """Returns [L, 2, B, H, S, D]."""
-        layers = self.model.start(source_BSW).layers
-        return torch.stack([torch.stack([each.cross_k_BHSD, each.cross_v_BHSD]) for each in layers])
+        return _cross(self.model, source_BSW)
 
 
 class StepGraph(_Part):
@@ -104,6 +103,11 @@ class StepGraph(_Part):
         layers: list[LayerCache] = [GrowingCache(*it, *kept) for it, kept in zip(cross, past, strict=True)]
         logits_BV = self.model.step(ids_B, DecoderCache(layers, past.shape[4]))
         return logits_BV, torch.stack([torch.stack([each.k_BHRD, each.v_BHRD]) for each in layers])  # type: ignore[list-item]
+
+
+def _cross(model: MT3, source_BSW: Tensor) -> Tensor:
+    layers = model.start(source_BSW).layers
+    return torch.stack([torch.stack([each.cross_k_BHSD, each.cross_v_BHSD]) for each in layers])
 
 
 def open_graph(config: MT3Config, name: str, files: Mapping[str, WeightFile]) -> Graph:
@@ -156,7 +160,11 @@ def _graph(
         {"batch": 1, "frames": segment, "source": segment, "past": most - 2, "tokens": most},
     )
 
+    many = {"batch": 200, "frames": 2, "source": 9, "past": 12, "tokens": most}
+
     def draw(sizes: Sizes, generator: Generator) -> tuple[Tensor, ...]:
+        if isinstance(module, StepGraph):
+            return _drawn_state(module, sizes, generator)
         made = []
         for port in inputs:
             shape = port.shape(sizes)
@@ -174,10 +182,25 @@ def _graph(
         outputs=outputs,
         example={axis: _EXAMPLE[axis] + least.get(axis, 0) for axis in names},
         cases=tuple({axis: size for axis, size in case.items() if axis in names} for case in cases),
+        counted=({axis: size for axis, size in many.items() if axis in names},),
         draw=draw,
         least=least,
+        quantised=(),
+        weights_only=True,
         facts=facts,
     )
+
+
+@torch.inference_mode()
+def _drawn_state(step: StepGraph, sizes: Sizes, generator: Generator) -> tuple[Tensor, ...]:
+    """Returns ids, past and cross of a random source after as many steps with drawn ids as the past has positions."""
+    shape = sizes["batch"], sizes["source"], step.model.config.transformer.width
+    cross = _cross(step.model, torch.randn(shape, generator=generator))
+    ids, past = torch.full(shape[:1], PAD_ID), cross[:, :, :, :, :0]
+    for _ in range(sizes["past"]):
+        logits_BV, past = step(ids, past, cross)
+        ids = torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)[:, 0]
+    return ids, past.clone(), cross
 
 
 def _facts(network: MT3Network) -> dict[str, Any]:
