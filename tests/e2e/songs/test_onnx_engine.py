@@ -80,6 +80,7 @@ def check_equal(runs: list[RunFolder], levels: set[str]) -> None:
     assert runs[0].manifest()["takes"] == runs[1].manifest()["takes"]
 
 
+@pytest.mark.endurance
 def test_variations(exports: Exports, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(exports, folder, monkeypatch, "mini_vamp", "encoder", "decoder", "coarse", "c2f")
     runs = []

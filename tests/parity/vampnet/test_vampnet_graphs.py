@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 GRAPHS = ("encoder", "decoder", "coarse", "c2f")
+TRAINED = pytest.mark.endurance  # the graphs of mini_vamp, whose export takes minutes
 
 
-@pytest.fixture(scope="session", params=["golden", pytest.param("mini_vamp", marks=pytest.mark.endurance)])
+@pytest.fixture(scope="session", params=["golden", pytest.param("mini_vamp", marks=TRAINED)])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     if request.param != "golden":
         return str(request.param)
@@ -108,7 +109,8 @@ def test_codes_of_golden_signals(exports: Exports, golden_vampnet: Path, tmp_pat
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("seconds", "batch"), [(1, 3), (7.3, 2), pytest.param(60, 1, marks=pytest.mark.endurance)])
+@TRAINED
+@pytest.mark.parametrize(("seconds", "batch"), [(1, 3), (7.3, 2), (60, 1)])
 def test_music_of_any_length(exports: Exports, seconds: float, batch: int) -> None:
     """Up to a minute, in one piece: codes equal, and sound of the same codes."""
     folder = exports.folder("mini_vamp", "encoder", "decoder")
@@ -127,6 +129,7 @@ def test_music_of_any_length(exports: Exports, seconds: float, batch: int) -> No
 
 
 @torch.inference_mode()
+@TRAINED
 def test_the_engine_encodes_and_decodes_in_pieces(exports: Exports) -> None:
     folder = exports.folder("mini_vamp", "encoder", "decoder")
     sessions = {name: Session(folder / f"{name}.onnx") for name in ("encoder", "decoder")}
@@ -142,6 +145,7 @@ def test_the_engine_encodes_and_decodes_in_pieces(exports: Exports) -> None:
     assert torch.equal(graph.decode(ours[:, :4]), whole.decode(ours[:, :4]))
 
 
+@TRAINED
 def test_a_length_between_is_cut_by_the_graph_itself(exports: Exports) -> None:
     """What the record warns of: the application pads."""
     session = Session(exports.folder("mini_vamp", "encoder") / "encoder.onnx")
@@ -204,6 +208,7 @@ class Nudged:
         return logits + 0.01 * torch.rand(logits.shape, generator=torch.Generator().manual_seed(1))
 
 
+@TRAINED
 @pytest.mark.parametrize("name", ["coarse", "c2f"])
 def test_int8_of_the_trained_model(exports: Exports, name: str) -> None:
     """The likeliest codes, on codes of music of which half are masked."""
@@ -240,6 +245,7 @@ class NumpyNoise:
         return PassNoise(torch.from_numpy(drawn)[None], torch.from_numpy(gumbel)[None])
 
 
+@TRAINED
 def test_the_example_needs_no_torch_and_makes_what_we_make(exports: Exports, tmp_path: Path) -> None:
     folder = exports.folder("mini_vamp", *GRAPHS)
     music = (tune(3.0, 22050) * 32767).astype("<i2")
