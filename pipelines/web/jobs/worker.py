@@ -56,6 +56,7 @@ class Worker:
         self._reports, self._orders = reports, SimpleQueue[dict[str, Any] | None]()
         self._lock = threading.Lock()
         self._current: str | None = None  # the job that may be stopped
+        self._unwanted: set[str] = set()  # jobs that are to stop, perhaps before they have begun
 
     def report(self, **content: Any) -> None:
         """Writes one report; a parent that has ended is ignored."""
@@ -64,12 +65,13 @@ class Worker:
 
     def read_orders(self) -> None:
         """Reads orders until stdin ends, then stops the job and ends the process."""
-        for line in sys.stdin:
-            order = json.loads(line)
-            if "stop" in order:
-                self._stop(order["stop"])
-            else:
-                self._orders.put(order)
+        with suppress(ValueError):  # the last line, where the parent was killed while it wrote
+            for line in sys.stdin:
+                order = json.loads(line)
+                if "stop" in order:
+                    self._stop(order["stop"])
+                else:
+                    self._orders.put(order)
         self._orders.put(None)
         self._stop(self._current)
         timer = threading.Timer(END_SECONDS, os._exit, (1,))
@@ -103,6 +105,8 @@ class Worker:
                 self._current = identifier
                 self.report(began=identifier)
                 try:
+                    if identifier in self._unwanted:  # asked for since, or before this thread took the order
+                        raise KeyboardInterrupt
                     command = composed(arguments)
                     if command.makes_run:
                         _hold_networks(command.run_settings())
@@ -116,11 +120,16 @@ class Worker:
         except Exception as error:
             log.exception("job %s", identifier)
             return "failed", f"{type(error).__name__}: {error}; see worker.log"
+        finally:
+            self._unwanted.discard(identifier)
         return "finished", ""
 
     def _stop(self, identifier: str | None) -> None:
-        """Stops a job as SIGTERM stops a command, if it is the one that runs."""
-        if identifier is not None and identifier == self._current:
+        """Stops a job as SIGTERM stops a command: the one that runs, or one that is about to."""
+        if identifier is None:
+            return
+        self._unwanted.add(identifier)  # before the look, as `_do` sets the job before it looks here
+        if identifier == self._current:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _report_progress(self) -> None:
