@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.web.views.runs import RunLibrary
     from pipelines.web.views.uploads import Uploads
 
-SOON = {"output.report": False, "runner.preview_seconds": 2.0}
+SOON = {"output.report": False, "runner.preview_seconds": 2.0, "runner.preview_partial": True}
 """Of every run: its pictures are drawn when somebody looks at them, and it is heard as it grows."""
 
 

@@ -13,8 +13,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from pipelines.web.jobs.queue import MOST_WAITING
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pipelines.web.jobs.job import Job
@@ -36,8 +38,18 @@ class Supervisor:
     A worker that ends, however that happens, is replaced, and its job goes on from what is stored.
     """
 
-    def __init__(self, queue: JobQueue, folder: Path, heard: Callable[[dict[str, Any]], None]) -> None:
-        """Prepares; `heard` is called with each report of progress and each line of the log."""
+    def __init__(
+        self, queue: JobQueue, folder: Path, heard: Callable[[dict[str, Any]], None], warm: Sequence[str] = ()
+    ) -> None:
+        """Prepares.
+
+        Args:
+            queue: the jobs.
+            folder: of the worker's log.
+            heard: called with each report of progress and each line of the log.
+            warm: a command whose models a new worker loads before it is asked for anything; empty: none.
+        """
+        self._warm = warm
         self._queue, self._folder, self._heard = queue, folder, heard
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,6 +57,7 @@ class Supervisor:
         self._current: str | None = None  # the job that the worker has
         self._began = False  # the worker has begun it
         self._progressed = False  # since then
+        self._known: dict[str, str] = {}  # composed commands, by job
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="supervisor", daemon=True)
         self.progress: dict[str, Any] = {}  # the newest, by job
@@ -89,7 +102,14 @@ class Supervisor:
                 self._current, self._began, self._progressed = job.id, False, False
                 self.lines.clear()
                 self._queue.change(job.id, "running")
-                self._order(do=job.id, arguments=list(job.arguments))
+                self._order(do=job.id, arguments=list(job.arguments), packed=self._known.pop(job.id, None))
+
+    def know(self, job: Job, packed: str) -> None:
+        """Remembers the composed command of a job that waits, so that the worker need not compose it again."""
+        with self._lock:
+            self._known[job.id] = packed
+            while len(self._known) > MOST_WAITING:
+                del self._known[next(iter(self._known))]
 
     def stop(self, identifier: str) -> Job:
         """Stops a job: one that waits at once, one that runs as soon as its tokens are stored; returns it.
@@ -159,6 +179,8 @@ class Supervisor:
         if "ready" in report:
             with self._lock:
                 self._ready = True
+                if self._warm and self._queue.next() is None:
+                    self._order(warm=list(self._warm))
             self.wake()
         elif "began" in report:
             with self._lock:
