@@ -10,8 +10,8 @@ from jukebox_core.base.atomic import sweep
 from jukebox_core.base.locks import FileLock
 from jukebox_core.base.paths import output_folder
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
-from pipelines.orchestration.password import own_password
 from pipelines.runs.removal import Contained, check_removable, drop_pin, idle, remove_folder
+from pipelines.web.access import own_token
 from pipelines.web.actions import Actions
 from pipelines.web.hub import Hub
 from pipelines.web.jobs.commands import Recent, packed
@@ -52,7 +52,7 @@ class Site:
         if not self._lock.acquire():
             raise RunError(f"another `jukebox web` serves {settings.root}; use its page, or another storage.root")
         sweep(folder)
-        self.token = own_password(folder, "JUKEBOX_WEB_TOKEN").rpartition(":")[2]
+        self.token = own_token(folder)
         self.hub, self.marks = Hub(), Marks(folder)
         self.runs = RunLibrary(settings.root, self.marks)
         self.uploads, self.cache = Uploads(folder / "prompts"), folder / "cache"
@@ -61,7 +61,7 @@ class Site:
         self._first_song = ("generate", *settings.overrides, *FIRST_SONG)
         self.supervisor = Supervisor(self.queue, folder, self._heard, self._first_song)
         self._recent = Recent()
-        self.actions = Actions(settings.overrides, self.runs, self.uploads)
+        self.actions = Actions(settings, self.runs, self.uploads)
         self._closing, self._look = threading.Event(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
