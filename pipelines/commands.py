@@ -226,12 +226,15 @@ def decode(settings: DecodeSettings) -> None:
         JukeboxError: the settings or a file are invalid.
     """
     from pipelines.execution import preflight
+    from pipelines.runs import next_commands
 
     preflight.check_decode(settings)
     with logged(settings.folder, "decode.log"), working():
         from pipelines.flows.codec import decode_flow
 
-        print(*decode_flow(settings), sep="\n")  # noqa: T201 - the command's answer
+        made = decode_flow(settings)
+        print(*made, sep="\n")  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_decoding(made))
 
 
 def transcribe(settings: TranscribeSettings) -> None:
@@ -274,6 +277,7 @@ def features(settings: FeaturesSettings) -> None:
     from jukebox_core.base.locks import FileLock
     from jukebox_core.features.folder import FeatureFolder
     from pipelines.execution import features as execution
+    from pipelines.runs import next_commands
     from pipelines.settings.compose import dump
 
     prepared = execution.prepare(settings)
@@ -293,6 +297,7 @@ def features(settings: FeaturesSettings) -> None:
         finally:
             lock.release()
         print(settings.path)  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_features(settings.audio[0]))
 
 
 def align(settings: AlignSettings) -> None:
@@ -302,6 +307,7 @@ def align(settings: AlignSettings) -> None:
         JukeboxError: the run does not exist, is not finished at its top level, or has no lyrics.
     """
     from pipelines.execution import align as execution
+    from pipelines.runs import next_commands
     from stages import stopping
 
     prepared = execution.prepare(settings)
@@ -312,6 +318,7 @@ def align(settings: AlignSettings) -> None:
         stack.enter_context(shown_log())
         stack.enter_context(working())
         print(*execution.align(prepared), sep="\n")  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_run(prepared.made_by, prepared.run))
 
 
 def export(settings: ExportSettings) -> None:
@@ -335,10 +342,12 @@ def compose(settings: AlbumConfig) -> None:
     Raises:
         JukeboxError: the folder holds other things, or cannot be written.
     """
+    from pipelines.runs import next_commands
     from stages.training.album import write_album
 
     with shown_log():
         print(write_album(settings))  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_composing(settings.folder))
 
 
 def dataset(settings: DatasetSettings) -> None:
@@ -348,12 +357,14 @@ def dataset(settings: DatasetSettings) -> None:
         JukeboxError: the settings, the folder or the labels are invalid, or too many recordings are.
     """
     from pipelines.execution import preflight
+    from pipelines.runs import next_commands
 
     preflight.check_dataset(settings)
     with logged(settings.folder, "dataset.log"):
         from pipelines.flows.dataset import dataset_flow
 
         print(dataset_flow(settings))  # noqa: T201 - the command's answer
+    _print_next(next_commands.after_dataset(settings.audio, settings.folder, encoded=settings.encode))
 
 
 def train(settings: TrainSettings) -> None:

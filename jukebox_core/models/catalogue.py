@@ -22,7 +22,7 @@ from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.library import Library, LocalFile
 from jukebox_core.models.presets import chosen_data, load_preset, option_names, option_path
 from jukebox_core.models.records import set_aside
-from jukebox_core.models.resolve import obtain_vocabularies, obtain_weights, seed_of, wanted_files
+from jukebox_core.models.resolve import comes_with_program, obtain_vocabularies, obtain_weights, seed_of, wanted_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,6 +49,7 @@ class Listed:
     exact: bool  # whether every size is known to the byte
     present: int  # how many of its files are here
     files: int  # how many it has
+    usable: bool  # whether a run needs no network: each file is here, or comes with this program
     verified: str  # when the last of its files was hashed; empty if one never was
 
 
@@ -286,6 +287,7 @@ def _listed(name: str, model: ModelSettings, others: Iterable[str], library: Lib
         all(exact for _, exact in sizes),
         sum(found is not None for found in here.values()),
         len(here),
+        all(found is not None or comes_with_program(files[path]) for path, found in here.items()),
         max(times, default="") if all(times) else "",
     )
 

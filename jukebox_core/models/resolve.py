@@ -129,6 +129,11 @@ def check_roles(model: ModelSettings, weights: WeightsConfig) -> None:
             )
 
 
+def comes_with_program(wanted: WantedFile) -> bool:
+    """Whether a file needs no network, since this program brings it."""
+    return any(source.startswith(_PACKAGE) for source in wanted.sources)
+
+
 def seed_of(files: ModelFiles) -> str | None:
     """Returns the ``seed:<number>`` that an untrained model's weights are drawn from; None of a trained one."""
     return next((source for source in files.weight_sources if source.startswith(_SEED)), None)

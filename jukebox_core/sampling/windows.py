@@ -62,6 +62,10 @@ class Observer(Protocol):
         """Called after a step that drew `tokens` tokens over the whole batch."""
         ...
 
+    def stored(self, nodes: Sequence[Node]) -> None:
+        """Called when the progress of the unfinished window of these nodes was stored, and it goes on."""
+        ...
+
     def sealed(self, nodes: Sequence[Node], seconds: float) -> None:
         """Called when the window of these nodes is sealed, `seconds` after its start."""
         ...
@@ -80,6 +84,9 @@ class Unobserved:
         """Does nothing."""
 
     def drew(self, level: int, tokens: int) -> None:
+        """Does nothing."""
+
+    def stored(self, nodes: Sequence[Node]) -> None:
         """Does nothing."""
 
     def sealed(self, nodes: Sequence[Node], seconds: float) -> None:
@@ -173,6 +180,7 @@ class _WindowWriter:
         next_step = self._unsaved + tokens  # a kill during it must not cost more than the policy says
         if next_step > self._policy.tokens or time.monotonic() - self._flushed >= self._policy.seconds:
             self.flush()
+            self._observer.stored(self._nodes)
             if self._snapshots.due(self._policy.seconds):
                 self._snapshots.write(self._state.save_cache(), self._state.save())
 

@@ -76,10 +76,18 @@ class Track:
     def __iter__(self) -> Iterator[Span]:
         return iter(self.spans)
 
-    def reach(self, unsealed: Collection[str]) -> int:
-        """Returns the length of the longest prefix that needs no key of `unsealed`, in tokens."""
-        starts = (0, *self._ends)
-        return next((start for start, span in zip(starts, self.spans, strict=False) if span.key in unsealed), len(self))
+    def reach(self, unsealed: Collection[str], partial: Mapping[str, int] | None = None) -> int:
+        """Returns the length of the longest prefix that is there, in tokens.
+
+        Args:
+            unsealed: keys of windows that are not sealed.
+            partial: of some of these, the position up to which their tokens are there.
+        """
+        for start, span in zip((0, *self._ends), self.spans, strict=False):
+            if span.key in unsealed:
+                there = min(span.stop, (partial or {}).get(span.key, span.start))
+                return start + max(0, there - span.start)
+        return len(self)
 
     def slice(self, start: int, stop: int) -> tuple[Span, ...]:
         """Returns the spans that hold the track's tokens ``[start, stop)``, trimmed to them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from jukebox_core.base.paths import user_path
@@ -14,7 +15,7 @@ from jukebox_core.store.spooled import open_store
 from pipelines.execution.runner import open_workers, run_units
 from pipelines.orchestration import artifacts
 from stages.progress import DETAIL, meter, metering
-from stages.sampling.sample import SamplingJob
+from stages.sampling.sample import SamplingJob, hearing_progress
 from stages.sampling.shard import WorkerContext
 
 if TYPE_CHECKING:
@@ -52,12 +53,17 @@ def sample_plan(prepared: Prepared, stages: Stages, watch: Stopwatch, previews: 
         board.window_done(unit.nodes)
         previews.refresh(schedule.open)
 
+    def on_stored(nodes: Sequence[Node]) -> None:
+        previews.refresh_partial(nodes, schedule.open)
+
+    early = hearing_progress(on_stored) if runner.preview_partial and runner.in_place else nullcontext()
     try:
         if not schedule:
             return
         previews.refresh(schedule.open)
         with (
             metering(tally.left(), live=live),
+            early,
             open_workers(runner, stages, _job(prepared), _context(prepared.settings)) as workers,
         ):
             run_units(schedule, workers, on_submit=tally.start, on_sealed=on_sealed)

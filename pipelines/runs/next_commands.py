@@ -42,6 +42,32 @@ def after_files(verb: str, setting: str, paths: Sequence[str], *others: Sequence
     return _lines([verb, f"{setting}={paths[0]}"], *others) if paths else []
 
 
+def after_decoding(sounds: Sequence[str]) -> list[str]:
+    """Returns the lines after sound was decoded: to go on from it, or to vary it."""
+    return after_files("generate", "prompt.files", sounds, ["vamp", f"audio={sounds[0]}"]) if sounds else []
+
+
+def after_features(audio: str) -> list[str]:
+    """Returns the lines after features were taken: those of the codec alone, or the codes of the same recordings."""
+    return _lines(["features", f"audio={audio}", "features=vqvae"], ["encode", f"audio={audio}"])
+
+
+def after_composing(folder: str) -> list[str]:
+    """Returns the lines after songs were composed: to check them, or to learn from them."""
+    return _lines(["dataset", f"audio={folder}", "folder=outputs/checks", "encode=false"], _trained_on(folder))
+
+
+def after_dataset(audio: str, folder: str, *, encoded: bool) -> list[str]:
+    """Returns the lines after recordings were checked or encoded: to encode them, or to learn from them."""
+    if encoded:
+        return _lines(_trained_on(audio), [*_trained_on(audio), f"data.codes={folder}", "parts=[level_2]"])
+    return _lines(["dataset", f"audio={audio}", "folder=outputs/codes"], _trained_on(audio))
+
+
+def _trained_on(audio: str) -> list[str]:
+    return ["train", f"data.audio={audio}"]
+
+
 def after_training(family: Family, folder: str) -> list[str]:
     """Returns the lines after a training: to use the model in `folder`."""
     if transcribes(family):

@@ -93,6 +93,7 @@ class RunnerSettings:
     devices: tuple[str, ...] = ()  # one per worker of a machine, as in [cuda:0, cuda:1]; empty: hardware.device
     address: str | None = None  # an existing Dask or Ray cluster; null starts workers on this machine
     preview_seconds: float | None = 10.0  # minimum interval between refreshes of audio/preview; null: no previews
+    preview_partial: bool = False  # previews have windows that are not full yet, if one worker of this process samples
 
     def __post_init__(self) -> None:
         """Checks ranges, and that devices suffice."""

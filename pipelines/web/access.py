@@ -9,12 +9,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from jukebox_core.errors import ConfigError
+from pipelines.orchestration.password import own_password
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "jukebox"
@@ -26,7 +33,26 @@ _SAFE = frozenset({"GET", "HEAD"})
 _YEAR = 365 * 24 * 3600
 _DAY = 24 * 3600
 
+VARIABLE = "JUKEBOX_WEB_TOKEN"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,200}")  # what a cookie and a header hold as it is
+
 Headers = dict[bytes, bytes]
+
+
+def own_token(folder: Path) -> str:
+    """Returns the token of the server of a folder: the user's variable, or that in the folder's file ``password``.
+
+    Raises:
+        ConfigError: the variable holds what is no token; the message does not show it.
+        OSError: the file cannot be read or written.
+    """
+    given = os.environ.get(VARIABLE)
+    if given and not _TOKEN.fullmatch(given):
+        raise ConfigError(
+            f"{VARIABLE} has {len(given)} characters, or others than letters, digits and ._~+/=-; give 16 to 200 of "
+            "these, or unset it: then a token is made"
+        )
+    return given or own_password(folder, VARIABLE).rpartition(":")[2]
 
 
 def policy(nonce: str) -> str:

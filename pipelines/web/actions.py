@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jukebox_core.base.paths import user_path
 from jukebox_core.composer.builtin import BUILTIN_TUNE
 from jukebox_core.errors import ConfigError
 from jukebox_core.models.presets import load_preset
@@ -12,22 +13,25 @@ from pipelines.web.views.sounds import sound_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pipelines.runs.folder import RunFolder
     from pipelines.web import requests
+    from pipelines.web.settings import WebSettings
     from pipelines.web.views.runs import RunLibrary
     from pipelines.web.views.uploads import Uploads
 
-SOON = {"output.report": False, "runner.preview_seconds": 2.0}
+SOON = {"output.report": False, "runner.preview_seconds": 2.0, "runner.preview_partial": True}
 """Of every run: its pictures are drawn when somebody looks at them, and it is heard as it grows."""
 
 
 class Actions:
     """Commands for requests about the runs and uploads of one storage folder."""
 
-    def __init__(self, base: tuple[str, ...], runs: RunLibrary, uploads: Uploads) -> None:
-        """Makes commands that begin with the overrides `base`."""
-        self._base, self._runs, self._uploads = base, runs, uploads
+    def __init__(self, settings: WebSettings, runs: RunLibrary, uploads: Uploads) -> None:
+        """Makes commands that begin with the overrides of the server's settings."""
+        self._base, self._runs, self._uploads = settings.overrides, runs, uploads
+        self._root, self._storage_root = settings.root, settings.storage_root
 
     def new_song(self, request: requests.NewSong) -> list[str]:
         """Returns the command for a new song.
@@ -47,7 +51,7 @@ class Actions:
         }
         group = ["sampling=top_only"] if request.sketch else []
         if prompt is not None:
-            file = BUILTIN_TUNE if prompt.id == "tune" else str(self._uploads.path(prompt.id))
+            file = BUILTIN_TUNE if prompt.id == "tune" else self._in_shell(self._uploads.path(prompt.id))
             settings |= {"prompt.files": [file], "prompt.seconds": prompt.seconds}
             settings["prompt.offset_seconds"] = prompt.offset_seconds or None
         return ["generate", *self._base, *group, *written({**settings, **SOON}), *_more(request, top)]
@@ -119,9 +123,10 @@ class Actions:
         }
         return ["vamp", *self._base, *written({**settings, **SOON}), *written(request.settings)]
 
-    def transcribe(self, name: str, request: requests.Transcribe, folder: str) -> list[str]:
+    def transcribe(self, name: str, request: requests.Transcribe, folder: Path) -> list[str]:
         """Returns the command that writes the notes of a take into `folder`; errors as `new_song`."""
-        settings = {"model": check_model(request.model), "audio": [self._sound(name, request.sample)], "folder": folder}
+        settings = {"model": check_model(request.model), "audio": [self._sound(name, request.sample)]}
+        settings["folder"] = self._in_shell(folder)
         return ["transcribe", *self._base, *written(settings)]
 
     def fetch(self, model: str, request: requests.Fetch) -> list[str]:
@@ -159,7 +164,14 @@ class Actions:
 
     def _sound(self, name: str, sample: int) -> str:
         run: RunFolder = self._runs.folder(name)
-        return str(sound_path(run, sample, None))
+        return self._in_shell(sound_path(run, sample, None))
+
+    def _in_shell(self, path: Path) -> str:
+        """Returns a path below the storage folder as a shell has it where the server was started.
+
+        A command has the storage folder as its user wrote it; files in it are written the same way.
+        """
+        return str(user_path(self._storage_root) / path.relative_to(self._root))
 
 
 def _more(request: requests.Words, top: int) -> list[str]:

@@ -18,6 +18,7 @@ PAGES = {"/": "studio", "/queue": "queue", "/models": "models", "/help": "help"}
 SONGS_TO_TRY = (
     {
         "title": "A lantern waltz",
+        "about": "a waltz by music box",
         "model": "mini",
         "artist": "music box",
         "genre": "waltz",
@@ -26,13 +27,22 @@ SONGS_TO_TRY = (
     },
     {
         "title": "Left, right",
+        "about": "a march",
         "model": "mini",
         "artist": "unknown",
         "genre": "march",
         "lyrics": "left, right, left, right, morning comes to the end of night",
         "seconds": 6,
     },
-    {"title": "No words at all", "model": "mini", "artist": "unknown", "genre": "unknown", "lyrics": "", "seconds": 6},
+    {
+        "title": "No words at all",
+        "about": "any music",
+        "model": "mini",
+        "artist": "unknown",
+        "genre": "unknown",
+        "lyrics": "",
+        "seconds": 6,
+    },
 )
 
 

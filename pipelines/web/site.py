@@ -10,11 +10,11 @@ from jukebox_core.base.atomic import sweep
 from jukebox_core.base.locks import FileLock
 from jukebox_core.base.paths import output_folder
 from jukebox_core.errors import ConfigError, JukeboxError, RunError
-from pipelines.orchestration.password import own_password
 from pipelines.runs.removal import Contained, check_removable, drop_pin, idle, remove_folder
+from pipelines.web.access import own_token
 from pipelines.web.actions import Actions
 from pipelines.web.hub import Hub
-from pipelines.web.jobs.commands import composed
+from pipelines.web.jobs.commands import Recent, packed
 from pipelines.web.jobs.job import Job, command_line
 from pipelines.web.jobs.queue import JobQueue
 from pipelines.web.jobs.supervisor import Supervisor
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from pipelines.web.settings import WebSettings
 
-WATCH_SECONDS = 0.5  # between two looks at the runs, which a shell may have made too
+FIRST_SONG = ("model=mini", "sampling=top_only")  # its models need no network, and little memory
+PAUSE_SECONDS = 0.03  # at least, between two looks at the runs
+WATCH_SECONDS = 0.5  # at most, as a shell changes runs too
 
 
 class Site:
@@ -50,25 +52,29 @@ class Site:
         if not self._lock.acquire():
             raise RunError(f"another `jukebox web` serves {settings.root}; use its page, or another storage.root")
         sweep(folder)
-        self.token = own_password(folder, "JUKEBOX_WEB_TOKEN").rpartition(":")[2]
+        self.token = own_token(folder)
         self.hub, self.marks = Hub(), Marks(folder)
         self.runs = RunLibrary(settings.root, self.marks)
         self.uploads, self.cache = Uploads(folder / "prompts"), folder / "cache"
         self.notes = folder / "notes"
         self.queue = JobQueue(folder, lambda job: self.hub.publish("job", job.shown()))
-        self.supervisor = Supervisor(self.queue, folder, self._heard)
-        self.actions = Actions(settings.overrides, self.runs, self.uploads)
-        self._closing = threading.Event()
+        self._first_song = ("generate", *settings.overrides, *FIRST_SONG)
+        self.supervisor = Supervisor(self.queue, folder, self._heard, self._first_song)
+        self._recent = Recent()
+        self.actions = Actions(settings, self.runs, self.uploads)
+        self._closing, self._look = threading.Event(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def start(self) -> None:
         """Starts the worker, and the thread that looks for runs of the shell."""
         self.supervisor.start()
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
         self._watcher.start()
 
     def close(self) -> None:
         """Ends the worker in order; the job that runs waits for the next start."""
         self._closing.set()
+        self._look.set()
         self.hub.close()
         self.supervisor.close()
         self._lock.release()
@@ -87,7 +93,7 @@ class Site:
         Raises:
             JukeboxError: a check refuses the command.
         """
-        command = composed(arguments)
+        command = self._recent.composed(arguments)
         found: dict[str, Any] = {"command": command_line(arguments), "run": None, "memory_bytes": None, "job": None}
         found["finished"] = False
         if command.makes_run:
@@ -95,6 +101,8 @@ class Site:
         if check or found["finished"]:
             return found
         job = self.queue.add(Job.new(arguments, run=found["run"], title=title, memory_bytes=found["memory_bytes"]))
+        if command.command == "generate":
+            self.supervisor.know(job, packed(command))
         self.supervisor.wake()
         return found | {"job": job.shown()}
 
@@ -121,6 +129,13 @@ class Site:
         known = bool(levels) and all(each["rate"] > 0 or not each["left"] for each in levels.values())
         return job.shown() | {"levels": levels, "seconds_left": round(left, 1) if known else None}
 
+    def _prepare(self) -> None:
+        """Does what the first song and the first page would wait for: imports, files of settings, manifests."""
+        with suppress(JukeboxError, OSError):
+            self.runs.all()
+            self._recent.composed(self._first_song)
+            from pipelines.execution import preflight  # noqa: F401
+
     def _heard(self, report: dict[str, Any]) -> None:
         if "progress" in report:
             job = self.queue.get(report["progress"])
@@ -128,11 +143,14 @@ class Site:
                 self.hub.publish("progress", self.job_shown(job))
         else:
             self.hub.publish("log", {"job": report.get("job"), "line": report["log"]})
+            self._look.set()  # it may say that something can be heard
 
     def _watch(self) -> None:
         """Reports to browsers which runs have changed, by the page or by a shell."""
         before = self.runs.stamps()
-        while not self._closing.wait(WATCH_SECONDS):
+        while not self._closing.wait(PAUSE_SECONDS):
+            self._look.wait(WATCH_SECONDS)
+            self._look.clear()
             now = self.runs.stamps()
             changed = [name for name, stamp in now.items() if before.get(name, ...) != stamp]
             removed = [name for name in before if name not in now]

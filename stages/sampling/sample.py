@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,26 @@ from stages.progress import meter
 from stages.resident import NetworkSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from jukebox_core.family import ModelConfig
     from jukebox_core.runtime.config import HardwareConfig
     from jukebox_core.store.config import SpoolConfig
     from jukebox_core.tokens.graph import Node
     from stages.handles import FileHandle
+
+
+_hearing: list[Callable[[Sequence[Node]], None]] = []
+
+
+@contextmanager
+def hearing_progress(hear: Callable[[Sequence[Node]], None]) -> Iterator[None]:
+    """A block in which `hear` is called, in the thread that samples, when the progress of a window was stored."""
+    _hearing.append(hear)
+    try:
+        yield
+    finally:
+        _hearing.remove(hear)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +97,10 @@ class _ProcessObserver:
 
     def drew(self, level: int, tokens: int) -> None:
         self._clock = meter().advance(level, tokens, self._clock)
+
+    def stored(self, nodes: Sequence[Node]) -> None:
+        for hear in _hearing:
+            hear(nodes)
 
     def sealed(self, nodes: Sequence[Node], seconds: float) -> None:
         meter().window_done(nodes, seconds)

@@ -16,7 +16,7 @@ from jukebox_core.store.spooled import open_store
 from stages.sound.decode import decode_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,12 +36,13 @@ class Preview:
         self._config, self._store, self._path = codec.config, store, path
         self._levels = [_Decoded(codec, level, path) for level in range(len(codec.config.hops))]
 
-    def write(self, take: Take, sealed: Sequence[int]) -> float:
+    def write(self, take: Take, sealed: Sequence[int], partial: Collection[str] = ()) -> float:
         """Writes the audio file atomically, as far as any level is sealed; returns its length in seconds.
 
         Args:
             take: the final tracks of the song, bottom level first.
-            sealed: length of the sealed prefix of each, in tokens.
+            sealed: length of the prefix of each that is there, in tokens.
+            partial: windows of these that are not sealed, but whose tokens are stored as far as that.
 
         Raises:
             DamagedError: a stored window is damaged; it was set aside.
@@ -51,7 +52,7 @@ class Preview:
         for level, (track, stop) in enumerate(zip(take, sealed, strict=True)):
             start = -(-end // hops[level])  # lower levels end on whole windows, and those on whole tokens above
             if stop > start:
-                pieces.append(self._levels[level].audio(store, track, start, stop))
+                pieces.append(self._levels[level].audio(store, track, start, stop, partial))
                 end = stop * hops[level]
         write_audio(self._path, np.concatenate(pieces), rate)
         return end / rate
@@ -65,7 +66,9 @@ class _Decoded:
         self._cache = path.with_name(f".{path.stem}_level_{level}.pcm")
         self._first = self._final = 0  # tokens [first, final) have their audio in the cache
 
-    def audio(self, store: TokenStore, track: Track, start: int, stop: int) -> NDArray[np.float32]:
+    def audio(
+        self, store: TokenStore, track: Track, start: int, stop: int, partial: Collection[str]
+    ) -> NDArray[np.float32]:
         """Returns the audio of tokens ``[start, stop)`` of the track, float32 [time], clipped to [-1, 1]."""
         if not self._first <= start <= self._final or not self._cache.is_file():
             self._first = self._final = start
@@ -73,8 +76,8 @@ class _Decoded:
             self._cache.write_bytes(b"")
         reach = self._codec.open().decode_reach(self._level)
         left = max(0, self._final - reach)
-        tokens = read_spans(store, track.slice(left, stop))
-        new = decode_codes(self._codec, self._level, tokens)
+        tokens = read_spans(store, track.slice(left, stop), partial=partial)
+        new = decode_codes(self._codec, self._level, np.maximum(tokens, 0))  # those of a partial are as they were drawn
         new = np.clip(new[(self._final - left) * self._hop :], -1, 1)
         cached = np.fromfile(self._cache, "<i2", offset=2 * (start - self._first) * self._hop)
         count = max(0, (stop if stop == len(track) else stop - reach) - self._final)

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
+    "--disable-dev-shm-usage",  # a container has 64 MB there, and a page that needs more ends
 )  # fmt: skip
 
 
@@ -53,7 +55,8 @@ def recorded(dom: str) -> Any:
 class Session:
     """A page of a browser that waits for commands (Chrome's DevTools protocol over two pipes)."""
 
-    def __init__(self, to_browser: int, from_browser: int) -> None:
+    def __init__(self, to_browser: int, from_browser: int, log: Path) -> None:
+        self._log = log
         self._to, self._from, self._rest, self._count = to_browser, from_browser, b"", 0
         self.requests: list[str] = []  # the addresses that the page asked for
         [target] = [each for each in self._call("Target.getTargets")["targetInfos"] if each["type"] == "page"]
@@ -76,7 +79,7 @@ class Session:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=address)
         while self.run("[location.href, document.readyState]") != [address, "complete"]:
-            pass
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """Returns the value of a JavaScript expression; a promise is awaited."""
@@ -109,7 +112,7 @@ class Session:
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
             read = os.read(self._from, 1 << 16)
-            assert read, "the browser ended"
+            assert read, f"the browser ended: {self._log.read_text('utf-8', 'replace')[-2000:]}"
             self._rest += read
         first, _, self._rest = self._rest.partition(b"\0")
         return dict(json.loads(first))
@@ -125,12 +128,13 @@ def browser(profile: Path) -> Iterator[Session]:
         "bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "browser",
         CHROMIUM, *FLAGS, "--mute-audio", f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
     ]  # fmt: skip
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=quiet, stdout=quiet, stderr=quiet)
+    quiet, log = subprocess.DEVNULL, profile.with_name(f"{profile.name}.log")
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=quiet, stdout=quiet, stderr=said)
     os.close(theirs_in)
     os.close(theirs_out)
     try:
-        yield Session(ours_out, ours_in)
+        yield Session(ours_out, ours_in, log)
     finally:
         os.close(ours_out)  # the browser ends with its pipe
         os.close(ours_in)

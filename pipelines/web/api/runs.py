@@ -107,7 +107,7 @@ def _make(routes: APIRouter, site: Site) -> None:
     def transcribe(run: str, request: requests.Transcribe, check: bool = False) -> dict[str, Any]:
         """Writes the notes of a take."""
         folder = site.notes / site.runs.folder(run).name / str(request.sample)
-        return site.submit(actions.transcribe(run, request, str(folder)), f"notes of {run}", check=check)
+        return site.submit(actions.transcribe(run, request, folder), f"notes of {run}", check=check)
 
 
 def _zipped(site: Site, name: str) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipelines.settings.generate import Settings
 
+RECENT = 32  # commands that are remembered
 COMMANDS = ("generate", "continue", "upsample", "resume", "vamp", "transcribe", "align", "fetch")
 
 
@@ -77,6 +81,39 @@ def composed(arguments: Sequence[str]) -> Composed:
     if name not in COMMANDS:
         raise ConfigError(f"there is no job {name!r}; choose one of {', '.join(COMMANDS)}")
     return Composed(name, _settings(name, rest))
+
+
+def packed(command: Composed) -> str:
+    """Returns a command as text, for the process that runs it."""
+    return base64.b64encode(pickle.dumps(command)).decode()
+
+
+def unpacked(text: str) -> Composed:
+    """Returns the command in a text that this program's own parent process wrote."""
+    command: Composed = pickle.loads(base64.b64decode(text))  # noqa: S301
+    return command
+
+
+class Recent:
+    """Composes commands, and remembers the last ones: a form checks a song before it asks for it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Composed] = {}
+        self._lock = threading.Lock()
+
+    def composed(self, arguments: Sequence[str]) -> Composed:
+        """Returns what `composed` does. Commands that read a run, which may change, are composed each time."""
+        if arguments[0] != "generate":
+            return composed(arguments)
+        key = tuple(arguments)
+        with self._lock:
+            known = self._known.pop(key, None)
+        found = known or composed(arguments)
+        with self._lock:
+            self._known[key] = found
+            while len(self._known) > RECENT:
+                del self._known[next(iter(self._known))]
+        return found
 
 
 def _settings(name: str, rest: Sequence[str]) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jukebox_core.base.atomic import atomic_write
 from jukebox_core.base.records import dump_record, read_record, set_aside
 from jukebox_core.base.structuring import build
-from jukebox_core.errors import ConfigError, RecordError
+from jukebox_core.errors import ConfigError, JukeboxError, RecordError
 from pipelines.web.jobs.job import Job  # noqa: TC001  records are built by reading annotations
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class JobQueue:
 
         Raises:
             ConfigError: too many wait.
+            DiskError: the queue cannot be stored; the job is not in it then.
         """
         with self._lock:
             known = None if job.run is None else self.of_run(job.run)
@@ -83,7 +84,7 @@ class JobQueue:
                 raise ConfigError(
                     f"{MOST_WAITING} jobs wait, and no more than that may; stop some, or wait until some are over"
                 )
-            return self._put(job)
+            return self._put(job, stored=True)
 
     def next(self) -> Job | None:
         """Returns the job that is to run next; None if none waits."""
@@ -107,25 +108,38 @@ class JobQueue:
         with self._lock:
             job = self._jobs[identifier]
             losses = 1 if progressed else job.losses + 1
-            if job.status == "stopping":
-                return self._put(job.becomes("stopped"))
-            if losses >= LOSSES:
-                error = f"the process that ran it ended {losses} times; see worker.log, and resume it"
-                return self._put(job.becomes("failed", error=error, losses=0))
-            return self._put(job.becomes("waiting", losses=losses))
+            if losses < LOSSES or job.status == "stopping":
+                return self.put_back(identifier, losses=losses)
+            error = f"the process that ran it ended {losses} times; see worker.log, and resume it"
+            return self._put(job.becomes("failed", error=error, losses=0))
+
+    def put_back(self, identifier: str, **fields: Any) -> Job:
+        """Puts a job that did not run to its end back, where it was in the queue; returns it.
+
+        One that was being stopped is stopped.
+        """
+        with self._lock:
+            job = self._jobs[identifier]
+            return self._put(job.becomes("stopped" if job.status == "stopping" else "waiting", **fields))
 
     def resume(self, identifier: str) -> Job:
         """Puts a job that stopped or failed at the end of the queue; returns it, or the job that makes its run already.
 
         Raises:
             KeyError: there is no such job.
+            ConfigError, DiskError: as `add`; the job stays as it is.
         """
         with self._lock:
-            job = self._jobs[identifier]
+            before = self._jobs
+            job = before[identifier]
             if not job.is_over:
                 return job
-            del self._jobs[identifier]
-            return self.add(job.becomes("waiting", losses=0, error="", ended=""))
+            self._jobs = {name: each for name, each in before.items() if name != identifier}
+            try:
+                return self.add(job.becomes("waiting", losses=0, error="", ended=""))
+            except JukeboxError:
+                self._jobs = before
+                raise
 
     def first(self, identifier: str) -> Job:
         """Puts a job that waits before the others that wait; returns it.
@@ -138,14 +152,24 @@ class JobQueue:
             self._jobs = {identifier: job, **self._jobs}
             return self._put(job)
 
-    def _put(self, job: Job) -> Job:
-        self._jobs[job.id] = job
+    def _put(self, job: Job, *, stored: bool = False) -> Job:
+        """Keeps a job in memory, and the queue on disk: what happened has happened, whether that can be stored or not.
+
+        With `stored`, a job that cannot be stored is not kept either.
+        """
+        before, self._jobs = self._jobs, {**self._jobs, job.id: job}
         over = sorted((each for each in self._jobs.values() if each.is_over), key=lambda each: each.ended)
         for each in over[:-KEPT]:
             del self._jobs[each.id]
         data = dump_record({"schema": SCHEMA, "jobs": [asdict(each) for each in self._jobs.values()]})
-        with atomic_write(self._path) as file:
-            file.write(data)
+        try:
+            with atomic_write(self._path) as file:
+                file.write(data)
+        except OSError as error:
+            if stored:
+                self._jobs = before
+                raise
+            log.warning("%s; the queue goes on, and is stored at the next change", error)
         self._changed(job)
         return job
 

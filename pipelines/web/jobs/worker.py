@@ -2,7 +2,7 @@
 
 It reads orders, a line of JSON each, from stdin, and writes reports, a line each, to a pipe:
 
-    {"do": ID, "arguments": [...]}   {"stop": ID}
+    {"do": ID, "arguments": [...], "packed": the composed command, or null}   {"stop": ID}   {"warm": [...]}
     {"ready": PID}   {"began": ID}   {"progress": ID, ...}   {"log": LINE}   {"ended": ID, "status": ..., "error": ...}
 
 It ends when stdin does: a job is stopped then, as by SIGTERM, and its tokens are stored.
@@ -56,6 +56,7 @@ class Worker:
         self._reports, self._orders = reports, SimpleQueue[dict[str, Any] | None]()
         self._lock = threading.Lock()
         self._current: str | None = None  # the job that may be stopped
+        self._unwanted: set[str] = set()  # jobs that are to stop, perhaps before they have begun
 
     def report(self, **content: Any) -> None:
         """Writes one report; a parent that has ended is ignored."""
@@ -64,12 +65,13 @@ class Worker:
 
     def read_orders(self) -> None:
         """Reads orders until stdin ends, then stops the job and ends the process."""
-        for line in sys.stdin:
-            order = json.loads(line)
-            if "stop" in order:
-                self._stop(order["stop"])
-            else:
-                self._orders.put(order)
+        with suppress(ValueError):  # the last line, where the parent was killed while it wrote
+            for line in sys.stdin:
+                order = json.loads(line)
+                if "stop" in order:
+                    self._stop(order["stop"])
+                else:
+                    self._orders.put(order)
         self._orders.put(None)
         self._stop(self._current)
         timer = threading.Timer(END_SECONDS, os._exit, (1,))
@@ -91,19 +93,24 @@ class Worker:
     def work(self) -> None:
         """Does orders until there are no more."""
         while (order := self._orders.get()) is not None:
-            status, error = self._do(order["do"], order["arguments"])
+            if "warm" in order:
+                _load_models(order["warm"])
+                continue
+            status, error = self._do(order["do"], order["arguments"], order.get("packed"))
             self.report(ended=order["do"], status=status, error=error)
 
-    def _do(self, identifier: str, arguments: list[str]) -> tuple[str, str]:
+    def _do(self, identifier: str, arguments: list[str], packed: str | None = None) -> tuple[str, str]:
         """Runs a job; returns its status, and the message of its error."""
-        from pipelines.web.jobs.commands import composed
+        from pipelines.web.jobs.commands import composed, unpacked
 
         try:
             with stopping_on_signals():
                 self._current = identifier
                 self.report(began=identifier)
                 try:
-                    command = composed(arguments)
+                    if identifier in self._unwanted:  # asked for since, or before this thread took the order
+                        raise KeyboardInterrupt
+                    command = composed(arguments) if packed is None else unpacked(packed)
                     if command.makes_run:
                         _hold_networks(command.run_settings())
                     command.work()
@@ -116,11 +123,16 @@ class Worker:
         except Exception as error:
             log.exception("job %s", identifier)
             return "failed", f"{type(error).__name__}: {error}; see worker.log"
+        finally:
+            self._unwanted.discard(identifier)
         return "finished", ""
 
     def _stop(self, identifier: str | None) -> None:
-        """Stops a job as SIGTERM stops a command, if it is the one that runs."""
-        if identifier is not None and identifier == self._current:
+        """Stops a job as SIGTERM stops a command: the one that runs, or one that is about to."""
+        if identifier is None:
+            return
+        self._unwanted.add(identifier)  # before the look, as `_do` sets the job before it looks here
+        if identifier == self._current:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _report_progress(self) -> None:
@@ -151,6 +163,31 @@ class _Forwarder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Reports one line."""
         self._worker.report(log=self.format(record)[:1000], job=self._worker._current)
+
+
+def _load_models(arguments: list[str]) -> None:
+    """Loads the networks that a command begins with, so that the first song need not wait for them."""
+    from pipelines.web.jobs.commands import composed
+    from stages.fetch import fetch_checked_weights
+    from stages.resident import CodecSpec, NetworkSpec
+
+    try:
+        settings = composed(arguments).run_settings()
+        _hold_networks(settings)
+        model, family, hardware = settings.model, settings.family, settings.hardware
+        weights, role = fetch_checked_weights(model, settings.weights, settings.roles), family.role_of(model.config.top)
+        library = settings.weights.prepared_home
+        CodecSpec.of(model, weights[family.codec_role], hardware).open().decode_reach(model.config.top)
+        NetworkSpec(
+            family=family.name,
+            config=model.config,
+            role=role,
+            weights={each: weights[each] for each in family.files_of(role)},
+            hardware=hardware,
+            library=None if library is None else str(library),
+        ).open()
+    except (JukeboxError, OSError) as error:  # the first song says so, to who asked for it
+        log.warning("%s is not loaded yet: %s", arguments[1:], error)
 
 
 def _hold_networks(settings: Any) -> None:

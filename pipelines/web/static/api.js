@@ -60,7 +60,7 @@ export const guarded = (work) => async (...given) => {
 };
 
 export const clock = (seconds) => {
-  const whole = Math.max(0, seconds || 0);
+  const whole = Math.max(0, seconds || 0) + 0.05;  // 8.99 s are nine
   return `${Math.floor(whole / 60)}:${String(Math.floor(whole % 60)).padStart(2, "0")}`;
 };
 export const exact = (seconds) => `${(Math.round(seconds * 100) / 100).toFixed(2)} s`;

@@ -87,6 +87,8 @@ async function models() {
   const found = await ask("models");
   const usable = found.models.filter((model) => model.does === "make").sort((a, b) => b.here - a.here);
   field.model.replaceChildren(...usable.map((model) => make("option", { value: model.name, textContent: model.here ? model.name : `${model.name} (is fetched first)` })));
+  const last = localStorage.getItem("model");
+  if (usable.some((model) => model.name === last)) field.model.value = last;
 }
 
 async function prompts(chosen) {
@@ -146,6 +148,7 @@ export function start(onMade) {
     try {
       const found = await ask(aim.path, { method: "POST", body: body() });
       checks += 1;
+      if (aim.kind === "new") localStorage.setItem("model", field.model.value);
       dialog.close();
       done(found);
     } catch (error) {

@@ -9,7 +9,7 @@ let picture = "";
 export function draw(run, take, job, copied, command, again = false) {
   const busy = Boolean(job) || run.status === "running";
   $("take-title").textContent = title(run, take);
-  $("take-facts").textContent = [run.model, run.seconds ? exact(run.seconds) : "", take.artist !== "unknown" ? take.artist : "", take.genre !== "unknown" ? take.genre : "", run.seed === null ? "" : `seed ${run.seed}`, take.parent ? `from ${take.parent.replace("/", " · ")}, ${exact(take.begins)} kept` : ""].filter(Boolean).join(" · ");
+  $("take-facts").textContent = [run.model, run.seconds ? exact(run.seconds) : "", take.artist !== "unknown" ? take.artist : "", take.genre !== "unknown" ? take.genre : "", run.seed === null ? "" : `seed ${run.seed}`, take.parent ? `from ${take.parent.replace(/\/(\d+)$/, (_, sample) => ` · ${Number(sample) + 1}`)}, ${exact(take.begins)} kept` : ""].filter(Boolean).join(" · ");
   $("star").setAttribute("aria-pressed", String(take.star));
   $("hide").setAttribute("aria-pressed", String(take.hidden));
   if (document.activeElement !== $("note")) $("note").value = take.note;

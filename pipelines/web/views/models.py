@@ -58,7 +58,7 @@ def _shown(each: catalogue.Listed, weights: WeightsConfig) -> dict[str, Any]:
         "licence": each.licence,
         "accepted": preset.files.terms is None or acknowledged(preset.files, weights),
         "bytes": each.bytes,
-        "here": each.present == each.files,
+        "here": each.usable,
         "files": each.files,
         "present": each.present,
         "trained": preset.trained,

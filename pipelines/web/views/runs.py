@@ -55,9 +55,9 @@ class RunLibrary:
         """Returns one run; NotFoundError as `folder`."""
         return self._shown(self.folder(name))
 
-    def stamps(self) -> dict[str, _Stamp | None]:
-        """Returns a stamp of each run, which differs once it has changed."""
-        return {run.name: _stamp(run.manifest_path) for run in runs_in(str(self._root))}
+    def stamps(self) -> dict[str, tuple[_Stamp | None, _Stamp | None]]:
+        """Returns a stamp of each run, which differs once it, or its preview, has changed."""
+        return {run.name: (_stamp(run.manifest_path), _stamp(run.path / PREVIEW)) for run in runs_in(str(self._root))}
 
     def _shown(self, run: RunFolder) -> dict[str, Any]:
         stamp = _stamp(run.manifest_path)

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 import soundfile
 
-from tests.helpers.browser import Session, browser, needs_browser
+from tests.helpers.browser import browser, needs_browser
 from tests.helpers.paths import ROOT
 from tests.helpers.patience import patience
+from tests.helpers.servers.person import Person
 from tests.helpers.servers.web import COMMAND, Client, running
 
 if TYPE_CHECKING:
@@ -23,58 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.endurance, needs_browser]
-UNNAMED = """[...document.querySelectorAll('button, a, input, select, textarea')].filter(each => each.checkVisibility()
-  && !(each.ariaLabel || each.innerText || each.labels?.length || each.getAttribute('aria-labelledby'))).length"""
-SCREENSHOTS = ROOT / "outputs" / "screenshots"
-
-
-class Person:
-    """Who sits before the page."""
-
-    def __init__(self, page: Session, client: Client) -> None:
-        self.page, self.client = page, client
-
-    def open(self, path: str = "/", width: int = 1360, height: int = 900, *, dark: bool = False) -> None:
-        self.page.visit(self.client.address + path, width, height, dark=dark)
-
-    def sees(self, condition: str, seconds: float = 90) -> None:
-        """Waits until a JavaScript expression is true."""
-        end = time.monotonic() + patience(seconds)
-        while not self.page.run(f"Boolean({condition})"):
-            assert time.monotonic() < end, (condition, self.page.run("document.body.innerText"))
-            time.sleep(0.05)
-
-    def click(self, name: str) -> None:
-        self.page.run(f"document.getElementById({json.dumps(name)}).click()")
-
-    def press(self, key: str) -> None:
-        self.page.run(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: {key!r}, bubbles: true}}))")
-
-    def types(self, field: str, text: str) -> None:
-        script = f"f => {{ f.value = {json.dumps(text)}; f.dispatchEvent(new Event('input', {{bubbles: true}})); }}"
-        self.page.run(f"({script})(document.getElementById('song-form').elements[{field!r}])")
-
-    def text(self, name: str) -> str:
-        return str(self.page.run(f"document.getElementById({json.dumps(name)}).innerText"))
-
-    def chosen(self) -> str:
-        return str(self.page.run("new URLSearchParams(location.search).get('take') || ''"))
-
-    def makes(self) -> str:
-        """Presses `Make it`, once the command is shown; returns the run that is chosen then."""
-        before = self.chosen()
-        self.sees("document.getElementById('song-command').textContent && !document.getElementById('make').disabled")
-        self.click("make")
-        self.sees("!document.getElementById('song-dialog').open")
-        self.sees(f"(new URLSearchParams(location.search).get('take') || '') !== {json.dumps(before)}")
-        return self.chosen().rpartition("/")[0]
-
-    def hears(self) -> None:
-        self.sees("document.getElementById('wave').dataset.ready && document.getElementById('sound').duration > 0")
-
-    def finished(self, run: str) -> None:
-        self.client.until(f"runs/{run}", has=lambda found: found.get("status") == "finished")
-        self.sees("document.getElementById('progress').hidden")
 
 
 @pytest.fixture(scope="module")
@@ -181,23 +129,6 @@ def test_a_killed_worker_is_replaced_and_the_job_goes_on(client: Client) -> None
             client.until("jobs", has=lambda found, old=pid: found["worker"]["pid"] not in (None, old))
     assert client.finished(made["job"]["id"])["status"] == "finished"
     assert client.ask(f"runs/{made['run']}")["status"] == "finished"
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1360, 900), (390, 844)], ids=["desktop", "phone"])
-def test_every_page_fits_and_is_drawn(person: Person, width: int, height: int, dark: bool) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    ready = {"/": "document.body.dataset.ready", "/queue": "document.querySelector('.job')",
-             "/models": "document.querySelector('.model')", "/help": "document.querySelector('.try-song')"}  # fmt: skip
-    for path, condition in ready.items():
-        person.open(path, width, height, dark=dark)
-        person.sees(condition)
-        wide = person.page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide == 0, path
-        unnamed = person.page.run(UNNAMED)
-        assert unnamed == 0, path
-        name = f"web_{path.strip('/') or 'studio'}_{'dark' if dark else 'light'}_{width}.png"
-        person.page.screenshot(SCREENSHOTS / name)
 
 
 def test_the_client_of_the_page_makes_a_song(client: Client, tmp_path: Path) -> None:

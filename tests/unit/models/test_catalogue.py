@@ -59,6 +59,8 @@ def test_shared_files_are_listed_once_and_every_entry_has_a_purpose() -> None:
     assert listed["1b_lyrics"].bytes == pytest.approx(11.6e9, rel=0.01)
     assert listed["5b"].bytes == pytest.approx(18.1e9, rel=0.01)
     assert listed["5b_lyrics"].bytes == pytest.approx(19.3e9, rel=0.01)
+    assert {name for name, each in listed.items() if each.usable} == {"mini", "mini_mt3", "mini_vamp"}  # in the program
+    assert listed["mini"].present == 0
 
 
 def test_a_model_is_fetched_past_a_dead_source_listed_verified_and_removed(

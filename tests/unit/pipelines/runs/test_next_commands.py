@@ -10,8 +10,16 @@ import pytest
 from jukebox_core.family import open_family
 from pipelines.cli.main import COMMANDS
 from pipelines.runs.folder import RunFolder, run_path
-from pipelines.runs.next_commands import after_files, after_run, after_training
-from pipelines.settings.compose import DECODE, GENERATE, compose
+from pipelines.runs.next_commands import (
+    after_composing,
+    after_dataset,
+    after_decoding,
+    after_features,
+    after_files,
+    after_run,
+    after_training,
+)
+from pipelines.settings.compose import DATASET, DECODE, ENCODE, FEATURES, GENERATE, TRAIN, VAMP, compose
 from pipelines.settings.overrides import parse
 
 if TYPE_CHECKING:
@@ -59,3 +67,22 @@ def test_files_and_models_can_be_used() -> None:
     assert commands(after_training(open_family("jukebox"), "/m"))[0] == ["generate", "model=/m"]
     assert commands(after_training(open_family("mt3"), "/m"))[0][0] == "transcribe"
     assert commands(after_training(open_family("vampnet"), "/m"))[0][0] == "vamp"
+
+
+def test_each_line_is_a_command_that_the_program_takes() -> None:
+    roots = {
+        "generate": GENERATE,
+        "vamp": VAMP,
+        "features": FEATURES,
+        "encode": ENCODE,
+        "dataset": DATASET,
+        "train": TRAIN,
+    }
+    lines = [
+        after_decoding(["outputs/my clip.wav"]), after_features("songs"), after_composing("outputs/songs"),
+        after_dataset("songs", "codes", encoded=True), after_dataset("songs", "look", encoded=False),
+    ]  # fmt: skip
+    for found in lines:
+        for name, *words in commands(found):
+            assert compose(roots[name], words)
+    assert after_decoding([]) == []

@@ -9,7 +9,7 @@ import pytest
 from jukebox_core.errors import ConfigError
 from pipelines.web.jobs import queue as queue_module
 from pipelines.web.jobs.job import Job
-from pipelines.web.jobs.queue import FILE, KEPT, LOSSES, JobQueue
+from pipelines.web.jobs.queue import FILE, LOSSES, JobQueue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,10 +59,11 @@ def test_a_job_whose_process_is_lost_again_and_again_without_progress_fails(tmp_
 def test_jobs_that_are_over_are_bounded_and_so_are_those_that_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(queue_module, "KEPT", 4)
     queue = JobQueue(tmp_path)
-    for _ in range(KEPT + 3):
+    for _ in range(7):
         queue.change(queue.add(job()).id, "finished")
-    assert len(queue.all()) == KEPT
+    assert len(queue.all()) == 4
     monkeypatch.setattr(queue_module, "MOST_WAITING", 1)
     queue.add(job())
     with pytest.raises(ConfigError, match="jobs wait, and no more than that may; stop some"):

@@ -12,6 +12,7 @@ from jukebox_core.base.hashing import digest
 from jukebox_core.models.config import WeightsConfig
 from jukebox_core.models.presets import load_preset
 from jukebox_core.runtime.config import HardwareConfig
+from jukebox_core.store.spans import read_spans
 from jukebox_core.store.store import TokenStore
 from jukebox_core.tokens.graph import Take, Track
 from pipelines.execution.previews import lowest_level
@@ -100,3 +101,28 @@ def test_a_preview_grows_into_the_full_decode(growth: list[tuple[int, int, int]]
 
 def test_the_level_heard_first_is_the_lowest_that_is_there() -> None:
     assert [lowest_level(sealed) for sealed in ([1, 2, 3], [0, 3, 5], [0, 0, 1])] == [0, 1, 2]
+
+
+def test_a_preview_has_what_is_stored_of_a_window_that_is_not_full(tmp_path: Path) -> None:
+    song = Song(tmp_path)
+    whole, key = TOP // PARTS, "f" * 64
+    top, store = song.take[-1].cut(2 * whole), TokenStore(song.store)
+    drawn = song.take[-1].slice(2 * whole, 3 * whole)
+    codes = store.read(drawn[0].key).tokens.copy()
+    codes[3] = -1  # as drawn: the sealed window has it clamped
+    top = top.extend(key, 3 * whole)
+    take = (Track(), Track(), top)
+    for count, unsealed in ((0, True), (20, True), (whole, False)):
+        if unsealed and count:
+            store.write_partial(key, codes[:count], first=2 * whole, causes={})
+        elif count:
+            store.seal(key, np.maximum(codes, 0), first=2 * whole, causes={})
+        partial = {key: 2 * whole + count} if unsealed and count else {}
+        reach = top.reach({key} if unsealed else (), partial)
+        assert reach == 2 * whole + count
+        song.preview.write(take, [0, 0, reach], partial)
+        sound = read_audio(song.path, rate=song.config.vqvae.sample_rate)
+        expected = decode_codes(
+            song.codec, 2, np.concatenate([read_spans(store, top.cut(2 * whole)), np.maximum(codes[:count], 0)])
+        )
+        assert sound == pytest.approx(np.clip(expected, -1, 1), abs=2e-4)
