@@ -236,3 +236,13 @@ def test_graphs_are_measured() -> None:
     assert row["error"] <= 1e-4
     assert row["megabytes"] < 1
     assert row["torch_ms"] > 0 < row["onnx_ms"]
+
+
+@pytest.mark.slow
+@pytest.mark.endurance
+def test_the_page_of_composers_is_measured() -> None:
+    result = last_line("benchmarks.web", "--seconds", "2", "--rounds", "1", "--runs", "3")
+    for clicks in (result["first_click"], result["later_clicks"]):
+        assert 0 < clicks["answered"] <= clicks["sound"]
+    assert result["runs"] == 5  # the two songs, and three copies
+    assert all(took > 0 for took in result["pages_s"].values())
