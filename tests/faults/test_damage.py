@@ -35,6 +35,7 @@ def damage(path: Path, chance: random.Random) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.endurance
 def test_damaged_files_are_never_used(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Windows and audio of a finished song; then the unfinished windows of one that was stopped in the middle."""
     chance = random.Random(20261121)

@@ -47,10 +47,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 PARTS = (CONDITION, PREFILL, STEP)
 QUICK = {"up0"}  # exports of the others take minutes, as some have tens of layers
 GOLDEN = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.endurance) for kind in FILES]
-TRAINED = [
-    name if name in ("encoder_2", "decoder_2", "step_2") else pytest.param(name, marks=pytest.mark.endurance)
-    for name in graphs_of(load_preset("mini").config)
-]
+TRAINED = pytest.mark.endurance  # the graphs of mini, whose export takes minutes
 KINDS = [kind if kind == "lyrics" else pytest.param(kind, marks=pytest.mark.endurance) for kind in CONFIGS]
 RATE, HOP = 1000, 4
 
@@ -180,6 +177,7 @@ def test_the_engine_samples_as_the_prior_does(exports: Exports, kind: str) -> No
 
 
 @torch.inference_mode()
+@TRAINED
 def test_the_engine_encodes_and_decodes_in_pieces(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PIECE_SECONDS", 0.7)
     preset = load_preset("mini")
@@ -216,7 +214,8 @@ def test_500_steps_of_the_golden_priors(exports: Exports, golden: Path, kind: st
     check_tokens(make, folder, 500, rate, hop)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@TRAINED
+@pytest.mark.parametrize("name", graphs_of(load_preset("mini").config))
 def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
     record = read_graph_record(record_path(exports.folder("mini", name), name))
     assert all(each["good"] for each in record["report"]["cases"])
@@ -224,7 +223,8 @@ def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("level", [*(pytest.param(level, marks=pytest.mark.endurance) for level in (0, 1)), 2])
+@TRAINED
+@pytest.mark.parametrize("level", [0, 1, 2])
 def test_music_of_any_length_through_the_codec(exports: Exports, level: int) -> None:
     preset = load_preset("mini")
     vqvae = load_vqvae(preset.config, files(preset, "vqvae")["vqvae"][0])
@@ -243,6 +243,7 @@ def test_music_of_any_length_through_the_codec(exports: Exports, level: int) -> 
         assert snr >= 100
 
 
+@TRAINED
 def test_the_example_needs_no_torch_and_draws_our_tokens(exports: Exports, tmp_path: Path) -> None:
     preset = load_preset("mini")
     folder = exports.folder("mini", "condition_2", "prefill_2", "step_2", "decoder_2")

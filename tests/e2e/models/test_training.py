@@ -90,6 +90,7 @@ def test_evaluations_log_audio_and_spectrograms(made: Path) -> None:
         assert metrics <= set(tags["scalars"])
 
 
+@pytest.mark.endurance
 def test_the_model_samples_also_from_another_folder(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "model", tmp_path / "moved")
     given = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")

@@ -119,6 +119,7 @@ def test_the_server_of_serve_answers_its_owner_only(root: Path, tmp_path: Path) 
     assert [path.name for path in home.iterdir() if path.is_file() and secret in path.read_bytes()] == ["password"]
 
 
+@pytest.mark.endurance
 def test_the_server_of_a_command_answers_its_owner_only_and_ends_with_it(root: Path, tmp_path: Path) -> None:
     env = environment(tmp_path)
     command = [sys.executable, "-c", EPHEMERAL, str(root)]

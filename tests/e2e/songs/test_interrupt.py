@@ -60,6 +60,7 @@ def test_a_run_that_is_stopped_while_its_server_starts_is_recorded_as_stopped(tm
     check_gone(tmp_path)
 
 
+@pytest.mark.endurance
 def test_a_closed_terminal_loses_no_token(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     seen = b""
