@@ -17,7 +17,7 @@ from jukebox_core.models.presets import load_preset, option_data, option_path
 from jukebox_core.training.log import METRICS_NAME, read_entries
 from tests.helpers.models.own_model import write_own_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 JUKEBOX = Path(sys.executable).with_name("jukebox")
 
 
@@ -90,7 +90,6 @@ def test_evaluations_log_audio_and_spectrograms(made: Path) -> None:
         assert metrics <= set(tags["scalars"])
 
 
-@pytest.mark.endurance
 def test_the_model_samples_also_from_another_folder(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "model", tmp_path / "moved")
     given = (f"model={tmp_path / 'moved'}", "seconds=0.2", "song.artist=organ_trio", f"storage.root={tmp_path}")
@@ -150,7 +149,6 @@ def test_recordings_that_cannot_be_used_are_left_out_and_reported(made: Path, tm
     assert "Traceback" not in trained.stderr
 
 
-@pytest.mark.endurance
 def test_two_processes_train_about_as_one_with_twice_the_batch_size(made: Path, tmp_path: Path) -> None:
     parts = ["training.vqvae.loop.batch_size=1", "training.level_2.loop.batch_size=1", "parts=[vqvae,level_2]"]
     two = ["training.devices.devices=2", *parts, f"folder={tmp_path / 'two'}"]

@@ -52,6 +52,7 @@ def test_the_cost_of_durability_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_speed_is_measured_with_its_lower_bound() -> None:
     result = last_line(
         *("benchmarks.fast", "--model", "mini", "--no-peer", "--parts", "top", "--batches", "1", "3", "--steps", "4"),
@@ -181,6 +182,7 @@ def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.mini", "--songs", "3", "--generated", "2", "--seconds", "3",
