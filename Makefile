@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
-# Workers with one thread of torch each: more threads than cores would wait for each other. Fast tests wait for
-# loopback servers a third of their time, so that a third worker fills both cores of a small machine.
+# Workers with one thread of torch each: more threads than cores would wait for each other. Tests wait for loopback
+# servers and starting processes a sixth to a third of their time, so that a third worker fills both cores of a machine.
 WORKERS := OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile
 BOTH := $(WORKERS) -n 2
 
@@ -27,7 +27,7 @@ test: $(READY)  ## fast tests
 test-slow: test-pipelines test-native  ## end to end with real servers and killed processes; parity of the native engine
 
 test-pipelines: $(READY)
-	$(BOTH) -m "slow and not endurance"
+	$(WORKERS) -n 3 -m "slow and not endurance"
 
 test-native: $(READY)
 	$(BOTH) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py

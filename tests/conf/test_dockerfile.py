@@ -169,6 +169,7 @@ def test_instructions_are_read_over_several_lines() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_a_model_is_baked_in_and_used_without_network(context: Path, tmp_path: Path, site: Site) -> None:
     (tmp_path / "refused").mkdir()
     with pytest.raises(subprocess.CalledProcessError) as caught:

@@ -87,6 +87,7 @@ def check_fails_at(first: int, error: int, fork_server: ForkServer, model: Path,
     return not status
 
 
+@pytest.mark.endurance
 def test_a_disk_that_fails_at_some_calls(fork_server: ForkServer, model: Path, plain: Song, tmp_path: Path) -> None:
     calls = calls_of(plain)
     assert calls > 100

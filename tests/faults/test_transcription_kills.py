@@ -70,6 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.endurance
 def test_kills_in_a_folder_of_100_files(tmp_path: Path) -> None:
     write_tiny_preset(tmp_path)
     for number in range(100):

@@ -141,7 +141,7 @@ def test_lengths_shrink_together(command: str, expected: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/guide.md", marks=pytest.mark.endurance)])
 def test_the_commands_work(shell: Shell, page: str) -> None:
     run = [command for command in commands(page) if command[0] == "jukebox" and not needs_released_weights(command)]
     printed = shell.python("-c", ALL_IN_ONE.format(commands=[shrunk(command)[1:] for command in run])).splitlines()

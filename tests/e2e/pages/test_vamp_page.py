@@ -109,6 +109,7 @@ def test_the_page_is_drawn_and_says_the_terms(ran: Path, tmp_path: Path) -> None
     assert found["overflow"] == 0
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_songs_are_made_varied_and_transcribed_in_one_flow(folder: Path, prefect_api: str) -> None:
     _, program = [block.text for block in blocks(PAGE) if block.language == "python"]

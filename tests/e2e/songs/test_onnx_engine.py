@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipelines.runs.folder import RunFolder
     from tests.helpers.exports import Exports
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1800)]
 
 ENGINES = ("eager", "onnx")
 PRIOR = ("condition_2", "prefill_2", "step_2")
@@ -80,7 +80,6 @@ def check_equal(runs: list[RunFolder], levels: set[str]) -> None:
     assert runs[0].manifest()["takes"] == runs[1].manifest()["takes"]
 
 
-@pytest.mark.endurance
 def test_variations(exports: Exports, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(exports, folder, monkeypatch, "mini_vamp", "encoder", "decoder", "coarse", "c2f")
     runs = []
@@ -91,7 +90,6 @@ def test_variations(exports: Exports, folder: Path, monkeypatch: pytest.MonkeyPa
     check_equal(runs, {"level_0", "level_1"})
 
 
-@pytest.mark.endurance
 def test_songs(exports: Exports, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(exports, folder, monkeypatch, "mini", *PRIOR, *CODEC)
     runs = []

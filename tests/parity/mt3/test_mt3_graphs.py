@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.model.transformer import MT3
     from tests.helpers.exports import Exports
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1800)]
 
 NAMES = ("encoder", "start", "step")
 
@@ -100,7 +100,6 @@ def test_ids_of_music(exports: Exports) -> None:
     assert sum(map(len, ours)) > 50
 
 
-@pytest.mark.endurance
 @pytest.mark.parametrize(("dtype", "share", "equal"), [("int8", 0.3, 0.97), ("float16", 0.55, 0.999)])
 @torch.inference_mode()
 def test_weights_in_fewer_bits(exports: Exports, dtype: str, share: float, equal: float) -> None:

@@ -59,6 +59,7 @@ def test_a_stopped_training_resumes_without_a_difference(tmp_path: Path, batches
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_a_killed_training_resumes_with_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
     program = [sys.executable, str(TESTS / "helpers/models/tiny_training.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
