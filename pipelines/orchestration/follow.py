@@ -12,7 +12,7 @@ import functools
 import json
 import logging
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +245,8 @@ class _Reader:
     def _state_event(self, task: dict[str, Any], state: str, message: str, at: str | None) -> dict[str, Any]:
         """Returns the event by which Prefect's own client reports to a server the state of a task run."""
         ended, at = state != "RUNNING", at or task["at"]
+        if ended and at <= task["at"]:  # its process was killed at once; a server stores no two states at one time
+            at = (datetime.fromisoformat(task["at"]) + timedelta(microseconds=1)).isoformat()
         run: dict[str, Any] = {
             "name": f"{task['name']}-{task['task'][:3]}",
             "task_key": task["name"],

@@ -172,6 +172,8 @@ def test_a_journal_that_a_killed_process_has_left_ends_as_crashed(tmp_path: Path
     assert Follower(tmp_path, None, server).step(mine=lambda _: False) == 0  # type: ignore[arg-type]
     assert list(server.runs.values()) == ["CRASHED"]
     assert [state for _, state, _ in server.events()] == ["RUNNING", "CRASHED"]
+    began, crashed = (at for *_, at in server.events())
+    assert began < crashed, "a server stores no two states of a task at one time"
 
 
 def test_a_journal_is_reported_by_one_process_at_a_time_and_for_its_server_only(tmp_path: Path, server: Server) -> None:
