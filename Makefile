@@ -32,7 +32,7 @@ test-pipelines: $(READY)
 test-native: $(READY)
 	$(BOTH) -m "not slow" --engine native tests/parity tests/property/test_decode_property.py
 
-test-endurance: $(READY)  ## clusters, deployments, long trainings; property tests with other examples each time
+test-endurance: $(READY)  ## clusters, deployments, trainings, graphs, a soak; property tests with other examples each time
 	$(BOTH) -m endurance
 	$(BOTH) --hypothesis-profile explore tests/property tests/unit/pipelines/cli/test_weights_settings.py
 

@@ -243,7 +243,7 @@ def test_graphs_are_measured() -> None:
 @pytest.mark.slow
 @pytest.mark.endurance
 def test_the_page_of_composers_is_measured() -> None:
-    result = last_line("benchmarks.web", "--seconds", "2", "--rounds", "1", "--runs", "3")
+    result = last_line("benchmarks.everyday.web", "--seconds", "2", "--rounds", "1", "--runs", "3")
     for clicks in (result["first_click"], result["later_clicks"]):
         assert 0 < clicks["answered"] <= clicks["sound"]
     assert result["runs"] == 5  # the two songs, and three copies

@@ -179,7 +179,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measures the parts that the command line names; prints a table, and JSON last."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.everyday", description=__doc__.partition("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of music beside busy programs")

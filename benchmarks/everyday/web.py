@@ -2,7 +2,7 @@
 
 The program runs as people start it, on CPU. *Click to sound* is what a browser does: a form checks the song while it is
 filled in; then the click asks for it, events say when there is sound, and the sound is fetched.
-``python -m benchmarks.web --help``.
+``python -m benchmarks.everyday.web --help``.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the measurement; prints a table, and one line of JSON last."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.web", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.everyday.web", description=run.__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--seconds", type=float, default=6.0, help="of the sketch")
     parser.add_argument("--rounds", type=int, default=3, help="songs after the first one")
