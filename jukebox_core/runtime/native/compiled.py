@@ -20,7 +20,7 @@ from jukebox_core.errors import DeviceError
 log = logging.getLogger("jukebox")
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("step.cpp", "convolution.cpp"))
-HEADER = Path(__file__).with_name("products.h")
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("weights.h", "tiles.h", "products.h"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
     "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
@@ -44,7 +44,7 @@ def library() -> ctypes.CDLL:
 
 def _cached_path() -> Path:
     """Returns the library's path in the cache; its name is a hash of the sources, flags, compiler and CPU."""
-    causes = hashlib.sha256(b"".join(file.read_bytes() for file in (HEADER, *SOURCES)))
+    causes = hashlib.sha256(b"".join(file.read_bytes() for file in (*HEADERS, *SOURCES)))
     causes.update(" ".join((_compiler(), *FLAGS, platform.machine(), _cpu())).encode())
     return cache_dir("native") / f"kernels-{causes.hexdigest()[:16]}.so"
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PANEL = 32
-PRECISIONS = {torch.float32: (0, 1), torch.bfloat16: (1, 2), torch.int8: (2, 4)}  # `Precision` of products.h, and R
+PRECISIONS = {torch.float32: (0, 1), torch.bfloat16: (1, 2), torch.int8: (2, 4)}  # `Precision` of weights.h, and R
 _LINE = 64  # bytes of a cache line
 _HUGE = 2**21  # bytes of a huge page
 _COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1
 
 
 class Matrix(ctypes.Structure):
-    """`Matrix` of products.h."""
+    """`Matrix` of weights.h."""
 
     _fields_ = (
         ("weight", ctypes.c_void_p),

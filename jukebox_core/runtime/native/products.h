@@ -1,182 +1,33 @@
-// Matrix products in three precisions.
-//
-// A matrix [I, O] is stored in panels of `PANEL` outputs, [panels][I / R][PANEL][R] with R interleaved inputs, the
-// operand layout of dot-product instructions (`packed` in matrices.py). An output is summed over its inputs in order,
-// for every batch size, tile and number of threads: the results of a sample are the same, bit for bit, in every batch.
-//
-// With bfloat16 weights the activations are rounded to bfloat16; with int8 weights they are quantised to int8 in blocks
-// of 64 inputs, with a scale for each block. Sums are float32, or int32 within a block.
+// Matrix products of rows of activations, by vectors or by tiles. Layout and quantisation of matrices: see weights.h.
 
 #pragma once
 
-#include <omp.h>
-
-#include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-#define WIDE 1
-#else
-#define WIDE 0
-#endif
-
-extern "C" {
-
-enum Precision : int32_t { FLOAT32, BFLOAT16, INT8 };
-
-struct Matrix {  // mirrored in matrices.py; structures of other files in decode_step.py and convolution.py
-    const void* weight;
-    const float* scale;  // [O], of int8 weights
-    const float* bias;   // [O]
-    int64_t inputs, outputs;
-};
-}
+#include "tiles.h"
 
 namespace {
 
-constexpr int64_t PANEL = 32;              // outputs in a panel
-constexpr int64_t LANES = WIDE ? 16 : 8;   // outputs in one vector: a wider one than the CPU's would live in memory
-constexpr int V = PANEL / LANES;           // vectors in a panel
-constexpr int TOGETHER = 2;                // of these, with four rows or more: their sums are kept in registers
-
-typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
-
-constexpr int64_t GROUP = WIDE ? 8 : 4;  // samples that share one read of a weight, at most
-constexpr int64_t BLOCK = 64;           // inputs of a row that share a scale, with int8 weights
-
-// --- scalars ---------------------------------------------------------------------------------------------------------
-
-inline float from_bits(uint32_t bits) {
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-inline uint32_t to_bits(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    return bits;
-}
-
-inline uint32_t bfloat_bits(float value) {  // to nearest, ties to even
-    const uint32_t bits = to_bits(value);
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-inline float load(const float* at) { return *at; }
-inline float load(const uint16_t* at) { return from_bits(uint32_t(*at) << 16); }
-inline void store(float* at, float value) { *at = value; }
-inline void store(uint16_t* at, float value) { *at = uint16_t(bfloat_bits(value)); }
-
-// --- products --------------------------------------------------------------------------------------------------------
-
-// Storage and multiplication of a precision: `R` inputs at a time, with a 32-bit operand for each row.
-template <int32_t> struct Weights;
-
-template <> struct Weights<FLOAT32> {
-    typedef float Element;
-    typedef floats Sum;
-    static constexpr int64_t R = 1;
-    static floats read(const float* at) { return *(const floats*)at; }
-    static floats add(floats sum, floats weights, int32_t x) { return sum + weights * from_bits(uint32_t(x)); }
-};
-
-template <> struct Weights<BFLOAT16> {
-    typedef uint16_t Element;
-    typedef floats Sum;
-    static constexpr int64_t R = 2;
-    static ints read(const uint16_t* at) { return *(const ints*)at; }
-    static floats add(floats sum, ints weights, int32_t x) {
-#if WIDE && defined(__AVX512BF16__)
-        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(x));
-#else
-        sum += (floats)(weights << 16) * from_bits(uint32_t(x) << 16);
-        return sum + (floats)(weights & int32_t(0xffff0000)) * from_bits(uint32_t(x) & 0xffff0000u);
-#endif
-    }
-};
-
-template <> struct Weights<INT8> {  // stored plus 128, which `Rounded::start` compensates
-    typedef uint8_t Element;
-    typedef ints Sum;
-    static constexpr int64_t R = 4;
-    static ints read(const uint8_t* at) { return *(const ints*)at; }
-    static ints add(ints sum, ints weights, int32_t x) {
-#if WIDE && defined(__AVX512VNNI__)
-        return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(x));
-#elif !WIDE && defined(__AVX2__)  // pairs of 16-bit products, which are exact: those of 8-bit operands would saturate
-        const __m256i all = (__m256i)weights, values = _mm256_set1_epi32(x);
-        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(all, _mm256_set1_epi16(255)),
-                                               _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8));
-        const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(all, 8), _mm256_srai_epi16(values, 8));
-        return sum + (ints)_mm256_add_epi32(even, odd);
-#else
-        for (int byte = 0; byte < 32; byte += 8) sum += (weights >> byte & 255) * int32_t(int8_t(x >> byte));
-        return sum;
-#endif
-    }
-    static floats number(ints sum) { return __builtin_convertvector(sum, floats); }
-};
-
 // Activations as operands, [groups][I / R][rows of the group]. With int8 weights, each block of BLOCK inputs of a row
-// has a scale and an initial value of its sums: [groups][blocks][rows of the group].
+// has a scale and an initial value of its sums: [groups][blocks][rows of the group]. For tiles,
+// see tiles.h: scales and initial values are [rows / TILE_ROWS][blocks][TILE_ROWS].
 struct Operands {
     int32_t* at;
     float* scale;
     int32_t* start;
     int64_t rows, inputs;
+    bool tiled = false;
     int64_t blocks() const { return (inputs + BLOCK - 1) / BLOCK; }
+    // Rows that there must be memory for: the last tile is read and computed whole.
+    static int64_t allocated(int64_t rows) { return TILES ? (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS : rows; }
 };
 
-struct Rounded {
-    float scale;    // of the int8 values
-    int32_t start;  // initial value of their sums with a matrix
-};
+constexpr int64_t FEWEST_TILED = 16;     // rows of a product with int8 weights by tiles
+constexpr int64_t TILED_TOGETHER = 256;  // rows that are multiplied with all of a thread's panels, before others are
+constexpr int64_t STEPS_TOGETHER = 8;    // of a panel, 2 KB each
 
-// Quantises values, after an optional ReLU, to int8 with one scale.
-template <bool RELU = false> Rounded quantise_int8(const float* values, int64_t count, int8_t* whole) {
-    typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
-    const int64_t even = count / LANES * LANES;
-    floats last = {};  // the remainder where LANES do not divide the count
-    if (even < count) std::memcpy(&last, values + even, size_t(count - even) * 4);
-    const auto relu = [](floats value) { return RELU ? (value > 0 ? value : floats{}) : value; };
-    const auto read = [&](int64_t i) { return relu(*(const floats*)(values + i)); };
-
-    // 1) The largest absolute value: positive floats compare as their bits do.
-    ints maxima = {};
-    const auto update_maxima = [&](floats value) {
-        const ints bits = (ints)value & 0x7fffffff;
-        maxima = bits > maxima ? bits : maxima;
-    };
-    for (int64_t i = 0; i < even; i += LANES) update_maxima(read(i));
-    update_maxima(relu(last));
-    int32_t largest_bits = 0;
-    for (int lane = 0; lane < LANES; lane++) largest_bits = std::max(largest_bits, maxima[lane]);
-    const float largest = from_bits(uint32_t(largest_bits)), per_unit = largest > 0 ? 127 / largest : 0;
-
-    // 2) Rounding to nearest, and the sum of the rounded values.
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the integer in the low bits
-    ints sums = {};
-    const auto round = [&](floats value) {
-        const ints rounded = (ints)(value * per_unit + magic) - int32_t(to_bits(magic));
-        sums += rounded;
-        return __builtin_convertvector(rounded, Bytes);
-    };
-    for (int64_t i = 0; i < even; i += LANES) *(Bytes*)(whole + i) = round(read(i));
-    if (even < count) {
-        const Bytes bytes = round(relu(last));
-        std::memcpy(whole + even, &bytes, size_t(count - even));
-    }
-    // 3) Weights are stored plus 128, so each sum of products starts at -128 times the sum of the values.
-    int32_t sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
-    return {largest / 127, -128 * sum};
+// Whether operands of a product with so many rows are those of tiles.
+template <int32_t P> bool by_tiles(int64_t inputs, int64_t rows) {
+    if (!TILES || P == FLOAT32 || inputs < BLOCK || !tiles_permitted()) return false;
+    return P == BFLOAT16 || rows >= FEWEST_TILED;
 }
 
 // Returns the size of the group that begins at `row`: a power of two, at most GROUP.
@@ -186,8 +37,39 @@ inline int64_t group_size(int64_t row, int64_t rows) {
     return size;
 }
 
+#if TILES
+
+// Steps of a panel by tiles, the last of which may be filled up with zeros.
+template <int32_t P> int64_t tile_steps(int64_t inputs) {
+    return (inputs * int64_t(sizeof(typename Weights<P>::Element)) + TILE_BYTES - 1) / TILE_BYTES;
+}
+
+// Converts one row of activations to operands of tiles.
+template <int32_t P> void set_tiled_operands(Operands& to, int64_t row, const float* values) {
+    constexpr int64_t COUNT = P == BFLOAT16 ? TILE_BYTES / 2 : TILE_BYTES;  // values in a row of a tile
+    const int64_t tiles = tile_steps<P>(to.inputs), first = row / TILE_ROWS * tiles;
+    for (int64_t i = 0; i < tiles; i++, values += COUNT) {
+        const int64_t count = std::min(COUNT, to.inputs - i * COUNT);
+        uint8_t* at = (uint8_t*)to.at + (first + i) * TILE_SIZE + row % TILE_ROWS * TILE_BYTES;
+        if (count < COUNT) std::fill_n(at, TILE_BYTES, uint8_t(0));
+        if constexpr (P == BFLOAT16) {
+            for (int64_t j = 0; j < count; j++) ((uint16_t*)at)[j] = uint16_t(bfloat_bits(values[j]));
+        } else {
+            const Rounded rounded = quantise_int8(values, count, (int8_t*)at);
+            to.scale[(first + i) * TILE_ROWS + row % TILE_ROWS] = rounded.scale;
+            to.start[(first + i) * TILE_ROWS + row % TILE_ROWS] = rounded.start;
+        }
+    }
+}
+
+#endif
+
 // Converts one row of activations to operands.
 template <int32_t P> void set_operands(Operands& to, int64_t row, const float* values) {
+#if TILES
+    if constexpr (P != FLOAT32)
+        if (to.tiled) return set_tiled_operands<P>(to, row, values);
+#endif
     int64_t first = row - row % GROUP;
     while (first + group_size(first, to.rows) <= row) first += group_size(first, to.rows);
     const int64_t size = group_size(first, to.rows), R = Weights<P>::R;
@@ -252,17 +134,82 @@ inline void multiply_panel(const typename Weights<P>::Element* weight, int64_t i
         multiply_vectors<P, M, N>(weight + W::R * LANES * first, inputs, x, scale, start, ahead, sums + LANES * first);
 }
 
-// Computes the panels [begin, end) for all rows; calls `emit(row, first output, values, count)` for `count` outputs of
-// a row at a time.
+// Passes on the sums of a panel, [rows, PANEL], as outputs: calls `emit(row, first output, values, count)` for `count`
+// outputs of a row at a time.
+template <int32_t P, class Emit>
+void emit_panel(const Matrix& matrix, int64_t panel, int64_t row, int64_t rows, float* sums, Emit emit) {
+    const int64_t output = panel * PANEL;
+    const int count = int(std::min(PANEL, matrix.outputs - output));
+    for (int64_t m = 0; m < rows; m++) {
+        float* values = sums + m * PANEL;
+        if (P == INT8)
+            for (int i = 0; i < count; i++) values[i] *= matrix.scale[output + i];
+        for (int i = 0; i < count; i++) values[i] += matrix.bias[output + i];
+        emit(row + m, output, values, count);
+    }
+}
+
+#if TILES
+
+// Adds the products of `count` steps of a panel, from `first` on, with rows of `x` from `row` on to `sums`; `weight` is
+// that of the first of these steps.
+template <int32_t P>
+void add_tiled_steps(const uint8_t* weight, const Operands& x, int64_t row, bool two, int64_t first, int64_t count,
+                     float* sums) {
+    const int64_t steps = tile_steps<P>(x.inputs), tile = row / TILE_ROWS * steps + first;
+    const uint8_t* at = (const uint8_t*)x.at + tile * TILE_SIZE;
+    if constexpr (P == BFLOAT16) {
+        const uint8_t* next = two ? at + steps * TILE_SIZE : nullptr;
+        multiply_tiles_bfloat16((const uint16_t*)weight, count, at, next, sums);
+    } else {
+        for (int64_t half = 0; half < 2; half++)
+            multiply_tile_int8(weight + half * 4 * TILE_ROWS, count, at, x.scale + tile * TILE_ROWS,
+                               x.start + tile * TILE_ROWS, sums + half * TILE_ROWS);
+    }
+}
+
+// As `multiply_panels`, by tiles: for some rows at a time, some steps of a panel that stay in the first-level cache.
+template <int32_t P, class Emit>
+void multiply_tiled_panels(const Matrix& matrix, const Operands& x, int64_t begin, int64_t end, Emit emit) {
+    constexpr int64_t ROWS = P == BFLOAT16 ? 2 * TILE_ROWS : TILE_ROWS, STEP = TILE_BYTES * PANEL;  // bytes of weights
+    const int64_t panel_size = matrix.inputs * PANEL * int64_t(sizeof(typename Weights<P>::Element));
+    const int64_t whole = panel_size / STEP, rest = panel_size % STEP;
+    alignas(64) float sums[TILED_TOGETHER * PANEL];
+    alignas(64) uint8_t last[STEP] = {};  // the last step of a panel, where the inputs do not fill it
+    for (int64_t block = 0; block < x.rows; block += TILED_TOGETHER) {
+        const int64_t rows = std::min(x.rows - block, TILED_TOGETHER);
+        for (int64_t panel = begin; panel < end; panel++) {
+            const auto* weight = (const uint8_t*)matrix.weight + panel * panel_size;
+            const auto add = [&](const uint8_t* at, int64_t first, int64_t count) {
+                for (int64_t row = 0; row < rows; row += ROWS)
+                    add_tiled_steps<P>(at, x, block + row, rows - row > TILE_ROWS, first, count, sums + row * PANEL);
+            };
+            std::fill_n(sums, Operands::allocated(rows) * PANEL, 0.0f);
+            for (int64_t first = 0; first < whole; first += STEPS_TOGETHER)
+                add(weight + first * STEP, first, std::min(whole - first, STEPS_TOGETHER));
+            if (rest) {
+                std::memcpy(last, weight + whole * STEP, size_t(rest));
+                add(last, whole, 1);
+            }
+            emit_panel<P>(matrix, panel, block, rows, sums, emit);
+        }
+    }
+}
+
+#endif
+
+// Computes the panels [begin, end) for all rows; `emit` as of `emit_panel`.
 template <int32_t P, class Emit>
 void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int64_t end, Emit emit) {
+#if TILES
+    if constexpr (P != FLOAT32)
+        if (x.tiled) return multiply_tiled_panels<P>(matrix, x, begin, end, emit);
+#endif
     const auto* weights = (const typename Weights<P>::Element*)matrix.weight;
     const int64_t inputs = matrix.inputs, panel_size = inputs * PANEL;
     float sums[GROUP * PANEL];
     for (int64_t panel = begin; panel < end; panel++) {
         const auto* weight = weights + panel * panel_size;
-        const int64_t output = panel * PANEL;
-        const int count = int(std::min(PANEL, matrix.outputs - output));
         for (int64_t row = 0, size; row < x.rows; row += size) {
             size = group_size(row, x.rows);
             const int64_t ahead = row && row + size == x.rows && panel + 1 < end ? panel_size : 0;
@@ -273,13 +220,7 @@ void multiply_panels(const Matrix& matrix, const Operands& x, int64_t begin, int
             else if (size == 4) multiply_panel<P, 4>(weight, inputs, at, scale, start, ahead, sums);
             else if (size == 2) multiply_panel<P, 2>(weight, inputs, at, scale, start, ahead, sums);
             else multiply_panel<P, 1>(weight, inputs, at, scale, start, ahead, sums);
-            for (int64_t m = 0; m < size; m++) {
-                float* values = sums + m * PANEL;
-                if (P == INT8)
-                    for (int i = 0; i < count; i++) values[i] *= matrix.scale[output + i];
-                for (int i = 0; i < count; i++) values[i] += matrix.bias[output + i];
-                emit(row + m, output, values, count);
-            }
+            emit_panel<P>(matrix, panel, row, size, sums, emit);
         }
     }
 }

@@ -3,7 +3,7 @@
 // A decode step of a few samples is bound by memory bandwidth: it reads every weight once and computes little with it.
 // Hence one team of threads computes all layers together, and each thread reads its share of a matrix sequentially.
 //
-// Layout and quantisation of matrices: see products.h. Shapes: B samples (or other rows), I inputs and O outputs of a
+// Layout and quantisation of matrices: see weights.h. Shapes: B samples (or other rows), I inputs and O outputs of a
 // matrix, W width, H heads, D head width. Sums, norms, softmax and the residual stream are float32.
 
 #include "products.h"
@@ -160,8 +160,8 @@ struct Scratch {
             free += (count + LANES - 1) / LANES * LANES;
             return allocated;
         };
-        const int64_t blocks = samples * (widest / BLOCK + 1);
-        x = {(int32_t*)allocate(samples * widest), allocate(blocks), (int32_t*)allocate(blocks), samples, 0};
+        const int64_t rows = Operands::allocated(samples), blocks = rows * (widest / BLOCK + 1);
+        x = {(int32_t*)allocate(rows * widest), allocate(blocks), (int32_t*)allocate(blocks), samples, 0};
         wide = allocate(samples * widest);
         heads = allocate(samples * inner);
         attended = allocate(samples * model.width);
@@ -234,6 +234,7 @@ template <int32_t P, class Cached> class DecodeStep {
     // Converts `values(sample)` to operands; each thread those of its share of the samples.
     template <class Values> void prepare(int64_t inputs, Values values) {
         s.x.inputs = inputs;
+        s.x.tiled = by_tiles<P>(inputs, samples);
         const Share mine(samples, thread, threads);
         for (int64_t b = mine.begin; b < mine.end; b++) set_operands<P>(s.x, b, values(b));
         barrier.wait();
@@ -276,6 +277,7 @@ void decode_step(const Model& model, const Span* spans, const int64_t* rows, flo
     Barrier barrier;
 #pragma omp parallel num_threads(int(threads))
     {
+        const TileConfiguration tiles;
 #pragma omp single
         barrier.threads = omp_get_num_threads();
         DecodeStep<P, Cached> step(model, spans, rows, x, samples, scratch, omp_get_thread_num(),
@@ -286,11 +288,13 @@ void decode_step(const Model& model, const Span* spans, const int64_t* rows, flo
 
 template <int32_t P>
 void multiply_rows(const Matrix& matrix, const float* x, float* out, int64_t rows, float* scratch, int64_t threads) {
-    Operands operands{(int32_t*)scratch, nullptr, nullptr, rows, matrix.inputs};
-    operands.scale = scratch + rows * matrix.inputs;
-    operands.start = (int32_t*)operands.scale + rows * operands.blocks();
+    const int64_t allocated = Operands::allocated(rows);
+    Operands operands{(int32_t*)scratch, nullptr, nullptr, rows, matrix.inputs, by_tiles<P>(matrix.inputs, rows)};
+    operands.scale = scratch + allocated * matrix.inputs;
+    operands.start = (int32_t*)operands.scale + allocated * operands.blocks();
 #pragma omp parallel num_threads(int(threads))
     {
+        const TileConfiguration tiles;
         const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
         const Share mine(rows, thread, team);
         for (int64_t row = mine.begin; row < mine.end; row++)
@@ -323,7 +327,7 @@ void step(const Model* model, const Span* spans, const int64_t* rows, float* x, 
 
 // Returns the size of `multiply`'s scratch in floats.
 int64_t multiply_scratch(const Matrix* matrix, int64_t rows) {
-    return rows * (matrix->inputs + 2 * (matrix->inputs / BLOCK + 1));
+    return Operands::allocated(rows) * (matrix->inputs + 2 * (matrix->inputs / BLOCK + 1));
 }
 
 // Computes out [rows, O] of x [rows, I].

@@ -3,7 +3,7 @@
 The threads of a step wait for each other several times in every layer. Where a core is shared with another program, all
 of them wait for the one that does not run: a step of two threads can take a hundred times as long as on one. So the
 times of steps are watched, and another number of threads is tried now and then. Sums have one order for any number of
-threads (products.h): the choice changes no token.
+threads (weights.h): the choice changes no token.
 """
 
 from __future__ import annotations
