@@ -107,6 +107,10 @@ def rename_run(
     target = check_renamable(found, name)
     with idle(found):
         rename(found, target, root)
+        if target.manifest().get("report"):
+            from pipelines.execution.outputs import retitle_report
+
+            retitle_report(target)
     _print([f"run {found.name} is now {target.name}, in {target.path}"])
 
 

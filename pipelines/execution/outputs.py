@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from jukebox_core.audio.tags import song_tags
+from jukebox_core.errors import JukeboxError
 from jukebox_core.family import varies
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.alignment import timed_texts
 from pipelines.execution.originals import of_song, of_variations, original_in
+from pipelines.runs.config_file import settings_in
 from pipelines.runs.folder import now
 from pipelines.runs.output_files import REPORT, codes_path, intact_pictures, make_room, pictures, recorded, sounds
 from stages.sound.encode import codes_header
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pipelines.settings.common import OutputSettings
     from pipelines.settings.generate import Settings
     from stages.resident import CodecSpec
+
+log = logging.getLogger("jukebox")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +189,19 @@ def renew_report(settings: Settings, run: RunFolder, stages: Stages) -> None:
     manifest = run.manifest()
     if manifest.get("status") == "finished" and manifest.get("report"):
         _write_report(run, _heading(settings, run), _songs(settings), stages)
+
+
+def retitle_report(run: RunFolder) -> None:
+    """Writes the report of a finished run again after the run was renamed; a warning if that is not possible."""
+    settings = settings_in(run.path)
+    if settings is None:
+        return
+    from pipelines.orchestration.stage_calls import PLAIN
+
+    try:
+        renew_report(settings, run, PLAIN)
+    except JukeboxError as error:  # its audio was removed, for example
+        log.warning("the report still has the former name: %s", error)
 
 
 def _heading(settings: Settings, run: RunFolder) -> dict[str, Any]:

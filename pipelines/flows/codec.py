@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from jukebox_core.audio.tags import song_tags
 from jukebox_core.models.stored import to_stored
 from pipelines.execution.targets import targets
 from pipelines.orchestration.flow_runs import run_flow
@@ -49,10 +50,11 @@ def encode_files(settings: EncodeSettings, stages: Stages) -> list[str]:
 
 def decode_files(settings: DecodeSettings, stages: Stages) -> list[str]:
     """Writes an audio file for each codes file, if it does not exist yet; returns their paths."""
-    codec = _codec(settings, stages)
+    codec, model = _codec(settings, stages), settings.model
 
     def decode(target: Target) -> None:
-        stages.decode_file(codec, target.source, settings.level, target.path)
+        tags = song_tags({}, title=target.path.stem, model=model.name, licence=model.files.licence)
+        stages.decode_file(codec, target.source, settings.level, target.path, tags)
 
     return _write(targets(settings.codes, settings.folder, f".{settings.output.format}"), settings, codec, decode)
 

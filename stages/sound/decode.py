@@ -36,14 +36,16 @@ def decode_track(
     return _write_sound(codec, level, read_spans(open_store(store), tuple(track)), path, tags)
 
 
-def decode_file(codec: CodecSpec, codes_file: str, level: int, path: Path) -> SoundHandle:
-    """Writes one level of a codes file as audio, and returns the file's handle.
+def decode_file(
+    codec: CodecSpec, codes_file: str, level: int, path: Path, tags: Mapping[Tag, str] | None = None
+) -> SoundHandle:
+    """Writes one level of a codes file as audio with these tags, and returns the file's handle.
 
     Raises:
         StoreError: the file lacks the level, holds values outside the codebook, or was made by another codec.
     """
     tokens = read_level(codec.family, codec.config, codes_file, level, codec.weights.identity)
-    return _write_sound(codec, level, tokens, path)
+    return _write_sound(codec, level, tokens, path, tags)
 
 
 def read_level(

@@ -209,3 +209,20 @@ def test_a_run_made_with_other_weights_is_not_continued(workspace: Workspace) ->
     run.update(weights=run.manifest()["weights"] | {"level_2": "0" * 64})
     with pytest.raises(RunError, match=r"run others was made with other weights \(level_2 000000000000, here"):
         workspace.continue_run("others", "never", "seconds=0.3")
+
+
+def test_the_report_of_a_renamed_run_has_its_new_name(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = workspace.generate("before", f"seconds={SECONDS}", "output.report=true")
+    assert "<title>before" in (run.path / "report.html").read_text("utf-8")
+    cli.main(["runs", "rename", "before", "after"])
+    assert capsys.readouterr().out == "run before is now after, in outputs/after\n"
+    after = RunFolder(Path("outputs/after"))
+    assert "<title>after" in (after.path / "report.html").read_text("utf-8")
+    [sound] = {record["path"] for record in after.manifest()["audio"] if record["level"] == 0}
+    (after.path / sound).unlink()
+    cli.main(["runs", "rename", "after", "last"])
+    assert "run after is now last" in capsys.readouterr().out
+    assert "the report still has the former name" in caplog.text
+    assert "<title>after" in (Path("outputs/last") / "report.html").read_text("utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jukebox_core.audio.files import read_audio
+from jukebox_core.audio.files import read_audio, read_tags
 from jukebox_core.tokens.codes import read_codes
 from tests.helpers.models import zoo
 from tests.helpers.workspace import Workspace, clip, open_workspace, song
@@ -121,3 +121,4 @@ def test_encode_and_decode(workspace: Workspace, sketch: Path) -> None:
     written, rate = soundfile.read(heard, dtype="float32")
     assert rate == vqvae.sample_rate
     np.testing.assert_allclose(written, python.decode(expected[level], level).clip(-1, 1), atol=1.01 / 2**15)
+    assert read_tags(heard)["title"] == heard.stem
