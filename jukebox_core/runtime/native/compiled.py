@@ -19,7 +19,7 @@ from jukebox_core.errors import DeviceError
 
 log = logging.getLogger("jukebox")
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("step.cpp", "convolution.cpp"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("step.cpp", "convolution.cpp", "copies.cpp"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("weights.h", "tiles.h", "products.h"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
@@ -40,6 +40,15 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     loaded.step_scratch.restype = loaded.multiply_scratch.restype = ctypes.c_int64
     return loaded
+
+
+@cache
+def is_compiled() -> bool:
+    """Returns whether the kernels are in the cache, so that `library` has them at once."""
+    try:
+        return _cached_path().is_file()
+    except DeviceError:
+        return False
 
 
 def _cached_path() -> Path:

@@ -5,6 +5,7 @@ import torch
 
 from jukebox_core.runtime import finite
 from jukebox_core.runtime.finite import are_finite, copy_finite, first_not_finite, is_finite
+from jukebox_core.runtime.native.compiled import is_compiled, library
 
 BAD = pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
@@ -38,6 +39,16 @@ def test_integers_and_shapes_without_memory_are_finite() -> None:
     assert is_finite(torch.empty(5, device="meta"))
     assert are_finite([torch.arange(5)])
     assert first_not_finite({"a": torch.arange(5)}) is None
+
+
+@pytest.fixture(params=["kernel", "torch"], autouse=True)
+def copied_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of every test are made by the kernel, which is compiled for it, and by torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(finite, "can_copy", lambda *_: False)
+    else:
+        library()
+        is_compiled.cache_clear()
 
 
 @FLOATS
@@ -76,3 +87,22 @@ def test_a_copy_finds_a_bad_number_beside_any_other_and_of_any_type() -> None:
         for target in (torch.empty(300, dtype=torch.float16), torch.empty(300)):
             assert copy_finite(source, target)
             assert not copy_finite(torch.where(torch.arange(300) == 299, -torch.inf, source), target)
+
+
+@pytest.mark.parametrize("target", [torch.float32, torch.bfloat16])
+def test_every_half_is_copied_to_the_bit(target: torch.dtype) -> None:
+    halves = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    halves = halves[halves.isfinite()]
+    copied = torch.empty(halves.shape, dtype=target)
+    assert copy_finite(halves, copied)
+    assert copied.view(torch.int16).equal(halves.to(target).view(torch.int16))
+
+
+@pytest.mark.parametrize("count", [1, 15, 4097, 3_000_001])
+def test_conversions_to_bfloat16_round_as_those_of_torch(count: int) -> None:
+    source = (torch.randint(-(2**31), 2**31 - 1, (count,), dtype=torch.int64).to(torch.int32)).view(torch.float32)
+    source = torch.where(source.isfinite() & (source.abs() < 1e38), source, 1.0)
+    copied = torch.empty(count, dtype=torch.bfloat16)
+    assert copy_finite(source, copied)
+    assert copied.equal(source.bfloat16())
+    assert not copy_finite(torch.cat([source, torch.tensor([torch.nan])]), torch.empty(count + 1, dtype=torch.bfloat16))
