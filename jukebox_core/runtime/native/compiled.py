@@ -26,6 +26,8 @@ FLAGS = (
     "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
 
+_failed: dict[Path, str] = {}  # messages of compilations that failed: each took its time, and would fail again
+
 
 @cache
 def library() -> ctypes.CDLL:
@@ -36,7 +38,13 @@ def library() -> ctypes.CDLL:
     """
     path = _cached_path()
     if not path.is_file():
-        _compile(path)
+        if path in _failed:
+            raise DeviceError(_failed[path])
+        try:
+            _compile(path)
+        except DeviceError as error:
+            _failed[path] = str(error)
+            raise
     loaded = ctypes.CDLL(str(path))
     loaded.step_scratch.restype = loaded.multiply_scratch.restype = ctypes.c_int64
     return loaded

@@ -142,6 +142,21 @@ def test_kernels_are_compiled_once_and_cached(tmp_path: Path, monkeypatch: pytes
     compiled.library.cache_clear()
 
 
+def test_a_compilation_that_fails_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    wrong, compiler = tmp_path / "wrong.cpp", tmp_path / "compiler"
+    wrong.write_text("no C++\n")
+    compiler.write_text(f"#!/bin/sh\necho once >> {tmp_path}/calls\necho wrong source >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(compiled, "SOURCES", (wrong,))
+    compiled.library.cache_clear()
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="wrong source; set hardware.engine=eager, or another CXX"):
+            compiled.library()
+    assert (tmp_path / "calls").read_text() == "once\n"
+
+
 def test_without_a_compiler_plain_torch_samples_and_one_warning_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
