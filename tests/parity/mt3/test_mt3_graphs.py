@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from jukebox_core.families.mt3.model.transformer import MT3
     from tests.helpers.exports import Exports
 
-pytestmark = [pytest.mark.slow, pytest.mark.endurance, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+TRAINED = pytest.mark.endurance  # all graphs of mini_mt3: their export takes minutes
 NAMES = ("encoder", "start", "step")
 
 
@@ -63,7 +64,7 @@ def greedy(folder: Path, source: NDArray[np.float32], most: int) -> list[list[in
     return rows
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=TRAINED) for name in NAMES[:-1]), NAMES[-1]])
 def test_the_report_of_the_trained_model(exports: Exports, name: str) -> None:
     import onnx
 
@@ -85,6 +86,7 @@ def unused(model: MT3, *, cross: bool) -> set[str]:
     return of_source if cross else (named - of_source) | buffers
 
 
+@TRAINED
 @torch.inference_mode()
 def test_ids_of_music(exports: Exports) -> None:
     model = mini()
@@ -100,6 +102,7 @@ def test_ids_of_music(exports: Exports) -> None:
     assert sum(map(len, ours)) > 50
 
 
+@TRAINED
 @pytest.mark.parametrize(("dtype", "share", "equal"), [("int8", 0.3, 0.97), ("float16", 0.55, 0.999)])
 @torch.inference_mode()
 def test_weights_in_fewer_bits(exports: Exports, dtype: str, share: float, equal: float) -> None:
@@ -122,6 +125,7 @@ def test_weights_in_fewer_bits(exports: Exports, dtype: str, share: float, equal
     assert np.mean(same) >= equal
 
 
+@TRAINED
 def test_the_engine_transcribes_as_the_model_does(exports: Exports) -> None:
     """Segments that end at different steps leave the batch, in greedy decoding and in beam search."""
     model = mini()
@@ -133,6 +137,7 @@ def test_the_engine_transcribes_as_the_model_does(exports: Exports) -> None:
         assert [each.row.ids for each in ours] == [each.row.ids for each in found]
 
 
+@TRAINED
 @torch.inference_mode()
 def test_ids_of_golden_models(golden_mt3: Path, tmp_path: Path) -> None:
     """Models with a memory as well; the tiny models never end, so many tokens are compared."""
@@ -159,6 +164,7 @@ def test_ids_of_golden_models(golden_mt3: Path, tmp_path: Path) -> None:
         assert greedy(target, found, 200) == ours
 
 
+@TRAINED
 def test_the_example_needs_no_torch_and_finds_our_ids(exports: Exports, tmp_path: Path) -> None:
     model = mini()
     folder = exports.folder("mini_mt3", *NAMES)

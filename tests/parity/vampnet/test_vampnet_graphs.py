@@ -90,6 +90,12 @@ def test_the_report_holds(exports: Exports, model: str, name: str) -> None:
     assert all(len(each) == 64 for each in record["weights"].values())
 
 
+def test_the_report_of_the_trained_model(exports: Exports) -> None:
+    record = read_graph_record(record_path(exports.folder("mini_vamp", "coarse"), "coarse"))
+    assert all(each["good"] for each in record["report"]["cases"])
+    assert record["report"]["cases"][0]["error"] <= 1e-4
+
+
 @torch.inference_mode()
 def test_codes_of_golden_signals(exports: Exports, golden_vampnet: Path, tmp_path: Path) -> None:
     preset = gold.write_preset(golden_vampnet, tmp_path)

@@ -152,7 +152,7 @@ def test_a_compilation_that_fails_is_not_repeated(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(compiled, "SOURCES", (wrong,))
     compiled.library.cache_clear()
     for _ in range(3):
-        with pytest.raises(DeviceError, match="wrong source; set hardware.engine=eager, or another CXX"):
+        with pytest.raises(DeviceError, match=r"wrong source; set hardware\.engine=eager, or another CXX"):
             compiled.library()
     assert (tmp_path / "calls").read_text() == "once\n"
 
