@@ -19,8 +19,10 @@ from jukebox_core.errors import DeviceError
 
 log = logging.getLogger("jukebox")
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("step.cpp", "convolution.cpp", "copies.cpp"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("weights.h", "tiles.h", "products.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("step.cpp", "feed_forward.cpp", "convolution.cpp", "copies.cpp")
+)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("weights.h", "tiles.h", "products.h", "layers.h"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
     "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",

@@ -21,16 +21,18 @@ from jukebox_core.families.jukebox.model.cache import TransformerCache
 from jukebox_core.families.jukebox.model.convnet import ResidualBlock
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.streaming import two_tap_weights
-from jukebox_core.families.jukebox.model.transformer import Transformer
+from jukebox_core.families.jukebox.model.transformer import FeedForward, Transformer
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.convolution import PackedConvolution, PackedResidual, PackedStrided, packs
 from jukebox_core.runtime.native.decode_step import DecodeStep, FeedForwardArguments, LayerArguments
+from jukebox_core.runtime.native.feed_forward import can_feed, feed_forward
 from jukebox_core.runtime.native.matrices import Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import Int8Projection
 
 if TYPE_CHECKING:
     from jukebox_core.families.jukebox.model.attention import Attention
     from jukebox_core.families.jukebox.model.cache import LayerCache
+    from jukebox_core.families.jukebox.model.layers import LayerNorm
     from jukebox_core.families.jukebox.model.prior import Prior
     from jukebox_core.families.jukebox.model.transformer import Block
 
@@ -81,6 +83,8 @@ def pack(transformer: Transformer, dtype: torch.dtype) -> NativeTransformer:
         parent, name, child = places.pop(0)
         scale_O = child.scale if isinstance(child, Int8Projection) else None
         setattr(parent, name, PackedProjection(child.weight.to(packed_dtype(child, dtype)), child.bias, scale_O, arena))
+    for block in transformer.typed_blocks:
+        block.feed_forward = NativeFeedForward(block.feed_forward)
     return NativeTransformer(transformer, arena)
 
 
@@ -141,6 +145,21 @@ def _strided(conv: nn.Conv1d | nn.ConvTranspose1d, dtype: torch.dtype | None) ->
 def packed_dtype(projection: Projection | Int8Projection, dtype: torch.dtype) -> torch.dtype:
     """Returns the dtype that a projection's weight is packed in: int8, or `dtype` for floating-point weights."""
     return torch.int8 if isinstance(projection, Int8Projection) else dtype
+
+
+class NativeFeedForward(FeedForward):
+    """A feed-forward part with packed projections; of float32 activations, the half of a layer is one call."""
+
+    def __init__(self, plain: FeedForward) -> None:
+        nn.Module.__init__(self)
+        self.project_in, self.project_out = plain.project_in, plain.project_out
+
+    def after(self, x_BTW: Tensor, update_BTW: Tensor, norm: LayerNorm, scale: float) -> Tensor:
+        """Returns the output of a layer; see `FeedForward.after`."""
+        if not can_feed(x_BTW, self.project_in, self.project_out):
+            return super().after(x_BTW, update_BTW, norm, scale)
+        project_in, project_out = cast("PackedProjection", self.project_in), cast("PackedProjection", self.project_out)
+        return feed_forward(x_BTW, update_BTW, norm, project_in, project_out, scale)
 
 
 @dataclass(slots=True)

@@ -33,6 +33,14 @@ class FeedForward(nn.Module):
         """Returns the update, [B, T, W]."""
         return cast("Tensor", self.project_out(quick_gelu(self.project_in(x_BTW))))
 
+    def after(self, x_BTW: Tensor, update_BTW: Tensor, norm: LayerNorm, scale: float) -> Tensor:
+        """Returns the output of a layer, given its input, the output of its attention, and `scale` of what it adds."""
+        attended_BTW = x_BTW + update_BTW
+        fed_BTW: Tensor = self(norm(attended_BTW))
+        if scale == 1:
+            return attended_BTW + fed_BTW
+        return torch.add(x_BTW, update_BTW + fed_BTW, alpha=scale)
+
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward, each with a residual connection."""
@@ -60,11 +68,7 @@ class Block(nn.Module):
 
     def add(self, x_BTW: Tensor, update_BTW: Tensor) -> Tensor:
         """Returns x after the block, given the output of its attention."""
-        attended_BTW = x_BTW + update_BTW
-        fed_BTW: Tensor = self.feed_forward(self.norm_feed_forward(attended_BTW))
-        if self.scale == 1:
-            return attended_BTW + fed_BTW
-        return torch.add(x_BTW, update_BTW + fed_BTW, alpha=self.scale)
+        return self.feed_forward.after(x_BTW, update_BTW, self.norm_feed_forward, self.scale)
 
 
 class Transformer(nn.Module):
