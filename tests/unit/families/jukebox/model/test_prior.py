@@ -36,7 +36,8 @@ def test_built_without_memory_and_given_mapped_weights(kind: str) -> None:
     empty.load_state_dict(state, strict=True, assign=True)
     assert all(tensor.data_ptr() == state[name].data_ptr() for name, tensor in empty.state_dict().items())
     codes = tiny_codes(filled)
-    assert empty(codes, tiny_condition(empty)).equal(filled(codes, tiny_condition(filled)))
+    found, expected = empty(codes, tiny_condition(empty)), filled(codes, tiny_condition(filled))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # MKL's sums depend on the alignment of memory
 
 
 @KINDS
