@@ -31,6 +31,7 @@ from benchmarks.full_size import Memory, fresh_process, label_row, machine
 from jukebox_core.audio.files import write_audio
 from jukebox_core.families.jukebox.checkpoints.loading import build_prior, build_vqvae, first_layers
 from jukebox_core.families.jukebox.engines.engines import prepare, prepare_vqvae, quantise_projections
+from jukebox_core.families.jukebox.engines.native import NativeFeedForward
 from jukebox_core.families.jukebox.features.extractor import PriorExtractor, keep_float32, window_engine
 from jukebox_core.families.jukebox.model.layers import Projection
 from jukebox_core.families.jukebox.model.streaming import tap_major
@@ -58,7 +59,9 @@ PEER, PRECISIONS = "jukemirlib's way", ("float32", "bfloat16", "int8")
 GOALS = {"bfloat16": 5.0, "int8": 8.0}  # times as fast as the peer
 SPARE = 1.5e9  # bytes beside the weights of the layers
 SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
-PRODUCTS = (Projection, Int8Projection, PackedProjection, PackedConvolution, PackedResidual, PackedStrided)
+PRODUCTS = (
+    Projection, Int8Projection, PackedProjection, PackedConvolution, PackedResidual, PackedStrided, NativeFeedForward
+)  # fmt: skip
 PLAIN_PRODUCTS = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
 
 
@@ -171,7 +174,10 @@ def window(model: str, layers: int, codes: int | None, rounds: int, threads: int
 
 @contextmanager
 def products_timed() -> Iterator[dict[str, float]]:
-    """Within it, seconds that the calling thread spends in matrix products and convolutions are summed up."""
+    """Within it, seconds that the calling thread spends in matrix products and convolutions are summed up.
+
+    Kernels that fuse products with what lies between them count as products: residual blocks, feed-forward halves.
+    """
     spent, inside = {"products": 0.0}, [False]
 
     def timed(plain: Any) -> Any:
@@ -188,7 +194,7 @@ def products_timed() -> Iterator[dict[str, float]]:
 
     with ExitStack() as stack:
         for kind in (*PRODUCTS, *PLAIN_PRODUCTS):
-            for method in ("forward", "rows"):
+            for method in ("forward", "rows", "after"):
                 if method in vars(kind):
                     stack.enter_context(patch.object(kind, method, timed(vars(kind)[method])))
         yield spent
