@@ -22,15 +22,18 @@ R = TypeVar("R")
 
 log = logging.getLogger("jukebox")
 
+_MESSAGES = (
+    "can't allocate memory", "out of memory", "not enough memory",
+    "can't start new thread",  # there is no memory for its stack
+)  # fmt: skip
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means out of memory, on any device; torch has no single exception type for it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     message = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in message or "out of memory" in message or "not enough memory" in message
-    )
+    return isinstance(error, RuntimeError) and any(text in message for text in _MESSAGES)
 
 
 class BatchSizes:
