@@ -55,7 +55,7 @@ def make_request(
     family, config = settings.opened, settings.config
     kind = family.song_type
     asked = (songs if songs is not None else kind(),) if songs is None or isinstance(songs, kind) else tuple(songs)
-    how = sampling or family.sampling_type()
+    how = sampling or settings.usual_sampling
     count = n_samples if n_samples is not None else len(asked) if len(asked) != 1 else how.n_samples
     if len(asked) not in (1, count):
         raise ConfigError(f"there are {len(asked)} songs but n_samples is {count}; give one song, or one for each")

@@ -115,6 +115,7 @@ class CodeWindows(Dataset[CodeWindow]):
         validation: float = 0.0,
         seed: int = 0,
         augment: bool = False,
+        first_share: float = 0.0,
         most_unreadable: float = 0.1,
     ) -> None:
         """Reads the folder's index, not its codes.
@@ -127,6 +128,7 @@ class CodeWindows(Dataset[CodeWindow]):
             validation: share of the songs that is held out; see `songs.select_split`.
             seed: of the shifts.
             augment: whether windows are shifted at random.
+            first_share: of the windows, chosen at random, that are a song's first instead.
             most_unreadable: share of the songs whose codes may become unreadable while windows are read.
 
         Raises:
@@ -140,6 +142,7 @@ class CodeWindows(Dataset[CodeWindow]):
             raise ConfigError(f"level is {level}, but {self._folder} holds codes of levels 0 to {len(hops) - 1}")
         self.about = index.about
         self._level, self._context, self._seed, self._augment = level, context, seed, augment
+        self._first_share = first_share
         self._ratio = hops[level + 1] // hops[level] if level + 1 < len(hops) else 1
         self._has_upper = level + 1 < len(hops)
         if context % self._ratio:
@@ -189,6 +192,8 @@ class CodeWindows(Dataset[CodeWindow]):
             half = self._context // 2
             start = int(rng.integers(max(0, start - half), min(total - self._context, start + half) + 1))
             start = start // self._ratio * self._ratio
+        if self._first_share and np.random.default_rng((self._seed, index, 1)).random() < self._first_share:
+            start = 0
         codes_T = self._slice(number, self._level, start, start + self._context)
         upper_T = None
         if self._has_upper:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class ModelSettings:
     files: ModelFiles
     trained: bool = True  # false: weights are random, and so is the music; reports say so
     usual_seconds: float | None = None  # length of a usual song, used where a song names none; null: that of the music
+    usual_temperatures: dict[str, float] = field(default_factory=dict)  # by part; those of sampling where it names none
 
     @classmethod
     def section_types(cls, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +47,9 @@ class ModelSettings:
         check_name(self.name, "name")
         if self.usual_seconds is not None and not 0 < self.usual_seconds < math.inf:
             raise ConfigError(f"usual_seconds is {self.usual_seconds}; it must be above 0 and finite, or null")
+        for role, temperature in self.usual_temperatures.items():
+            if not 0 < temperature < math.inf:
+                raise ConfigError(f"usual_temperatures.{role} is {temperature}; it must be above 0 and finite")
         roles = set(self.opened.roles(self.config))
         if set(self.files.weights) != roles:
             raise ConfigError(
@@ -61,6 +65,16 @@ class ModelSettings:
     def config(self) -> Any:
         """The hyperparameters as the family's `ModelConfig`."""
         return self.opened.config(self.name, self.network)
+
+    @property
+    def usual_sampling(self) -> Any:
+        """The family's settings of sampling, at the temperatures that suit this model."""
+        sampling = self.opened.sampling_type()
+        known = {each.name for each in fields(sampling)} & set(self.usual_temperatures)
+        parts = {
+            role: replace(getattr(sampling, role), temperature=self.usual_temperatures[role]) for role in sorted(known)
+        }
+        return replace(sampling, **parts)
 
 
 def load_preset(name_or_path: str | os.PathLike[str]) -> ModelSettings:

@@ -62,6 +62,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
     everything = to_stored(settings)
     kept = ("model", "sampling", "seconds", "song", "songs", "prompt", "source")
     found = {name: everything[name] for name in kept} | {"dtype": settings.hardware.dtype}
+    found["model"].pop("usual_temperatures")  # sampling has those that decide
     usual = found["model"].pop("usual_seconds")  # apart, and only where it decides: the names of other runs stay
     return found | ({"usual_seconds": usual} if settings.uses_usual_length else {})
 

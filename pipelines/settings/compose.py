@@ -107,6 +107,7 @@ def unchecked(root: Root[Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     with _hydra_errors_as_config_error(root, overrides):
         config = _composed(root, overrides)
+        _name_usual_temperatures(config)
         check_references(OmegaConf.to_container(config, resolve=False))
         return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
 
@@ -192,9 +193,19 @@ def dump(settings: object) -> str:
 
 
 def _checked(root: Root[T], config: DictConfig) -> T:
+    _name_usual_temperatures(config)
     check_references(OmegaConf.to_container(config, resolve=False))
     made = build(root.kind, unescaped(OmegaConf.to_container(config, resolve=True, throw_on_missing=True)))
     return cast("T", with_auto_resolved(made)) if isinstance(made, Settings) else made
+
+
+def _name_usual_temperatures(config: DictConfig) -> None:
+    """Adds temperatures to a model of an earlier version, whose file names none: `sampling` refers to them."""
+    model = config.get("model")
+    if isinstance(model, DictConfig) and "sampling" in config and "usual_temperatures" not in model:
+        usual = to_plain(family_of({"family": model.get("family")}).sampling_type())
+        of_model = {part: how["temperature"] for part, how in usual.items() if isinstance(how, dict)}
+        OmegaConf.update(config, "model.usual_temperatures", of_model, force_add=True)
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class LossConfig:
     linf_k: int = 2048  # how many of an item's largest squared residuals linf averages
     spectral: float = 0.0  # weight of the difference of spectra at `resolution`
     multispectral: float = 1.0  # weight of the same at all of `resolutions`
+    log_spectral: float = 0.0  # weight of the difference of log magnitudes at all of `resolutions`: quiet bins count
     commit: float = 0.02  # weight of the distance of encodings from their codes
     resolution: Resolution = Resolution(n_fft=2048, hop=256, window=1536)
     resolutions: tuple[Resolution, ...] = (  # of multispectral
@@ -93,6 +94,7 @@ class PriorTraining(Training):
 
     label_dropout: float = 0.0  # share of items whose artist and genre are replaced by the unknown ones
     augment: bool = True  # random shifts of windows in time
+    first_share: float = 0.0  # of the windows that are a song's first, in addition to those that happen to be
     guided_attention_weight: float = 0.0  # of the loss that makes the alignment head follow the lyrics; 0: none
     guided_attention_sigma: float = 2.0  # characters; tolerance around an even pace of the lyrics
 
@@ -100,6 +102,8 @@ class PriorTraining(Training):
         """Checks ranges."""
         if not 0 <= self.label_dropout <= 1:
             raise ConfigError(f"label_dropout is {self.label_dropout}; it is a share, 0 to 1")
+        if not 0 <= self.first_share <= 1:
+            raise ConfigError(f"first_share is {self.first_share}; it is a share of the windows, 0 to 1")
         if self.guided_attention_weight < 0:
             raise ConfigError(
                 f"guided_attention_weight is {self.guided_attention_weight}; it cannot be negative (0: no guidance)"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.jukebox.training.config import Bandwidths, LossConfig, Resolution
 
+LOG_FLOOR = 1e-4  # of magnitudes whose logarithm is taken, times the window: 74 dB below a full-scale sine
 QUIET = 2e-3  # a target whose spectrogram has no larger norm counts as silent
 
 
@@ -99,6 +100,20 @@ def multispectral_loss(
     return torch.stack(losses).mean()
 
 
+def log_spectral_loss(target_BT: Tensor, output_BT: Tensor, resolutions: Sequence[Resolution]) -> Tensor:
+    """Returns the mean difference of log magnitudes, in nats, over bins, frames and `resolutions`, a scalar.
+
+    Raises:
+        AudioError: the audio is too short for a resolution.
+    """
+    losses = []
+    for resolution in resolutions:
+        floor = LOG_FLOOR * resolution.window
+        target_BFS, output_BFS = (spectrogram(each, resolution) + floor for each in (target_BT, output_BT))
+        losses.append((output_BFS.log() - target_BFS.log()).abs().mean())
+    return torch.stack(losses).mean()
+
+
 def spectral_convergence(target_BT: Tensor, output_BT: Tensor, resolution: Resolution) -> Tensor:
     """Returns the norm of the difference of magnitudes relative to the target's, averaged to a scalar; 0 for silence.
 
@@ -141,6 +156,10 @@ def vqvae_loss(
             multispectral_loss(target_BT, output_BT, bandwidths, config.resolutions) for output_BT in outputs_BT
         ],
     }
+    if config.log_spectral:
+        by_name["log_spectral_loss"] = [
+            log_spectral_loss(target_BT, output_BT, config.resolutions) for output_BT in outputs_BT
+        ]
     sums = {name: torch.stack(losses).sum() for name, losses in by_name.items()}
     sums["commit_loss"] = torch.stack(list(commitments)).sum()
     loss = (
@@ -149,6 +168,8 @@ def vqvae_loss(
         + config.multispectral * sums["multispectral_loss"]
         + config.commit * sums["commit_loss"]
     )
+    if config.log_spectral:
+        loss = loss + config.log_spectral * sums["log_spectral_loss"]
     with torch.no_grad():
         metrics = {f"{name}_l{level + 1}": value for name, all_ in by_name.items() for level, value in enumerate(all_)}
         metrics |= sums

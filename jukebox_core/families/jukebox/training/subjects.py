@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jukebox_core.datasets.songs import Song, Split
     from jukebox_core.families.jukebox.config import JukeboxConfig
     from jukebox_core.families.jukebox.model.prior import Prior
-    from jukebox_core.families.jukebox.training.config import LossConfig, TrainingConfig, VQVAETraining
+    from jukebox_core.families.jukebox.training.config import LossConfig, PriorTraining, TrainingConfig, VQVAETraining
     from jukebox_core.training.family import PartInputs
     from jukebox_core.training.log import Log
 
@@ -122,7 +122,7 @@ def prior_subject(inputs: PartInputs, role: str) -> Subject:
         CheckpointError: the weights to start from do not fit.
     """
     training = inputs.training.prior(role)
-    train = _windows(inputs, role, "train", augment=training.augment, label_dropout=training.label_dropout)
+    train = _windows(inputs, role, "train", training)
     eval_data = _eval_windows(inputs, role) if inputs.validation else None
     prior = _initial_prior(inputs, role)
     example = eval_data or train
@@ -187,7 +187,8 @@ def _measured_loss(training: VQVAETraining, data: AudioClips) -> LossConfig:
     return replace(training.loss, bandwidths=found)
 
 
-def _windows(inputs: PartInputs, role: str, part: Split, *, augment: bool, label_dropout: float) -> LabelledWindows:
+def _windows(inputs: PartInputs, role: str, part: Split, how: PriorTraining | None = None) -> LabelledWindows:
+    """Returns the windows of a split: shifted, with dropout, as `how` says; None: as they lie in their songs."""
     config: JukeboxConfig = inputs.config
     level = level_of(role)
     prior, seed = config.priors[level], inputs.training.prior(role).loop.seed
@@ -198,17 +199,19 @@ def _windows(inputs: PartInputs, role: str, part: Split, *, augment: bool, label
         split=part,
         validation=inputs.validation,
         seed=seed,
-        augment=augment,
+        augment=how is not None and how.augment,
+        first_share=how.first_share if how is not None else 0.0,
         most_unreadable=inputs.most_unreadable,
     )
     names = load_vocabularies(inputs.vocabularies)
-    return LabelledWindows(found, prior, config.hops[level], names, label_dropout=label_dropout, seed=seed)
+    dropout = how.label_dropout if how is not None else 0.0
+    return LabelledWindows(found, prior, config.hops[level], names, label_dropout=dropout, seed=seed)
 
 
 def _eval_windows(inputs: PartInputs, role: str) -> LabelledWindows | None:
     """Returns the windows of held-out songs; None if no such song is as long as a window."""
     try:
-        return _windows(inputs, role, "validation", augment=False, label_dropout=0.0)
+        return _windows(inputs, role, "validation")
     except ConfigError:
         return None
 
