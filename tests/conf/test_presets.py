@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -43,6 +44,9 @@ from pipelines.settings.generate import PromptSettings, Settings
 from pipelines.settings.train import TrainSettings
 from pipelines.settings.transcribe import TranscribeSettings
 from tests.helpers.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TRANSCRIBERS = ["accurate", "fast", "ismir2021_piano", "mini_mt3", "mr_mt3", "mr_mt3_0", "mr_mt3_32", "mt3", "yourmt3"]
 VARIERS = ["mini_vamp", "vampnet"]
@@ -166,7 +170,12 @@ def test_settings_round_trip_through_yaml(name: str) -> None:
     ],
 )
 def test_defaults_are_the_same_in_yaml_and_in_python(group: str, option: str, record: object) -> None:
-    assert load_yaml(conf_dir() / group / f"{option}.yaml") == to_plain(record)
+    found = load_yaml(conf_dir() / group / f"{option}.yaml")
+    if isinstance(record, SamplingConfig):  # temperatures are the model's
+        for level in range(3):
+            assert found[f"level_{level}"]["temperature"] == f"${{model.usual_temperatures.level_{level}}}"
+            found[f"level_{level}"]["temperature"] = record.level(level).temperature
+    assert found == to_plain(record)
 
 
 @pytest.mark.parametrize("name", TRANSCRIBERS)
@@ -251,6 +260,24 @@ def test_every_model_names_a_usual_length_that_it_knows(name: str) -> None:
     assert model.usual_seconds == (30.0 if name == "mini" else 180.0)
     timing = model.config.priors[model.config.top].timing
     assert timing is None or timing.min_seconds <= model.usual_seconds < timing.max_seconds
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_sampled_at_its_own_temperatures(name: str) -> None:
+    usual = load_preset(name).usual_sampling
+    assert settings_with(name).sampling == usual
+    hotter = compose(
+        GENERATE, [f"model={name}", "seconds=61", "hardware.dtype=float32", "sampling.level_1.temperature=2"]
+    )
+    assert hotter.sampling == replace(usual, level_1=replace(usual.level_1, temperature=2.0))
+
+
+def test_a_model_of_an_earlier_version_that_names_no_temperatures_has_those_of_sampling(tmp_path: Path) -> None:
+    old = load_yaml(conf_dir() / "model" / "mini.yaml")
+    del old["usual_temperatures"]
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump(old))
+    assert compose(GENERATE, [f"model={path}"]).sampling == SamplingConfig()
 
 
 def test_an_unknown_model_is_an_error_with_near_misses() -> None:

@@ -248,6 +248,20 @@ def test_windows_hold_a_songs_codes_and_those_above(tmp_path: Path, level: int, 
             np.testing.assert_array_equal(window.upper_T.numpy(), song[level + 1][window.start_tokens // 4 : stop // 4])
 
 
+def test_a_share_of_the_windows_are_the_first_of_their_songs(tmp_path: Path) -> None:
+    codes = write_folder(tmp_path, 40, 57)
+    counts = {}
+    for share in (0.0, 0.5, 1.0):
+        windows = CodeWindows(tmp_path, level=2, context=16, seed=3, augment=True, first_share=share)
+        drawn = [windows[index] for index in range(200)]
+        counts[share] = sum(window.start_tokens == 0 for window in drawn)
+        for window in drawn:
+            song = codes[int(window.lyrics)][2]
+            np.testing.assert_array_equal(window.codes_T.numpy(), song[window.start_tokens : window.start_tokens + 16])
+    assert counts[1.0] == 200
+    assert counts[0.0] + 60 < counts[0.5] < 140
+
+
 def test_windows_of_both_splits_are_all_windows(tmp_path: Path) -> None:
     write_folder(tmp_path, *[20] * 30)
     names = {

@@ -53,7 +53,7 @@ def vqvae_causes(inputs: PartInputs) -> Mapping[str, Any]:
     training: TrainingConfig = inputs.training
     config: JukeboxConfig = inputs.config
     songs = [song.name for song in _songs(inputs)]
-    return {"training": training_causes(training.vqvae), "vqvae": to_plain(config.vqvae), "songs": songs}
+    return {"training": _causes(training.vqvae), "vqvae": to_plain(config.vqvae), "songs": songs}
 
 
 def vqvae_subject(inputs: PartInputs) -> Subject:
@@ -107,7 +107,7 @@ def prior_causes(inputs: PartInputs, role: str) -> Mapping[str, Any]:
     training: TrainingConfig = inputs.training
     config: JukeboxConfig = inputs.config
     return {
-        "training": training_causes(training.prior(role)),
+        "training": _causes(training.prior(role)),
         "prior": to_plain(config.priors[level_of(role)]),
         "codes": digest_file(inputs.codes / INDEX_NAME),
         "vocabularies": {name: digest_file(path) for name, path in inputs.vocabularies.items()},
@@ -143,6 +143,16 @@ def prior_subject(inputs: PartInputs, role: str) -> Subject:
         log_samples=log_samples,
         network=prior,
     )
+
+
+def _causes(training: VQVAETraining | PriorTraining) -> dict[str, Any]:
+    """Returns hyperparameters as plain data; without those of later versions that change nothing: digests stay."""
+    found = training_causes(training)
+    if "loss" in found and not found["loss"]["log_spectral"]:
+        del found["loss"]["log_spectral"]
+    if "first_share" in found and not found["first_share"]:
+        del found["first_share"]
+    return found
 
 
 def collate_clips(clips: Sequence[Clip]) -> Tensor:

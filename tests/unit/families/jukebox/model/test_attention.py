@@ -168,6 +168,25 @@ def test_a_mask_hides_keys() -> None:
         torch.testing.assert_close(out, v[:, :, :1].expand_as(out))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_few_keys_in_bfloat16_learn_as_in_single_precision(masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask_TS = torch.ones(6, 6, dtype=torch.bool).tril(-1) | torch.eye(6, dtype=torch.bool) if masked else None
+    found = {}
+    start = [torch.randn(3, 2, 6, 8, generator=generator).bfloat16() for _ in range(3)]
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k, v = (each.to(dtype).requires_grad_() for each in start)
+        out, weights = attend(q, k, v, mask_TS=mask_TS, causal=not masked)
+        assert weights is None
+        assert out.dtype == dtype
+        out.float().square().sum().backward()
+        found[dtype] = [out, *(each.grad for each in (q, k, v) if each.grad is not None)]
+    assert len(found[torch.bfloat16]) == 4
+    for exact, rounded in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        # 8 bits of mantissa, over sums of at most 6 terms
+        assert (rounded.float() - exact).norm() < 0.02 * exact.norm()
+
+
 def test_projection_converts_what_is_stored_in_half() -> None:
     projection = Projection(6, 3)
     projection.half()

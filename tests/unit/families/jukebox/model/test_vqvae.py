@@ -284,6 +284,27 @@ def test_spectral_losses_of_equal_and_silent_sound() -> None:
     assert losses.spectral_convergence(silence_BT, sound_BT, config.resolution).item() == 0
 
 
+def test_log_spectra_count_quiet_bins_as_much_as_loud_ones() -> None:
+    resolutions = LossConfig().resolutions
+    loud_BT = torch.randn(1, 8192, generator=torch.Generator().manual_seed(0))
+    assert losses.log_spectral_loss(loud_BT, loud_BT, resolutions).item() == 0
+    halved = [losses.log_spectral_loss(gain * loud_BT, gain / 2 * loud_BT, resolutions).item() for gain in (1.0, 0.1)]
+    assert halved == pytest.approx([0.693, 0.693], rel=0.1)  # 20 dB apart, and above the floor
+    inaudible = losses.log_spectral_loss(1e-6 * loud_BT, 0.5e-6 * loud_BT, resolutions).item()
+    assert inaudible < 0.01  # below the floor
+
+
+def test_log_spectra_are_part_of_the_loss_by_their_weight() -> None:
+    target_BT, output_BT = torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(1))
+    found = [
+        losses.vqvae_loss(target_BT, [output_BT], [torch.tensor(0.0)], LossConfig(log_spectral=weight))
+        for weight in (0.0, 0.5)
+    ]
+    difference = found[1][0] - found[0][0]
+    torch.testing.assert_close(difference, 0.5 * found[1][1]["log_spectral_loss"], rtol=1e-3, atol=0)  # of large sums
+    assert "log_spectral_loss" not in found[0][1]
+
+
 def test_a_sine_has_its_magnitude_in_its_bin() -> None:
     resolution = Resolution(n_fft=64, hop=16, window=64)
     sine_BT = torch.cos(2 * torch.pi * 8 / 64 * torch.arange(640.0))[None]
@@ -294,7 +315,8 @@ def test_a_sine_has_its_magnitude_in_its_bin() -> None:
 
 def test_gradients_are_finite_even_in_silence() -> None:
     output_BT = torch.zeros(1, 4096, requires_grad=True)
-    loss, metrics = losses.vqvae_loss(torch.zeros(1, 4096), [output_BT], [torch.tensor(0.0)], LossConfig())
+    config = LossConfig(log_spectral=1.0)
+    loss, metrics = losses.vqvae_loss(torch.zeros(1, 4096), [output_BT], [torch.tensor(0.0)], config)
     loss.backward()
     assert output_BT.grad.isfinite().all()
     assert not any(value.requires_grad for value in metrics.values())
