@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--codes", type=Path, help="folder of codes it was trained on, to count pairs of codes in")
     parser.add_argument("--pictures", type=Path, help="folder for pictures that compare spectrograms")
     parser.add_argument("--audio", type=Path, help="folder for the generated audio")
+    parser.add_argument("--ogg", type=Path, help="folder for four of the generated songs, in few bytes")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     subject = Subject(options.model, options.songs, options.threads)
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "reconstruction": lambda: reconstruction(subject, options.pictures),
         "prior": lambda: prior(subject, options.codes),
         "conditioning": lambda: conditioning(subject),
-        "music": lambda: music(subject.first(options.generated), options.seconds, options.pictures, options.audio),
+        "music": lambda: music(
+            subject.first(options.generated), options.seconds, options.pictures, options.audio, options.ogg
+        ),
     }
     for name in options.measures:
         began = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 
 from benchmarks.comparison import comparison_png
 from benchmarks.mini.reconstruction import reconstruct
@@ -29,13 +30,19 @@ if TYPE_CHECKING:
 
     Pieces = Sequence[NDArray[np.float32]]
 
-SETTINGS = {"generated, defaults": (), "generated, demo": ("experiment=demo",)}  # overrides of `jukebox generate`
+SETTINGS = {  # overrides of `jukebox generate`
+    "generated": (),  # at the model's usual temperatures
+    "generated, all at 0.99": tuple(f"sampling.level_{level}.temperature=0.99" for level in range(3)),
+}
 DRONE = 0.5  # share of time in held tones above which a piece is one
 _OTHER_WORDS = 3  # songs whose words each song's are compared with
+_LISTENED, _OGG_LEVEL = 4, 0.8  # songs written to hear, and their compression: some 4 KB a second
 _SEEDS = 64  # that are tried for a song of a given tempo
 
 
-def music(subject: Subject, seconds: float, pictures: Path | None, audio: Path | None) -> list[dict[str, Any]]:
+def music(
+    subject: Subject, seconds: float, pictures: Path | None, audio: Path | None, ogg: Path | None = None
+) -> list[dict[str, Any]]:
     """Returns a row of measures for composed songs, for the codec's levels, for generated songs, and for chance."""
     rate, top = subject.config.vqvae.sample_rate, subject.config.top
     scores = subject.held_out.scores
@@ -56,6 +63,11 @@ def music(subject: Subject, seconds: float, pictures: Path | None, audio: Path |
     ]
     for name, pieces in made.items():
         _show(name, songs, pieces, scores, rate, pictures=pictures, audio=audio)
+    if ogg is not None:
+        ogg.mkdir(parents=True, exist_ok=True)
+        for piece, score in list(zip(made["generated"], scores, strict=True))[:_LISTENED]:
+            path = ogg / f"{score.artist.replace(' ', '-')}-{score.genre}.ogg"
+            soundfile.write(path, piece, rate, format="OGG", subtype="VORBIS", compression_level=_OGG_LEVEL)
     return rows
 
 

@@ -119,6 +119,12 @@ def _failure(transfer: Transfer, answers: dict[str, str]) -> str:
         transfer.part.discard()
     listed = "; ".join(f"{name}: {answer}" for name, answer in answers.items())
     kept = f" What arrived is kept ({size:,} bytes) and resumed by the next try." if size else ""
+    if all(name.startswith("package:") for name in answers):
+        return (
+            f"{transfer.spec.path} is not part of this version of the program ({listed}): the weights that come with "
+            "it have changed since. What was made with the earlier ones stays and can be played; to go on from it, put "
+            f"the earlier file at {transfer.target}; for new music name the model, as in model=mini"
+        )
     return (
         f"no source delivered {transfer.spec.path}: {listed}.{kept} Check the connection, add a mirror to "
         f"weights.mirrors, or put the file at {transfer.target}"

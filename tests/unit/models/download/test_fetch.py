@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,13 @@ import pytest
 
 from jukebox_core.errors import ConfigError, DownloadError
 from jukebox_core.models import records
-from jukebox_core.models.config import FileSpec
+from jukebox_core.models.config import FileSpec, WeightsConfig
 from jukebox_core.models.download import fetch, web
 from jukebox_core.models.download.fetch import fetch_file
 from jukebox_core.models.download.sources import source_for
+from jukebox_core.models.presets import load_preset
 from jukebox_core.models.records import RECORDS_NAME, Records
+from jukebox_core.models.resolve import obtain_weights
 from tests.helpers.servers.servers import Site, serving
 
 if TYPE_CHECKING:
@@ -282,6 +285,19 @@ def test_offline_asks_only_this_machine(site: Site, tmp_path: Path) -> None:
         folder = tmp_path / address.partition(":")[0].strip("/")
         assert fetch_file(EXACT, [site.url, address], folder, offline=True).read_bytes() == CONTENT
     assert not site.requests
+
+
+def test_weights_of_an_earlier_version_of_the_program_are_refused_as_such(tmp_path: Path) -> None:
+    mini = load_preset("mini")
+    former = replace(mini.files.weights["level_2"], path="mini/level_2-00000000.safetensors", sha256="0" * 64)
+    model = replace(mini, files=replace(mini.files, weights={**mini.files.weights, "level_2": former}))
+    with pytest.raises(DownloadError) as caught:
+        obtain_weights(model, WeightsConfig(folder=str(tmp_path)))
+    message = str(caught.value)
+    assert message.startswith("mini/level_2-00000000.safetensors is not part of this version of the program")
+    assert "the weights that come with it have changed since" in message
+    assert f"put the earlier file at {tmp_path / former.path}" in message
+    assert "model=mini" in message
 
 
 def test_files_shipped_with_the_program_are_a_source(tmp_path: Path) -> None:
