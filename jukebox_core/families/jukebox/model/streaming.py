@@ -40,9 +40,13 @@ class Stream:
         self._layers = [layer for module in modules for layer in _layers(module)]
 
     def feed(self, x_TI: Tensor, *, last: bool) -> Tensor:
-        """Consumes the next rows, `last` if none follow; returns the output rows [T, O] that they complete (T >= 0)."""
-        for layer in self._layers:
-            x_TI = layer.feed(x_TI, last=last)
+        """Consumes the next rows, `last` if none follow; returns the output rows [T, O] that they complete (T >= 0).
+
+        It computes in the precision of its weights, also in an evaluation of a training in mixed precision.
+        """
+        with torch.autocast(x_TI.device.type, enabled=False):
+            for layer in self._layers:
+                x_TI = layer.feed(x_TI, last=last)
         return x_TI
 
 

@@ -60,3 +60,14 @@ def test_conditioning_is_the_same_with_and_without_gradients() -> None:
     assert trained_BTW.requires_grad
     with torch.no_grad():
         torch.testing.assert_close(conditioner(codes_BU), trained_BTW)
+
+
+@torch.no_grad()
+def test_an_evaluation_in_mixed_precision_computes_in_the_precision_of_the_weights() -> None:
+    torch.manual_seed(0)
+    sizes = UpsampleConfig(width=8, depth=2, dilation_growth=3)
+    conditioner, codes_BU = CodeConditioner(sizes, 8, bins=5, times=2, stride=2), torch.randint(5, (2, 16))
+    expected_BTW = conditioner(codes_BU)
+    with torch.autocast("cpu", torch.bfloat16):
+        found_BTW = conditioner(codes_BU)
+    torch.testing.assert_close(found_BTW, expected_BTW, rtol=0, atol=0)
