@@ -12,7 +12,7 @@ from pipelines.execution.inputs import check_work_left
 from pipelines.runs.folder import RunFolder, default_name, run_path
 from pipelines.runs.settings_of_run import resume_root, run_root
 from pipelines.runs.takes import check_source, check_weights, note_plan, starting_takes
-from pipelines.settings.compose import compose
+from pipelines.settings.compose import GENERATE, compose
 from tests.helpers.fake_runs import fake_run, plan_fake_run, seal
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from jukebox_core.tokens.graph import Take
     from pipelines.settings.generate import Settings
 
-TOKENS = 86  # top-level tokens of a quarter of a second in the mini model
+MINI = compose(GENERATE, ["model.network.vqvae.sample_rate=44100"]).model.config  # as fake runs have it
+HOP = MINI.hops[-1]  # samples of a token of the top level
+FACTORS = tuple(HOP // hop for hop in MINI.hops)  # tokens of each level for one of the top level
 SECOND = ("seconds=6", "sampling.n_samples=2")
 
 
@@ -38,6 +40,15 @@ def lengths(takes: list[Take]) -> list[list[int]]:
     return [[len(track) for track in take] for take in takes]
 
 
+def top_tokens(length: float) -> int:
+    return int(length * MINI.sample_rate) // HOP
+
+
+def whole_seconds(length: float) -> float:
+    """Returns seconds, cut to tokens of the top level."""
+    return top_tokens(length) * HOP / MINI.sample_rate
+
+
 def seconds(settings: Settings, take: Take) -> list[float]:
     config = settings.model.config
     return [round(config.seconds(level, len(track)), 2) for level, track in enumerate(take)]
@@ -52,8 +63,8 @@ def test_every_level_is_cut_to_the_same_whole_top_level_tokens() -> None:
     run = fake_run("first", *SECOND)
     settings = continued("first", "source.keep_seconds=2.001")
     takes = starting_takes(settings)
-    tokens = int(2.001 * 44100) // 128
-    assert lengths(takes) == [[tokens * 16, tokens * 4, tokens]] * 2
+    tokens = top_tokens(2.001)
+    assert lengths(takes) == [[tokens * factor for factor in FACTORS]] * 2
     for take, whole in zip(takes, run.takes(), strict=True):
         assert all(track == full.cut(len(track)) for track, full in zip(take, whole, strict=True))
 
@@ -85,9 +96,9 @@ def test_ranges_are_spliced_after_what_is_kept() -> None:
         "source.splice=[{run: other, sample: 1, from_seconds: 1, to_seconds: 3}, {run: first, from_seconds: 5}]",
         "seconds=9",
     )
-    kept, start, stop, late = (int(at * 44100) // 128 for at in (2, 1, 3, 5))
+    kept, start, stop, late = (top_tokens(at) for at in (2, 1, 3, 5))
     for sample, take in enumerate(starting_takes(settings)):
-        for level, factor in enumerate((16, 4, 1)):
+        for level, factor in enumerate(FACTORS):
             whole = (
                 mine[sample][level]
                 .cut(kept * factor)
@@ -109,7 +120,9 @@ def test_levels_that_a_range_lacks_are_left_to_be_sampled() -> None:
     fake_run("top", "seconds=6", "sampling.stop_level=2", bottom=2)
     pieces = "source.splice=[{run: top, to_seconds: 1}, {run: first, to_seconds: 1}]"
     settings = continued("first", "source.keep_seconds=2", pieces, "seconds=8")
-    assert seconds(settings, starting_takes(settings)[0]) == [2.0, 2.0, 4.0]
+    assert seconds(settings, starting_takes(settings)[0]) == [round(whole_seconds(2), 2)] * 2 + [
+        round(whole_seconds(2) + whole_seconds(1) * 2, 2)
+    ]
 
 
 def test_a_planned_run_needs_its_parent_no_longer() -> None:
@@ -124,7 +137,11 @@ def test_a_planned_run_needs_its_parent_no_longer() -> None:
     assert starting_takes(settings) == start
     check_source(settings)
     parent = run.manifest()["parent"]
-    assert (parent["run"], parent["samples"], parent["begins_seconds"]) == ("first", [0, 1], [2.0, 2.0])
+    assert (parent["run"], parent["samples"], parent["begins_seconds"]) == (
+        "first",
+        [0, 1],
+        [round(whole_seconds(2), 3)] * 2,
+    )
 
 
 def test_a_longer_song_is_completed_again_and_a_run_from_before_usual_lengths_as_it_was() -> None:
@@ -158,10 +175,16 @@ def test_names_do_not_grow_with_each_generation() -> None:
         (["source.samples=[-1]"], "source.samples is [-1]; samples are counted from 0"),
         (["source.samples=2"], "source.samples names 2, but run first has samples 0 to 1"),
         (["sampling.n_samples=3"], "run first has 2 samples but sampling.n_samples is 3; leave that override out, or"),
-        (["source.keep_seconds=7"], "source.keep_seconds is 7, but sample 0 of run first has 5.999 s"),
+        (
+            ["source.keep_seconds=7"],
+            f"source.keep_seconds is 7, but sample 0 of run first has {whole_seconds(6):.4g} s",
+        ),
         (["source.keep_seconds=0"], "source.keep_seconds is 0.0; it must be above 0"),
-        (["seconds=5"], "seconds is 5, but the songs begin with 5.999 s of earlier runs; ask for more seconds"),
-        (["source.splice=[{run: first}]"], "seconds is 6, but the songs begin with 12 s"),
+        (
+            ["seconds=5"],
+            f"seconds is 5, but the songs begin with {whole_seconds(6):.4g} s of earlier runs; ask for more seconds",
+        ),
+        (["source.splice=[{run: first}]"], f"seconds is 6, but the songs begin with {2 * whole_seconds(6):.4g} s"),
         (["source.splice=[{run: firrt}]"], "'firrt' is not a run: there is no config.yaml in it; give a run's folder"),
         (["source.splice=[{run: first, sample: 2}]"], "source.splice.0.sample is 2, but run first has samples 0 to 1"),
         (
