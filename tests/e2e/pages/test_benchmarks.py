@@ -186,7 +186,7 @@ def test_the_recorded_run_meets_its_bound_and_is_what_the_page_shows() -> None:
 def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     result = last_line(
         "benchmarks.mini", "--songs", "3", "--generated", "2", "--seconds", "3",
-        "--pictures", str(tmp_path / "pictures"), "--audio", str(tmp_path / "audio"),
+        "--pictures", str(tmp_path / "pictures"), "--audio", str(tmp_path / "audio"), "--ogg", str(tmp_path / "ogg"),
     )  # fmt: skip
     assert [row["level"] for row in result["reconstruction"]] == [0, 1, 2]
     assert all(0 < row["codebook_use"] <= 1 for row in result["reconstruction"])
@@ -204,6 +204,7 @@ def test_mini_is_measured_on_held_out_songs(tmp_path: Path) -> None:
     assert {"generated", "generated, all at 0.99"} < rows.keys()
     assert len([*(tmp_path / "pictures").glob("*.png")]) == 5
     assert len([*(tmp_path / "audio").glob("*.wav")]) == 4
+    assert [path.stat().st_size < 3 * 6000 for path in (tmp_path / "ogg").glob("*.ogg")] == [True, True]
 
 
 def test_the_figures_on_the_page_of_mini_were_measured() -> None:
