@@ -84,7 +84,12 @@ struct TileConfiguration {};
 #elif TILES
 
 #define TILE_ZERO(tile) _tile_zero(tile)
-#define TILE_LOAD(tile, at, stride) _tile_loadd(tile, at, stride)
+// The compiler's intrinsics do not say that they read memory: without the barrier, what they read may not be there yet.
+#define TILE_LOAD(tile, at, stride)         \
+    do {                                    \
+        __asm__ volatile("" ::: "memory");  \
+        _tile_loadd(tile, at, stride);      \
+    } while (0)
 #define TILE_STORE(tile, at, stride) _tile_stored(tile, at, stride)
 #define TILE_INT8(sums, x, weight) _tile_dpbsud(sums, x, weight)  // signed activations, unsigned weights
 #define TILE_BFLOAT16(sums, x, weight) _tile_dpbf16ps(sums, x, weight)
@@ -96,19 +101,24 @@ inline bool tiles_permitted() {
     return permitted;
 }
 
-// While it lives, the calling thread's tiles are all of TILE_ROWS rows and TILE_BYTES.
+// The operand of the instruction that configures tiles: eight of TILE_ROWS rows of TILE_BYTES. It is constant, since
+// the compiler's intrinsic says to read eight bytes of it alone: stores to others would be left out.
+struct alignas(64) TileShapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
+
+    constexpr TileShapes() {
+        for (int tile = 0; tile < 8; tile++) row_bytes[tile] = uint16_t(TILE_BYTES), rows[tile] = uint8_t(TILE_ROWS);
+    }
+};
+inline constexpr TileShapes TILE_SHAPES;
+
+// While it lives, the calling thread's tiles have TILE_SHAPES.
 class TileConfiguration {
    public:
     TileConfiguration() {
-        if (!tiles_permitted()) return;
-        struct alignas(64) {
-            uint8_t palette = 1, start_row = 0, reserved[14] = {};
-            uint16_t row_bytes[16] = {};
-            uint8_t rows[16] = {};
-        } shapes;
-        std::fill_n(shapes.row_bytes, 8, uint16_t(TILE_BYTES));
-        std::fill_n(shapes.rows, 8, uint8_t(TILE_ROWS));
-        _tile_loadconfig(&shapes);
+        if (tiles_permitted()) _tile_loadconfig(&TILE_SHAPES);
     }
     ~TileConfiguration() {
         if (tiles_permitted()) _tile_release();
