@@ -53,7 +53,7 @@ class TransformerStep(nn.Module):
             logits_BNV = self.model(apply(codes_BKT, mask_BKT, sizes.mask_id))
         loss = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, self._smoothing)
         with torch.no_grad():
-            nats = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, 0.0)
+            nats = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, 0.0) if self._smoothing else loss
         return loss, {"bits": nats / math.log(2)}
 
     @contextmanager
