@@ -48,11 +48,11 @@ def test_the_logits_of_training_are_those_of_sampling(sizes: TransformerConfig, 
 def test_a_new_transformer_knows_how_often_codes_occur(sizes: TransformerConfig, count: int) -> None:
     drawn = torch.rand(5, 4000, generator=torch.Generator().manual_seed(4))
     grid = (12 * drawn ** torch.arange(3, 8)[:, None]).long()  # low codes are frequent, more so in later books
-    told = new_transformer(sizes, books(count), 0).requires_grad_(requires_grad=False)
+    counted = new_transformer(sizes, books(count), 0).requires_grad_(requires_grad=False)
     plain = new_transformer(sizes, books(count), 0)
-    answer_by_frequency(told, [grid[:, :2000], grid[:, 2000:]])
-    assert told.classifier.bias.shape == plain.classifier.bias.shape
-    nats = [float(TransformerStep(each, 0.0, 0).eval()(grid[None, :, :200])[0].detach()) for each in (told, plain)]
+    answer_by_frequency(counted, [grid[:, :2000], grid[:, 2000:]])
+    assert counted.classifier.bias.shape == plain.classifier.bias.shape
+    nats = [float(TransformerStep(each, 0.0, 0).eval()(grid[None, :, :200])[0].detach()) for each in (counted, plain)]
     shares = (
         torch.stack([torch.bincount(row, minlength=12) for row in grid[sizes.n_conditioning_codebooks : count]]) / 4000
     )
