@@ -47,7 +47,7 @@ _VARIED = 12  # songs that are varied, at least
 _HEARD_SECONDS = 8.0  # of each song, for predictions and counts
 # Likely codes: others of a small model are noise.
 COARSE_PASSES = PassConfig(steps=24, temperature=0.2, typical=False, mask_temperature=6.0)
-C2F_PASSES = PassConfig(steps=2, temperature=0)
+C2F_PASSES = PassConfig(steps=1, temperature=0)
 _RATIOS = 8  # masks of each window, from few to all tokens
 
 
