@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.full_size import machine
+from benchmarks.full_size import Memory, machine
 from benchmarks.vamp.__main__ import WAYS, Way, chunk_state, random_model, with_layers
 from jukebox_core.families.vampnet.checkpoints.loading import load_transformer
 from jukebox_core.families.vampnet.config import C2F, COARSE, ROLE_OF, CodecConfig
@@ -49,11 +48,8 @@ def sample(path: Path, dtype: str, steps: int) -> dict[str, int]:
     torch.set_num_threads(1)
     model = converted(load_transformer(path, Codec(_CODEC)), dtype)
     Way(model, parity=False).turn(chunk_state(model.config, steps, 1), measured=True)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return {
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "held": pages * resource.getpagesize(),
-    }
+    now = Memory.now()  # the peak that getrusage knows is at least that of the process that started this one
+    return {"peak": now.peak, "held": now.resident}
 
 
 def run(names: Sequence[str] = WAYS, layers: int | None = None) -> dict[str, Any]:

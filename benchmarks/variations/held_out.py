@@ -1,7 +1,8 @@
-"""Quality of an embedded model that varies recordings, on held-out songs: reconstruction, prediction, variations.
+"""Quality of an embedded model that varies recordings, on held-out songs.
 
-The songs are composed from a seed that no training set uses. ``python -m benchmarks.variations.held_out --help``; the
-last line printed is JSON.
+Reconstruction by the codec, prediction of masked tokens, variations, and the notes of beats that are kept. The songs
+are composed from a seed that no training set uses. ``python -m benchmarks.variations.held_out --help``; the last line
+printed is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.mini.subject import HELD_OUT_SEED
+from benchmarks.variations.beats import kept_beats
 from jukebox_core import load_model
 from jukebox_core.composer.album import plan_album, render_score
 from jukebox_core.composer.config import AlbumConfig
@@ -43,7 +45,9 @@ PERIOD = 7  # every how-manieth step of the source a variation keeps
 _PIECE_SECONDS = 4.0  # of each song, as for mini
 _VARIED = 12  # songs that are varied, at least
 _HEARD_SECONDS = 8.0  # of each song, for predictions and counts
-_GREEDY = PassConfig(steps=2, temperature=0)  # the likeliest fine codes: others of a small model are noise
+# Likely codes: others of a small model are noise.
+COARSE_PASSES = PassConfig(steps=24, temperature=0.2, typical=False, mask_temperature=6.0)
+C2F_PASSES = PassConfig(steps=1, temperature=0)
 _RATIOS = 8  # masks of each window, from few to all tokens
 
 
@@ -68,8 +72,10 @@ def run(model: str, songs: int, seconds: float, threads: int = 1) -> dict[str, A
     vampnet: VampNet = load_model(model, hardware=hardware)
     files = obtain_weights(load_preset(model), WeightsConfig())
     album = AlbumConfig(songs=songs, seconds=seconds, seed=HELD_OUT_SEED, sample_rate=vampnet.config.sample_rate)
-    audio = [render_score(track.compose(), album)[:, 0] for track in plan_album(album)]
+    tracks = plan_album(album)
+    audio = [render_score(track.compose(), album)[:, 0] for track in tracks]
     codes = [vampnet.encode(each[: int(_HEARD_SECONDS * album.sample_rate)], rate=album.sample_rate) for each in audio]
+    apart = max(1, songs // _VARIED)
     return {
         "benchmark": "held_out_variations",
         "model": model,
@@ -77,7 +83,8 @@ def run(model: str, songs: int, seconds: float, threads: int = 1) -> dict[str, A
         "songs": songs,
         "reconstruction": reconstruction(vampnet, audio, hardware),
         "prediction": [prediction(vampnet, role, codes) for role in (COARSE, C2F)],
-        "variation": variation(vampnet, audio[:: max(1, songs // _VARIED)]),
+        "variation": variation(vampnet, audio[::apart]),
+        "beats": kept_beats(vampnet, [*zip(tracks, audio, strict=True)][::apart], hardware, COARSE_PASSES, C2F_PASSES),
         "seconds": round(time.process_time() - began, 1),
     }
 
@@ -149,7 +156,9 @@ def variation(vampnet: VampNet, audio: Sequence[NDArray[np.float32]]) -> dict[st
     for number, each in enumerate(audio):
         piece = each[: int(_PIECE_SECONDS * rate)]
         codes = vampnet.encode(piece, rate=rate)
-        made = vampnet.vamp(codes=codes, mask=mask, sampling=VampSampling(seed=number, c2f=_GREEDY))
+        made = vampnet.vamp(
+            codes=codes, mask=mask, sampling=VampSampling(seed=number, coarse=COARSE_PASSES, c2f=C2F_PASSES)
+        )
         source, varied = vampnet.decode(codes), made.audio[0]
         generated = vampnet.mask(codes, mask, seed=number)
         kept = made.codes[0][0][~generated] == codes[~generated]
@@ -188,6 +197,11 @@ def table(result: dict[str, Any]) -> str:
         f"{found['changed']:.0%} of these changed; chroma {found['chroma']:.2f} (goal {GOALS['chroma']}), "
         f"SI-SDR {found['si_sdr']:.1f} dB",
     ]
+    beats = result["beats"]
+    lines.append(
+        f"a beat of each bar kept: {beats['kept']:.0%} of the {beats['notes_kept']} notes in kept beats are "
+        f"transcribed alike, {beats['generated']:.0%} of the {beats['notes_generated']} others"
+    )
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -96,6 +97,17 @@ def test_every_option_of_every_group_makes_valid_settings(group: str, name: str)
         return
     settings = compose(GENERATE, [f"{group}={name}", *NEEDED.get(name, [])])
     assert isinstance(settings, Settings)
+
+
+def test_an_option_that_needs_a_value_asks_for_it() -> None:
+    texts = {each: (conf_dir() / each[0] / f"{each[1]}.yaml").read_text(encoding="utf-8") for each in OPTIONS}
+    needing = [each for each, text in texts.items() if re.search(r": \?\?\?( |$)", text, re.MULTILINE)]
+    assert {name for _, name in needing} == set(NEEDED)
+    for group, name in needing:
+        root, more = (VAMP, ["audio=[a.wav]"]) if group == "mask" else (GENERATE, [])
+        key = NEEDED[name][0].partition("=")[0]
+        with pytest.raises(ConfigError, match=f"{key} has no value; give {key}="):
+            compose(root, [f"{group}={name}", *more])
 
 
 @pytest.mark.parametrize(

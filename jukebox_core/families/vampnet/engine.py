@@ -8,6 +8,7 @@ import torch
 
 from jukebox_core.errors import ConfigError, DeviceError
 from jukebox_core.families.vampnet.model.lora import LoRALinear
+from jukebox_core.runtime.allocator import release_freed_memory
 from jukebox_core.runtime.native.compiled import library
 from jukebox_core.runtime.native.matrices import PRECISIONS, Arena, PackedProjection, packed_bytes
 from jukebox_core.runtime.quantise import Int8Projection, quantise_per_channel
@@ -48,7 +49,8 @@ def converted(model: VampTransformer, dtype: str) -> VampTransformer:
     if stored is torch.float32:
         return model
     if model.positions.weight.device.type == "cpu" and _packs(model, stored):
-        _pack(model, stored)
+        with release_freed_memory():
+            _pack(model, stored)
     elif stored is torch.int8:
         for parent, name, linear in list(_projections(model)):
             zeros = torch.zeros(len(linear.weight), device=linear.weight.device)

@@ -103,8 +103,10 @@ def test_variations_are_measured_in_turns_with_the_original_way() -> None:
 @pytest.mark.slow
 @pytest.mark.endurance
 def test_the_memory_of_a_variation_is_measured_beside_its_estimate() -> None:
-    result = last_line("benchmarks.vamp.memory", "--layers", "2", "--ways", "float32")
-    assert [row["role"] for row in result["rows"]] == ["coarse", "c2f"]
+    result = last_line("benchmarks.vamp.memory", "--layers", "4", "--ways", "float32", "int8")
+    assert [row["role"] for row in result["rows"]] == ["coarse", "coarse", "c2f", "c2f"]
+    for whole, small in zip(result["rows"][::2], result["rows"][1::2], strict=True):
+        assert small["held"] < whole["held"] - 100e6, "weights of 262 MB are converted to 66 MB, and freed"
     assert all(row["held"] <= row["peak"] for row in result["rows"])
     assert all(0.5 < row["peak"] / row["estimate"] < 1.5 for row in result["rows"])
 

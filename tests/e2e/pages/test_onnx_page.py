@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from jukebox_core.export.compare import signal_to_noise
+from jukebox_core.models.presets import load_preset
 from tests.helpers.browser import browser, needs_browser
 from tests.helpers.exports import opened
 from tests.helpers.paths import ROOT
@@ -75,7 +76,9 @@ def test_the_shipped_files_are_those_of_npm() -> None:
 def test_the_sound_is_ours(exports: Exports, site: tuple[Path, str], tmp_path: Path) -> None:
     folder, address = site
     shutil.copytree(exports.folder("mini_vamp", "decoder"), folder / "graphs")
-    codes = torch.randint(256, (1, 32, FRAMES), generator=torch.Generator().manual_seed(4))
+    codes = torch.randint(
+        256, (1, load_preset("mini_vamp").network.codec.n_codebooks, FRAMES), generator=torch.Generator().manual_seed(4)
+    )
     (folder / "graphs/codes.json").write_text(json.dumps(codes[0].tolist()))
     with browser(tmp_path / "profile") as page:
         page.call("Page.navigate", url=address)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 GRAPHS = ("encoder", "decoder", "coarse", "c2f")
+CODES: Any = load_preset("mini_vamp").network.codec
 TRAINED = pytest.mark.endurance  # the graphs of mini_vamp, whose export takes minutes
 
 
@@ -123,7 +124,7 @@ def test_music_of_any_length(exports: Exports, seconds: float, batch: int) -> No
     encoder, decoder = opened("mini_vamp", "encoder"), opened("mini_vamp", "decoder")
     music = torch.from_numpy(tune(seconds, 22050))
     audio = torch.stack([music * (1 - 0.3 * item) for item in range(batch)])[:, None]
-    audio = functional.pad(audio, (0, -audio.shape[-1] % 256))
+    audio = functional.pad(audio, (0, -audio.shape[-1] % CODES.hop))
     codes = encoder.module(audio)
     found = Session(folder / "encoder.onnx").run({"audio": audio.numpy()})[0]
     assert (found == codes.numpy()).mean() >= (0.999 if seconds == 60 else 1)
@@ -155,8 +156,8 @@ def test_the_engine_encodes_and_decodes_in_pieces(exports: Exports) -> None:
 def test_a_length_between_is_cut_by_the_graph_itself(exports: Exports) -> None:
     """What the record warns of: the application pads."""
     session = Session(exports.folder("mini_vamp", "encoder") / "encoder.onnx")
-    audio = np.zeros((1, 1, 256 * 9 + 100), np.float32)
-    assert session.run({"audio": audio})[0].shape == (1, 32, 9)
+    audio = np.zeros((1, 1, CODES.hop * 9 + 100), np.float32)
+    assert session.run({"audio": audio})[0].shape == (1, CODES.n_codebooks, 9)
 
 
 @pytest.mark.parametrize("name", ["coarse", "c2f"])
@@ -235,7 +236,7 @@ def test_int8_of_the_trained_model(exports: Exports, name: str) -> None:
 
 def tune_of(seconds: float) -> Tensor:
     music = torch.from_numpy(tune(seconds, 22050))[None, None]
-    return functional.pad(music, (0, -music.shape[-1] % 256))
+    return functional.pad(music, (0, -music.shape[-1] % CODES.hop))
 
 
 class NumpyNoise:
@@ -264,7 +265,7 @@ def test_the_example_needs_no_torch_and_makes_what_we_make(exports: Exports, tmp
     # The same with our own modules, loop and the example's noise.
     with torch.inference_mode():
         audio = torch.from_numpy(music.astype(np.float32) / 32768)[None, None]
-        codes = opened("mini_vamp", "encoder").module(functional.pad(audio, (0, -audio.shape[-1] % 256)))
+        codes = opened("mini_vamp", "encoder").module(functional.pad(audio, (0, -audio.shape[-1] % CODES.hop)))
         kept, noise = torch.arange(codes.shape[2]) % 7 == 0, NumpyNoise(0)
         for name, steps in (("coarse", 12), ("c2f", 2)):
             module: Any = opened("mini_vamp", name).module

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from jukebox_core.tokens.plan import Window
 from pipelines.console import run_log
-from stages.progress import Meter
+from stages.progress import Meter, peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,3 +46,11 @@ def test_a_terminal_has_a_line_a_level_and_the_log_the_windows(
     logged = (tmp_path / "run.log").read_text()
     assert logged.count("  window ") == 3
     assert logged.count("is done") == 2
+
+
+def test_the_peak_of_a_process_is_its_own_not_that_of_the_one_that_started_it() -> None:
+    held = bytes(range(256)) * (2**21)  # 512 MiB
+    inner = "from stages.progress import peak_memory; print(peak_memory())"
+    made = subprocess.run([sys.executable, "-c", inner], check=True, capture_output=True, text=True)
+    assert peak_memory() > len(held)
+    assert 2**20 < int(made.stdout) < len(held)

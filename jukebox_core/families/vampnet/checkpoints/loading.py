@@ -17,6 +17,7 @@ from jukebox_core.families.vampnet.model.lora import LoRALinear, is_lora, merge_
 from jukebox_core.families.vampnet.model.transformer import VampTransformer
 from jukebox_core.models.checkpoints.checkpoint import Checkpoint, load_into, open_checkpoint
 from jukebox_core.models.checkpoints.shapes import shapes_only
+from jukebox_core.runtime.allocator import release_freed_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,12 +90,13 @@ def load_transformer(
     config = transformer_config(checkpoint)
     check_codec(config, codec.config, str(path))
     model = build_transformer(config, lora_rank(checkpoint))
-    load_into(model, checkpoint, TRANSFORMER, device=device, label="the transformer")
-    if lora is not None:
-        load_lora(model, lora, device=device)
-    model.float()
-    if merge:
-        merge_lora(model)
+    with release_freed_memory():
+        load_into(model, checkpoint, TRANSFORMER, device=device, label="the transformer")
+        if lora is not None:
+            load_lora(model, lora, device=device)
+        model.float()
+        if merge:
+            merge_lora(model)
     model.codebooks_KVD = codec.codebooks(config.n_codebooks).detach().to(device or "cpu")
     return model.eval().requires_grad_(requires_grad=not merge)
 

@@ -31,10 +31,14 @@ class WNConv1d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.normal_(self.weight_v, std=0.02)
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight that its direction and gain make, [C', C, kernel]."""
+        return normalised(self.weight_v, self.weight_g)
+
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Returns [B, C', T']."""
-        weight = normalised(self.weight_v, self.weight_g)
-        return functional.conv1d(x_BCT, weight, self.bias, self.stride, self.padding, self.dilation)
+        return functional.conv1d(x_BCT, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
 class WNConvTranspose1d(nn.Module):

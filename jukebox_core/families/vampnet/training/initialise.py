@@ -23,6 +23,8 @@ from jukebox_core.families.vampnet.model.positions import bucket_of
 from jukebox_core.families.vampnet.model.transformer import VampTransformer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jukebox_core.families.vampnet.config import CodecConfig, TransformerConfig
 
 _STRAIGHT = 0.005  # frequency of snakes that the signal passes: nearly the identity
@@ -88,6 +90,20 @@ def _look_at_neighbours(model: VampTransformer) -> None:
         distance = (-1, 1, None)[head % 3]
         if distance is not None:
             table_BH[bucket_of(torch.tensor(distance)), head] = _PREFERRED
+
+
+@torch.no_grad()
+def answer_by_frequency(model: VampTransformer, grids: Iterable[Tensor]) -> None:
+    """Makes the biases of a new classifier the logarithms of how often each code occurs in grids [K, T].
+
+    Codebooks of residuals have codes that are much more frequent than others: learning that takes a hundred steps.
+    """
+    sizes = model.config
+    counts_PV = torch.ones(sizes.n_predicted, sizes.vocab_size)
+    for grid_KT in grids:
+        predicted_PT = grid_KT[sizes.n_conditioning_codebooks : sizes.n_codebooks]
+        counts_PV.scatter_add_(1, predicted_PT, torch.ones(predicted_PT.shape))
+    model.classifier.bias.copy_((counts_PV / counts_PV.sum(1, keepdim=True)).log().mT.flatten())
 
 
 def with_updates(model: VampTransformer, rank: int, seed: int) -> VampTransformer:

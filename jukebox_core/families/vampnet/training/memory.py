@@ -49,7 +49,7 @@ def transformer_memory(config: VampNetConfig, role: str, training: TransformerTr
         def loss() -> Tensor:
             codes_BKT = torch.zeros(batch, sizes.n_codebooks, tokens, dtype=torch.int64)
             mask_BKT = torch.ones_like(codes_BKT, dtype=torch.bool)
-            return masked_loss(model(codes_BKT), codes_BKT, mask_BKT, sizes, training.label_smoothing)
+            return masked_loss(model.ordered(codes_BKT), codes_BKT, mask_BKT, sizes, training.label_smoothing)
 
         return model, loss
 

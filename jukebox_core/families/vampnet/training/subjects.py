@@ -19,7 +19,12 @@ from jukebox_core.families.vampnet.config import COARSE, COARSE_LEVEL, CODEC, FI
 from jukebox_core.families.vampnet.training.clips import LevelledClips, stack
 from jukebox_core.families.vampnet.training.codebooks import fit_codebooks
 from jukebox_core.families.vampnet.training.codec_step import CodecStep
-from jukebox_core.families.vampnet.training.initialise import new_codec, new_transformer, with_updates
+from jukebox_core.families.vampnet.training.initialise import (
+    answer_by_frequency,
+    new_codec,
+    new_transformer,
+    with_updates,
+)
 from jukebox_core.families.vampnet.training.memory import CODEC_UNITS, TRANSFORMER_UNITS
 from jukebox_core.families.vampnet.training.transformer_step import TransformerStep, stack_grids
 from jukebox_core.training.config import training_causes
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
     from jukebox_core.families.vampnet.model.transformer import VampTransformer
     from jukebox_core.families.vampnet.training.config import CodecTraining, TransformerTraining
     from jukebox_core.training.family import PartInputs
+
+_COUNTED = 1000  # excerpts, spread over the songs, of which a new transformer knows the frequencies of codes
 
 
 def codec_causes(inputs: PartInputs) -> Mapping[str, Any]:
@@ -99,7 +106,7 @@ def transformer_subject(inputs: PartInputs, role: str) -> Subject:
             held_out = _grids(inputs, role, "validation")
         except ConfigError:  # no held-out song is as long as a window
             held_out = None
-    model = _initial_transformer(inputs, role)
+    model = _initial_transformer(inputs, role, train)
     return Subject(
         name=role,
         step=TransformerStep(model, training.label_smoothing, training.loop.seed),
@@ -168,7 +175,7 @@ def _grids(inputs: PartInputs, role: str, part: Split) -> CodeWindows:
     )
 
 
-def _initial_transformer(inputs: PartInputs, role: str) -> VampTransformer:
+def _initial_transformer(inputs: PartInputs, role: str, windows: CodeWindows) -> VampTransformer:
     """Returns the transformer before its first step, from stored weights or random ones, perhaps with updates."""
     config: VampNetConfig = inputs.config
     training: TransformerTraining = inputs.training.transformer(role)
@@ -176,6 +183,8 @@ def _initial_transformer(inputs: PartInputs, role: str) -> VampTransformer:
     if inputs.start is None:
         sizes = config.sizes(role)
         model = new_transformer(sizes, codec.codebooks(sizes.n_codebooks).detach(), seed)
+        apart = max(1, len(windows) // _COUNTED)
+        answer_by_frequency(model, (windows[place].codes_T for place in range(0, len(windows), apart)))
     else:
         model = load_transformer(inputs.start, codec)
     if training.lora_rank:

@@ -50,10 +50,10 @@ class TransformerStep(nn.Module):
         draws = _DeviceDraws(generator, codes_BKT.device)
         mask_BKT = training_mask(codes_BKT, ratio_B.to(codes_BKT.device), sizes, draws)
         with self._seeded(generator):
-            logits_BNV = self.model(apply(codes_BKT, mask_BKT, sizes.mask_id))
+            logits_BNV = self.model.ordered(apply(codes_BKT, mask_BKT, sizes.mask_id))
         loss = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, self._smoothing)
         with torch.no_grad():
-            nats = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, 0.0)
+            nats = masked_loss(logits_BNV, codes_BKT, mask_BKT, sizes, 0.0) if self._smoothing else loss
         return loss, {"bits": nats / math.log(2)}
 
     @contextmanager

@@ -26,6 +26,9 @@ def test_all_of_the_protocols_is_there() -> None:
         assert [what for what in wanted if not what.startswith("_") and not hasattr(family, what)] == []
 
 
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
 def test_a_transformer_is_made_from_two_files() -> None:
     family = open_family("vampnet")
     assert family.files_of("codec") == ("codec",)
@@ -35,11 +38,17 @@ def test_a_transformer_is_made_from_two_files() -> None:
 def test_memory_is_that_of_upstreams_parameters() -> None:
     preset = load_preset("vampnet")
     for role, published in (("coarse", 335_893_664 - 2_867_200), ("c2f", 277_753_072 - 2_293_760)):
-        assert weight_bytes(preset.config, role, "float32") == 4 * published  # updates are merged
+        assert weight_bytes(preset.config, role) == 4 * published  # updates are merged
     one = preset.opened.estimate_bytes(preset.config, (0, 1), "float32", 1, together=False)
     assert 4 * 335_893_664 < one - WORKING_BYTES < 1.2 * 4 * 335_893_664
     both = preset.opened.estimate_bytes(preset.config, (0, 1), "float32", 1, together=True)
     assert both > 4 * (335_893_664 + 277_753_072)
+    alone, together = (
+        [preset.opened.estimate_bytes(preset.config, (0, 1), dtype, 1, together=kind) for dtype in PRECISIONS]
+        for kind in (False, True)
+    )
+    assert alone[0] > alone[1] == alone[2] > 4 * 333_000_000  # they are loaded in float32
+    assert together[0] > together[1] > together[2] > alone[2]
 
 
 def test_only_this_family_varies() -> None:

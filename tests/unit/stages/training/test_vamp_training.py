@@ -131,8 +131,12 @@ def learned(tmp_path_factory: pytest.TempPathFactory, music: dict[str, str]) -> 
     return folder / "codes", trained.weights
 
 
+def log_of(folder: Path, role: str) -> Path:
+    return folder / "training" / role / "log" / METRICS_NAME
+
+
 def losses(folder: Path, role: str) -> list[float]:
-    entries = read_entries(folder / "training" / role / "log" / METRICS_NAME)
+    entries = read_entries(log_of(folder, role))
     return [entry["loss"] for entry in entries if entry["part"] == "train"]
 
 
@@ -140,16 +144,19 @@ def weights(trained: Trained) -> dict[str, torch.Tensor]:
     return load_file(trained.weights.read())
 
 
-@pytest.mark.parametrize("role", ["codec", "coarse", "c2f"])
+@pytest.mark.parametrize(("role", "adversarial"), [("codec", 0.0), ("codec", 1.0), ("coarse", 0.0), ("c2f", 0.0)])
 def test_a_stopped_training_goes_on_bit_for_bit(
     model: ModelSettings,
     music: dict[str, str],
     learned: tuple[Path, FileHandle],
     role: str,
+    adversarial: float,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    inputs: dict[str, Any] = music if role == "codec" else {"codes": str(learned[0]), "codec": learned[1]}
+    inputs: dict[str, Any] = dict(music) if role == "codec" else {"codes": str(learned[0]), "codec": learned[1]}
+    how = training()
+    inputs["training"] = replace(how, codec=replace(how.codec, loss=replace(how.codec.loss, adversarial=adversarial)))
     whole = train_part(plan(model, tmp_path / "whole", role, **inputs))
     asked = iter([False, True])
     with monkeypatch.context() as patch:
@@ -160,6 +167,8 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert len(losses(tmp_path / "parts", role)) == 2
     continued = train_part(plan(model, tmp_path / "parts", role, **inputs))
     assert losses(tmp_path / "parts", role) == losses(tmp_path / "whole", role)
+    [logged] = [entry for entry in read_entries(log_of(tmp_path / "whole", role)) if entry["part"] == "train"][-1:]
+    assert ("fooled" in logged) == (adversarial > 0)
     ours, theirs = weights(continued), weights(whole)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

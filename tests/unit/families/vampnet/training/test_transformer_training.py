@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 import torch
 
 from jukebox_core.families.vampnet.model.lora import is_lora, merge_lora
-from jukebox_core.families.vampnet.training.initialise import new_transformer, with_updates
+from jukebox_core.families.vampnet.training.initialise import answer_by_frequency, new_transformer, with_updates
 from jukebox_core.families.vampnet.training.transformer_step import TransformerStep
 from tests.helpers.models.tiny_vampnet import C2F, COARSE
+
+if TYPE_CHECKING:
+    from jukebox_core.families.vampnet.config import TransformerConfig
 
 
 def books(count: int) -> torch.Tensor:
@@ -28,6 +34,31 @@ def test_all_weights_of_a_new_transformer_learn() -> None:
     loss.backward()
     assert set(metrics) == {"bits"}
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("sizes", "count"), [(COARSE, 2), (C2F, 5)], ids=["coarse", "c2f"])
+def test_the_logits_of_training_are_those_of_sampling(sizes: TransformerConfig, count: int) -> None:
+    model = new_transformer(sizes, books(count), 0).requires_grad_(requires_grad=False).eval()
+    torch.nn.init.normal_(model.classifier.bias, generator=torch.Generator().manual_seed(3))
+    given = codes()[:, :count]
+    assert torch.allclose(model.ordered(given), model(given), atol=1e-5)
+
+
+@pytest.mark.parametrize(("sizes", "count"), [(COARSE, 2), (C2F, 5)], ids=["coarse", "c2f"])
+def test_a_new_transformer_knows_how_often_codes_occur(sizes: TransformerConfig, count: int) -> None:
+    drawn = torch.rand(5, 4000, generator=torch.Generator().manual_seed(4))
+    grid = (12 * drawn ** torch.arange(3, 8)[:, None]).long()  # low codes are frequent, more so in later books
+    counted = new_transformer(sizes, books(count), 0).requires_grad_(requires_grad=False)
+    plain = new_transformer(sizes, books(count), 0)
+    answer_by_frequency(counted, [grid[:, :2000], grid[:, 2000:]])
+    assert counted.classifier.bias.shape == plain.classifier.bias.shape
+    nats = [float(TransformerStep(each, 0.0, 0).eval()(grid[None, :, :200])[0].detach()) for each in (counted, plain)]
+    shares = (
+        torch.stack([torch.bincount(row, minlength=12) for row in grid[sizes.n_conditioning_codebooks : count]]) / 4000
+    )
+    entropy = float(-(shares * (shares + 1e-9).log()).sum(1).mean())
+    assert nats[0] < entropy + 0.2
+    assert nats[1] > nats[0] + 0.3
 
 
 def test_a_new_transformer_separates_vectors_that_differ_by_little() -> None:
