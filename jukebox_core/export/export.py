@@ -21,7 +21,6 @@ from jukebox_core.errors import DiskError, NumericsError
 from jukebox_core.export.compare import TOLERANCES, compare, reasons_against
 from jukebox_core.export.exporter import write_graph
 from jukebox_core.export.extra import EXPORTING, require_packages, versions
-from jukebox_core.export.quantise import quantise
 from jukebox_core.export.record import SCHEMA, GraphRecord, is_finished, record_path
 from jukebox_core.export.session import Session, data_file
 from jukebox_core.export.storage import store_bytes, store_halves
@@ -87,10 +86,8 @@ def _export(graph: Graph, partial: Path, folder: Path, config: ExportConfig, sou
         raise NumericsError(f"{graph.name} lacks the weights {', '.join(found.missing)}; it was not kept")
     if dtype == "float16":
         store_halves(path, inline_bytes=config.inline_bytes)
-    elif dtype == "int8" and graph.weights_only:
-        store_bytes(path, inline_bytes=config.inline_bytes)
     elif dtype == "int8":
-        quantise(path, graph.quantised or (), inline_bytes=config.inline_bytes)
+        store_bytes(path, graph.quantised or (), inline_bytes=config.inline_bytes)
     tolerance = TOLERANCES[dtype]
     results = compare(graph, Session(path), tolerance)
     wrong = reasons_against(results, tolerance)

@@ -53,8 +53,7 @@ class Graph:
     draw: Callable[[Sizes, Generator], tuple[Tensor, ...]]  # inputs of these sizes
     least: Mapping[str, int] = field(default_factory=dict)  # smallest value of a named size, where it is not 1
     limits: Mapping[str, int] = field(default_factory=dict)  # largest value, where it has one
-    quantised: tuple[str, ...] | None = None  # int8: convolutions that are matrix products too; None: stays float32
-    weights_only: bool = False  # int8: activations stay float32, since too much changes otherwise
+    quantised: tuple[str, ...] | None = None  # int8: convolutions to store as matrices too; None: stays float32
     facts: Mapping[str, Any] = field(default_factory=dict)  # what an application has to know
 
 

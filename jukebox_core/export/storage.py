@@ -13,6 +13,7 @@ import numpy as np
 from jukebox_core.export.session import data_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,16 +38,23 @@ def store_halves(path: Path, *, inline_bytes: int) -> None:
     _write(model, path, inline_bytes)
 
 
-def store_bytes(path: Path, *, inline_bytes: int) -> None:
+def store_bytes(path: Path, convolutions: Sequence[str] = (), *, inline_bytes: int) -> None:
     """Stores the weights of matrix products, and tables, of the graph in `path` in eight bits, one scale a channel.
 
     A channel is what one output of a product, or one row of a table, is computed with; a table that is also the
     matrix of a product is stored once.
+
+    Args:
+        path: of the graph; the file of its weights is replaced too.
+        convolutions: modules with a convolution of kernel 1, which become matrix products first.
+        inline_bytes: weights of more bytes are written to a file beside the graph.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     model = onnx.load(path)
+    for name in convolutions:
+        _as_product(model, name)
     axes = _channels(model)
     for weight in _large(model):
         if weight.name in axes and len(weight.dims) == 2:
@@ -109,3 +117,32 @@ def _write(model: Any, path: Path, inline_bytes: int) -> None:
     beside.unlink(missing_ok=True)
     size = sum(len(each.raw_data) for each in model.graph.initializer)
     onnx.save(model, path, save_as_external_data=size > inline_bytes, location=beside.name)
+
+
+def _as_product(model: Any, name: str) -> None:
+    """Replaces a convolution of kernel 1, [B, I, T] to [B, O, T], by a matrix product between two transpositions."""
+    from onnx import helper, numpy_helper
+
+    weights = {each.name: each for each in model.graph.initializer}
+    (place, conv), *others = [
+        (place, node)
+        for place, node in enumerate(model.graph.node)
+        if node.op_type == "Conv" and node.input[1] == f"{name}.weight"
+    ]
+    assert not others, f"{name} is used once"
+    weight = numpy_helper.to_array(weights[conv.input[1]])
+    assert weight.shape[2] == 1, f"{name} has kernel 1"
+    turned = np.ascontiguousarray(weight[:, :, 0].T)
+    model.graph.initializer.remove(weights[conv.input[1]])
+    model.graph.initializer.append(numpy_helper.from_array(turned, f"{name}.weight_IO"))
+    bias = list(conv.input[2:3])  # none where it was zeros
+    product = f"{name}.product" if bias else f"{name}.y_BTO"
+    made = [
+        helper.make_node("Transpose", [conv.input[0]], [f"{name}.x_BTI"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", [f"{name}.x_BTI", f"{name}.weight_IO"], [product]),
+        *([helper.make_node("Add", [product, *bias], [f"{name}.y_BTO"])] if bias else []),
+        helper.make_node("Transpose", [f"{name}.y_BTO"], [conv.output[0]], perm=[0, 2, 1]),
+    ]
+    model.graph.node.remove(conv)
+    for offset, node in enumerate(made):
+        model.graph.node.insert(place + offset, node)

@@ -186,7 +186,6 @@ def _graph(
         draw=draw,
         least=least,
         quantised=(),
-        weights_only=True,
         facts=facts,
     )
 
