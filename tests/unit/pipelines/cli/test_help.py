@@ -116,7 +116,10 @@ def test_help_lists_the_models_that_a_command_can_use(
             ["--n-samples", "4"],
             "--n-samples is not an option; settings are written without dashes: sampling.n_",
         ),
-        (["--temprature", "4"], "--temprature is not an option of generate; closest: 'temperature'; settings are"),
+        (
+            ["--temprature", "4"],
+            "--temprature is not an option of generate; closest: 'temperature', 'usual_temperatures'; settings are",
+        ),
         (["make a waltz"], "'make a waltz' sets nothing; write what you want as name=value, as in song.genre=waltz"),
         (["intro.mp3"], "'intro.mp3' belongs to a setting; write prompt.files=intro.mp3"),
         (["--help", "runer"], "generate has no section 'runer'; choose one of "),
