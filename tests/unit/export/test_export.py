@@ -241,13 +241,13 @@ def test_int8_stores_the_classifier_too(tmp_path: Path, bias: bool) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    weight = np.random.default_rng(0).normal(size=(7, 64, 1)).astype(np.float32)
+    weight = np.random.default_rng(0).normal(size=(70, 64, 1)).astype(np.float32)
     given = [numpy_helper.from_array(weight, "classifier.weight")]
-    given += [numpy_helper.from_array(np.ones(7, np.float32), "classifier.bias")] if bias else []
+    given += [numpy_helper.from_array(np.ones(70, np.float32), "classifier.bias")] if bias else []
     nodes = [helper.make_node("Conv", ["x", *(each.name for each in given)], ["y"])]
     ports = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width, "time"])
-        for name, width in (("x", 64), ("y", 7))
+        for name, width in (("x", 64), ("y", 70))
     ]
     graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], given)
     path = tmp_path / "net.onnx"
@@ -320,8 +320,6 @@ def test_weights_that_halves_cannot_hold_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_a_graph_with_weights_in_fewer_bits(tmp_path: Path, dtype: Any) -> None:
     config = ExportConfig(dtype=dtype)
-    record = read_graph_record(
-        export_graph(lambda: graph_of(wide(), weights_only=True), tmp_path, "net", config, SOURCE)
-    )
+    record = read_graph_record(export_graph(lambda: graph_of(wide()), tmp_path, "net", config, SOURCE))
     assert record["dtype"] == dtype
     assert all(each["good"] and each["error"] > 0 for each in record["report"]["cases"])
