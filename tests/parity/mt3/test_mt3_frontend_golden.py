@@ -44,7 +44,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, name: str) -> None:
 def test_log_mels_of_both_kinds(golden_mt3: Path) -> None:
     for folder in bundles(golden_mt3, "frontend.json"):
         data, stored = load(folder / "frontend.json"), arrays(folder / "cases.npz")
-        config = config_of(data)
+        config, heard = config_of(data), 0
         for name, case in data["cases"].items():
             audio, frames = stored[f"{name}.audio"], stored[f"{name}.frame_index"]
             assert len(audio) == case["samples"]
@@ -60,8 +60,12 @@ def test_log_mels_of_both_kinds(golden_mt3: Path) -> None:
                 assert not found[index, valid:].any(), name
             scaled = spectrogram(config_of(data, slopes="hz", normalise=True), audio)
             bins = stored[f"{name}.bins_hz"]
-            difference = np.abs(scaled[:, frames][..., bins] - stored[f"{name}.hz_normalised"])
-            assert difference.max() <= NORMALISED_ATOL, name
+            expected = stored[f"{name}.hz_normalised"]
+            loud = expected > (np.log(LOUD) + 12) / 17  # logs of rounding noise are those of a CPU
+            difference = np.abs(scaled[:, frames][..., bins] - expected)[loud]
+            assert difference.max(initial=0) <= NORMALISED_ATOL, name
+            heard += int(loud.sum())
+        assert heard > 100
 
 
 def test_other_sizes(golden_mt3: Path) -> None:

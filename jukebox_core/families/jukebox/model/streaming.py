@@ -12,6 +12,7 @@ Shape suffixes: T rows, I and O channels in and out, C channels, K taps.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -44,7 +45,8 @@ class Stream:
 
         It computes in the precision of its weights, also in an evaluation of a training in mixed precision.
         """
-        with torch.autocast(x_TI.device.type, enabled=False):
+        mixed = torch.amp.is_autocast_available(x_TI.device.type)
+        with torch.autocast(x_TI.device.type, enabled=False) if mixed else nullcontext():
             for layer in self._layers:
                 x_TI = layer.feed(x_TI, last=last)
         return x_TI
