@@ -206,7 +206,8 @@ def plain_loggers() -> None:
 
 
 @pytest.fixture(scope="session")
-def exports(request: pytest.FixtureRequest) -> Exports:
+def exports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Graphs of small models, kept in pytest's cache folder, which workers share."""
-    assert request.config.cache is not None
-    return Exports.below(request.config.cache.mkdir("exports"))
+    kept = getattr(request.config, "cache", None)  # there is none with `-p no:cacheprovider`
+    folder = tmp_path_factory.mktemp("exports") if kept is None else kept.mkdir("exports")
+    return Exports.below(folder)

