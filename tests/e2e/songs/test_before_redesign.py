@@ -80,7 +80,7 @@ def check(run: Path, name: str) -> None:
         heard = soundfile.read(run / path, dtype="int16")[0]
         if isinstance(known, str):  # the digest of a file that was kept
             assert digest(heard) == known, path
-        else:  # decoded anew: the last bit depends on the CPU
+        else:  # decoded now: the last bit depends on the CPU
             np.testing.assert_allclose(heard[::EVERY], known, rtol=0, atol=2, err_msg=path)
     for file, sha256 in expected["codes"].items():
         path, _, level = file.partition(":")

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     from jukebox_core.families.mt3.model.transformer import MT3
 
+STATES = {"atol": 1e-4, "rtol": 1e-3}
 # The rounding of an FFT, which depends on the CPU, is in the logs of quiet bins, and the layers after them amplify it:
-# in double precision the states before the encoder differ from the recorded ones by 9e-4, at values up to 12.
-SPECTROGRAM, STATES = {"atol": 1e-4, "rtol": 1e-3}, {"atol": 2e-3, "rtol": 1e-3}
+# on one CPU 9 of 6,144 states before the encoder are beyond these limits, by up to 6e-4 at values up to 12; computed in
+# double precision they differ from the recorded ones by 9e-4.
+FEW, FAR = 0.005, {"atol": 1e-3, "rtol": 1e-3}  # the share of states that may be beyond the limits, and how far
 LOGITS = {"atol": 1e-5, "rtol": 0.0}  # they are small
 LOSS_RTOL = 1e-6
 FULL_ATOL = 2e-6  # of logits with a cache against those without, at a scale of 0.1
@@ -78,8 +80,9 @@ def test_spectrogram_and_states_of_every_stage(goldens: list[Golden]) -> None:
         assert checked.keys() == found.keys()
         for name, (key, every) in checked.items():
             kept = found[name][:, ::every] if name == "pre_decoder" else found[name][::every]
-            limits = SPECTROGRAM if name == "spectrogram" else STATES
+            limits = STATES if name == "spectrogram" else FAR
             torch.testing.assert_close(kept, golden.io[key], **limits, msg=lambda text, name=name: f"{name}: {text}")
+            assert (~torch.isclose(kept, golden.io[key], **STATES)).float().mean() <= FEW, name
 
 
 @torch.no_grad()
