@@ -48,7 +48,8 @@ def library() -> ctypes.CDLL:
             _failed[path] = str(error)
             raise
     loaded = ctypes.CDLL(str(path))
-    loaded.step_scratch.restype = loaded.multiply_scratch.restype = ctypes.c_int64
+    for scratch in (loaded.step_scratch, loaded.multiply_scratch, loaded.feed_forward_scratch):
+        scratch.restype = ctypes.c_int64
     return loaded
 
 

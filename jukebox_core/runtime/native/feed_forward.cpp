@@ -1,5 +1,5 @@
-// The feed-forward half of a layer for many rows: norm, product, activation, product and residual connection, some rows at
-// a time, so that what lies between two products stays in the second-level cache. Each row is computed as `step` does.
+// The feed-forward half of a layer for many rows: norm, product, activation, product and residual connection, some rows
+// at a time, so that what lies between two products stays in the second-level cache. A row is computed as by `step`.
 
 #include "layers.h"
 #include "products.h"
@@ -29,19 +29,12 @@ struct RowBuffers {
     int64_t floats;
 
     RowBuffers(const FeedForward& layer, int64_t rows, float* buffer) {
-        const int64_t most = Operands::allocated(std::min(rows, TOGETHER_ROWS));
-        const int64_t widest = std::max(layer.project_in.inputs, layer.project_out.inputs);
-        float* free = buffer;
-        const auto allocate = [&](int64_t count) {
-            float* allocated = free;
-            free += (count + 15) / 16 * 16;
-            return allocated;
-        };
-        const int64_t blocks = most * (widest / BLOCK + 1);
-        operands = {(int32_t*)allocate(most * widest), allocate(blocks), (int32_t*)allocate(blocks), 0, 0};
-        normed = allocate(layer.project_in.inputs);
-        hidden = allocate(most * layer.project_out.inputs);
-        floats = free - buffer;
+        const int64_t most = std::min(rows, TOGETHER_ROWS), inner = layer.project_out.inputs;
+        FloatArena arena{buffer};
+        operands = Operands::in(arena, most, std::max(layer.project_in.inputs, inner));
+        normed = arena.allocate(layer.project_in.inputs);
+        hidden = arena.allocate(most * inner);
+        floats = arena.free - buffer;
     }
 };
 

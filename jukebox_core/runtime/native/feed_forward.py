@@ -59,7 +59,6 @@ def feed_forward(
         project_in.precision,
     )  # fmt: skip
     kernels, threads = library(), ctypes.c_int64(project_in.threads(rows))
-    kernels.feed_forward_scratch.restype = ctypes.c_int64
     scratch = torch.empty(kernels.feed_forward_scratch(ctypes.byref(layer), ctypes.c_int64(rows), threads))
     kernels.feed_forward(
         ctypes.byref(layer),

@@ -6,6 +6,16 @@
 
 namespace {
 
+// Memory that is handed out from its beginning on; of a null address, only its size is computed.
+struct FloatArena {
+    float* free;
+    float* allocate(int64_t count) {
+        float* allocated = free;
+        free += (count + LANES - 1) / LANES * LANES;
+        return allocated;
+    }
+};
+
 // Activations as operands, [groups][I / R][rows of the group]. With int8 weights, each block of BLOCK inputs of a row
 // has a scale and an initial value of its sums: [groups][blocks][rows of the group]. For tiles,
 // see tiles.h: scales and initial values are [rows / TILE_ROWS][blocks][TILE_ROWS].
@@ -18,6 +28,13 @@ struct Operands {
     int64_t blocks() const { return (inputs + BLOCK - 1) / BLOCK; }
     // Rows that there must be memory for: the last tile is read and computed whole.
     static int64_t allocated(int64_t rows) { return TILES ? (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS : rows; }
+    // Returns operands in an arena, for products of at most so many inputs.
+    static Operands in(FloatArena& arena, int64_t rows, int64_t most_inputs) {
+        const int64_t whole = allocated(rows), blocks = whole * (most_inputs / BLOCK + 1);
+        int32_t* at = (int32_t*)arena.allocate(whole * most_inputs);
+        float* scale = arena.allocate(blocks);
+        return {at, scale, (int32_t*)arena.allocate(blocks), rows, most_inputs};
+    }
 };
 
 constexpr int64_t FEWEST_TILED = 16;     // rows of a product with int8 weights by tiles

@@ -85,19 +85,13 @@ struct Scratch {
     Scratch(const Model& model, int64_t samples, int64_t thread, int64_t threads, float* buffer) {
         const int64_t inner = model.heads * model.head_width;
         const int64_t widest = std::max({3 * inner, model.width, (model.gated ? 2 : 1) * model.hidden});
-        float* free = buffer;
-        const auto allocate = [&](int64_t count) {
-            float* allocated = free;
-            free += (count + LANES - 1) / LANES * LANES;
-            return allocated;
-        };
-        const int64_t rows = Operands::allocated(samples), blocks = rows * (widest / BLOCK + 1);
-        x = {(int32_t*)allocate(rows * widest), allocate(blocks), (int32_t*)allocate(blocks), samples, 0};
-        wide = allocate(samples * widest);
-        heads = allocate(samples * inner);
-        attended = allocate(samples * model.width);
-        weights = allocate(threads * model.max_keys) + thread * model.max_keys;
-        floats = free - buffer;
+        FloatArena arena{buffer};
+        x = Operands::in(arena, samples, widest);
+        wide = arena.allocate(samples * widest);
+        heads = arena.allocate(samples * inner);
+        attended = arena.allocate(samples * model.width);
+        weights = arena.allocate(threads * model.max_keys) + thread * model.max_keys;
+        floats = arena.free - buffer;
     }
 };
 
@@ -219,10 +213,9 @@ void decode_step(const Model& model, const Span* spans, const int64_t* rows, flo
 
 template <int32_t P>
 void multiply_rows(const Matrix& matrix, const float* x, float* out, int64_t rows, float* scratch, int64_t threads) {
-    const int64_t allocated = Operands::allocated(rows);
-    Operands operands{(int32_t*)scratch, nullptr, nullptr, rows, matrix.inputs, by_tiles<P>(matrix.inputs, rows)};
-    operands.scale = scratch + allocated * matrix.inputs;
-    operands.start = (int32_t*)operands.scale + allocated * operands.blocks();
+    FloatArena arena{scratch};
+    Operands operands = Operands::in(arena, rows, matrix.inputs);
+    operands.tiled = by_tiles<P>(matrix.inputs, rows);
 #pragma omp parallel num_threads(int(threads))
     {
         const TileConfiguration tiles;
@@ -258,7 +251,9 @@ void step(const Model* model, const Span* spans, const int64_t* rows, float* x, 
 
 // Returns the size of `multiply`'s scratch in floats.
 int64_t multiply_scratch(const Matrix* matrix, int64_t rows) {
-    return Operands::allocated(rows) * (matrix->inputs + 2 * (matrix->inputs / BLOCK + 1));
+    FloatArena arena{nullptr};
+    Operands::in(arena, rows, matrix->inputs);
+    return arena.free - (float*)nullptr;
 }
 
 // Computes out [rows, O] of x [rows, I].

@@ -130,7 +130,10 @@ def test_whole_windows_use_packed_weights() -> None:
 def test_kernels_are_compiled_once_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     small = tmp_path / "small.cpp"  # compiling the real kernels takes 15 s
-    small.write_text('extern "C" { long step_scratch() { return 7; } long multiply_scratch() { return 8; } }\n')
+    small.write_text(
+        'extern "C" { long step_scratch() { return 7; } long multiply_scratch() { return 8; } '
+        "long feed_forward_scratch() { return 9; } }\n"
+    )
     monkeypatch.setattr(compiled, "SOURCES", (small,))
     compiled.library.cache_clear()
     assert compiled.library().step_scratch() == 7
