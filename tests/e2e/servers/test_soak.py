@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from subprocess import DEVNULL, PIPE, Popen
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,8 @@ class Runs:
         process = fork.start(order | {"environment": {}})
         status = fork.wait(kill or END_SECONDS)
         if status is None:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(process, signal.SIGKILL)
             status = fork.wait(END_SECONDS)
         self._free.put(fork)
         assert status is not None
