@@ -106,3 +106,17 @@ def test_conversions_to_bfloat16_round_as_those_of_torch(count: int) -> None:
     assert copy_finite(source, copied)
     assert copied.equal(source.bfloat16())
     assert not copy_finite(torch.cat([source, torch.tensor([torch.nan])]), torch.empty(count + 1, dtype=torch.bfloat16))
+
+
+@BAD
+def test_a_bad_bfloat16_is_found_in_a_copy_of_its_own_type(value: float) -> None:
+    source = torch.ones(70, dtype=torch.bfloat16)
+    assert copy_finite(source, torch.empty_like(source))
+    source[69] = value
+    assert not copy_finite(source, torch.empty_like(source))
+
+
+def test_a_finite_number_that_becomes_infinite_as_bfloat16_is_found() -> None:
+    largest = torch.finfo(torch.float32).max
+    assert copy_finite(torch.tensor([largest]), torch.empty(1))
+    assert not copy_finite(torch.tensor([1.0, largest]), torch.empty(2, dtype=torch.bfloat16))
